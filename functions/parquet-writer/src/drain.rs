@@ -1,0 +1,206 @@
+//! Receiving more than the event brought, so that files are as big as warehouses like them.
+//!
+//! Lambda hands over at most 6 MB. With a target set, the function goes on receiving from its own queue and settles
+//! those messages itself: deleted once they are durable and announced, visible again at once when they are not.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use aws_sdk_sqs::{
+    Client,
+    error::DisplayErrorContext,
+    types::{
+        ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageAttributeValue,
+        MessageSystemAttributeName,
+    },
+};
+use futures_util::{StreamExt, future::join_all, stream};
+use serde_json::json;
+use shared::{event::Registry, quarantine::base64};
+use tokio::{sync::Mutex, time::Instant};
+use tracing::warn;
+
+use crate::{
+    batch::{Attributes, Batch, Message},
+    config::Drain,
+};
+
+/// Receives that run side by side; SQS gives at most ten messages to each.
+const RECEIVERS: usize = 8;
+/// How long a receive waits for a message. Long polls ask every server of the queue, so an empty answer means empty.
+const WAIT_SECONDS: i32 = 1;
+/// Messages stay hidden for the rest of the invocation and this much longer, so that nobody else receives them while
+/// they are being written, however long that takes. If the sandbox dies, they come back after it.
+const HIDDEN_BEYOND_INVOCATION: Duration = Duration::from_secs(30);
+/// Most entries in a batch request to SQS.
+const BATCH_ENTRIES: usize = 10;
+/// How often a request to delete is repeated for the entries that failed.
+const DELETE_ATTEMPTS: usize = 3;
+
+/// A message that this function received itself.
+#[derive(Debug)]
+pub struct Received {
+    /// The message's id.
+    pub message_id: String,
+    receipt_handle: String,
+}
+
+/// Receives messages into `batch` until it holds the target, the time is up or the queue is empty.
+///
+/// A receive that fails ends only itself: what has been received so far lands.
+pub async fn drain(
+    client: &Client,
+    drain: &Drain,
+    registry: &Registry,
+    batch: &mut Batch,
+    remaining: Duration,
+) -> Vec<Received> {
+    let until = Instant::now() + drain.max_time.min(remaining / 2);
+    let hidden = i32::try_from((remaining + HIDDEN_BEYOND_INVOCATION).as_secs()).unwrap_or(i32::MAX);
+    let state = Mutex::new((batch, Vec::new()));
+    join_all((0..RECEIVERS).map(|_| async {
+        loop {
+            if Instant::now() >= until || state.lock().await.0.payload_bytes() >= drain.target_bytes {
+                return;
+            }
+            let answer = client
+                .receive_message()
+                .queue_url(&drain.queue_url)
+                .max_number_of_messages(10)
+                .wait_time_seconds(WAIT_SECONDS)
+                .visibility_timeout(hidden)
+                .message_attribute_names("All")
+                .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+                .send()
+                .await;
+            let messages = match answer {
+                Ok(answer) => answer.messages.unwrap_or_default(),
+                Err(error) => {
+                    warn!(cause = %DisplayErrorContext(error), "receiving stopped early");
+                    return;
+                }
+            };
+            if messages.is_empty() {
+                return;
+            }
+            let mut state = state.lock().await;
+            for message in messages {
+                if let Some(received) = take(&message, state.0, registry) {
+                    state.1.push(received);
+                }
+            }
+        }
+    }))
+    .await;
+    state.into_inner().1
+}
+
+/// Adds one message to the batch. One without an id or a handle could not be settled, so it is left to come again.
+fn take(message: &aws_sdk_sqs::types::Message, batch: &mut Batch, registry: &Registry) -> Option<Received> {
+    let (message_id, receipt_handle) = (message.message_id()?, message.receipt_handle()?);
+    let sent_timestamp = message.attributes().and_then(|all| all.get(&MessageSystemAttributeName::SentTimestamp));
+    batch.push(
+        &Message {
+            message_id,
+            sent_timestamp: sent_timestamp.map(String::as_str),
+            body: message.body().unwrap_or_default(),
+            attributes: attributes(message.message_attributes()),
+        },
+        registry,
+    );
+    Some(Received { message_id: message_id.to_owned(), receipt_handle: receipt_handle.to_owned() })
+}
+
+fn attributes(all: Option<&std::collections::HashMap<String, MessageAttributeValue>>) -> Attributes<'_> {
+    let Some(all) = all else { return Attributes::default() };
+    let text = |name| all.get(name).and_then(MessageAttributeValue::string_value).map(Cow::Borrowed);
+    let (source, type_name, event_id) = (text("source"), text("type"), text("event_id"));
+    let known = [&source, &type_name, &event_id].into_iter().flatten().count();
+    let all = (all.len() > known).then(|| {
+        let sorted: BTreeMap<&str, serde_json::Value> =
+            all.iter().map(|(name, value)| (name.as_str(), attribute_json(value))).collect();
+        json!(sorted).to_string()
+    });
+    Attributes { source, type_name, event_id, all }
+}
+
+/// As the event of a function would write it.
+fn attribute_json(value: &MessageAttributeValue) -> serde_json::Value {
+    match (value.string_value(), value.binary_value()) {
+        (Some(text), _) => json!({"dataType": value.data_type(), "stringValue": text}),
+        (None, Some(bytes)) => json!({"dataType": value.data_type(), "binaryValue": base64(bytes.as_ref())}),
+        (None, None) => json!({"dataType": value.data_type()}),
+    }
+}
+
+/// How the received messages ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Deleted from the queue.
+    pub deleted: usize,
+    /// Made visible again.
+    pub released: usize,
+    /// Landed, but still in the queue: they will land a second time.
+    pub undeleted: usize,
+}
+
+/// Deletes the messages that landed or are quarantined; makes those in `failed` visible again.
+pub async fn settle(client: &Client, queue_url: &str, received: &[Received], failed: &HashSet<String>) -> Settled {
+    let (failed, done): (Vec<&Received>, Vec<&Received>) =
+        received.iter().partition(|message| failed.contains(&message.message_id));
+    let deleted: usize = stream::iter(done.chunks(BATCH_ENTRIES).map(|messages| delete(client, queue_url, messages)))
+        .buffer_unordered(RECEIVERS)
+        .fold(0, |sum, deleted| async move { sum + deleted })
+        .await;
+    stream::iter(failed.chunks(BATCH_ENTRIES).map(|messages| release(client, queue_url, messages)))
+        .buffer_unordered(RECEIVERS)
+        .collect::<()>()
+        .await;
+    Settled { deleted, released: failed.len(), undeleted: done.len() - deleted }
+}
+
+/// Deletes up to ten messages and says how many are gone.
+async fn delete(client: &Client, queue_url: &str, messages: &[&Received]) -> usize {
+    let mut left: Vec<&Received> = messages.to_vec();
+    for _ in 0..DELETE_ATTEMPTS {
+        let entries = left.iter().enumerate().filter_map(|(position, message)| {
+            DeleteMessageBatchRequestEntry::builder()
+                .id(position.to_string())
+                .receipt_handle(&message.receipt_handle)
+                .build()
+                .ok()
+        });
+        let request = client.delete_message_batch().queue_url(queue_url).set_entries(Some(entries.collect()));
+        match request.send().await {
+            Ok(answer) => {
+                let failed: HashSet<&str> = answer.failed().iter().map(|entry| entry.id()).collect();
+                let mut position = 0..;
+                left.retain(|_| position.next().is_some_and(|position: usize| failed.contains(&*position.to_string())));
+            }
+            Err(error) => warn!(cause = %DisplayErrorContext(error), "landed messages could not be deleted"),
+        }
+        if left.is_empty() {
+            break;
+        }
+    }
+    messages.len() - left.len()
+}
+
+/// Makes up to ten messages visible. When that fails they become visible by themselves, later.
+async fn release(client: &Client, queue_url: &str, messages: &[&Received]) {
+    let entries = messages.iter().enumerate().filter_map(|(position, message)| {
+        ChangeMessageVisibilityBatchRequestEntry::builder()
+            .id(position.to_string())
+            .receipt_handle(&message.receipt_handle)
+            .visibility_timeout(0)
+            .build()
+            .ok()
+    });
+    let request = client.change_message_visibility_batch().queue_url(queue_url).set_entries(Some(entries.collect()));
+    if let Err(error) = request.send().await {
+        warn!(cause = %DisplayErrorContext(error), "failed messages stay hidden until their timeout");
+    }
+}

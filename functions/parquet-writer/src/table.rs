@@ -1,0 +1,194 @@
+//! Records → one Arrow record batch: envelope columns, one nullable column per event type, `_raw`.
+//!
+//! The schema follows from the registry alone, so every file of a build has the same one.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray},
+    buffer::{Buffer, OffsetBuffer},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    error::ArrowError,
+};
+use sha2::{Digest, Sha256};
+use shared::event::Registry;
+
+use crate::{
+    batch::{Batch, Poison, Record},
+    columns::{AppendError, Fidelity, MessageColumns, Presence, SchemaError},
+    error::RecordError,
+};
+
+/// Columns before the event types.
+const ENVELOPE: [&str; 5] = ["event_id", "source", "type", "sent_at", "payload_sha256"];
+/// Position of `event_id` in the schema.
+pub const EVENT_ID: i32 = 0;
+/// Position of `sent_at` in the schema.
+pub const SENT_AT: i32 = 3;
+/// The column that keeps a payload whole when the others cannot.
+pub const RAW: &str = "_raw";
+
+/// The columns of every file.
+#[derive(Debug)]
+pub struct Table {
+    schema: SchemaRef,
+    types: Vec<MessageColumns>,
+    finite_floats: bool,
+}
+
+/// Some records of a batch, as columns.
+#[derive(Debug)]
+pub struct Chunk<'a> {
+    /// The rows, in the records' order.
+    pub columns: RecordBatch,
+    /// The records behind the rows.
+    pub rows: Vec<&'a Record>,
+    /// The records that turned out not to be what their type says.
+    pub poison: Vec<Poison>,
+    /// Rows whose payload is kept whole in `_raw`.
+    pub raw_kept: usize,
+    /// How many records were read, rows and poison together.
+    pub read: usize,
+}
+
+impl Table {
+    /// The table of `registry`. `finite_floats`: the output cannot hold NaN and infinities, so `_raw` has to.
+    pub fn new(registry: &Registry, finite_floats: bool) -> Result<Self, SchemaError> {
+        let [event_id, source, type_name, sent_at, sha256] = ENVELOPE;
+        let mut fields = vec![
+            Field::new(event_id, DataType::Utf8, false),
+            Field::new(source, DataType::Utf8, true),
+            Field::new(type_name, DataType::Utf8, false),
+            Field::new(sent_at, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
+            Field::new(sha256, DataType::Binary, false),
+        ];
+        let mut types = Vec::with_capacity(registry.types().len());
+        for event in registry.types() {
+            let columns = MessageColumns::new(&event.message)?;
+            fields.push(Field::new(&event.column, columns.data_type(), true));
+            types.push(columns);
+        }
+        fields.push(Field::new(RAW, DataType::Binary, true));
+        Ok(Self { schema: Arc::new(Schema::new(fields)), types, finite_floats })
+    }
+
+    /// The columns' names and types.
+    #[must_use]
+    pub const fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// A hash of the columns' names and types: 16 hexadecimal digits that change when the schema does.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for field in self.schema.fields() {
+            hash.update(format!("{} {} {}\n", field.name(), field.data_type(), field.is_nullable()));
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Decodes records until `max_rows` rows or `max_bytes` of payload are reached.
+    pub fn decode<'a>(
+        &self,
+        batch: &Batch,
+        records: &'a [Record],
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> Result<Chunk<'a>, ArrowError> {
+        let mut builder = Builder::new(self, records.len().min(max_rows));
+        let mut rows = Vec::with_capacity(records.len().min(max_rows));
+        let (mut poison, mut raw_kept, mut read, mut bytes) = (Vec::new(), 0, 0, 0);
+        for record in records {
+            let payload = batch.payload(record);
+            if rows.len() == max_rows || (bytes + payload.len() > max_bytes && read > 0) {
+                break;
+            }
+            match builder.append(batch, record, payload) {
+                Ok(lossless) => {
+                    rows.push(record);
+                    raw_kept += usize::from(!lossless);
+                }
+                Err(AppendError::Wire(error)) => poison.push(batch.to_poison(record, RecordError::Protobuf(error))),
+                Err(AppendError::Full) => break,
+            }
+            bytes += payload.len();
+            read += 1;
+        }
+        let columns = builder.finish(self.schema.clone())?;
+        Ok(Chunk { columns, rows, poison, raw_kept, read })
+    }
+}
+
+struct Builder {
+    finite_floats: bool,
+    event_id: StringBuilder,
+    source: StringBuilder,
+    type_name: StringBuilder,
+    sent_at: Vec<i64>,
+    sha256: Vec<u8>,
+    types: Vec<(MessageColumns, Presence)>,
+    raw: BinaryBuilder,
+}
+
+impl Builder {
+    fn new(table: &Table, rows: usize) -> Self {
+        Self {
+            finite_floats: table.finite_floats,
+            event_id: StringBuilder::with_capacity(rows, rows * 36),
+            source: StringBuilder::with_capacity(rows, rows * 8),
+            type_name: StringBuilder::with_capacity(rows, rows * 12),
+            sent_at: Vec::with_capacity(rows),
+            sha256: Vec::with_capacity(rows * 32),
+            types: table.types.iter().map(|columns| (columns.clone(), Presence::default())).collect(),
+            raw: BinaryBuilder::with_capacity(rows, 0),
+        }
+    }
+
+    /// Appends one row and says whether its columns hold all of the payload. On an error no column has changed.
+    fn append(&mut self, batch: &Batch, record: &Record, payload: &[u8]) -> Result<bool, AppendError> {
+        let row = self.sent_at.len();
+        let lossless = match record.event_type.and_then(|event_type| self.types.get_mut(event_type)) {
+            Some((columns, presence)) => {
+                // A type's columns wait until it comes again; the rows of other types in between are absent.
+                columns.append_absent(row - columns.rows());
+                let mut fidelity = Fidelity::new(self.finite_floats);
+                columns.append(payload, &mut fidelity)?;
+                presence.append_absent(row - presence.len());
+                presence.append_present();
+                fidelity.is_lossless()
+            }
+            None => false,
+        };
+        self.event_id.append_value(batch.event_id(record));
+        self.source.append_option(batch.source(record));
+        self.type_name.append_value(batch.type_name(record));
+        self.sent_at.push(record.sent_at_ms * 1_000);
+        self.sha256.extend_from_slice(&Sha256::digest(payload));
+        self.raw.append_option((!lossless).then_some(payload));
+        Ok(lossless)
+    }
+
+    fn finish(mut self, schema: SchemaRef) -> Result<RecordBatch, ArrowError> {
+        let rows = self.sent_at.len();
+        let sha256 = BinaryArray::try_new(
+            OffsetBuffer::from_lengths(std::iter::repeat_n(32, rows)),
+            Buffer::from_vec(self.sha256),
+            None,
+        )?;
+        let mut arrays: Vec<ArrayRef> = vec![
+            Arc::new(self.event_id.finish()),
+            Arc::new(self.source.finish()),
+            Arc::new(self.type_name.finish()),
+            Arc::new(TimestampMicrosecondArray::from(self.sent_at).with_timezone("UTC")),
+            Arc::new(sha256),
+        ];
+        for (mut columns, mut presence) in self.types {
+            columns.append_absent(rows - columns.rows());
+            presence.append_absent(rows - presence.len());
+            arrays.push(columns.finish(presence.finish())?);
+        }
+        arrays.push(Arc::new(self.raw.finish()));
+        RecordBatch::try_new(schema, arrays)
+    }
+}

@@ -1,0 +1,229 @@
+//! The protobuf wire format, read from a slice without copying.
+//!
+//! Source: "Encoding", Protocol Buffers documentation. What prost refuses is refused here too: a field number 0, a tag
+//! over 32 bits, an overlong varint, a group that does not end.
+
+/// Why bytes are not a protobuf message of the expected type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The bytes end inside a field.
+    #[error("the payload ends in the middle of a field")]
+    Truncated,
+    /// A varint is longer than ten bytes or over 64 bits.
+    #[error("a varint is over 64 bits")]
+    Varint,
+    /// A tag is over 32 bits or names field 0.
+    #[error("a field number is 0 or over 2^29 - 1")]
+    FieldNumber,
+    /// Wire types 6 and 7 do not exist.
+    #[error("field {field} has wire type {found}, which does not exist")]
+    WireType {
+        /// The field's number.
+        field: u32,
+        /// The wire type found.
+        found: u8,
+    },
+    /// A known field is written with another wire type than its declaration asks for.
+    #[error("field {field} has wire type {found}, which its declaration does not allow")]
+    Mismatch {
+        /// The field's number.
+        field: u32,
+        /// The wire type found.
+        found: u8,
+    },
+    /// A group ends that was not open, or is not the one that is open.
+    #[error("a group ends that did not start")]
+    GroupEnd,
+    /// Groups are nested deeper than any real message.
+    #[error("groups are nested deeper than {MAX_GROUP_DEPTH}")]
+    GroupDepth,
+    /// A string field does not hold UTF-8.
+    #[error("string field {field} is not UTF-8")]
+    Utf8 {
+        /// The field's number.
+        field: u32,
+    },
+}
+
+const MAX_GROUP_DEPTH: u32 = 100;
+
+/// Wire type of integers, booleans and enums.
+pub const VARINT: u8 = 0;
+/// Wire type of `fixed64`, `sfixed64` and `double`.
+pub const FIXED64: u8 = 1;
+/// Wire type of strings, bytes, messages and packed fields.
+pub const LEN: u8 = 2;
+/// Wire type of `fixed32`, `sfixed32` and `float`.
+pub const FIXED32: u8 = 5;
+const GROUP_START: u8 = 3;
+const GROUP_END: u8 = 4;
+
+/// What stands before each field: its number and how its value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    /// The field's number, 1 to 2^29 - 1.
+    pub field: u32,
+    /// How the value is written, 0 to 5.
+    pub wire_type: u8,
+}
+
+impl Tag {
+    /// Checks the wire type of a known field.
+    #[inline]
+    pub const fn expect(self, wire_type: u8) -> Result<(), WireError> {
+        if self.wire_type == wire_type {
+            Ok(())
+        } else {
+            Err(WireError::Mismatch { field: self.field, found: self.wire_type })
+        }
+    }
+}
+
+/// A cursor over the bytes of one message.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// A cursor at the start of `bytes`.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// Whether everything has been read.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next tag, or `None` at the end.
+    #[inline]
+    pub fn tag(&mut self) -> Result<Option<Tag>, WireError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let key = u32::try_from(self.varint()?).map_err(|_| WireError::FieldNumber)?;
+        let tag = Tag { field: key >> 3, wire_type: (key & 7) as u8 };
+        if tag.field == 0 {
+            return Err(WireError::FieldNumber);
+        }
+        if tag.wire_type > FIXED32 {
+            return Err(WireError::WireType { field: tag.field, found: tag.wire_type });
+        }
+        Ok(Some(tag))
+    }
+
+    /// A varint.
+    #[inline]
+    pub fn varint(&mut self) -> Result<u64, WireError> {
+        match self.rest {
+            [byte @ 0..=0x7f, rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
+        let mut value = 0;
+        for (at, byte) in self.rest.iter().take(10).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * at);
+            if *byte < 0x80 {
+                if at == 9 && *byte > 1 {
+                    return Err(WireError::Varint);
+                }
+                self.rest = self.rest.get(at + 1..).unwrap_or_default();
+                return Ok(value);
+            }
+        }
+        Err(if self.rest.len() < 10 { WireError::Truncated } else { WireError::Varint })
+    }
+
+    /// Four bytes, little-endian.
+    #[inline]
+    pub fn fixed32(&mut self) -> Result<[u8; 4], WireError> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    /// Eight bytes, little-endian.
+    #[inline]
+    pub fn fixed64(&mut self) -> Result<[u8; 8], WireError> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    /// A length and as many bytes.
+    #[inline]
+    pub fn len_delimited(&mut self) -> Result<&'a [u8], WireError> {
+        let len = usize::try_from(self.varint()?).map_err(|_| WireError::Truncated)?;
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    /// Passes over the value of a field that is not known.
+    pub fn skip(&mut self, tag: Tag) -> Result<(), WireError> {
+        self.skip_nested(tag, MAX_GROUP_DEPTH)
+    }
+
+    fn skip_nested(&mut self, tag: Tag, depth: u32) -> Result<(), WireError> {
+        match tag.wire_type {
+            VARINT => self.varint().map(|_| ()),
+            FIXED64 => self.fixed64().map(|_| ()),
+            LEN => self.len_delimited().map(|_| ()),
+            FIXED32 => self.fixed32().map(|_| ()),
+            GROUP_START => loop {
+                let depth = depth.checked_sub(1).ok_or(WireError::GroupDepth)?;
+                let inner = self.tag()?.ok_or(WireError::Truncated)?;
+                if inner.wire_type == GROUP_END {
+                    return if inner.field == tag.field { Ok(()) } else { Err(WireError::GroupEnd) };
+                }
+                self.skip_nested(inner, depth)?;
+            },
+            _ => Err(WireError::GroupEnd),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_are_read_up_to_64_bits() {
+        for (bytes, value) in [
+            (&[0x00][..], Ok(0)),
+            (&[0x7f], Ok(127)),
+            (&[0x80, 0x01], Ok(128)),
+            (&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], Ok(u64::MAX)),
+            (&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02], Err(WireError::Varint)),
+            (&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], Err(WireError::Varint)),
+            (&[0x80], Err(WireError::Truncated)),
+            (&[], Err(WireError::Truncated)),
+        ] {
+            assert_eq!(Reader::new(bytes).varint(), value, "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn groups_are_skipped_to_their_own_end() {
+        let skip = |bytes: &[u8]| {
+            let mut reader = Reader::new(bytes);
+            let tag = reader.tag()?.ok_or(WireError::Truncated)?;
+            reader.skip(tag).map(|()| reader.is_empty())
+        };
+        assert_eq!(skip(&[0x0b, 0x10, 0x05, 0x0c]), Ok(true));
+        assert_eq!(skip(&[0x0b, 0x13, 0x14, 0x0c]), Ok(true));
+        assert_eq!(skip(&[0x0b, 0x14]), Err(WireError::GroupEnd));
+        assert_eq!(skip(&[0x0c]), Err(WireError::GroupEnd));
+        assert_eq!(skip(&[0x0b, 0x10, 0x05]), Err(WireError::Truncated));
+        assert_eq!(skip(&vec![0x0b; 5_000]), Err(WireError::GroupDepth));
+    }
+}

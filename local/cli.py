@@ -1,0 +1,93 @@
+"""The commands."""
+
+import argparse
+import shutil
+import sys
+
+from local import environment
+from local.paths import STATE
+from local.progress import Failure
+
+NEEDS_LINUX = {"up", "demo", "retail", "test"}
+NEEDS_NO_ENVIRONMENT = {"down", "clean"}
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command and returns its exit code."""
+    chosen = _parser().parse_args(arguments)
+    environment.isolate()
+    try:
+        if chosen.command in NEEDS_LINUX and sys.platform != "linux":
+            raise Failure("The emulator runs the functions' Linux binaries: use Linux, WSL or a Linux container.")
+        if chosen.command not in NEEDS_NO_ENVIRONMENT and not environment.entered():
+            environment.enter(arguments)
+        return _run(chosen)
+    except Failure as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    """Commands are imported when chosen: most need packages of the private environment."""
+    match chosen.command:
+        case "up":
+            from local import stack
+
+            deployed = stack.up(dict(pair.split("=", 1) for pair in chosen.set))
+            print(f"\nendpoint {deployed.endpoint_url}  (AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)")
+            for name, value in deployed.outputs.items():
+                print(f"{name} {value}")
+            print("All of it is in .local/stack.json. `make down` ends it.")
+            return 0
+        case "down":
+            from local import emulator
+
+            print("The local stack is down." if emulator.stop() else "The local stack was not running.")
+            return 0
+        case "demo":
+            from local import demo
+
+            return demo.run(chosen.events, chosen.seed)
+        case "retail":
+            from local import retail
+
+            return retail.run(chosen.events)
+        case "lint":
+            from local import checks
+
+            return checks.lint()
+        case "test":
+            from local import checks
+
+            return checks.test()
+        case "bench":
+            from local import checks
+
+            return checks.bench()
+        case "clean":
+            from local import emulator
+
+            emulator.stop()
+            shutil.rmtree(STATE, ignore_errors=True)
+            return 0
+    raise AssertionError(chosen.command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m local", description="Landfall on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    up = commands.add_parser("up", help="start the emulator, build, and deploy what has changed")
+    up.add_argument("--set", action="append", default=[], metavar="PARAMETER=VALUE", help="a parameter of template.yaml")
+    commands.add_parser("down", help="stop the emulator and forget its data")
+    demo = commands.add_parser("demo", help="seeded events through the whole stack, counted at the other end")
+    demo.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=1, help="the same seed sends the same events (default: %(default)s)")
+    retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
+    retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
+    commands.add_parser("lint", help="formatting, clippy, licences and advisories, the template")
+    commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
+    commands.add_parser("bench", help="the benchmarks and their peers")
+    commands.add_parser("clean", help="stop the emulator and delete .local/")
+    return parser

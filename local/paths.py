@@ -1,0 +1,16 @@
+"""Where everything is."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "local" / "requirements.txt"
+PROTO = ROOT / "proto"
+
+STATE = ROOT / ".local"
+VENV = STATE / "venv"
+LOGS = STATE / "logs"
+SAM_BUILD = STATE / "sam" / "build"
+GENERATED_PROTO = STATE / "proto"
+LAKE = STATE / "lake"
+EMULATOR_FILE = STATE / "emulator.json"
+STACK_FILE = STATE / "stack.json"

@@ -1,0 +1,10 @@
+//! The language the functions speak: event types, S3 layouts and keys, quarantine records, metrics.
+//!
+//! Everything here is a pure function over values. There is no I/O, no async, no SDK, no clock and no environment, so
+//! that any function and any test can use it, and so that the same input always gives the same result.
+
+pub mod event;
+pub mod layout;
+pub mod metrics;
+pub mod quarantine;
+pub mod s3_key;

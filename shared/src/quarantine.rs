@@ -1,0 +1,112 @@
+//! What becomes of a record that cannot land: retried, or kept with its bytes and the reason.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What to do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// The record is fine and a dependency is not: report it as failed, and the queue brings it back.
+    Retry,
+    /// The record will never land: keep its bytes and the reason in the quarantine, then acknowledge it.
+    Quarantine,
+}
+
+/// One line of a quarantine object. It holds all that is needed to send the record again.
+///
+/// The same record always gives the same line: nothing that changes from one delivery to the next, such as a receive
+/// count, is part of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuarantineRecord {
+    /// The function that refused the record.
+    pub function: String,
+    /// Machine-readable cause, snake_case; the functions' READMEs list theirs.
+    pub reason: String,
+    /// The cause in words.
+    pub detail: String,
+    /// The source's id of the record (SQS message id, Kinesis sequence number, request id).
+    pub id: String,
+    /// When the record was sent, RFC 3339; `None` when the record does not say.
+    pub sent_at: Option<String>,
+    /// The attributes that came with the record, as they came.
+    pub attributes: Box<RawValue>,
+    /// The record's bytes, base64.
+    pub body_base64: String,
+}
+
+/// Milliseconds since 1970-01-01T00:00:00Z → RFC 3339, such as `2026-11-20T14:11:46.123Z`.
+#[must_use]
+pub fn rfc3339(unix_ms: i64) -> Option<String> {
+    let instant = Timestamp::from_millisecond(unix_ms).ok()?;
+    Some(format!("{instant:.3}"))
+}
+
+/// Bytes → standard base64.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    base64_simd::STANDARD.encode_to_string(bytes)
+}
+
+impl QuarantineRecord {
+    /// The record's bytes, or `None` when `body_base64` has been damaged.
+    #[must_use]
+    pub fn body(&self) -> Option<Vec<u8>> {
+        base64_simd::STANDARD.decode_to_vec(&self.body_base64).ok()
+    }
+}
+
+/// The object's body: one line a record, sorted by id.
+pub fn to_ndjson(records: &mut [QuarantineRecord]) -> Result<String, serde_json::Error> {
+    records.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut body = String::new();
+    for record in records.iter() {
+        body.push_str(&serde_json::to_string(record)?);
+        body.push('\n');
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(id: &str, body: &[u8]) -> QuarantineRecord {
+        QuarantineRecord {
+            function: "parquet-writer".into(),
+            reason: "invalid_base64".into(),
+            detail: "the body is not base64".into(),
+            id: id.into(),
+            sent_at: rfc3339(1_795_183_906_123),
+            attributes: RawValue::from_string(r#"{"type":"OrderCreated"}"#.into()).unwrap(),
+            body_base64: base64(body),
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        assert_eq!(rfc3339(1_795_183_906_123).unwrap(), "2026-11-20T14:11:46.123Z");
+        assert_eq!(rfc3339(0).unwrap(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(i64::MAX), None);
+    }
+
+    #[test]
+    fn order_of_arrival_does_not_change_the_object() {
+        let mut forward = [record("a", b"1"), record("b", b"2")];
+        let mut backward = [record("b", b"2"), record("a", b"1")];
+        assert_eq!(to_ndjson(&mut forward).unwrap(), to_ndjson(&mut backward).unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn the_bytes_come_back(body in prop::collection::vec(any::<u8>(), 0..200), id in any::<String>()) {
+            let line = to_ndjson(&mut [record(&id, &body)]).unwrap();
+            prop_assert_eq!(line.lines().count(), 1);
+            let read: QuarantineRecord = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(read.body().unwrap(), body);
+            prop_assert_eq!(read.id, id);
+        }
+    }
+}
