@@ -5,6 +5,7 @@ import sys
 if sys.version_info < (3, 10):
     sys.exit("Landfall's local stack needs Python 3.10 or newer; this is {}.{}.".format(*sys.version_info))
 
-from local import cli  # noqa: E402  (an older Python cannot even read the other modules)
+# An older Python could not even read this.
+from local import cli
 
 sys.exit(cli.main(sys.argv[1:]))

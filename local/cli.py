@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description="Landfall on this machine.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     up = commands.add_parser("up", help="start the emulator, build, and deploy what has changed")
-    up.add_argument("--set", action="append", default=[], metavar="PARAMETER=VALUE", help="a parameter of template.yaml")
+    up.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of template.yaml")
     commands.add_parser("down", help="stop the emulator and forget its data")
     demo = commands.add_parser("demo", help="seeded events through the whole stack, counted at the other end")
     demo.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")

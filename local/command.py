@@ -49,6 +49,5 @@ def run_logged(
 def run_shown(argv: Sequence[str | Path], extra_env: Mapping[str, str] | None = None) -> int:
     """Runs `argv` in the open and returns its exit code."""
     print(f"$ {' '.join(map(str, argv))}", flush=True)
-    return subprocess.run(
-        argv, cwd=ROOT, env={**os.environ, **(extra_env or {})}, stdin=subprocess.DEVNULL
-    ).returncode
+    env = {**os.environ, **(extra_env or {})}
+    return subprocess.run(argv, check=False, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode

@@ -13,7 +13,8 @@ from local import lake, protos, queues, stack
 from local.paths import LAKE, ROOT
 from local.progress import step
 
-QUERY = """\
+NO_TYPE = "(none)"
+QUERY = f"""\
 select
   order_created.order_ts::date as day,
   order_created.status as status,
@@ -21,7 +22,7 @@ select
   sum(order_created.quantity) as cards,
   sum(order_created.quantity * order_created.price.units
     / 10 ** order_created.price.scale)::decimal(18, 2) as revenue
-from '{files}'
+from '{LAKE.relative_to(ROOT)}/events/**/*.parquet'
 where type = 'OrderCreated'
 group by all
 order by all
@@ -34,7 +35,7 @@ class Landed:
 
     rows: int
     event_ids: set[str]
-    rows_by_type: Counter[str]
+    rows_by_type: dict[str, int]
     rows_kept_raw: int
 
 
@@ -43,7 +44,6 @@ def run(count: int, seed: int) -> int:
     protos.ensure()
     from local.events import generate  # needs the generated classes
 
-    console = Console()
     deployed = stack.up(fresh=True)
     subscriber = queues.Subscriber(deployed, "landfall-demo-subscriber")
     with step(f"Making {count:,} events (seed {seed})"):
@@ -55,83 +55,95 @@ def run(count: int, seed: int) -> int:
     with step("Fetching the lake to .local/lake"):
         fetched = lake.fetch(deployed)
         files = lake.events(fetched)
-        quarantine = list(lake.quarantined(fetched))
+        landed = _read(files)
+        reasons = [(ids.get(record["id"], record["id"]), record["reason"]) for record in lake.quarantined(fetched)]
     with step("Hearing the notices"):
         notices = subscriber.hear(len(files))
+    dead = queues.depth(deployed, "EventsDeadLetterQueueUrl").all
 
-    landed = _read(files)
-    quarantined = [ids.get(record["id"], record["id"]) for record in quarantine]
-    types_sent = Counter(event.type or "(none)" for event in events)
-    types_by_id = {event.event_id: event.type or "(none)" for event in events}
-    types_quarantined = Counter(types_by_id.get(event_id, "(unknown)") for event_id in quarantined)
+    by_id = {event.event_id: event for event in events}
+    quarantined = [event_id for event_id, _ in reasons]
+    console = Console()
+    console.print(
+        _events_table(
+            sent=Counter(event.type or NO_TYPE for event in events),
+            landed=landed.rows_by_type,
+            quarantined=Counter(by_id[event_id].type or NO_TYPE for event_id in quarantined if event_id in by_id),
+        ),
+        _quarantine_table(
+            Counter((by_id[event_id].kind if event_id in by_id else "?", reason) for event_id, reason in reasons)
+        ),
+        _files_table(files, notices, landed, dead),
+        Syntax(QUERY, "sql", background_color="default"),
+    )
+    duckdb.sql(QUERY).show(max_rows=40)
 
+    wrong = [
+        *_lost_or_doubled([event.event_id for event in events], landed, quarantined),
+        *_misplaced({event.event_id for event in events if event.lands}, landed.event_ids),
+        *_unannounced(files, notices),
+        *([f"{dead:,} events are in the dead-letter queue."] if dead else []),
+    ]
+    for sentence in wrong:
+        console.print(sentence, style="red", soft_wrap=True)
+    if not wrong:
+        console.print(
+            f"{count:,} sent = {landed.rows:,} landed + {len(quarantined):,} quarantined, each event once; "
+            f"{len(files):,} files, each announced.",
+            style="green",
+            soft_wrap=True,
+        )
+    return 1 if wrong else 0
+
+
+def _read(files: Sequence[lake.LakeFile]) -> Landed:
+    if not files:
+        return Landed(0, set(), {}, 0)
+    read = duckdb.read_parquet([str(file.path) for file in files])
+    rows, raw = read.aggregate("count(*), count(_raw)").fetchall()[0]
+    ids = {event_id for (event_id,) in read.select("event_id").fetchall()}
+    return Landed(rows, ids, dict(read.aggregate("type, count(*)").fetchall()), raw)
+
+
+def _events_table(sent: Counter[str], landed: dict[str, int], quarantined: Counter[str]) -> Table:
     table = Table("type as sent", title="Events")
     for heading in ("sent", "landed", "quarantined"):
         table.add_column(heading, justify="right")
-    for type_, sent in types_sent.most_common():
-        table.add_row(type_, f"{sent:,}", f"{landed.rows_by_type[type_]:,}", f"{types_quarantined[type_]:,}")
+    for type_, number in sent.most_common():
+        table.add_row(type_, f"{number:,}", f"{landed.get(type_, 0):,}", f"{quarantined[type_]:,}")
     table.add_section()
-    table.add_row("all", f"{count:,}", f"{landed.rows:,}", f"{len(quarantine):,}")
-    console.print(table)
+    table.add_row("all", f"{sent.total():,}", f"{sum(landed.values()):,}", f"{quarantined.total():,}")
+    return table
 
-    table = Table("reason", title="Quarantined")
+
+def _quarantine_table(quarantined: Counter[tuple[str, str]]) -> Table:
+    table = Table("what was wrong", "reason given", title="Quarantined")
     table.add_column("events", justify="right")
-    for reason, number in sorted(Counter(record["reason"] for record in quarantine).items()):
-        table.add_row(reason, f"{number:,}")
-    console.print(table)
+    for (kind, reason), number in sorted(quarantined.items()):
+        table.add_row(kind, reason, f"{number:,}")
+    return table
 
-    dead = queues.depth(deployed, "EventsDeadLetterQueueUrl")
+
+def _files_table(files: Sequence[lake.LakeFile], notices: Sequence[queues.Notice], landed: Landed, dead: int) -> Table:
     mean_bytes = sum(file.size for file in files) // max(len(files), 1)
     table = Table(title="Files", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("files", f"{len(files):,}")
     table.add_row("mean size", f"{mean_bytes:,} bytes")
-    table.add_row("rows that keep their whole payload in _raw", f"{landed.rows_kept_raw:,}")
-    table.add_row("notices seen by the subscriber", f"{len(notices):,}")
+    table.add_row("rows that keep their payload in _raw", f"{landed.rows_kept_raw:,}")
+    table.add_row("notices seen by a subscriber", f"{len(notices):,}")
     table.add_row("in the dead-letter queue", f"{dead:,}")
-    console.print(table)
-
-    query = QUERY.format(files=f"{LAKE.relative_to(ROOT)}/events/**/*.parquet")
-    console.print(Syntax(query, "sql", background_color="default"))
-    duckdb.sql(query).show(max_rows=40)
-
-    wrong = [
-        *_lost_or_doubled([event.event_id for event in events], landed, quarantined),
-        *_misplaced({event.event_id for event in events if event.lands}, landed.event_ids),
-        *_unannounced(files, notices),
-    ]
-    if dead:
-        wrong.append(f"{dead:,} events are in the dead-letter queue.")
-    if wrong:
-        console.print(*wrong, sep="\n", style="red")
-        return 1
-    console.print(
-        f"{count:,} sent = {landed.rows:,} landed + {len(quarantine):,} quarantined, each event once; "
-        f"{len(files):,} files, each announced.",
-        style="green",
-    )
-    return 0
-
-
-def _read(files: Sequence[lake.LakeFile]) -> Landed:
-    if not files:
-        return Landed(0, set(), Counter(), 0)
-    read = duckdb.read_parquet([str(file.path) for file in files])
-    rows, raw = read.aggregate("count(*), count(_raw)").fetchall()[0]
-    by_type = Counter(dict(read.aggregate("type, count(*)").fetchall()))
-    ids = {event_id for (event_id,) in read.select("event_id").fetchall()}
-    return Landed(rows, ids, by_type, raw)
+    return table
 
 
 def _lost_or_doubled(sent: Sequence[str], landed: Landed, quarantined: Sequence[str]) -> list[str]:
     wrong = []
     if landed.rows + len(quarantined) != len(sent):
-        wrong.append(f"{len(sent):,} events were sent, but {landed.rows:,} landed and {len(quarantined):,} are quarantined.")
+        wrong.append(f"{len(sent):,} were sent, but {landed.rows:,} landed and {len(quarantined):,} are quarantined.")
     if landed.rows != len(landed.event_ids):
         wrong.append(f"{landed.rows:,} rows hold only {len(landed.event_ids):,} different events.")
-    arrived = landed.event_ids.union(quarantined)
-    if lost := set(sent) - arrived:
+    if lost := set(sent) - landed.event_ids.union(quarantined):
         wrong.append(f"{len(lost):,} events are nowhere, such as {min(lost)}.")
     if both := landed.event_ids.intersection(quarantined):
         wrong.append(f"{len(both):,} events are both landed and quarantined, such as {min(both)}.")
@@ -149,7 +161,7 @@ def _misplaced(good: set[str], landed: set[str]) -> list[str]:
 
 def _unannounced(files: Sequence[lake.LakeFile], notices: Sequence[queues.Notice]) -> list[str]:
     wrong = []
-    announced = {(notice.key, notice.size, notice.etag.strip('"')) for notice in notices}
+    announced = {(notice.key, notice.size, notice.etag) for notice in notices}
     written = {(file.key, file.size, file.etag) for file in files}
     if announced != written:
         wrong.append(f"{len(written):,} files were written, but the notices name {len(announced & written):,} of them.")

@@ -7,11 +7,12 @@ import socket
 import subprocess
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from local.environment import REGION, VENV
-from local.paths import EMULATOR_FILE, LOGS, STACK_FILE, STATE
+from local.environment import REGION
+from local.paths import EMULATOR_FILE, LOGS, STACK_FILE, STATE, VENV
 from local.progress import Failure, step
 
 START_S = 30
@@ -40,10 +41,10 @@ class Emulator:
     def healthy(self) -> bool:
         """Whether it answers."""
         try:
-            with urllib.request.urlopen(f"{self.endpoint_url}/_ministack/health", timeout=5) as answer:
-                return answer.status == 200
+            urllib.request.urlopen(f"{self.endpoint_url}/_ministack/health", timeout=5).close()
         except OSError:
             return False
+        return True
 
     def reset(self) -> None:
         """Makes it forget everything and ends its functions."""
@@ -141,10 +142,8 @@ def _end(emulator: Emulator) -> None:
 
 
 def _group_exists(group: int) -> bool:
-    try:
-        os.waitpid(group, os.WNOHANG)  # ended, and started by this very command
-    except ChildProcessError:
-        pass
+    with suppress(ChildProcessError):
+        os.waitpid(group, os.WNOHANG)  # a child that has ended is there until it is asked for
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

@@ -69,11 +69,11 @@ def _installer() -> list[str]:
 def _create() -> None:
     uv = shutil.which("uv")
     if uv is None and importlib.util.find_spec("ensurepip") is None:
-        raise Failure("This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv")
+        raise Failure("This Python has no ensurepip. On Debian and Ubuntu: apt-get install python3-venv")
     STATE.mkdir(exist_ok=True)
     with step("Creating the private Python environment (.local/venv)") as s:
         shutil.rmtree(VENV, ignore_errors=True)
-        make = [uv, "venv", "--python", sys.executable, VENV] if uv else [sys.executable, "-m", "venv", VENV]
-        run_logged(make, s, "venv")
+        make = [uv, "venv", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
+        run_logged([*make, str(VENV)], s, "venv")
     with step("Installing the pinned tools: SAM CLI, cargo-lambda, zig, MiniStack, DuckDB …") as s:
         run_logged([*_installer(), "--no-deps", "-r", str(REQUIREMENTS)], s, "install")

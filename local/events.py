@@ -6,11 +6,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from google.protobuf.message import Message
+from google.protobuf import message as protobuf
 from landfall.events.v1.cards_pb2 import CardCatalogCreated
 from landfall.events.v1.decimal_pb2 import Decimal
 from landfall.events.v1.manufacturing_pb2 import ManufacturingBatch
 from landfall.events.v1.orders_pb2 import OrderCreated, OrderStatus
+
+from local import queues
 
 SOURCES = {"CardCatalogCreated": "cards", "ManufacturingBatch": "manufacturing", "OrderCreated": "orders"}
 ALIASES = {"CardCatalogCreated": "CardCatalogEntryInserted"}
@@ -35,13 +37,9 @@ PARALLELS = ["Gold", "Holo", "Prism", "Refractor"]
 
 
 @dataclass(frozen=True)
-class Event:
-    """One message for the events queue, and what should become of it."""
+class Event(queues.Message):
+    """A message, and what should become of it."""
 
-    event_id: str
-    source: str
-    type: str | None
-    body: str
     kind: str
     """`good`, or what is odd or bad about it."""
     lands: bool
@@ -57,7 +55,7 @@ def generate(count: int, seed: int) -> list[Event]:
     return [kinds.get(at, _good)(rng) for at in range(count)]
 
 
-def encode(message: Message) -> str:
+def encode(message: protobuf.Message) -> str:
     """The body of a message."""
     return _base64(message.SerializeToString())
 
@@ -119,7 +117,7 @@ def _sku(rng: random.Random) -> str:
     return f"SKU-{min(int(rng.paretovariate(1.1) * 10), 9_999):04d}"
 
 
-MAKERS: dict[str, Callable[[random.Random], Message]] = {
+MAKERS: dict[str, Callable[[random.Random], protobuf.Message]] = {
     "OrderCreated": _order,
     "CardCatalogCreated": _card,
     "ManufacturingBatch": _batch,
@@ -139,7 +137,8 @@ def _unregistered_type(rng: random.Random) -> Event:
 
 def _unknown_field(rng: random.Random) -> Event:
     unknown = b"\xfa\x7f\x03new"  # field 2047, a string
-    return _event(rng, "OrderCreated", _base64(_order(rng).SerializeToString() + unknown), "unknown field")
+    payload = _order(rng).SerializeToString() + unknown
+    return _event(rng, "OrderCreated", _base64(payload), "unknown field")
 
 
 def _bad_base64(rng: random.Random) -> Event:
@@ -151,17 +150,20 @@ def _garbage(rng: random.Random) -> Event:
 
 
 def _truncated(rng: random.Random) -> Event:
-    return _event(rng, "OrderCreated", _base64(_order(rng).SerializeToString()[:-1]), "truncated protobuf", lands=False)
+    payload = _order(rng).SerializeToString()[:-1]
+    return _event(rng, "OrderCreated", _base64(payload), "truncated protobuf", lands=False)
 
 
 def _wrong_wire_type(rng: random.Random) -> Event:
     order_id = b"\x08\x01"  # field 1, a string, as a number
-    return _event(rng, "OrderCreated", _base64(_order(rng).SerializeToString() + order_id), "wrong wire type", lands=False)
+    payload = _order(rng).SerializeToString() + order_id
+    return _event(rng, "OrderCreated", _base64(payload), "wrong wire type", lands=False)
 
 
 def _invalid_utf8(rng: random.Random) -> Event:
     order_id = b"\x0a\x02\xc3\x28"
-    return _event(rng, "OrderCreated", _base64(_order(rng).SerializeToString() + order_id), "invalid UTF-8", lands=False)
+    payload = _order(rng).SerializeToString() + order_id
+    return _event(rng, "OrderCreated", _base64(payload), "invalid UTF-8", lands=False)
 
 
 def _no_type(rng: random.Random) -> Event:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "local" / "requirements.txt"
+FUNCTIONS = ROOT / "functions"
 PROTO = ROOT / "proto"
 
 STATE = ROOT / ".local"

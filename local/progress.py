@@ -39,11 +39,11 @@ class Step:
         """Replaces what is shown beside the title."""
         self._detail = " ".join(detail.split())[:DETAIL_WIDTH]
 
-    def count(self, done: int, total: int) -> None:
+    def count(self, done: int, total: int, detail: str = "") -> None:
         """Shows how far it is."""
         filled = BAR_WIDTH * done // max(total, 1)
-        bar = "█" * filled + "░" * (BAR_WIDTH - filled)
-        self.say(f"{bar} {done:,} of {total:,}" if LIVE else f"{done:,} of {total:,}")
+        bar = "█" * filled + "░" * (BAR_WIDTH - filled) + " " if LIVE else ""
+        self.say(f"{bar}{done:,} of {total:,}" + (f", {detail}" if detail and done < total else ""))
 
     def _line(self, mark: str) -> str:
         elapsed = time.monotonic() - self._started
@@ -65,7 +65,9 @@ class Step:
         self._ticker.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._done.set()
         self._ticker.join()
         mark, colour = ("✓", 32) if kind is None else ("✗", 31)

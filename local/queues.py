@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote_plus
 
 from local.progress import Failure, Step
@@ -15,17 +15,32 @@ from local.stack import Stack
 SEND_BATCH = 10  # what SQS takes in one call
 SENDERS = 4
 STALL_S = 90
+EMPTY_SEEN = 3  # times in a row, because the numbers are approximate
 SETTLE_S = 15
 LOG_LINES = 20
 
 
-class Sendable(Protocol):
-    """What the events queue takes."""
+@dataclass(frozen=True)
+class Message:
+    """What the events queue takes: base64 of protobuf, and three attributes."""
 
     event_id: str
     source: str
     type: str | None
     body: str
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Messages in a queue."""
+
+    waiting: int
+    in_flight: int
+
+    @property
+    def all(self) -> int:
+        """Both."""
+        return self.waiting + self.in_flight
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Notice:
 def paused(stack: Stack) -> Iterator[None]:
     """Keeps the function away from the events queue, so that a backlog can build up.
 
-    It is also the only safe way to send a lot: the emulator loses messages that arrive while its poller reads the queue.
+    It is also the only safe way to send a lot: the emulator loses messages that arrive while its poller is reading.
     """
     functions, mapping = stack.client("lambda"), stack.outputs["ParquetWriterMappingId"]
     functions.update_event_source_mapping(UUID=mapping, Enabled=False)
@@ -52,7 +67,7 @@ def paused(stack: Stack) -> Iterator[None]:
         functions.update_event_source_mapping(UUID=mapping, Enabled=True)
 
 
-def send(stack: Stack, events: Sequence[Sendable], step: Step) -> dict[str, str]:
+def send(stack: Stack, events: Sequence[Message], step: Step) -> dict[str, str]:
     """Sends everything and returns the event's id by SQS message id."""
     sqs = stack.client("sqs")
     queue_url = stack.outputs["EventsQueueUrl"]
@@ -74,29 +89,34 @@ def send(stack: Stack, events: Sequence[Sendable], step: Step) -> dict[str, str]
 
 def wait_until_empty(stack: Stack, total: int, step: Step) -> None:
     """Returns when no message is waiting or being worked on. Fails when nothing moves any more."""
-    moved_at, last, empty_seen = time.monotonic(), -1, 0
-    while empty_seen < 3:  # the numbers are approximate: see it more than once
-        waiting = depth(stack, "EventsQueueUrl")
-        empty_seen = empty_seen + 1 if waiting == 0 else 0
-        step.count(total - min(waiting, total), total)
-        if waiting != last:
-            moved_at, last = time.monotonic(), waiting
-        elif waiting and time.monotonic() - moved_at > STALL_S:
-            raise Failure(f"{waiting:,} events are still in the queue and nothing has moved for {STALL_S} s. {_logs(stack)}")
+    last, moved_at, empty_seen = None, time.monotonic(), 0
+    while empty_seen < EMPTY_SEEN:
+        now = depth(stack, "EventsQueueUrl")
+        empty_seen = empty_seen + 1 if now.all == 0 else 0
+        step.count(total - min(now.all, total), total, f"{now.in_flight:,} being worked on")
+        if now != last:
+            last, moved_at = now, time.monotonic()
+        elif now.all and time.monotonic() - moved_at > STALL_S:
+            stuck = f"{now.all:,} events are still in the queue and nothing has moved for {STALL_S} s."
+            raise Failure(f"{stuck} {_logs(stack)}")
         time.sleep(0.3)
 
 
-def depth(stack: Stack, output: str) -> int:
-    """Messages in a queue, whether waiting, delayed or in flight."""
-    names = [f"ApproximateNumberOfMessages{suffix}" for suffix in ("", "Delayed", "NotVisible")]
-    answer = stack.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[output], AttributeNames=names)
-    return sum(int(answer["Attributes"].get(name, 0)) for name in names)
+def depth(stack: Stack, output: str) -> Depth:
+    """How much is in a queue."""
+    visible, delayed, hidden = (f"ApproximateNumberOfMessages{which}" for which in ("", "Delayed", "NotVisible"))
+    answer = stack.client("sqs").get_queue_attributes(
+        QueueUrl=stack.outputs[output], AttributeNames=[visible, delayed, hidden]
+    )
+    count = {name: int(value) for name, value in answer["Attributes"].items()}
+    return Depth(waiting=count[visible] + count[delayed], in_flight=count[hidden])
 
 
 class Subscriber:
     """A queue of our own on the topic of landed files, as a warehouse would have."""
 
     def __init__(self, stack: Stack, name: str) -> None:
+        """Creates the queue and subscribes it."""
         self._sqs = stack.client("sqs")
         self._url = self._sqs.create_queue(QueueName=name)["QueueUrl"]
         attributes = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
@@ -119,13 +139,13 @@ class Subscriber:
                 return notices
 
 
-def _entry(number: int, event: Sendable) -> dict[str, Any]:
+def _entry(number: int, event: Message) -> dict[str, Any]:
     attributes = {"source": event.source, "type": event.type, "event_id": event.event_id}
     return {
         "Id": str(number),
         "MessageBody": event.body,
         "MessageAttributes": {
-            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value is not None
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value
         },
     }
 

@@ -965,3 +965,6 @@ impl Values {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+"""Reads Parquet files back and compares them row by row. Fails at the first difference.
+
+    compare.py <file> <file> …
+"""
+
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def main(paths: list[str]) -> None:
+    tables = [(path, read(path)) for path in paths]
+    (first_path, first), *others = tables
+    for path, table in others:
+        if names_and_types(table) != names_and_types(first):
+            raise SystemExit(f"{path} has other columns than {first_path}:\n{table.schema}\n\n{first.schema}")
+        if table.num_rows != first.num_rows:
+            raise SystemExit(f"{path} has {table.num_rows} rows, {first_path} has {first.num_rows}")
+        for n, (row, expected) in enumerate(zip(table.to_pylist(), first.to_pylist(), strict=True)):
+            if row != expected:
+                raise SystemExit(f"row {n} of {path} differs from {first_path}:\n{row}\n\n{expected}")
+    print(first.num_rows)
+
+
+def read(path: str) -> pa.Table:
+    # The order of rows is ours to promise, not the peers'.
+    return pq.ParquetFile(path).read().sort_by([("sent_at", "ascending"), ("event_id", "ascending")])
+
+
+def names_and_types(table: pa.Table) -> list[tuple[str, str]]:
+    return [(field.name, str(field.type).replace(" not null", "")) for field in table.schema]
+
+
+main(sys.argv[1:])

@@ -1,0 +1,139 @@
+//! The Python peer: a process that is asked, and the tools that come with it.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    Error,
+    rounds::{Route, Run},
+};
+
+/// The interpreter and the message classes that it imports.
+#[derive(Debug)]
+pub struct Python {
+    interpreter: String,
+    classes: PathBuf,
+}
+
+impl Python {
+    /// `interpreter`, with the classes of `proto/` generated into `folder`.
+    pub fn new(interpreter: String, folder: &Path) -> Result<Self, Error> {
+        let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+        let classes = folder.join("classes");
+        std::fs::create_dir_all(&classes)?;
+        let mut protoc = Command::new(&interpreter);
+        protoc.args(["-m", "grpc_tools.protoc"]).arg(format!("--proto_path={}", proto.display()));
+        protoc.arg(format!("--python_out={}", classes.display()));
+        for file in files_below(&proto)? {
+            protoc.arg(file);
+        }
+        if !protoc.status().map_err(|error| format!("{interpreter}: {error}"))?.success() {
+            return Err(format!("{interpreter} has not all of bench/peers/requirements.txt").into());
+        }
+        Ok(Self { interpreter, classes })
+    }
+
+    /// A script of `peers/`, ready to start.
+    #[must_use]
+    pub fn script(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.interpreter);
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name));
+        command.env("PYTHONPATH", &self.classes).env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+    }
+
+    /// Reads `files` back and compares them row by row; gives back how many rows they hold.
+    pub fn compare(&self, files: &[PathBuf]) -> Result<usize, Error> {
+        let output = self.script("compare.py").args(files).stderr(Stdio::inherit()).output()?;
+        if !output.status.success() {
+            return Err("the routes do not write the same rows, so their times mean nothing".into());
+        }
+        Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+    }
+}
+
+/// Files below a folder, sorted.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The handler in a process of its own, which times itself: the pipe is not in its time.
+#[derive(Debug)]
+pub struct Handler {
+    process: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    output: PathBuf,
+}
+
+impl Handler {
+    /// Starts the process and gives it the event. Its file goes to `output`.
+    pub fn start(python: &Python, event: &Path, output: PathBuf) -> Result<Self, Error> {
+        let mut process = python.script("serve.py").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (requests, answers) = process.stdin.take().zip(process.stdout.take()).ok_or("no pipe")?;
+        let mut handler = Self { process, requests, answers: BufReader::new(answers), output };
+        handler.ask(&format!("event {}", event.display()))?;
+        Ok(handler)
+    }
+
+    /// One request, one line.
+    pub fn ask(&mut self, request: &str) -> Result<String, Error> {
+        writeln!(self.requests, "{request}")?;
+        let mut answer = String::new();
+        if self.answers.read_line(&mut answer)? == 0 {
+            return Err("the Python handler ended".into());
+        }
+        Ok(answer.trim_end().to_owned())
+    }
+
+    /// The last file.
+    pub fn file(&mut self) -> Result<Vec<u8>, Error> {
+        self.ask(&format!("write {}", self.output.display()))?;
+        Ok(std::fs::read(&self.output)?)
+    }
+}
+
+impl Route for Handler {
+    fn name(&self) -> &str {
+        "Python"
+    }
+
+    fn run(&mut self) -> Result<Run, Error> {
+        let answer = self.ask("run")?;
+        let mut words = answer.split(' ');
+        let mut run = Run::default();
+        while let Some((stage, nanoseconds)) = words.next().zip(words.next()) {
+            let time = Duration::from_nanos(nanoseconds.parse()?);
+            match stage {
+                "total" => run.total = time,
+                "json" => run.stages.push(("json", time)),
+                "protobuf" => run.stages.push(("protobuf", time)),
+                "columns" => run.stages.push(("columns", time)),
+                _ => run.stages.push(("parquet", time)),
+            }
+        }
+        run.output = self.file()?;
+        Ok(run)
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        // It also ends by itself, when the pipe closes.
+        self.process.kill().and_then(|()| self.process.wait()).ok();
+    }
+}

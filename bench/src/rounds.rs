@@ -1,0 +1,149 @@
+//! Routes that take turns, and what is said about them afterwards.
+
+use std::time::{Duration, Instant};
+
+use crate::Error;
+
+/// One way to do the job.
+pub trait Route {
+    /// What the table calls it.
+    fn name(&self) -> &str;
+
+    /// Does the job once. What the route prepares beforehand is not in its time.
+    fn run(&mut self) -> Result<Run, Error>;
+}
+
+/// One turn of a route.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// From the input to the output.
+    pub total: Duration,
+    /// Parts of it, in order.
+    pub stages: Vec<(&'static str, Duration)>,
+    /// What came out; empty when the route does only a part of the job.
+    pub output: Vec<u8>,
+}
+
+/// Times the parts of a turn.
+#[derive(Debug)]
+pub struct Stopwatch {
+    started: Instant,
+    lap: Instant,
+    stages: Vec<(&'static str, Duration)>,
+}
+
+impl Stopwatch {
+    /// Starts the turn.
+    #[must_use]
+    pub fn start() -> Self {
+        let now = Instant::now();
+        Self { started: now, lap: now, stages: Vec::new() }
+    }
+
+    /// Ends a part.
+    pub fn lap(&mut self, stage: &'static str) {
+        let now = Instant::now();
+        self.stages.push((stage, now - self.lap));
+        self.lap = now;
+    }
+
+    /// Ends the turn.
+    #[must_use]
+    pub fn stop(self, output: Vec<u8>) -> Run {
+        Run { total: self.started.elapsed(), stages: self.stages, output }
+    }
+}
+
+/// All rounds of one route.
+#[derive(Debug)]
+pub struct Timed {
+    /// The route's name.
+    pub name: String,
+    /// Microseconds a turn, round by round.
+    pub micros: Vec<f64>,
+    /// Microseconds of each part, round by round.
+    stages: Vec<(&'static str, Vec<f64>)>,
+    /// Size of the output.
+    pub output_bytes: usize,
+}
+
+impl Timed {
+    /// Median microseconds a turn.
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        median(self.micros.iter().copied())
+    }
+
+    /// Median microseconds of each part, in order.
+    pub fn stages(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.stages.iter().map(|(stage, micros)| (*stage, median(micros.iter().copied())))
+    }
+
+    /// How many times longer than `base` this took: the median of the rounds' ratios.
+    #[must_use]
+    pub fn ratio(&self, base: &Self) -> f64 {
+        median(self.micros.iter().zip(&base.micros).map(|(this, base)| this / base))
+    }
+
+    /// Does one round: `inner` turns, whose mean counts.
+    fn round(&mut self, route: &mut dyn Route, inner: u32) -> Result<(), Error> {
+        let mut total = Duration::ZERO;
+        let mut stages: Vec<(&'static str, Duration)> = Vec::new();
+        for turn in 0..inner {
+            let run = route.run()?;
+            total += run.total;
+            self.output_bytes = run.output.len();
+            if turn == 0 {
+                stages = run.stages;
+            } else {
+                stages.iter_mut().zip(run.stages).for_each(|((_, sum), (_, time))| *sum += time);
+            }
+        }
+        let micros = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(inner);
+        self.micros.push(micros(total));
+        self.stages.resize_with(stages.len(), || ("", Vec::new()));
+        for ((name, all), (stage, time)) in self.stages.iter_mut().zip(stages) {
+            *name = stage;
+            all.push(micros(time));
+        }
+        Ok(())
+    }
+}
+
+/// Lets the routes take turns for `rounds` rounds, after one that does not count. In a round each route runs `inner`
+/// times in a row.
+pub fn take_turns(routes: &mut [Box<dyn Route + '_>], rounds: u32, inner: u32) -> Result<Vec<Timed>, Error> {
+    let untimed =
+        |route: &dyn Route| Timed { name: route.name().to_owned(), micros: vec![], stages: vec![], output_bytes: 0 };
+    let mut all: Vec<Timed> = routes.iter().map(|route| untimed(&**route)).collect();
+    for route in &mut *routes {
+        untimed(&**route).round(&mut **route, inner)?;
+    }
+    for _ in 0..rounds {
+        for (route, timed) in routes.iter_mut().zip(&mut all) {
+            timed.round(&mut **route, inner)?;
+        }
+    }
+    Ok(all)
+}
+
+/// The middle value, or the mean of the two in the middle. 0 for no values.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let upper = values.get(values.len() / 2).copied().unwrap_or_default();
+    let lower = values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or_default();
+    f64::midpoint(lower, upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+        assert_eq!(median(std::iter::empty()), 0.0);
+    }
+}

@@ -1,0 +1,131 @@
+//! The only place that prints: results to standard output, everything else to standard error.
+
+use std::{
+    cell::Cell,
+    fmt,
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Plain progress lines begin after this time …
+const FIRST_LINE: Duration = Duration::from_secs(2);
+/// … and come this far apart.
+const BETWEEN_LINES: Duration = Duration::from_secs(5);
+/// How often a bar is drawn while nothing happens, so that it is seen to be alive.
+const TICK: Duration = Duration::from_millis(120);
+
+/// Where a command's words go.
+pub struct Console {
+    out: Box<dyn Write>,
+    err: Box<dyn Write>,
+    progress: Style,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// A bar, on a terminal.
+    Bar,
+    /// A line every few seconds, in a log.
+    Lines,
+    /// Not at all.
+    Hidden,
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console").field("progress", &self.progress).finish_non_exhaustive()
+    }
+}
+
+impl Console {
+    /// The process's own standard output and error.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let progress = if io::stderr().is_terminal() { Style::Bar } else { Style::Lines };
+        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), progress }
+    }
+
+    /// Other places to write to, without progress.
+    pub fn of(out: impl Write + 'static, err: impl Write + 'static) -> Self {
+        Self { out: Box::new(out), err: Box::new(err), progress: Style::Hidden }
+    }
+
+    /// Prints a command's result. It is an error when it cannot be printed: someone waits for it.
+    pub fn result(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    /// Prints an error. There is no place left to report one that cannot be printed.
+    pub fn error(&mut self, text: &str) {
+        drop(writeln!(self.err, "error: {text}"));
+    }
+
+    /// Begins to show progress of `total` things, such as `messages`.
+    #[must_use]
+    pub fn progress(&self, verb: &'static str, things: &'static str, total: usize) -> Progress {
+        let bar = if self.progress == Style::Bar {
+            ProgressBar::new(total as u64)
+        } else {
+            ProgressBar::with_draw_target(Some(total as u64), indicatif::ProgressDrawTarget::hidden())
+        };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {bar:30} {human_pos} of {human_len} {msg}")
+        {
+            bar.set_style(style);
+        }
+        bar.set_prefix(verb);
+        bar.set_message(things);
+        if self.progress == Style::Bar {
+            bar.enable_steady_tick(TICK);
+        }
+        let lines = self.progress == Style::Lines;
+        Progress { bar, verb, things, next_line: Cell::new(lines.then(|| Instant::now() + FIRST_LINE)) }
+    }
+}
+
+/// Progress of one command. It disappears from a terminal when it is dropped.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    verb: &'static str,
+    things: &'static str,
+    next_line: Cell<Option<Instant>>,
+}
+
+impl Progress {
+    /// So many more things are done.
+    pub fn add(&self, done: usize) {
+        self.bar.inc(done as u64);
+        // More may turn up than the counters promised.
+        if let Some(length) = self.bar.length().filter(|length| self.bar.position() > *length) {
+            self.bar.set_length(length.max(self.bar.position()));
+        }
+        self.line("");
+    }
+
+    /// Says what is being waited for.
+    pub fn say(&self, text: &str) {
+        self.bar.set_message(format!("{}, {text}", self.things));
+        self.line(text);
+    }
+
+    fn line(&self, text: &str) {
+        let now = Instant::now();
+        if self.next_line.get().is_none_or(|next| now < next) {
+            return;
+        }
+        self.next_line.set(Some(now + BETWEEN_LINES));
+        let (done, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
+        let comma = if text.is_empty() { "" } else { ", " };
+        drop(writeln!(io::stderr(), "{} {done} of {total} {}{comma}{text}", self.verb, self.things));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

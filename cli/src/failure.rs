@@ -1,0 +1,45 @@
+//! AWS errors in one line that a person can read.
+
+use std::error::Error;
+
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+
+/// `AccessDenied: …` when the service answered, otherwise all causes from the outermost to the innermost.
+pub fn cause<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: Error + ProvideErrorMetadata + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    if let Some(service) = error.as_service_error() {
+        return match (service.code(), service.message()) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            (Some(code), None) => code.to_owned(),
+            (None, _) => chain(service),
+        };
+    }
+    // The outermost texts only say which kind of error it is; the causes say more.
+    let inner = match (error, error.source()) {
+        (SdkError::DispatchFailure(_), Some(connector)) => connector.source().or(Some(connector)),
+        (_, source) => source,
+    };
+    inner.map_or_else(|| error.to_string(), chain)
+}
+
+/// An error and its causes, without those that repeat the one before.
+fn chain(error: &dyn Error) -> String {
+    let mut parts = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if parts.last().is_some_and(|last| !last.contains(&text)) {
+            parts.push(text);
+        }
+        next = cause.source();
+    }
+    parts.join(": ")
+}
+
+/// The service's error code, such as `AccessDenied`.
+pub fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
+    error.as_service_error().and_then(ProvideErrorMetadata::code)
+}

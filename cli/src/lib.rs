@@ -1,0 +1,72 @@
+//! `landfall`, the operator's command line: what the functions left behind is looked at and sent again.
+//!
+//! One module per command. A command plans with pure functions over values and touches AWS only through [`queue`] and
+//! [`bucket`]; it gives back a report, and [`run`] prints it and turns it into an exit code.
+
+pub mod bucket;
+pub mod clients;
+pub mod console;
+pub mod context;
+pub mod failure;
+pub mod queue;
+pub mod replay;
+
+use clap::{Parser, Subcommand};
+
+use crate::{console::Console, context::Context, replay::Replay};
+
+/// Looks after events on their way to the lake.
+///
+/// Region, credentials and endpoint come from the usual AWS environment variables and files: AWS_PROFILE, AWS_REGION,
+/// AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL (such as http://127.0.0.1:4566 for a local emulator), ~/.aws/config.
+#[derive(Debug, Parser)]
+#[command(name = "landfall", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print the result as JSON, for machines.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Profile of ~/.aws/config to use.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sends events again: dead-lettered messages, quarantined records.
+    #[command(subcommand)]
+    Replay(Replay),
+}
+
+/// How a command ended, and so the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything that was asked for is done.
+    Complete,
+    /// Something was not done; it has been said what.
+    Incomplete,
+    /// The command line asks for something that makes no sense.
+    Usage,
+}
+
+impl Exit {
+    /// The process's exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Complete => 0,
+            Self::Incomplete => 1,
+            Self::Usage => 2,
+        }
+    }
+}
+
+/// Runs one command: its result goes to standard output, errors and progress go to standard error.
+pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
+    match &cli.command {
+        Command::Replay(command) => replay::run(command, cli.json, context, console).await,
+    }
+}

@@ -1,0 +1,308 @@
+//! SQS: looking at a queue, receiving, sending in batches, deleting. Every answer is read entry by entry.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_sqs::{
+    Client,
+    types::{
+        BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry,
+        MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry,
+    },
+};
+use tokio::time::sleep;
+
+use crate::{
+    context::Pace,
+    failure::{cause, code},
+};
+
+/// Most entries in one request.
+pub const BATCH_ENTRIES: usize = 10;
+/// Most bytes in one request to send, and in one message.
+pub const BATCH_BYTES: usize = 1 << 20;
+/// How often a request is made for the entries that failed, when that is not their own fault.
+const ATTEMPTS: u32 = 3;
+/// Wait before the second attempt; it doubles with each further one.
+const BACKOFF: Duration = Duration::from_millis(200);
+/// Error codes of a whole request that are the fault of a message in it.
+const MESSAGE_FAULTS: [&str; 5] = [
+    "InvalidMessageContents",
+    "InvalidParameterValue",
+    "InvalidAttributeValue",
+    "BatchRequestTooLong",
+    "AWS.SimpleQueueService.BatchRequestTooLong",
+];
+
+/// A queue, as it describes itself.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Its URL.
+    pub url: String,
+    /// Largest message that it takes, attributes included.
+    pub max_message_bytes: usize,
+}
+
+/// How many messages a queue says it holds. The numbers are approximate: they may lag by a minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Messages that can be received now or after their delay.
+    pub waiting: usize,
+    /// Messages that somebody has received and not deleted yet.
+    pub hidden: usize,
+}
+
+/// Why nothing can be done with a queue.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// There is no such queue.
+    #[error("queue {0} does not exist")]
+    Missing(String),
+    /// A FIFO queue needs groups and deduplication ids, which nothing here has.
+    #[error("queue {0} is a FIFO queue; only standard queues can be replayed")]
+    Fifo(String),
+    /// SQS said no.
+    #[error("queue {url} cannot be {verb}: {cause}")]
+    Call {
+        /// The queue.
+        url: String,
+        /// What was tried.
+        verb: &'static str,
+        /// SQS's answer.
+        cause: String,
+    },
+}
+
+/// A message to send.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    /// The body.
+    pub body: String,
+    /// The message attributes.
+    pub attributes: HashMap<String, MessageAttributeValue>,
+}
+
+/// What became of a message that was to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is in the queue, under this message id.
+    Sent(String),
+    /// SQS does not take this message, however often it is tried.
+    Refused(String),
+    /// It did not work; it may work later.
+    Failed(String),
+}
+
+/// A message that was received.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The message's id.
+    pub id: String,
+    /// What deletes or releases it.
+    pub handle: String,
+    /// The message.
+    pub message: Outgoing,
+}
+
+impl Outgoing {
+    /// The size that SQS counts: body, and names, types and values of the attributes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let attribute = |(name, value): (&String, &MessageAttributeValue)| {
+            let text = value.string_value().map_or(0, str::len);
+            let binary = value.binary_value().map_or(0, |bytes| bytes.as_ref().len());
+            name.len() + value.data_type().len() + text + binary
+        };
+        self.body.len() + self.attributes.iter().map(attribute).sum::<usize>()
+    }
+}
+
+/// What the queue says about itself. Fails when it does not exist or is a FIFO queue.
+pub async fn describe(client: &Client, url: &str) -> Result<(Queue, Depth), QueueError> {
+    if url.ends_with(".fifo") {
+        return Err(QueueError::Fifo(url.to_owned()));
+    }
+    let answer = client
+        .get_queue_attributes()
+        .queue_url(url)
+        .attribute_names(QueueAttributeName::MaximumMessageSize)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessages)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesDelayed)
+        .attribute_names(QueueAttributeName::ApproximateNumberOfMessagesNotVisible)
+        .send()
+        .await
+        .map_err(|error| failed(url, "read", code(&error), cause(&error)))?;
+    let number = |name: QueueAttributeName| -> Option<usize> { answer.attributes()?.get(&name)?.parse().ok() };
+    let depth = Depth {
+        waiting: number(QueueAttributeName::ApproximateNumberOfMessages).unwrap_or_default()
+            + number(QueueAttributeName::ApproximateNumberOfMessagesDelayed).unwrap_or_default(),
+        hidden: number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible).unwrap_or_default(),
+    };
+    let max_message_bytes = number(QueueAttributeName::MaximumMessageSize).unwrap_or(BATCH_BYTES).min(BATCH_BYTES);
+    Ok((Queue { url: url.to_owned(), max_message_bytes }, depth))
+}
+
+/// The queues whose dead letters go to `url`.
+pub async fn dead_letter_sources(client: &Client, url: &str) -> Result<Vec<String>, QueueError> {
+    let mut pages = client.list_dead_letter_source_queues().queue_url(url).into_paginator().send();
+    let mut urls = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| failed(url, "asked for its source queues", code(&error), cause(&error)))?;
+        urls.extend(page.queue_urls);
+    }
+    Ok(urls)
+}
+
+/// Receives up to `most` messages, ten at most, and hides them from others.
+pub async fn receive(client: &Client, url: &str, most: usize, pace: &Pace) -> Result<Vec<Received>, QueueError> {
+    let answer = client
+        .receive_message()
+        .queue_url(url)
+        .max_number_of_messages(i32::try_from(most.clamp(1, BATCH_ENTRIES)).unwrap_or(1))
+        .wait_time_seconds(pace.wait_seconds)
+        .visibility_timeout(pace.hidden_seconds)
+        .message_attribute_names("All")
+        .send()
+        .await
+        .map_err(|error| failed(url, "received from", code(&error), cause(&error)))?;
+    let messages = answer.messages.unwrap_or_default().into_iter();
+    // Without an id or a handle a message could not be settled, so it is left to come again.
+    Ok(messages
+        .filter_map(|message| {
+            Some(Received {
+                id: message.message_id?,
+                handle: message.receipt_handle?,
+                message: Outgoing {
+                    body: message.body.unwrap_or_default(),
+                    attributes: message.message_attributes.unwrap_or_default(),
+                },
+            })
+        })
+        .collect())
+}
+
+/// Sends up to ten messages of up to [`BATCH_BYTES`] together, and says of each what became of it.
+pub async fn send(client: &Client, url: &str, messages: &[&Outgoing]) -> Vec<Delivery> {
+    let mut deliveries = vec![Delivery::Failed("it was not tried".to_owned()); messages.len()];
+    let mut left: Vec<usize> = (0..messages.len()).collect();
+    for attempt in 0..ATTEMPTS {
+        pause_before(attempt).await;
+        let entries = left.iter().filter_map(|position| entry(*position, messages.get(*position)?));
+        let request = client.send_message_batch().queue_url(url).set_entries(Some(entries.collect()));
+        match request.send().await {
+            Ok(answer) => {
+                // An entry that the answer does not mention counts as not sent: twice is better than never.
+                let silent = || Delivery::Failed("SQS did not say what became of it".to_owned());
+                left.iter().for_each(|position| set(&mut deliveries, *position, silent()));
+                for sent in answer.successful() {
+                    set(&mut deliveries, position(sent.id()), Delivery::Sent(sent.message_id().to_owned()));
+                }
+                for failed in answer.failed() {
+                    set(&mut deliveries, position(failed.id()), refusal(failed));
+                }
+                left.retain(|position| matches!(deliveries.get(*position), Some(Delivery::Failed(_))));
+            }
+            Err(error) if code(&error).is_some_and(|code| MESSAGE_FAULTS.contains(&code)) => {
+                if let [only] = left.as_slice() {
+                    set(&mut deliveries, *only, Delivery::Refused(cause(&error)));
+                } else {
+                    // One message spoils the request for all: each gets its own.
+                    for position in left {
+                        let alone: Vec<&Outgoing> = messages.get(position).into_iter().copied().collect();
+                        let delivery = Box::pin(send(client, url, &alone)).await.pop();
+                        set(&mut deliveries, position, delivery.unwrap_or(Delivery::Failed(cause(&error))));
+                    }
+                }
+                return deliveries;
+            }
+            // The SDK has tried it several times already.
+            Err(error) => {
+                let cause = cause(&error);
+                left.iter().for_each(|position| set(&mut deliveries, *position, Delivery::Failed(cause.clone())));
+                return deliveries;
+            }
+        }
+        if left.is_empty() {
+            break;
+        }
+    }
+    deliveries
+}
+
+/// Deletes messages by their handles, and says of each whether it is gone.
+pub async fn delete(client: &Client, url: &str, handles: &[String]) -> Vec<bool> {
+    let mut gone = vec![false; handles.len()];
+    for attempt in 0..ATTEMPTS {
+        pause_before(attempt).await;
+        let left: Vec<usize> = (0..handles.len()).filter(|position| gone.get(*position) == Some(&false)).collect();
+        if left.is_empty() {
+            break;
+        }
+        for positions in left.chunks(BATCH_ENTRIES) {
+            let entries = positions.iter().filter_map(|position| {
+                let entry = DeleteMessageBatchRequestEntry::builder().id(position.to_string());
+                entry.receipt_handle(handles.get(*position)?).build().ok()
+            });
+            let request = client.delete_message_batch().queue_url(url).set_entries(Some(entries.collect()));
+            let Ok(answer) = request.send().await else { continue };
+            for deleted in answer.successful() {
+                if let Some(gone) = gone.get_mut(position(deleted.id())) {
+                    *gone = true;
+                }
+            }
+        }
+    }
+    gone
+}
+
+/// Makes messages visible at once. Where that fails they become visible by themselves, later.
+pub async fn release(client: &Client, url: &str, handles: &[String]) {
+    for handles in handles.chunks(BATCH_ENTRIES) {
+        let entries = handles.iter().enumerate().filter_map(|(position, handle)| {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(position.to_string());
+            entry.receipt_handle(handle).visibility_timeout(0).build().ok()
+        });
+        let request = client.change_message_visibility_batch().queue_url(url).set_entries(Some(entries.collect()));
+        drop(request.send().await);
+    }
+}
+
+async fn pause_before(attempt: u32) {
+    if attempt > 0 {
+        sleep(BACKOFF * 2_u32.pow(attempt - 1)).await;
+    }
+}
+
+fn entry(position: usize, message: &Outgoing) -> Option<SendMessageBatchRequestEntry> {
+    SendMessageBatchRequestEntry::builder()
+        .id(position.to_string())
+        .message_body(&message.body)
+        .set_message_attributes(Some(message.attributes.clone()).filter(|attributes| !attributes.is_empty()))
+        .build()
+        .ok()
+}
+
+fn refusal(failed: &BatchResultErrorEntry) -> Delivery {
+    let cause = match failed.message() {
+        Some(message) => format!("{}: {message}", failed.code()),
+        None => failed.code().to_owned(),
+    };
+    if failed.sender_fault() { Delivery::Refused(cause) } else { Delivery::Failed(cause) }
+}
+
+/// The position that an entry's id stands for; out of range when SQS makes one up.
+fn position(id: &str) -> usize {
+    id.parse().unwrap_or(usize::MAX)
+}
+
+fn set(deliveries: &mut [Delivery], position: usize, delivery: Delivery) {
+    if let Some(slot) = deliveries.get_mut(position) {
+        *slot = delivery;
+    }
+}
+
+fn failed(url: &str, verb: &'static str, code: Option<&str>, cause: String) -> QueueError {
+    match code {
+        Some("QueueDoesNotExist" | "AWS.SimpleQueueService.NonExistentQueue") => QueueError::Missing(url.to_owned()),
+        _ => QueueError::Call { url: url.to_owned(), verb, cause },
+    }
+}

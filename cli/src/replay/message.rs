@@ -1,0 +1,252 @@
+//! A quarantined record → the message that it was.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_sqs::{primitives::Blob, types::MessageAttributeValue};
+use serde::Deserialize;
+use shared::quarantine::QuarantineRecord;
+
+use crate::queue::Outgoing;
+
+/// The attribute that rows are told apart by.
+const EVENT_ID: &str = "event_id";
+/// Most attributes that SQS takes on a message.
+const MOST_ATTRIBUTES: usize = 10;
+
+/// Why a record cannot be sent as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsendable {
+    /// The line is not a quarantine record.
+    #[error("the line is not a quarantine record: {0}")]
+    UnreadableLine(String),
+    /// The body's base64 has been damaged.
+    #[error("body_base64 is not base64")]
+    DamagedBody,
+    /// SQS refuses messages without a body.
+    #[error("the body is empty")]
+    NoBody,
+    /// SQS takes text only, and not every character.
+    #[error("the body is not text that SQS takes: it is not UTF-8 or holds control characters")]
+    ForbiddenCharacters,
+    /// Without its attributes it would be another message.
+    #[error("the record does not hold the message's attributes")]
+    MissingAttributes,
+    /// An attribute is not what SQS takes.
+    #[error("attribute {name:?} cannot be sent: {problem}")]
+    InvalidAttribute {
+        /// The attribute's name.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// There are more attributes than SQS takes, `event_id` included.
+    #[error("the message would have {0} attributes, and SQS takes {MOST_ATTRIBUTES}")]
+    TooManyAttributes(usize),
+    /// The message is larger than the queue takes.
+    #[error("the message would be {bytes} bytes, and the queue takes {most}")]
+    TooLarge {
+        /// The size, attributes included.
+        bytes: usize,
+        /// The most that the queue takes.
+        most: usize,
+    },
+}
+
+impl Unsendable {
+    /// The cause in one word.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::UnreadableLine(_) => "unreadable_line",
+            Self::DamagedBody => "damaged_body",
+            Self::NoBody => "no_body",
+            Self::ForbiddenCharacters => "forbidden_characters",
+            Self::MissingAttributes => "missing_attributes",
+            Self::InvalidAttribute { .. } => "invalid_attribute",
+            Self::TooManyAttributes(_) => "too_many_attributes",
+            Self::TooLarge { .. } => "too_large",
+        }
+    }
+}
+
+/// One attribute, as Lambda events write it. Fields that SQS has never implemented are passed over.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Attribute {
+    data_type: Option<String>,
+    string_value: Option<String>,
+    binary_value: Option<String>,
+}
+
+/// The message that the record was, with the record's id as `event_id` when it had none of its own.
+pub fn of_record(record: &QuarantineRecord, max_message_bytes: usize) -> Result<Outgoing, Unsendable> {
+    let body = record.body().ok_or(Unsendable::DamagedBody)?;
+    let body = String::from_utf8(body).map_err(|_| Unsendable::ForbiddenCharacters)?;
+    if body.is_empty() {
+        return Err(Unsendable::NoBody);
+    }
+    if !body.chars().all(is_allowed) {
+        return Err(Unsendable::ForbiddenCharacters);
+    }
+    let mut attributes = attributes(record)?;
+    if !attributes.contains_key(EVENT_ID) {
+        attributes.insert(EVENT_ID.to_owned(), value(EVENT_ID, string(&record.id))?);
+    }
+    if attributes.len() > MOST_ATTRIBUTES {
+        return Err(Unsendable::TooManyAttributes(attributes.len()));
+    }
+    fitting(Outgoing { body, attributes }, max_message_bytes)
+}
+
+/// The message, unless it is larger than the queue takes.
+pub fn fitting(message: Outgoing, max_message_bytes: usize) -> Result<Outgoing, Unsendable> {
+    match message.bytes() {
+        bytes if bytes > max_message_bytes => Err(Unsendable::TooLarge { bytes, most: max_message_bytes }),
+        _ => Ok(message),
+    }
+}
+
+fn attributes(record: &QuarantineRecord) -> Result<HashMap<String, MessageAttributeValue>, Unsendable> {
+    let all: BTreeMap<String, Attribute> =
+        serde_json::from_str(record.attributes.get()).map_err(|_| Unsendable::MissingAttributes)?;
+    all.into_iter().map(|(name, attribute)| Ok((name.clone(), value(&name, attribute)?))).collect()
+}
+
+fn string(text: &str) -> Attribute {
+    Attribute { data_type: Some("String".to_owned()), string_value: Some(text.to_owned()), binary_value: None }
+}
+
+fn value(name: &str, attribute: Attribute) -> Result<MessageAttributeValue, Unsendable> {
+    let invalid = |problem| Unsendable::InvalidAttribute { name: name.to_owned(), problem };
+    let data_type = attribute.data_type.ok_or_else(|| invalid("it has no data type"))?;
+    let builder = MessageAttributeValue::builder().data_type(&data_type);
+    // A type may carry a label of the sender's, as in `Number.int`.
+    let builder = match (data_type.split('.').next(), attribute.string_value, attribute.binary_value) {
+        (Some("String" | "Number"), Some(text), _) => {
+            if text.is_empty() {
+                return Err(invalid("its value is empty"));
+            }
+            if !text.chars().all(is_allowed) {
+                return Err(invalid("its value holds characters that SQS refuses"));
+            }
+            builder.string_value(text)
+        }
+        (Some("Binary"), _, Some(base64)) => {
+            let bytes = base64_simd::STANDARD.decode_to_vec(base64).map_err(|_| invalid("its value is not base64"))?;
+            if bytes.is_empty() {
+                return Err(invalid("its value is empty"));
+            }
+            builder.binary_value(Blob::new(bytes))
+        }
+        (Some("String" | "Number" | "Binary"), ..) => return Err(invalid("it has no value of its data type")),
+        _ => return Err(invalid("its data type is not String, Number or Binary")),
+    };
+    builder.build().map_err(|_| invalid("it has no data type"))
+}
+
+/// What SQS takes: the characters of XML 1.0.
+///
+/// Source: SendMessage, Amazon SQS API reference.
+const fn is_allowed(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{json, value::to_raw_value};
+    use shared::quarantine::base64;
+
+    use super::*;
+
+    const MOST: usize = 1 << 20;
+
+    fn record(body: &[u8], attributes: &serde_json::Value) -> QuarantineRecord {
+        QuarantineRecord {
+            function: "parquet-writer".into(),
+            reason: "invalid_base64".into(),
+            detail: "the body is not standard base64 with padding".into(),
+            id: "b7a4c1f0-0000-4000-8000-000000000001".into(),
+            sent_at: None,
+            attributes: to_raw_value(attributes).unwrap(),
+            body_base64: base64(body),
+        }
+    }
+
+    fn reason(record: &QuarantineRecord) -> &'static str {
+        of_record(record, MOST).unwrap_err().reason()
+    }
+
+    #[test]
+    fn a_record_becomes_the_message_that_it_was() {
+        let attributes = json!({
+            "type": {"dataType": "String", "stringValue": "OrderCreated", "stringListValues": [], "binaryListValues": []},
+            "retries": {"dataType": "Number.int", "stringValue": "3"},
+            "trace": {"dataType": "Binary", "binaryValue": "AP8="},
+            "event_id": {"dataType": "String", "stringValue": "order-1"},
+        });
+        let message = of_record(&record(b"not base64!", &attributes), MOST).unwrap();
+        assert_eq!(message.body, "not base64!");
+        assert_eq!(message.attributes.len(), 4);
+        assert_eq!(message.attributes["type"].string_value(), Some("OrderCreated"));
+        assert_eq!(message.attributes["retries"].data_type(), "Number.int");
+        assert_eq!(message.attributes["trace"].binary_value().unwrap().as_ref(), [0, 255]);
+        assert_eq!(message.attributes["event_id"].string_value(), Some("order-1"));
+    }
+
+    #[test]
+    fn a_record_without_event_id_keeps_its_message_id_as_one() {
+        let message = of_record(&record(b"x", &json!({})), MOST).unwrap();
+        assert_eq!(message.attributes["event_id"].string_value(), Some("b7a4c1f0-0000-4000-8000-000000000001"));
+        assert_eq!(message.bytes(), 1 + 8 + 6 + 36);
+    }
+
+    #[test]
+    fn what_sqs_would_refuse_is_told_apart() {
+        let none = json!({});
+        assert_eq!(reason(&record(b"", &none)), "no_body");
+        assert_eq!(reason(&record(b"a\0b", &none)), "forbidden_characters");
+        assert_eq!(reason(&record("a\u{ffff}".as_bytes(), &none)), "forbidden_characters");
+        assert_eq!(reason(&record(&[0xff], &none)), "forbidden_characters");
+        assert_eq!(reason(&record(b"x", &json!(null))), "missing_attributes");
+        assert_eq!(reason(&record(&vec![b'x'; MOST - 40], &none)), "too_large");
+        assert_eq!(reason(&QuarantineRecord { body_base64: "%".into(), ..record(b"", &none) }), "damaged_body");
+        let ten: serde_json::Map<_, _> =
+            (0..10).map(|n| (n.to_string(), json!({"dataType": "String", "stringValue": "x"}))).collect();
+        assert_eq!(reason(&record(b"x", &ten.into())), "too_many_attributes");
+        for attribute in [
+            json!({"stringValue": "x"}),
+            json!({"dataType": "String"}),
+            json!({"dataType": "String", "stringValue": ""}),
+            json!({"dataType": "String", "stringValue": "\u{0}"}),
+            json!({"dataType": "Binary", "stringValue": "x"}),
+            json!({"dataType": "Binary", "binaryValue": "%"}),
+            json!({"dataType": "Binary", "binaryValue": ""}),
+            json!({"dataType": "Text", "stringValue": "x"}),
+        ] {
+            assert_eq!(reason(&record(b"x", &json!({"a": attribute}))), "invalid_attribute", "{attribute}");
+        }
+    }
+
+    #[test]
+    fn a_message_may_fill_the_queue_s_limit_exactly() {
+        let overhead = 8 + 6 + 36;
+        assert!(of_record(&record(b"abc", &json!({})), overhead + 3).is_ok());
+        assert_eq!(
+            of_record(&record(b"abc", &json!({})), overhead + 2),
+            Err(Unsendable::TooLarge { bytes: overhead + 3, most: overhead + 2 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn text_comes_back_as_it_was(body in "[\\t\\n\\r -\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]{1,60}") {
+            prop_assert_eq!(of_record(&record(body.as_bytes(), &json!({})), MOST).unwrap().body, body);
+        }
+
+        #[test]
+        fn no_record_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..40), attributes in any::<String>()) {
+            drop(of_record(&record(&body, &json!({"a": {"dataType": attributes.clone(), "stringValue": attributes}})), MOST));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `landfall replay`: dead-lettered messages and quarantined records are sent again.
+
+pub mod dlq;
+pub mod message;
+pub mod plan;
+pub mod quarantine;
+pub mod report;
+
+use std::str::FromStr;
+
+use clap::Subcommand;
+
+use self::{dlq::DlqArgs, quarantine::QuarantineArgs, report::Report};
+use crate::{Exit, bucket::BucketError, console::Console, context::Context, queue::QueueError};
+
+/// What is replayed.
+#[derive(Debug, Subcommand)]
+pub enum Replay {
+    /// Moves dead-lettered messages back to their queue.
+    Dlq(DlqArgs),
+    /// Sends quarantined records to a queue again and removes them from the quarantine.
+    Quarantine(QuarantineArgs),
+}
+
+/// Why a replay could not begin. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The arguments contradict each other.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// A queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The bucket cannot be used.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// SQS does not say which queues have the given one as their dead-letter queue.
+    #[error("{0}; name the queue to send to with --to")]
+    Sources(#[source] QueueError),
+    /// No queue names the given one as its dead-letter queue.
+    #[error("no queue has {0} as its dead-letter queue; name the queue to send to with --to")]
+    NoSource(String),
+    /// Several queues share the dead-letter queue.
+    #[error("{from} is the dead-letter queue of {} queues ({}); name the one to send to with --to", sources.len(), sources.join(", "))]
+    ManySources {
+        /// The dead-letter queue.
+        from: String,
+        /// The queues.
+        sources: Vec<String>,
+    },
+}
+
+/// The URL of a queue, such as `https://sqs.eu-west-1.amazonaws.com/123456789012/events`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueUrl(String);
+
+impl QueueUrl {
+    /// The URL as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for QueueUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        match rest.and_then(|rest| rest.rsplit_once('/')) {
+            Some((host, name)) if !host.is_empty() && !name.is_empty() => Ok(Self(text.to_owned())),
+            _ => Err("a queue URL looks like https://sqs.eu-west-1.amazonaws.com/123456789012/name"),
+        }
+    }
+}
+
+/// Runs the command and prints its report, or why there is none.
+pub async fn run(command: &Replay, json: bool, context: &Context, console: &mut Console) -> Exit {
+    let report = match command {
+        Replay::Dlq(args) => dlq::replay(args, context, console).await,
+        Replay::Quarantine(args) => quarantine::replay(args, context, console).await,
+    };
+    match report {
+        Ok(report) => print(&report, json, console),
+        Err(error) => {
+            console.error(&error.to_string());
+            match error {
+                ReplayError::Usage(_) => Exit::Usage,
+                ReplayError::Queue(_)
+                | ReplayError::Bucket(_)
+                | ReplayError::Sources(_)
+                | ReplayError::NoSource(_)
+                | ReplayError::ManySources { .. } => Exit::Incomplete,
+            }
+        }
+    }
+}
+
+fn print(report: &Report, json: bool, console: &mut Console) -> Exit {
+    let text = if json { report.to_json().map_err(std::io::Error::from) } else { Ok(report.to_text()) };
+    match text.and_then(|text| console.result(&text)) {
+        Ok(()) => report.exit(),
+        Err(cause) => {
+            console.error(&format!("the result could not be printed: {cause}"));
+            Exit::Incomplete
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_url_is_told_from_a_name() {
+        for url in ["http://127.0.0.1:4566/000000000000/events", "https://sqs.eu-west-1.amazonaws.com/1/events"] {
+            assert_eq!(url.parse::<QueueUrl>().unwrap().as_str(), url);
+        }
+        for other in
+            ["", "events", "https://sqs.eu-west-1.amazonaws.com/", "arn:aws:sqs:eu-west-1:1:events", "http://x"]
+        {
+            assert!(other.parse::<QueueUrl>().is_err(), "{other}");
+        }
+    }
+}

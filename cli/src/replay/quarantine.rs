@@ -1,0 +1,389 @@
+//! `landfall replay quarantine`: list, read, send, and only then remove.
+
+use std::{cell::RefCell, str::FromStr};
+
+use clap::Args;
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use shared::layout::{Day, QuarantineKey, Segment};
+
+use super::{
+    QueueUrl, ReplayError,
+    plan::{Fate, Object, Plan, Planner, Selection, Settlement, batches, start_of},
+    report::{Problem, Report, grouped},
+};
+use crate::{
+    bucket::{self, BucketError, Listed},
+    console::Console,
+    context::Context,
+    queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue},
+};
+
+/// Objects that are read, sent and settled together …
+const GROUP_OBJECTS: usize = 64;
+/// … and their most bytes, which bounds the memory that a replay takes.
+const GROUP_BYTES: usize = 64 << 20;
+/// Requests to S3 that run side by side.
+const S3_REQUESTS: usize = 8;
+/// Requests to send that run side by side.
+const SENDERS: usize = 4;
+
+const HELP: &str = "\
+Each record holds the body and the message attributes of the message that the function refused, and is sent as that \
+message. A record without the attribute event_id gets its original message id as event_id, so that its row can still \
+be told from others and dropped if it lands twice.
+
+At least once, never lost: records are removed from the quarantine only when SQS has confirmed them. When all records \
+of an object were sent, the object is deleted. When some were not (filtered out, over the limit, refused, failed), \
+those are first written, byte for byte, to an object of their own beside it, and then the first object is deleted: \
+nothing is overwritten, nothing that was sent stays, and running the command again goes on with the rest. If the \
+command dies in between, the next run sends that object's records again. A message that is in several objects, because \
+it was delivered and quarantined twice, is sent once. Records that are quarantined while the command runs are left to \
+the next run. Do not run two replays of the same records at once.
+
+Records that cannot be sent as they are (no body, too large for the queue, characters that SQS refuses, attributes \
+missing) are reported with id and reason, and stay.
+
+To SQS a replayed record is a new message with a new time of sending. Replay after the cause has been mended: a record \
+that is refused again is quarantined again, on the day of the replay.
+
+Exit code: 0 when everything selected was replayed, 2 when the arguments make no sense, otherwise 1.
+
+Examples:
+  landfall replay quarantine --bucket landfall-lake-123456789012-eu-west-1 --to $QUEUE_URL --dry-run
+  landfall replay quarantine --bucket $BUCKET --to $QUEUE_URL --day 2026/11/20 --reason invalid_protobuf
+  landfall replay quarantine --bucket $BUCKET --to $QUEUE_URL --since 2026-11-20T14:00:00Z --until 2026/11/22 --json";
+
+/// The arguments of `landfall replay quarantine`.
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
+pub struct QuarantineArgs {
+    /// Bucket that holds the quarantine.
+    #[arg(long)]
+    pub bucket: String,
+    /// Queue to send the records to.
+    #[arg(long, value_name = "QUEUE-URL")]
+    pub to: QueueUrl,
+    /// Function that refused the records.
+    #[arg(long, value_name = "NAME", default_value = "parquet-writer")]
+    pub function: Segment,
+    /// Only records that were sent on this UTC day, such as 2026/11/20.
+    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
+    pub day: Option<Moment>,
+    /// Only records that were sent at this time or later: a UTC day, or a time such as 2026-11-20T14:11:46Z.
+    #[arg(long, value_name = "DAY|TIME")]
+    pub since: Option<Moment>,
+    /// Only records that were sent before this time, or up to the end of this UTC day.
+    #[arg(long, value_name = "DAY|TIME")]
+    pub until: Option<Moment>,
+    /// Only records that were quarantined for this reason; may be given several times.
+    #[arg(long)]
+    pub reason: Vec<String>,
+    /// Replay at most so many records, the oldest first.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Only say what would be sent; read everything and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A UTC day, or an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// `2026/11/20` or `2026-11-20`.
+    Day(Day),
+    /// RFC 3339.
+    Instant(Timestamp),
+}
+
+impl FromStr for Moment {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(day) = text.replace('-', "/").parse() {
+            return Ok(Self::Day(day));
+        }
+        match text.parse() {
+            Ok(instant) => Ok(Self::Instant(instant)),
+            Err(_) => Err("write a day as 2026/11/20 and a time as 2026-11-20T14:11:46Z"),
+        }
+    }
+}
+
+impl Moment {
+    fn begin(self) -> Option<Timestamp> {
+        match self {
+            Self::Day(day) => start_of(day),
+            Self::Instant(instant) => Some(instant),
+        }
+    }
+
+    fn end(self) -> Option<Timestamp> {
+        match self {
+            Self::Day(day) => start_of(day)?.checked_add(jiff::SignedDuration::from_hours(24)).ok(),
+            Self::Instant(instant) => Some(instant),
+        }
+    }
+}
+
+impl QuarantineArgs {
+    fn selection(&self) -> Result<Selection, ReplayError> {
+        if matches!(self.day, Some(Moment::Instant(_))) {
+            return Err(ReplayError::Usage("--day takes a day, such as 2026/11/20; times go to --since and --until"));
+        }
+        let since = self.day.or(self.since).and_then(Moment::begin);
+        let until = self.day.or(self.until).and_then(Moment::end);
+        if since.zip(until).is_some_and(|(since, until)| since >= until) {
+            return Err(ReplayError::Usage("--since is not before --until"));
+        }
+        Ok(Selection { since, until, reasons: self.reason.clone(), limit: self.limit })
+    }
+}
+
+/// Replays quarantined records. `Err` means that nothing was done.
+pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
+    let selection = args.selection()?;
+    let (to, _) = queue::describe(&context.clients.sqs, args.to.as_str()).await?;
+    let folder = format!("quarantine/{}/", args.function);
+    let from = format!("s3://{}/{folder}", args.bucket);
+    let mut report = Report::new("replay quarantine", "records", from, to.url.clone(), args.dry_run);
+    // All keys are known before anything is sent: what is refused again is quarantined again, and must not be seen here.
+    let objects = find(context, &args.bucket, &folder, &selection, &mut report).await?;
+    let progress = console.progress("Replaying", "objects", objects.len());
+    let run = Run { context, bucket: &args.bucket, to, stopped: RefCell::default() };
+    let mut planner = Planner::new(selection, run.to.max_message_bytes);
+    let (mut read, mut copies) = (0, 0);
+    let sizes: Vec<usize> = objects.iter().map(|(_, bytes)| *bytes).collect();
+    for group in batches(&sizes, GROUP_OBJECTS, GROUP_BYTES) {
+        if planner.is_spent() || run.is_over() {
+            break;
+        }
+        let group = objects.get(group).unwrap_or_default();
+        read += group.len();
+        let plan = planner.plan(run.read(group, &mut report).await);
+        let deliveries = if args.dry_run { pretended(&plan) } else { run.send(&plan.messages).await };
+        let is_sent: Vec<bool> = deliveries.iter().map(|delivery| matches!(delivery, Delivery::Sent(_))).collect();
+        for (reason, counts) in plan.counts(&is_sent) {
+            report.total += counts;
+            *report.by_reason.entry(reason).or_default() += counts;
+        }
+        copies += plan.copies();
+        run.problems(&plan, &deliveries, &mut report);
+        match planner.settle(&plan, &is_sent) {
+            Ok(settlements) if !args.dry_run => run.settle(&plan, &is_sent, settlements, &mut report).await,
+            Ok(_) => {}
+            Err(error) => run.stop(error.to_string()),
+        }
+        progress.add(group.len());
+        progress.say(&format!("{} records sent", grouped(report.total.sent)));
+    }
+    report.stopped = run.stopped.into_inner();
+    if copies > 0 {
+        report.notes.push(format!("{} further copies of the same messages were not sent again", grouped(copies)));
+    }
+    if planner.is_spent() && read < objects.len() {
+        report
+            .notes
+            .push(format!("the limit is reached; {} more objects were not read", grouped(objects.len() - read)));
+    }
+    Ok(report)
+}
+
+/// The quarantine's objects of the wanted days, oldest first, and their sizes.
+async fn find(
+    context: &Context,
+    bucket: &str,
+    folder: &str,
+    selection: &Selection,
+    report: &mut Report,
+) -> Result<Vec<(QuarantineKey, usize)>, BucketError> {
+    let (first, last) = selection.days();
+    let start_after = first.map(|day| format!("{folder}{day}/"));
+    let is_wanted = |key: &str| match key.parse::<QuarantineKey>() {
+        Ok(key) => last.is_none_or(|last| key.day <= last),
+        Err(_) => true,
+    };
+    let listed = bucket::list(&context.clients.s3, bucket, folder, start_after, is_wanted).await?;
+    let mut objects = Vec::new();
+    let mut foreign = Vec::new();
+    for Listed { key, bytes } in listed {
+        match key.parse() {
+            Ok(parsed) => objects.push((parsed, bytes)),
+            Err(_) => foreign.push(key),
+        }
+    }
+    if let Some(example) = foreign.first() {
+        let count = grouped(foreign.len());
+        report.notes.push(format!(
+            "{count} objects are not of the quarantine's layout and were passed over, such as {example}"
+        ));
+    }
+    Ok(objects)
+}
+
+struct Run<'a> {
+    context: &'a Context,
+    bucket: &'a str,
+    to: Queue,
+    stopped: RefCell<Option<String>>,
+}
+
+impl Run<'_> {
+    /// Ends the command; the first cause counts.
+    fn stop(&self, cause: String) {
+        self.stopped.borrow_mut().get_or_insert(cause);
+    }
+
+    fn is_over(&self) -> bool {
+        if self.context.interrupt.is_set() {
+            self.stop("interrupted".to_owned());
+        }
+        self.stopped.borrow().is_some()
+    }
+
+    fn at(&self, key: &QuarantineKey) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+
+    /// Reads objects, in order. One that is gone was replayed by someone else; one that cannot be read is a problem.
+    async fn read(&self, objects: &[(QuarantineKey, usize)], report: &mut Report) -> Vec<Object> {
+        let s3 = &self.context.clients.s3;
+        let reads =
+            objects.iter().map(|(key, _)| async move { (key, bucket::read(s3, self.bucket, &key.to_string()).await) });
+        let bodies: Vec<_> = stream::iter(reads).buffered(S3_REQUESTS).collect().await;
+        let mut read = Vec::new();
+        for (key, body) in bodies {
+            match body {
+                Ok(Some(body)) => read.push(Object::parse(key.clone(), &body)),
+                Ok(None) => report.notes.push(format!("{} is gone; someone else has replayed it", self.at(key))),
+                Err(error) => report.problems.push(Problem {
+                    reason: "unreadable_object",
+                    id: None,
+                    at: self.at(key),
+                    detail: error.to_string(),
+                }),
+            }
+        }
+        read
+    }
+
+    /// Sends messages, in batches side by side. Once a whole batch fails, the others are not tried.
+    async fn send(&self, messages: &[Outgoing]) -> Vec<Delivery> {
+        let sizes: Vec<usize> = messages.iter().map(Outgoing::bytes).collect();
+        let batches = batches(&sizes, BATCH_ENTRIES, BATCH_BYTES);
+        let sends = batches.into_iter().map(|batch| async move {
+            let batch: Vec<&Outgoing> = messages.get(batch).unwrap_or_default().iter().collect();
+            if self.is_over() {
+                return vec![Delivery::Failed("it was not tried".to_owned()); batch.len()];
+            }
+            let deliveries = queue::send(&self.context.clients.sqs, &self.to.url, &batch).await;
+            if let Some(Delivery::Failed(cause)) = deliveries.first()
+                && deliveries.iter().all(|delivery| matches!(delivery, Delivery::Failed(_)))
+            {
+                self.stop(format!("queue {} cannot be sent to: {cause}", self.to.url));
+            }
+            deliveries
+        });
+        stream::iter(sends).buffered(SENDERS).collect::<Vec<_>>().await.concat()
+    }
+
+    /// Reports what stays although it was asked for.
+    fn problems(&self, plan: &Plan, deliveries: &[Delivery], report: &mut Report) {
+        for (object, fates) in &plan.objects {
+            for (position, (line, fate)) in object.lines.iter().zip(fates).enumerate() {
+                let (reason, detail) = match fate {
+                    Fate::Unsendable(problem) => (problem.reason(), problem.to_string()),
+                    Fate::Send(message) => match deliveries.get(*message) {
+                        Some(Delivery::Refused(cause)) => ("refused", cause.clone()),
+                        Some(Delivery::Failed(cause)) => ("not_sent", cause.clone()),
+                        Some(Delivery::Sent(_)) | None => continue,
+                    },
+                    Fate::NotSelected | Fate::Copy(_) | Fate::SentBefore => continue,
+                };
+                let id = line.record.as_ref().ok().map(|record| record.id.clone());
+                let at = format!("{}, line {}", self.at(&object.key), position + 1);
+                report.problems.push(Problem { reason, id, at, detail });
+            }
+        }
+    }
+
+    /// Removes what was sent. Records that were sent and could not be removed are reported.
+    async fn settle(&self, plan: &Plan, is_sent: &[bool], settlements: Vec<Settlement>, report: &mut Report) {
+        let settled = plan.objects.iter().zip(settlements).map(|((object, fates), settlement)| async move {
+            self.settle_object(&object.key, settlement).await.map_err(|error| (object, fates, error))
+        });
+        let settled: Vec<_> = stream::iter(settled).buffered(S3_REQUESTS).collect().await;
+        for (object, fates, error) in settled.into_iter().filter_map(Result::err) {
+            for (line, _) in object.lines.iter().zip(fates).filter(|(_, fate)| fate.is_gone(is_sent)) {
+                report.problems.push(Problem {
+                    reason: "sent_not_removed",
+                    id: line.record.as_ref().ok().map(|record| record.id.clone()),
+                    at: self.at(&object.key),
+                    detail: format!("it was sent, and the next replay would send it again: {error}"),
+                });
+            }
+        }
+    }
+
+    async fn settle_object(&self, key: &QuarantineKey, settlement: Settlement) -> Result<(), BucketError> {
+        let s3 = &self.context.clients.s3;
+        match settlement {
+            Settlement::Keep => return Ok(()),
+            Settlement::Delete => {}
+            Settlement::Replace(rest) => {
+                let key = rest.key.to_string();
+                bucket::put_once(s3, self.bucket, &key, rest.body, rest.content_id, rest.records).await?;
+            }
+        }
+        bucket::delete(s3, self.bucket, &key.to_string()).await
+    }
+}
+
+/// A dry run's deliveries.
+fn pretended(plan: &Plan) -> Vec<Delivery> {
+    plan.messages.iter().map(|_| Delivery::Sent(String::new())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{Cli, Command, replay::Replay};
+
+    fn selection(arguments: &[&str]) -> Result<Selection, String> {
+        let always = ["landfall", "replay", "quarantine", "--bucket", "lake", "--to", "http://127.0.0.1:1/1/events"];
+        let cli = Cli::try_parse_from(always.iter().chain(arguments)).map_err(|error| error.to_string())?;
+        let Command::Replay(Replay::Quarantine(args)) = cli.command else { panic!("another command") };
+        args.selection().map_err(|error| error.to_string())
+    }
+
+    fn at(text: &str) -> Option<Timestamp> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn days_and_times_are_ranges() {
+        let day = selection(&["--day", "2026/11/20"]).unwrap();
+        assert_eq!((day.since, day.until), (at("2026-11-20T00:00:00Z"), at("2026-11-21T00:00:00Z")));
+        let range = selection(&["--since", "2026-11-20T15:11:46+01:00", "--until", "2026-11-22"]).unwrap();
+        assert_eq!((range.since, range.until), (at("2026-11-20T14:11:46Z"), at("2026-11-23T00:00:00Z")));
+        let all = selection(&[]).unwrap();
+        assert_eq!((all.since, all.until, all.limit), (None, None, None));
+        assert!(selection(&["--until", "9999/12/31"]).is_ok());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(selection(&["--day", "2026/11/31"]).unwrap_err().contains("write a day as 2026/11/20"));
+        assert!(
+            selection(&["--day", "2026/11/20", "--since", "2026/11/20"]).unwrap_err().contains("cannot be used with")
+        );
+        assert!(selection(&["--day", "2026-11-20T00:00:00Z"]).unwrap_err().contains("--day takes a day"));
+        assert_eq!(
+            selection(&["--since", "2026/11/21", "--until", "2026/11/20"]).unwrap_err(),
+            "--since is not before --until"
+        );
+        assert!(selection(&["--function", "../events"]).unwrap_err().contains("is not a path segment"));
+    }
+}

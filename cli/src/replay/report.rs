@@ -1,0 +1,257 @@
+//! What a replay did, for people and for machines.
+
+use std::{collections::BTreeMap, ops::AddAssign};
+
+use serde::Serialize;
+
+use crate::Exit;
+
+/// Most problems that people are shown one by one. Machines get all of them.
+const SHOWN_PROBLEMS: usize = 20;
+
+/// What a replay did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The command, such as `replay dlq`.
+    pub command: &'static str,
+    /// Where the messages came from.
+    pub from: String,
+    /// Where they went.
+    pub to: String,
+    /// Whether it was only looked at; then `sent` is what would be sent.
+    pub dry_run: bool,
+    /// What is counted: `messages` or `records`.
+    pub things: &'static str,
+    /// All together.
+    pub total: Counts,
+    /// By the reason for which records were quarantined. Empty for dead letters, which have none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub by_reason: BTreeMap<String, Counts>,
+    /// Everything that was asked for and did not work, one by one.
+    pub problems: Vec<Problem>,
+    /// Remarks.
+    pub notes: Vec<String>,
+    /// Why the command ended early.
+    pub stopped: Option<String>,
+}
+
+/// Numbers of things. `found` is the sum of the others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Seen.
+    pub found: usize,
+    /// Not asked for: filtered out, or over the limit.
+    pub not_selected: usize,
+    /// Sent.
+    pub sent: usize,
+    /// Asked for and not sent.
+    pub left: usize,
+}
+
+/// Something that was asked for and did not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The cause in one word; the README lists them.
+    pub reason: &'static str,
+    /// The message's or record's id, when it has one.
+    pub id: Option<String>,
+    /// Where it is now.
+    pub at: String,
+    /// The cause in words.
+    pub detail: String,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.found += other.found;
+        self.not_selected += other.not_selected;
+        self.sent += other.sent;
+        self.left += other.left;
+    }
+}
+
+impl Report {
+    /// A report on nothing yet.
+    #[must_use]
+    pub fn new(command: &'static str, things: &'static str, from: String, to: String, dry_run: bool) -> Self {
+        Self {
+            command,
+            from,
+            to,
+            dry_run,
+            things,
+            total: Counts::default(),
+            by_reason: BTreeMap::new(),
+            problems: Vec::new(),
+            notes: Vec::new(),
+            stopped: None,
+        }
+    }
+
+    /// Complete when everything that was asked for was sent, and only sent.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        if self.total.left == 0 && self.problems.is_empty() && self.stopped.is_none() {
+            Exit::Complete
+        } else {
+            Exit::Incomplete
+        }
+    }
+
+    /// One JSON object, and `complete`, which says the same as the exit code.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        #[derive(Serialize)]
+        struct WithEnding<'a> {
+            complete: bool,
+            #[serde(flatten)]
+            report: &'a Report,
+        }
+        let text = serde_json::to_string_pretty(&WithEnding { complete: self.exit() == Exit::Complete, report: self })?;
+        Ok(text + "\n")
+    }
+
+    /// A table, what is left behind and why, and the remarks.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        if self.total == Counts::default() && self.problems.is_empty() {
+            text += &format!("nothing to replay in {}\n", self.from);
+        } else {
+            self.table(&mut text);
+        }
+        if !self.problems.is_empty() {
+            text += &format!("\n{} not done:\n", grouped(self.problems.len()));
+            for Problem { reason, id, at, detail } in self.problems.iter().take(SHOWN_PROBLEMS) {
+                let id = id.as_deref().unwrap_or("-");
+                text += &format!("  {reason}  {id}  {at}\n      {detail}\n");
+            }
+            if let Some(more @ 1..) = self.problems.len().checked_sub(SHOWN_PROBLEMS) {
+                text += &format!("  … and {} more; --json lists all\n", grouped(more));
+            }
+        }
+        for note in &self.notes {
+            text += &format!("\nnote: {note}\n");
+        }
+        if let Some(cause) = &self.stopped {
+            text += &format!("\nstopped early: {cause}\n");
+        }
+        text
+    }
+
+    fn table(&self, text: &mut String) {
+        let sent = if self.dry_run { "would send" } else { "sent" };
+        let mut rows = vec![[self.things, "found", "not selected", sent, "left"].map(str::to_owned)];
+        let row = |name: &str, counts: &Counts| {
+            let Counts { found, not_selected, sent, left } = *counts;
+            [name.to_owned(), grouped(found), grouped(not_selected), grouped(sent), grouped(left)]
+        };
+        rows.extend(self.by_reason.iter().map(|(reason, counts)| row(reason, counts)));
+        rows.push(row("total", &self.total));
+        let mut widths = [0; 5];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for row in &rows {
+            let mut cells = row.iter().zip(widths);
+            if let Some((name, width)) = cells.next() {
+                *text += &format!("{name:<width$}");
+            }
+            for (cell, width) in cells {
+                *text += &format!("  {cell:>width$}");
+            }
+            text.push('\n');
+        }
+    }
+}
+
+/// `20000` → `20,000`.
+#[must_use]
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut report = Report::new(
+            "replay quarantine",
+            "records",
+            "s3://lake/quarantine/".into(),
+            "http://q/1/events".into(),
+            false,
+        );
+        report
+            .by_reason
+            .insert("invalid_base64".into(), Counts { found: 1_200, not_selected: 0, sent: 1_200, left: 0 });
+        report.by_reason.insert("missing_type".into(), Counts { found: 3, not_selected: 2, sent: 0, left: 1 });
+        let rows: Vec<Counts> = report.by_reason.values().copied().collect();
+        rows.into_iter().for_each(|counts| report.total += counts);
+        report
+    }
+
+    #[test]
+    fn people_get_a_table() {
+        let expected = "\
+records         found  not selected   sent  left
+invalid_base64  1,200             0  1,200     0
+missing_type        3             2      0     1
+total           1,203             2  1,200     1
+";
+        assert_eq!(report().to_text(), expected);
+        let planned = Report { dry_run: true, ..report() }.to_text();
+        assert!(planned.starts_with("records         found  not selected  would send  left\n"));
+    }
+
+    #[test]
+    fn problems_are_listed_and_counted() {
+        let problem = |id: usize| Problem {
+            reason: "too_large",
+            id: Some(id.to_string()),
+            at: "s3://lake/x, line 1".into(),
+            detail: "the message would be 2 bytes, and the queue takes 1".into(),
+        };
+        let text = Report { problems: (0..22).map(problem).collect(), ..report() }.to_text();
+        assert!(text.contains("\n22 not done:\n  too_large  0  s3://lake/x, line 1\n      the message would be 2"));
+        assert!(text.contains("\n  … and 2 more; --json lists all\n"));
+    }
+
+    #[test]
+    fn machines_get_the_same_and_the_verdict() {
+        let json: serde_json::Value = serde_json::from_str(&report().to_json().unwrap()).unwrap();
+        assert_eq!(json["complete"], false);
+        assert_eq!(json["by_reason"]["missing_type"]["left"], 1);
+        assert_eq!(json["total"]["sent"], 1_200);
+    }
+
+    #[test]
+    fn only_all_is_complete() {
+        let all = Report { total: Counts { found: 2, not_selected: 1, sent: 1, left: 0 }, ..report() };
+        assert_eq!(all.exit(), Exit::Complete);
+        assert_eq!(report().exit(), Exit::Incomplete);
+        assert_eq!(Report { stopped: Some("interrupted".into()), ..all }.exit(), Exit::Incomplete);
+    }
+
+    #[test]
+    fn nothing_found_is_said_so() {
+        let nothing = Report { by_reason: BTreeMap::new(), total: Counts::default(), ..report() };
+        assert_eq!(nothing.to_text(), "nothing to replay in s3://lake/quarantine/\n");
+        assert_eq!(nothing.exit(), Exit::Complete);
+    }
+
+    #[test]
+    fn digits_come_in_groups() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

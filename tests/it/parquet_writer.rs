@@ -1,0 +1,632 @@
+//! parquet-writer: what its users are promised, through its handler.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::Read,
+};
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    compute::concat_batches,
+    datatypes::{Int32Type, Int64Type, TimestampMicrosecondType},
+};
+use bytes::Bytes;
+use parquet::{arrow::arrow_reader::ParquetRecordBatchReaderBuilder, file::metadata::ParquetMetaDataReader};
+use parquet_writer::{
+    app::{App, Clients},
+    batch::Batch,
+    config::Config,
+    handler::handle,
+};
+use proptest::prelude::*;
+use prost::Message as _;
+use serde_json::{Value, json};
+use shared::{event::Registry, quarantine::QuarantineRecord};
+
+use crate::{
+    aws::{Aws, BUCKET, Fault, QUEUE_URL, QueuedMessage, TOPIC_ARN},
+    events::{self, SENT_MS, Sent},
+};
+
+/// A function with an AWS of its own.
+struct Function {
+    app: App,
+    aws: Aws,
+}
+
+const NEVER_MS: u64 = 4_102_444_800_000;
+
+impl Function {
+    async fn new(settings: &[(&'static str, &str)]) -> Self {
+        let aws = Aws::default();
+        let defaults = [("LAKE_BUCKET", BUCKET), ("LANDED_TOPIC_ARN", TOPIC_ARN), ("QUEUE_URL", QUEUE_URL)];
+        let lookup = |name| {
+            let set = settings.iter().chain(&defaults).find(|(other, _)| *other == name);
+            set.map(|(_, value)| (*value).to_owned())
+        };
+        let clients = Clients::of(&aws.config().await);
+        Self { app: App::new(Config::from_lookup(lookup).unwrap(), clients).unwrap(), aws }
+    }
+
+    /// Hands over one event and gives back the ids of the messages that must come again.
+    async fn invoke(&self, event: &Value) -> Vec<String> {
+        let response = handle(&self.app, event.to_string().into(), NEVER_MS).await.unwrap();
+        response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+    }
+
+    /// All rows of all Parquet files.
+    fn rows(&self) -> RecordBatch {
+        let files: Vec<RecordBatch> =
+            self.aws.keys("events/").iter().flat_map(|key| read(self.aws.body(key))).collect();
+        concat_batches(self.app.table.schema(), &files).unwrap()
+    }
+
+    fn quarantined(&self) -> Vec<QuarantineRecord> {
+        let keys = self.aws.keys("quarantine/parquet-writer/");
+        keys.iter()
+            .flat_map(|key| {
+                let body = String::from_utf8(self.aws.body(key)).unwrap();
+                body.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Message ids that landed, by way of the event ids that the test gave them.
+    fn landed_ids(&self) -> Vec<String> {
+        let rows = self.rows();
+        strings(&rows, "event_id").into_iter().map(|id| id.trim_start_matches("event-").to_owned()).collect()
+    }
+}
+
+fn read(file: Vec<u8>) -> Vec<RecordBatch> {
+    ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap().build().unwrap().map(Result::unwrap).collect()
+}
+
+fn strings(rows: &RecordBatch, column: &str) -> Vec<String> {
+    rows.column_by_name(column).unwrap().as_string::<i32>().iter().map(|value| value.unwrap_or("-").to_owned()).collect()
+}
+
+fn sorted<T: Ord>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.into_iter().collect();
+    values.sort();
+    values
+}
+
+#[tokio::test]
+async fn a_batch_of_three_types_becomes_one_typed_file_and_one_notice() {
+    let function = Function::new(&[]).await;
+    assert_eq!(function.invoke(&events::file("parquet-writer-batch.json")).await, Vec::<String>::new());
+
+    let rows = function.rows();
+    assert_eq!(
+        strings(&rows, "type"),
+        ["OrderCreated", "CardCatalogCreated", "ManufacturingBatch", "OrderCreated", "CardCatalogEntryInserted"]
+    );
+    assert_eq!(strings(&rows, "source"), ["orders", "cards", "manufacturing", "orders", "cards"]);
+    let orders = rows.column_by_name("order_created").unwrap().as_struct();
+    assert_eq!((0..5).map(|row| orders.is_valid(row)).collect::<Vec<_>>(), [true, false, false, true, false]);
+    let order_ts = orders.column_by_name("order_ts").unwrap().as_primitive::<TimestampMicrosecondType>();
+    assert_eq!(order_ts.value(0), 1_795_183_900_250_000);
+    assert_eq!(orders.column_by_name("quantity").unwrap().as_primitive::<Int32Type>().value(0), 2);
+    assert_eq!(orders.column_by_name("status").unwrap().as_string::<i32>().value(0), "ORDER_STATUS_CREATED");
+    let price = orders.column_by_name("price").unwrap().as_struct();
+    assert_eq!(price.column_by_name("units").unwrap().as_primitive::<Int64Type>().value(0), 1_999);
+    assert_eq!(price.column_by_name("scale").unwrap().as_primitive::<Int64Type>().value(0), 2);
+    let cards = rows.column_by_name("card_catalog_created").unwrap().as_struct();
+    assert_eq!(cards.column_by_name("parallel").unwrap().as_string::<i32>().value(1), "Gold");
+    assert!(cards.column_by_name("parallel").unwrap().is_null(4), "a base card has no parallel");
+    assert!(cards.is_valid(4), "the alias is read like the type it stands for");
+    assert_eq!(rows.column_by_name("_raw").unwrap().null_count(), 5);
+
+    let key = &function.aws.keys("")[0];
+    assert!(key.starts_with("events/2026/11/20/20261120T141146"), "{key}");
+    assert_eq!(
+        function.aws.take_calls(),
+        [format!("s3:PutObject {key}"), "sns:Publish".to_owned()],
+        "one put and one publish a file"
+    );
+    let notice = function.aws.state().notices[0].clone();
+    let parsed: aws_lambda_events::s3::S3Event = serde_json::from_value(notice).unwrap();
+    let record = &parsed.records[0];
+    assert_eq!(record.event_name.as_deref(), Some("ObjectCreated:Put"));
+    assert_eq!(record.s3.bucket.name.as_deref(), Some(BUCKET));
+    assert_eq!(record.s3.object.key.as_deref(), Some(key.as_str()));
+    assert_eq!(record.s3.object.size, Some(i64::try_from(function.aws.body(key).len()).unwrap()));
+}
+
+/// 100 messages: 96 good ones of three types, a bad base64, a truncated protobuf, an unregistered type, an unknown field.
+fn hundred() -> Vec<Sent> {
+    let mut messages: Vec<Sent> = (0..100)
+        .map(|n| match n % 10 {
+            0 => events::card(n),
+            5 => events::batch(n),
+            _ => events::order(n),
+        })
+        .collect();
+    messages[11].body = "@@@ not base64 @@@".into();
+    let whole = events::order_created(22).encode_to_vec();
+    messages[22].body = shared::quarantine::base64(&whole[..whole.len() - 3]);
+    messages[33].attributes[1].1 = "OrderRefunded".into();
+    let mut later = events::order_created(44).encode_to_vec();
+    later.extend_from_slice(&[0x7a, 4, b'G', b'I', b'F', b'T']);
+    messages[44].body = shared::quarantine::base64(&later);
+    messages
+}
+
+#[tokio::test]
+async fn two_bad_messages_of_a_hundred_are_quarantined_and_98_rows_land() {
+    let function = Function::new(&[]).await;
+    let messages = hundred();
+    assert_eq!(function.invoke(&events::event(&messages)).await, Vec::<String>::new(), "nothing is retried");
+
+    let rows = function.rows();
+    assert_eq!(rows.num_rows(), 98);
+    let raw = rows.column_by_name("_raw").unwrap().as_binary::<i32>();
+    let kept: BTreeMap<String, &[u8]> =
+        strings(&rows, "event_id").into_iter().zip(raw).filter_map(|(id, raw)| Some((id, raw?))).collect();
+    let payload = |n: usize| base64_simd::STANDARD.decode_to_vec(&messages[n].body).unwrap();
+    assert_eq!(
+        kept.iter().map(|(id, raw)| (id.as_str(), raw.to_vec())).collect::<Vec<_>>(),
+        [("event-message-00033", payload(33)), ("event-message-00044", payload(44))],
+        "the odd ones, and only they, keep their payload"
+    );
+
+    let quarantined = function.quarantined();
+    assert_eq!(
+        quarantined.iter().map(|record| (record.id.as_str(), record.reason.as_str())).collect::<Vec<_>>(),
+        [("message-00011", "invalid_base64"), ("message-00022", "invalid_protobuf")]
+    );
+    for (record, n) in quarantined.iter().zip([11, 22]) {
+        assert_eq!(record.body().unwrap(), messages[n].body.as_bytes(), "the bytes are the message's own");
+        assert_eq!(record.sent_at.as_deref().unwrap(), format!("2026-11-20T14:11:46.0{n}Z"));
+        let attributes: Value = serde_json::from_str(record.attributes.get()).unwrap();
+        assert_eq!(attributes["type"]["stringValue"], "OrderCreated");
+    }
+    let calls = function.aws.take_calls();
+    assert_eq!(calls.len(), 3, "a file, a notice, a quarantine object: {calls:?}");
+}
+
+#[tokio::test]
+async fn every_kind_of_poison_is_kept_with_its_reason() {
+    let function = Function::new(&[]).await;
+    assert_eq!(function.invoke(&events::file("parquet-writer-all-poison.json")).await, Vec::<String>::new());
+    let reasons = sorted(function.quarantined().into_iter().map(|record| record.reason));
+    assert_eq!(reasons, ["invalid_base64", "invalid_protobuf", "invalid_protobuf", "missing_type"]);
+    assert_eq!(function.aws.keys("events/"), Vec::<String>::new(), "no file without rows");
+    assert_eq!(function.aws.state().notices.len(), 0);
+}
+
+#[tokio::test]
+async fn one_poison_record_does_not_fail_its_neighbours() {
+    let function = Function::new(&[]).await;
+    assert_eq!(function.invoke(&events::file("parquet-writer-one-poison.json")).await, Vec::<String>::new());
+    assert_eq!(function.rows().num_rows(), 5);
+    let quarantined = function.quarantined();
+    let attributes: Value = serde_json::from_str(quarantined[0].attributes.get()).unwrap();
+    assert_eq!(attributes["amqp_message_id"]["stringValue"], "m-3391", "attributes without a meaning here are kept too");
+}
+
+#[tokio::test]
+async fn an_unregistered_type_lands_with_its_payload() {
+    let function = Function::new(&[]).await;
+    assert_eq!(function.invoke(&events::file("parquet-writer-unregistered-type.json")).await, Vec::<String>::new());
+    let rows = function.rows();
+    assert_eq!(strings(&rows, "type"), ["OrderRefunded", "OrderCreated"]);
+    assert_eq!(rows.column_by_name("_raw").unwrap().as_binary::<i32>().value(0), b"\n\nORD-000001\x12\x07damaged");
+    assert!(function.quarantined().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_columns_cannot_hold_is_kept_whole() {
+    let function = Function::new(&[]).await;
+    assert_eq!(function.invoke(&events::file("parquet-writer-unknown-field.json")).await, Vec::<String>::new());
+    let rows = function.rows();
+    let raw = rows.column_by_name("_raw").unwrap();
+    assert_eq!((raw.is_valid(0), raw.is_valid(1)), (true, true), "an unknown field, an unknown enum number");
+    let orders = rows.column_by_name("order_created").unwrap().as_struct();
+    let status = orders.column_by_name("status").unwrap().as_string::<i32>();
+    assert_eq!((status.value(0), status.value(1)), ("ORDER_STATUS_SHIPPED", "9"));
+}
+
+#[tokio::test]
+async fn each_utc_day_has_its_own_file_and_fails_alone() {
+    let function = Function::new(&[]).await;
+    let event = events::file("parquet-writer-two-days.json");
+    function.aws.fail(|call| call.starts_with("s3:PutObject events/2026/11/19/").then_some(Fault::Unavailable));
+    let failed = function.invoke(&event).await;
+    assert_eq!(failed, [event["Records"][1]["messageId"].as_str().unwrap()], "only the 19th comes again");
+    assert_eq!(function.aws.keys("events/").len(), 1);
+    assert_eq!(function.rows().num_rows(), 2);
+
+    function.aws.recover();
+    let again = json!({"Records": [event["Records"][1]]});
+    assert_eq!(function.invoke(&again).await, Vec::<String>::new());
+    let keys = function.aws.keys("events/");
+    assert!(keys[0].starts_with("events/2026/11/19/20261119T235959999Z-"), "{keys:?}");
+    assert!(keys[1].starts_with("events/2026/11/20/20261120T000000000Z-"), "{keys:?}");
+}
+
+#[tokio::test]
+async fn nothing_to_land_is_nothing_to_do() {
+    let function = Function::new(&[]).await;
+    assert_eq!(function.invoke(&events::file("parquet-writer-empty.json")).await, Vec::<String>::new());
+    assert_eq!(function.aws.take_calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_from_sqs_is_refused_whole() {
+    let function = Function::new(&[]).await;
+    for (event, sentence) in [
+        (r#"{"Records":[{"body":"AA=="}]}"#, "record 0 of the event has no messageId"),
+        (r#"{"detail":{}}"#, "the event is not an SQS event: missing field `Records` at line 1 column 13"),
+        ("\u{1}", "the event is not an SQS event: expected value at line 1 column 1"),
+    ] {
+        let error = handle(&function.app, event.to_owned().into(), NEVER_MS).await.unwrap_err();
+        assert_eq!(error.to_string(), sentence);
+    }
+    assert!(handle(&function.app, Bytes::from_static(b"\xff"), NEVER_MS).await.is_err());
+    assert_eq!(function.aws.take_calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_same_batch_twice_is_one_object_and_a_second_notice() {
+    let function = Function::new(&[]).await;
+    let event = events::event(&hundred());
+    assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+    let first: BTreeMap<_, _> = function.aws.state().objects.clone();
+    function.aws.take_calls();
+    assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+    assert_eq!(function.aws.state().objects, first, "nothing was written");
+    assert_eq!(function.rows().num_rows(), 98, "one row an event");
+    let notices = function.aws.state().notices.clone();
+    assert_eq!((notices.len(), &notices[0]), (2, &notices[1]));
+    let heads = function.aws.take_calls().into_iter().filter(|call| call.starts_with("s3:HeadObject")).count();
+    assert_eq!(heads, 2, "what was there was looked at");
+}
+
+#[tokio::test]
+async fn a_message_twice_in_one_batch_is_one_row() {
+    let function = Function::new(&[]).await;
+    let messages = hundred();
+    assert_eq!(function.invoke(&events::event(messages.iter().chain(&messages))).await, Vec::<String>::new());
+    assert_eq!(function.rows().num_rows(), 98);
+    assert_eq!(function.quarantined().len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_that_holds_something_else_is_not_overwritten() {
+    let function = Function::new(&[]).await;
+    let event = events::event(&[events::order(1), events::order(2)]);
+    function.invoke(&event).await;
+    let key = function.aws.keys("events/")[0].clone();
+    let other = Function::new(&[]).await;
+    other.invoke(&events::event(&[events::order(3)])).await;
+    let stranger = other.aws.state().objects.values().next().cloned().unwrap();
+    function.aws.state().objects.insert(key.clone(), stranger.clone());
+
+    assert_eq!(sorted(function.invoke(&event).await), ["message-00001", "message-00002"]);
+    assert_eq!(function.aws.state().objects[&key], stranger);
+    assert_eq!(function.aws.state().notices.len(), 1, "and not announced");
+}
+
+#[tokio::test]
+async fn while_a_dependency_fails_nothing_is_acknowledged_and_afterwards_nothing_is_missing() {
+    for (service, fault) in [
+        ("s3:PutObject", Fault::Unavailable),
+        ("s3:PutObject", Fault::AnswerLost),
+        ("s3:PutObject events/", Fault::Unavailable),
+        ("s3:PutObject events/", Fault::AnswerLost),
+        ("s3:PutObject quarantine/", Fault::Unavailable),
+        ("s3:PutObject quarantine/", Fault::AnswerLost),
+        ("sns:Publish", Fault::Unavailable),
+        ("sns:Publish", Fault::AnswerLost),
+    ] {
+        let function = Function::new(&[]).await;
+        let messages = hundred();
+        function.aws.fail(move |call| call.starts_with(service).then_some(fault));
+        let failed = function.invoke(&events::event(&messages)).await;
+        let expected = match service {
+            "s3:PutObject" => 100,
+            "s3:PutObject quarantine/" => 2,
+            // The message that did not decode is one of the file's and comes again with it; the other is quarantined.
+            _ => 99,
+        };
+        assert_eq!(failed.len(), expected, "{service} {fault:?}");
+
+        function.aws.recover();
+        let again: HashSet<String> = failed.into_iter().collect();
+        let event = events::event(messages.iter().filter(|message| again.contains(&message.id)));
+        assert_eq!(function.invoke(&event).await, Vec::<String>::new(), "{service} {fault:?}");
+        let quarantined = function.quarantined().into_iter().map(|record| record.id);
+        let all = sorted(function.landed_ids().into_iter().chain(quarantined));
+        assert_eq!(all, sorted(messages.into_iter().map(|message| message.id)), "{service} {fault:?}");
+        assert!(!function.aws.state().notices.is_empty(), "{service} {fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_function_killed_after_the_put_leaves_a_file_that_the_next_delivery_finds() {
+    for service in ["s3:PutObject events/", "sns:Publish"] {
+        let function = Function::new(&[]).await;
+        let event = events::event(&hundred());
+        function.aws.fail(move |call| call.starts_with(service).then_some(Fault::Hang));
+        let killed = tokio::time::timeout(std::time::Duration::from_millis(300), function.invoke(&event)).await;
+        assert!(killed.is_err(), "{service} hangs");
+        function.aws.recover();
+        assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+        assert_eq!(function.aws.keys("events/").len(), 1);
+        assert_eq!((function.rows().num_rows(), function.quarantined().len()), (98, 2));
+        assert!(!function.aws.state().notices.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_bucket_may_do_the_announcing() {
+    let function = Function::new(&[("NOTIFY", "s3"), ("LANDED_TOPIC_ARN", "")]).await;
+    assert_eq!(function.invoke(&events::event(&hundred())).await, Vec::<String>::new());
+    assert_eq!(function.aws.state().notices.len(), 0);
+    assert_eq!(function.rows().num_rows(), 98);
+}
+
+#[tokio::test]
+async fn ndjson_holds_the_same_rows() {
+    let plain = Function::new(&[("OUTPUT_FORMAT", "ndjson")]).await;
+    let gzip = Function::new(&[("OUTPUT_FORMAT", "ndjson.gz")]).await;
+    let event = events::event(&hundred());
+    plain.invoke(&event).await;
+    gzip.invoke(&event).await;
+    let key = plain.aws.keys("events/")[0].clone();
+    assert!(key.ends_with(".ndjson"), "{key}");
+    let text = String::from_utf8(plain.aws.body(&key)).unwrap();
+    let mut unpacked = String::new();
+    let packed = gzip.aws.body(&format!("{key}.gz"));
+    flate2::read::GzDecoder::new(packed.as_slice()).read_to_string(&mut unpacked).unwrap();
+    assert_eq!(unpacked, text);
+
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 98);
+    let order = rows.iter().find(|row| row["event_id"] == "event-message-00001").unwrap();
+    assert_eq!(
+        *order,
+        json!({
+            "event_id": "event-message-00001",
+            "source": "orders",
+            "type": "OrderCreated",
+            "sent_at": "2026-11-20T14:11:46.001Z",
+            "payload_sha256": order["payload_sha256"],
+            "order_created": {
+                "order_id": "ORD-000001",
+                "order_ts": "2026-11-20T14:11:41.250Z",
+                "customer_id": "CUS-0001",
+                "sku": "SKU-0001",
+                "quantity": 2,
+                "price": {"units": 100, "scale": 2},
+                "status": "ORDER_STATUS_PAID",
+            },
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_file_tells_what_it_holds_and_can_be_searched_by_page() {
+    let function = Function::new(&[("ROW_GROUP_ROWS", "40")]).await;
+    function.invoke(&events::event(&hundred())).await;
+    let body = Bytes::from(function.aws.body(&function.aws.keys("events/")[0]));
+    let metadata =
+        ParquetMetaDataReader::new().with_page_index_policy(parquet::file::metadata::PageIndexPolicy::Required);
+    let metadata = metadata.parse_and_finish(&body).unwrap();
+    let groups: Vec<i64> = metadata.row_groups().iter().map(|group| group.num_rows()).collect();
+    assert_eq!(groups, [40, 40, 18]);
+    for group in 0..groups.len() {
+        let index = metadata.page_index_for_row_group(group);
+        for column in 0..metadata.row_group(group).num_columns() {
+            assert!(index.offset_index(column).is_some() && index.column_index(column).is_some());
+        }
+    }
+    let footer: BTreeMap<String, String> = metadata
+        .file_metadata()
+        .key_value_metadata()
+        .unwrap()
+        .iter()
+        .map(|pair| (pair.key.clone(), pair.value.clone().unwrap()))
+        .collect();
+    assert_eq!(footer["landfall.rows"], "98");
+    assert_eq!(footer["landfall.min_sent_at"], "2026-11-20T14:11:46.000Z");
+    assert_eq!(footer["landfall.max_sent_at"], "2026-11-20T14:11:46.099Z");
+    assert_eq!(footer["landfall.schema_fingerprint"], function.app.table.fingerprint());
+}
+
+fn queued(message: &Sent) -> QueuedMessage {
+    let attributes: serde_json::Map<String, Value> = message
+        .attributes
+        .iter()
+        .map(|(name, value)| (name.clone(), json!({"DataType": "String", "StringValue": value})))
+        .collect();
+    QueuedMessage {
+        id: message.id.clone(),
+        body: message.body.clone(),
+        attributes: attributes.into(),
+        sent_timestamp: message.sent_ms,
+        visible: true,
+    }
+}
+
+/// A draining function, and its queue with the hundred messages of which the event brings the first ten.
+async fn draining(target_bytes: &str) -> (Function, Vec<Sent>, Value) {
+    let function = Function::new(&[("DRAIN_TARGET_BYTES", target_bytes), ("DRAIN_MAX_SECONDS", "5")]).await;
+    let messages = hundred();
+    let mut queue: Vec<QueuedMessage> = messages.iter().map(queued).collect();
+    queue[..10].iter_mut().for_each(|message| message.visible = false);
+    function.aws.state().queue = queue;
+    let event = events::event(&messages[..10]);
+    (function, messages, event)
+}
+
+#[tokio::test]
+async fn draining_makes_one_file_of_the_whole_queue_and_deletes_what_it_received() {
+    let (function, messages, event) = draining("1000000").await;
+    assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+    assert_eq!(function.aws.keys("events/").len(), 1);
+    assert_eq!((function.rows().num_rows(), function.quarantined().len()), (98, 2));
+    let left: Vec<String> = function.aws.state().queue.iter().map(|message| message.id.clone()).collect();
+    let event_ids: Vec<String> = messages[..10].iter().map(|message| message.id.clone()).collect();
+    assert_eq!(left, event_ids, "Lambda deletes the event's own");
+    let calls = function.aws.take_calls();
+    let position = |name: &str| calls.iter().position(|call| call.starts_with(name)).unwrap();
+    assert!(position("sns:Publish") < position("sqs:DeleteMessageBatch"), "deleted only once announced");
+    assert_eq!(calls.iter().filter(|call| *call == "sqs:DeleteMessageBatch").count(), 9);
+}
+
+#[tokio::test]
+async fn draining_stops_at_its_target() {
+    let (function, _, event) = draining("2000").await;
+    assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+    let landed = function.rows().num_rows() + function.quarantined().len();
+    assert!((20..100).contains(&landed), "{landed}");
+    let state = function.aws.state();
+    assert_eq!(state.queue.len(), 100 - (landed - 10), "what was not received is still in the queue");
+    assert!(state.queue[10..].iter().all(|message| message.visible));
+}
+
+#[tokio::test]
+async fn what_was_drained_and_did_not_land_is_visible_again_at_once() {
+    let (function, messages, event) = draining("1000000").await;
+    function.aws.fail(|call| call.starts_with("sns:Publish").then_some(Fault::Unavailable));
+    let failed = function.invoke(&event).await;
+    assert_eq!(failed.len(), 10, "only the event's own messages are reported: {failed:?}");
+    {
+        let state = function.aws.state();
+        assert_eq!(state.queue.len(), 99, "the bad base64 is quarantined and gone");
+        assert!(state.queue[10..].iter().all(|message| message.visible));
+    }
+    function.aws.recover();
+    assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+    let quarantined = function.quarantined().into_iter().map(|record| record.id);
+    let all = sorted(function.landed_ids().into_iter().chain(quarantined));
+    let ids: HashSet<String> = messages.into_iter().map(|message| message.id).collect();
+    assert_eq!(all.iter().cloned().collect::<HashSet<_>>(), ids);
+}
+
+#[tokio::test]
+async fn a_queue_that_cannot_be_received_from_does_not_hold_up_the_event() {
+    let (function, _, event) = draining("1000000").await;
+    function.aws.fail(|call| call.starts_with("sqs:ReceiveMessage").then_some(Fault::Unavailable));
+    assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+    assert_eq!(function.rows().num_rows(), 10);
+}
+
+#[tokio::test]
+async fn landed_messages_that_cannot_be_deleted_land_again_and_are_not_lost() {
+    let (function, _, event) = draining("1000000").await;
+    function.aws.fail(|call| call.starts_with("sqs:DeleteMessageBatch").then_some(Fault::Unavailable));
+    assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+    assert_eq!(function.aws.state().queue.len(), 100);
+    assert_eq!(function.rows().num_rows(), 98);
+}
+
+#[tokio::test]
+async fn draining_does_nothing_for_an_empty_event() {
+    let (function, _, _) = draining("1000000").await;
+    function.invoke(&events::file("parquet-writer-empty.json")).await;
+    assert_eq!(function.aws.take_calls(), Vec::<String>::new());
+}
+
+#[test]
+fn envelopes_are_read_as_the_events_crate_reads_them() {
+    let registry = Registry::embedded().unwrap();
+    let mut messages = 0;
+    for entry in std::fs::read_dir(events::root().join("events")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.starts_with("parquet-writer-") {
+            continue;
+        }
+        let event = events::file(&name);
+        let theirs: aws_lambda_events::sqs::SqsEvent = serde_json::from_value(event.clone()).unwrap();
+        let ours = Batch::of_event(event.to_string().as_bytes(), &registry).unwrap();
+        assert_eq!(ours.message_ids().count(), theirs.records.len(), "{name}");
+        let by_id: BTreeMap<&str, _> = ours.records.iter().map(|record| (ours.message_id(record), record)).collect();
+        for message in &theirs.records {
+            let Some(record) = by_id.get(message.message_id.as_deref().unwrap()) else { continue };
+            let attribute = |name: &str| message.message_attributes.get(name)?.string_value.clone();
+            assert_eq!(ours.type_name(record), attribute("type").unwrap());
+            assert_eq!(ours.source(record).map(str::to_owned), attribute("source"));
+            assert_eq!(ours.event_id(record), attribute("event_id").unwrap());
+            assert_eq!(record.sent_at_ms.to_string(), message.attributes["SentTimestamp"]);
+            let body = base64_simd::STANDARD.decode_to_vec(message.body.as_deref().unwrap()).unwrap();
+            assert_eq!(ours.payload(record), body);
+            messages += 1;
+        }
+    }
+    assert!(messages > 15);
+}
+
+/// Messages of every sort: good, odd and bad in any part.
+fn any_messages() -> impl Strategy<Value = Vec<Sent>> {
+    let one = (0..40_usize, 0..12_u8, "\\PC{0,8}", prop::collection::vec(any::<u8>(), 0..40), -2..3_i64);
+    prop::collection::vec(one, 0..25).prop_map(|seeds| {
+        seeds
+            .into_iter()
+            .map(|(n, kind, text, bytes, day)| {
+                let mut message = match n % 3 {
+                    0 => events::order(n),
+                    1 => events::card(n),
+                    _ => events::batch(n),
+                };
+                message.sent_ms = SENT_MS + day * 86_400_000 + i64::try_from(n).unwrap();
+                message.id = format!("{kind}-{day}-{n}");
+                match kind {
+                    0 => message.body = text,
+                    1 => message.body = shared::quarantine::base64(&bytes),
+                    2 => message.attributes[1].1 = text,
+                    3 => message.attributes.clear(),
+                    4 => message.attributes[2].1 = format!("{text}\"\\\u{1f980}\n"),
+                    5 => message.attributes.push((text, "other".into())),
+                    6 => message.sent_ms = -1,
+                    _ => {}
+                }
+                message
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn everything_that_comes_in_lands_or_is_quarantined(messages in any_messages()) {
+        run(async move {
+            let function = Function::new(&[]).await;
+            assert_eq!(function.invoke(&events::event(&messages)).await, Vec::<String>::new());
+            let ids: HashSet<&str> = messages.iter().map(|message| message.id.as_str()).collect();
+            let files = function.aws.keys("events/");
+            let rows: usize = files.iter().flat_map(|key| read(function.aws.body(key))).map(|rows| rows.num_rows()).sum();
+            assert_eq!(rows + function.quarantined().len(), ids.len());
+        });
+    }
+
+    #[test]
+    fn the_same_messages_in_another_order_are_the_same_objects(
+        messages in any_messages().prop_map(|mut messages| {
+            messages.sort_by(|a, b| a.id.cmp(&b.id));
+            messages.dedup_by(|a, b| a.id == b.id);
+            messages
+        }),
+        seed in any::<prop::sample::Index>(),
+    ) {
+        run(async move {
+            let (forward, turned) = (Function::new(&[]).await, Function::new(&[]).await);
+            let mut other = messages.clone();
+            other.reverse();
+            let middle = if other.is_empty() { 0 } else { seed.index(other.len()) };
+            other.rotate_left(middle);
+            forward.invoke(&events::event(&messages)).await;
+            turned.invoke(&events::event(&other)).await;
+            assert_eq!(forward.aws.state().objects, turned.aws.state().objects);
+        });
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}

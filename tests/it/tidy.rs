@@ -1,0 +1,130 @@
+//! Code, template, events and documentation, kept in step.
+
+use std::{fs, path::Path};
+
+use crate::events::root;
+
+fn text(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn names(folder: &str) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(root().join(folder))
+        .unwrap_or_else(|error| panic!("{folder}: {error}"))
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Folders of all workspace members.
+fn members() -> Vec<String> {
+    let workspace: toml::Table = text("Cargo.toml").parse().unwrap();
+    let mut members = Vec::new();
+    for member in workspace["workspace"]["members"].as_array().unwrap() {
+        match member.as_str().unwrap().strip_suffix("/*") {
+            Some(folder) => members.extend(names(folder).into_iter().map(|name| format!("{folder}/{name}"))),
+            None => members.push(member.as_str().unwrap().to_owned()),
+        }
+    }
+    members
+}
+
+#[test]
+fn every_member_opts_into_the_lints_and_takes_its_versions_from_the_workspace() {
+    for member in members() {
+        let manifest: toml::Table = text(format!("{member}/Cargo.toml")).parse().unwrap();
+        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{member}");
+        for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            for (name, dependency) in manifest.get(kind).and_then(toml::Value::as_table).into_iter().flatten() {
+                let inherits = dependency.get("workspace").and_then(toml::Value::as_bool);
+                assert_eq!(inherits, Some(true), "{member}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_function_is_a_folder_a_package_a_binary_and_a_readme() {
+    for function in names("functions") {
+        let manifest: toml::Table = text(format!("functions/{function}/Cargo.toml")).parse().unwrap();
+        assert_eq!(manifest["package"]["name"].as_str(), Some(function.as_str()));
+        assert!(text("template.yaml").contains(&format!("Binary: {function}")), "{function} is not in the template");
+        assert!(text("README.md").contains(&format!("functions/{function}")), "{function} is not in the README");
+        text(format!("functions/{function}/README.md"));
+    }
+}
+
+#[test]
+fn every_variable_is_in_the_template_and_in_the_readme() {
+    for function in names("functions") {
+        let source = text(format!("functions/{function}/src/config.rs"));
+        let (code, _) = source.split_once("#[cfg(test)]").unwrap();
+        let variables: Vec<&str> = code
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|text| text.contains('_') && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+            .filter(|name| !name.starts_with("AWS_"))
+            .collect();
+        assert!(variables.len() > 3, "{variables:?}");
+        let (template, readme) = (text("template.yaml"), text(format!("functions/{function}/README.md")));
+        for name in variables {
+            assert!(template.contains(&format!("{name}:")), "{name} of {function} is not in the template");
+            assert!(readme.contains(&format!("`{name}`")), "{name} of {function} is not in its README");
+        }
+    }
+}
+
+#[test]
+fn every_reason_and_metric_is_in_the_readme() {
+    let readme = text("functions/parquet-writer/README.md");
+    let errors = text("functions/parquet-writer/src/error.rs");
+    let (_, reasons) = errors.split_once("fn reason").unwrap();
+    let handler = text("functions/parquet-writer/src/handler.rs");
+    let metrics = handler.split(".put(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let reasons = reasons.split('"').skip(1).step_by(2);
+    let mut count = 0;
+    for name in metrics.chain(reasons) {
+        assert!(readme.contains(&format!("`{name}`")), "{name} is not in the README");
+        count += 1;
+    }
+    assert!(count > 12, "{count}");
+}
+
+#[test]
+fn every_event_mapping_reports_partial_failures() {
+    let template = text("template.yaml");
+    let mappings = template.matches("Type: SQS\n").count() + template.matches("Type: Kinesis\n").count();
+    assert!(mappings > 0);
+    assert_eq!(template.matches("ReportBatchItemFailures").count(), mappings);
+}
+
+#[test]
+fn every_sample_event_is_used_by_a_test_and_named_in_a_readme() {
+    for event in names("events") {
+        let function = names("functions").into_iter().find(|function| event.starts_with(&format!("{function}-")));
+        let function = function.unwrap_or_else(|| panic!("{event} belongs to no function"));
+        let tests = text(format!("tests/it/{}.rs", function.replace('-', "_")));
+        assert!(tests.contains(&event), "no test uses {event}");
+        assert!(text(format!("functions/{function}/README.md")).contains(&event), "{event} is not in the README");
+    }
+}
+
+#[test]
+fn every_make_target_in_the_readme_exists() {
+    let (readme, makefile) = (text("README.md"), text("Makefile"));
+    let targets: Vec<&str> = readme
+        .split("make ")
+        .skip(1)
+        .map(|rest| rest.split(|character: char| !character.is_ascii_lowercase()).next().unwrap())
+        .filter(|target| !target.is_empty())
+        .collect();
+    assert!(targets.contains(&"demo") && targets.contains(&"test"), "{targets:?}");
+    for line in readme.lines().filter(|line| line.contains("`make ")) {
+        for target in line.split("`make ").skip(1).map(|rest| rest.split(['`', ' ']).next().unwrap()) {
+            assert!(makefile.contains(&format!("\n{target}:")), "make {target} is in the README only");
+        }
+    }
+}
