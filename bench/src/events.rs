@@ -207,7 +207,7 @@ impl Record {
             md5_of_message_attributes: digest(random),
             md5_of_body: digest(random),
             event_source: "aws:sqs",
-            event_source_arn: "arn:aws:sqs:eu-west-1:123456789012:landfall-events",
+            event_source_arn: "arn:aws:sqs:eu-west-1:123456789012:events",
             aws_region: "eu-west-1",
         }
     }

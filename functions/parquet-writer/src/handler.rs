@@ -95,13 +95,23 @@ async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<Str
     let mut failed = HashSet::new();
     tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms).min();
     for records in batch.records.chunk_by(|a, b| a.day == b.day) {
-        if let Err(cause) = land_day(app, &batch, records, &mut poison, tally).await {
-            error!(%cause, messages = records.len(), "file not landed, its messages are returned");
-            failed.extend(records.iter().map(|record| batch.message_id(record).to_owned()));
+        let mut returned = |records: &mut dyn Iterator<Item = &Record>, cause: &LandError| {
+            let before = failed.len();
+            failed.extend(records.map(|record| batch.message_id(record).to_owned()));
+            error!(%cause, messages = failed.len() - before, "file not landed, its messages are returned");
+        };
+        match encode(app, &batch, records) {
+            Err(cause) => returned(&mut records.iter(), &cause.into()),
+            Ok(mut encoded) => {
+                // What can never land is quarantined whatever becomes of its neighbours.
+                poison.append(&mut encoded.poison);
+                let rows = encoded.rows.clone();
+                if let Err(cause) = land(app, &batch, encoded, tally).await {
+                    returned(&mut rows.into_iter(), &cause);
+                }
+            }
         }
     }
-    // A day that failed gives its poison back with the rest of it.
-    poison.retain(|poison| !failed.contains(&poison.message_id));
     poison.sort_by(|a, b| (a.day, a.sent_at_ms, &a.message_id).cmp(&(b.day, b.sent_at_ms, &b.message_id)));
     for poison in poison.chunk_by(|a, b| a.day == b.day) {
         match quarantine(app, poison).await {
@@ -120,37 +130,25 @@ async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<Str
     failed
 }
 
-/// Lands the records of one day as one file: encoded, stored once, announced.
-async fn land_day(
-    app: &App,
-    batch: &Batch,
-    records: &[Record],
-    poison: &mut Vec<Poison>,
-    tally: &mut Tally,
-) -> Result<(), LandError> {
-    let encoded = encode(app, batch, records)?;
-    poison.extend(encoded.poison);
-    let Some((first, last)) = encoded.rows.first().zip(encoded.rows.last()) else { return Ok(()) };
-    let name = encoded.content_id.name(first.sent_at_ms)?;
+/// Lands one file: stored once, then announced.
+async fn land(app: &App, batch: &Batch, file: Encoded<'_>, tally: &mut Tally) -> Result<(), LandError> {
+    let Some((first, last)) = file.rows.first().zip(file.rows.last()) else { return Ok(()) };
+    let name = file.content_id.name(first.sent_at_ms)?;
     let key = EventsKey { day: first.day, name, format: app.config.format }.to_string();
-    let stored = store::put_once(
-        &app.clients.s3,
-        &app.config.bucket,
-        Object {
-            key: &key,
-            body: encoded.bytes.into(),
-            content_type: content_type(app.config.format),
-            content_id: encoded.content_id,
-            records: encoded.rows.len(),
-        },
-    )
-    .await?;
+    let object = Object {
+        key: &key,
+        body: file.bytes.into(),
+        content_type: content_type(app.config.format),
+        content_id: file.content_id,
+        records: file.rows.len(),
+    };
+    let stored = store::put_once(&app.clients.s3, &app.config.bucket, object).await?;
     if let Notify::Lambda { topic_arn } = &app.config.notify {
         let notice = notice::body(&app.clients.region, &app.config.bucket, &key, &stored, last.sent_at_ms);
         notice::publish(&app.clients.sns, topic_arn, notice).await?;
     }
-    tally.landed(&key, &stored, batch, &encoded.rows);
-    tally.raw_kept += encoded.raw_kept;
+    tally.landed(&key, &stored, batch, &file.rows);
+    tally.raw_kept += file.raw_kept;
     Ok(())
 }
 

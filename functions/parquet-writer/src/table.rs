@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::{
     array::{ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray},
     buffer::{Buffer, OffsetBuffer},
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
 };
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ use shared::event::Registry;
 
 use crate::{
     batch::{Batch, Poison, Record},
-    columns::{AppendError, Fidelity, MessageColumns, Presence, SchemaError},
+    columns::{AppendError, Fidelity, MessageColumns, Presence, SchemaError, utc_micros},
     error::RecordError,
 };
 
@@ -59,7 +59,7 @@ impl Table {
             Field::new(event_id, DataType::Utf8, false),
             Field::new(source, DataType::Utf8, true),
             Field::new(type_name, DataType::Utf8, false),
-            Field::new(sent_at, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
+            Field::new(sent_at, utc_micros(), false),
             Field::new(sha256, DataType::Binary, false),
         ];
         let mut types = Vec::with_capacity(registry.types().len());
@@ -180,7 +180,7 @@ impl Builder {
             Arc::new(self.event_id.finish()),
             Arc::new(self.source.finish()),
             Arc::new(self.type_name.finish()),
-            Arc::new(TimestampMicrosecondArray::from(self.sent_at).with_timezone("UTC")),
+            Arc::new(TimestampMicrosecondArray::from(self.sent_at).with_data_type(utc_micros())),
             Arc::new(sha256),
         ];
         for (mut columns, mut presence) in self.types {

@@ -33,6 +33,12 @@ use prost_reflect::{Cardinality, EnumDescriptor, FieldDescriptor, Kind, MessageD
 
 use crate::wire::{FIXED32, FIXED64, LEN, Reader, Tag, VARINT, WireError};
 
+/// The type of every time: microseconds, UTC. Written as an offset, which needs no time zone database.
+#[must_use]
+pub fn utc_micros() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))
+}
+
 /// Why a message type has no columns.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
@@ -512,7 +518,7 @@ impl Values {
             Self::Text(_) | Self::Enum(..) => DataType::Utf8,
             Self::Bytes(_) => DataType::Binary,
             Self::Time(time) if time.duration => DataType::Int64,
-            Self::Time(_) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Time(_) => utc_micros(),
             Self::Message(message) => message.data_type(),
             Self::Wrapper(message) => {
                 message.fields.first().map_or(DataType::Boolean, |value| value.data_type().clone())
