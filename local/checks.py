@@ -2,10 +2,10 @@
 
 import shutil
 
-from local import emulator, protos, stack
+from local import emulator, environment, stack
 from local.command import run_shown
-from local.environment import PYTHON
-from local.paths import GENERATED_PROTO, STACK_FILE
+from local.paths import PEERS_REQUIREMENTS, PEERS_VENV, STACK_FILE
+from local.progress import Failure
 
 FORMAT = ["cargo", "fmt", "--check"]
 CLIPPY = ["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]
@@ -25,6 +25,8 @@ def lint() -> int:
 
 def test() -> int:
     """Lint, then every test against a deployed stack. An emulator that was not running before is not afterwards."""
+    if shutil.which("cargo-nextest") is None:
+        raise Failure("cargo-nextest is missing: cargo install --locked cargo-nextest")
     if code := lint():
         return code
     was_running = emulator.running() is not None
@@ -37,6 +39,6 @@ def test() -> int:
 
 
 def bench() -> int:
-    """The benches, which find the peers' interpreter and message classes in their variables."""
-    protos.ensure()
-    return run_shown(BENCHES, {"LANDFALL_PYTHON": str(PYTHON), "PYTHONPATH": str(GENERATED_PROTO)})
+    """The benches, with an interpreter for their peers."""
+    python = environment.ensure(PEERS_VENV, PEERS_REQUIREMENTS, "Installing the Python peers")
+    return run_shown(BENCHES, {"LANDFALL_PYTHON": str(python)})

@@ -9,7 +9,7 @@ from local.paths import STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {"up", "demo", "retail", "test"}
-NEEDS_NO_ENVIRONMENT = {"down", "clean"}
+STANDALONE = {"down", "clean"}
 
 
 def main(arguments: list[str]) -> int:
@@ -19,7 +19,9 @@ def main(arguments: list[str]) -> int:
     try:
         if chosen.command in NEEDS_LINUX and sys.platform != "linux":
             raise Failure("The emulator runs the functions' Linux binaries: use Linux, WSL or a Linux container.")
-        if chosen.command not in NEEDS_NO_ENVIRONMENT and not environment.entered():
+        if chosen.command not in STANDALONE and shutil.which("cargo") is None:
+            raise Failure("Rust is missing: there is no cargo on the PATH.")
+        if chosen.command not in STANDALONE and not environment.entered():
             environment.enter(arguments)
         return _run(chosen)
     except Failure as failure:

@@ -85,12 +85,13 @@ def run(count: int, seed: int) -> int:
         *([f"{dead:,} events are in the dead-letter queue."] if dead else []),
     ]
     for sentence in wrong:
-        console.print(sentence, style="red", soft_wrap=True)
+        console.print(sentence, style="red", highlight=False, soft_wrap=True)
     if not wrong:
         console.print(
             f"{count:,} sent = {landed.rows:,} landed + {len(quarantined):,} quarantined, each event once; "
             f"{len(files):,} files, each announced.",
             style="green",
+            highlight=False,
             soft_wrap=True,
         )
     return 1 if wrong else 0

@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 
 from local.command import run_logged
-from local.paths import REQUIREMENTS, STATE, VENV
+from local.paths import REQUIREMENTS, ROOT, VENV
 from local.progress import Failure, step
 
 REGION = "us-east-1"
-PYTHON = VENV / "bin" / "python"
-INSTALLED = VENV / ".installed"
 
 
 def isolate() -> None:
@@ -41,39 +39,42 @@ def entered() -> bool:
 
 
 def enter(arguments: list[str]) -> None:
-    """Starts this command again in the private environment, which is made when it is missing or out of date."""
-    wanted = _fingerprint()
-    if not INSTALLED.is_file() or INSTALLED.read_text() != wanted:
-        _create()
-        INSTALLED.write_text(wanted)
-    os.execv(PYTHON, [str(PYTHON), "-m", "local", *arguments])
+    """Starts this command again in the private environment. Its requirements are complete, so nothing is resolved."""
+    title = "Installing the pinned tools: SAM CLI, cargo-lambda, zig, MiniStack, DuckDB …"
+    python = ensure(VENV, REQUIREMENTS, title, "--no-deps")
+    os.execv(python, [str(python), "-m", "local", *arguments])
+
+
+def ensure(venv: Path, requirements: Path, title: str, *flags: str) -> Path:
+    """The Python of an environment, which is made again when it is missing or not of these requirements."""
+    python, installed = venv / "bin" / "python", venv / ".installed"
+    version = ".".join(map(str, sys.version_info[:2]))
+    wanted = f"{version} {hashlib.sha256(requirements.read_bytes()).hexdigest()}"
+    if not installed.is_file() or installed.read_text() != wanted:
+        _create(venv)
+        with step(title) as s:
+            run_logged([*_installer(python), *flags, "-r", str(requirements)], s, f"install-{venv.name}")
+        installed.write_text(wanted)
+    return python
 
 
 def install(*requirements: str) -> None:
-    """Adds packages to the environment, without their dependencies."""
+    """Adds packages to this environment, without their dependencies."""
     with step(f"Installing {', '.join(requirements)}") as s:
-        run_logged([*_installer(), "--no-deps", *requirements], s, "install")
+        run_logged([*_installer(Path(sys.executable)), "--no-deps", *requirements], s, "install")
 
 
-def _fingerprint() -> str:
-    python = ".".join(map(str, sys.version_info[:2]))
-    return f"{python} {hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()}"
-
-
-def _installer() -> list[str]:
+def _installer(python: Path) -> list[str]:
     if uv := shutil.which("uv"):
-        return [uv, "pip", "install", "--python", str(PYTHON)]
-    return [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"]
+        return [uv, "pip", "install", "--python", str(python)]
+    return [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"]
 
 
-def _create() -> None:
+def _create(venv: Path) -> None:
     uv = shutil.which("uv")
     if uv is None and importlib.util.find_spec("ensurepip") is None:
         raise Failure("This Python has no ensurepip. On Debian and Ubuntu: apt-get install python3-venv")
-    STATE.mkdir(exist_ok=True)
-    with step("Creating the private Python environment (.local/venv)") as s:
-        shutil.rmtree(VENV, ignore_errors=True)
+    with step(f"Creating a private Python environment ({venv.relative_to(ROOT)})") as s:
+        shutil.rmtree(venv, ignore_errors=True)
         make = [uv, "venv", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
-        run_logged([*make, str(VENV)], s, "venv")
-    with step("Installing the pinned tools: SAM CLI, cargo-lambda, zig, MiniStack, DuckDB …") as s:
-        run_logged([*_installer(), "--no-deps", "-r", str(REQUIREMENTS)], s, "install")
+        run_logged([*make, str(venv)], s, f"create-{venv.name}")

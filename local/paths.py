@@ -4,11 +4,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "local" / "requirements.txt"
+PEERS_REQUIREMENTS = ROOT / "bench" / "peers" / "requirements.txt"
 FUNCTIONS = ROOT / "functions"
 PROTO = ROOT / "proto"
 
 STATE = ROOT / ".local"
 VENV = STATE / "venv"
+PEERS_VENV = STATE / "peers"
 LOGS = STATE / "logs"
 SAM_BUILD = STATE / "sam" / "build"
 GENERATED_PROTO = STATE / "proto"

@@ -112,7 +112,14 @@ fn timestamp(micros: u64) -> Timestamp {
 /// A version 4 UUID of two random numbers.
 fn uuid(high: u64, low: u64) -> String {
     let (high, low) = (high & !0xf000 | 0x4000, low >> 2 | 1 << 63);
-    format!("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, high >> 16 & 0xffff, high & 0xffff, low >> 48, low & 0xffff_ffff_ffff)
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
 }
 
 #[derive(Serialize)]

@@ -41,8 +41,7 @@ impl Route for Idiomatic<'_> {
     fn run(&mut self) -> Result<Run, Error> {
         let mut watch = Stopwatch::start();
         // As lambda_runtime reads the payload type of a handler.
-        let event: SqsEvent =
-            serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(self.event))?;
+        let event: SqsEvent = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(self.event))?;
         watch.lap("json");
         let messages = event.records.iter().map(decode).collect::<Result<Vec<_>, Error>>()?;
         watch.lap("protobuf");

@@ -1,6 +1,8 @@
 //! The AWS clients of the command line.
 
-use aws_config::{BehaviorVersion, SdkConfig, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig};
+use aws_config::{
+    BehaviorVersion, SdkConfig, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
+};
 use aws_sdk_sqs::config::SharedHttpClient;
 use aws_smithy_http_client::{
     Builder,

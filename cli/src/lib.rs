@@ -4,6 +4,8 @@
 //! [`bucket`]; it gives back a report, and [`run`] prints it and turns it into an exit code.
 
 pub mod bucket;
+#[cfg(test)]
+mod canned;
 pub mod clients;
 pub mod console;
 pub mod context;
@@ -31,6 +33,13 @@ pub struct Cli {
     /// Profile of ~/.aws/config to use.
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
+}
+
+impl Cli {
+    /// Reads arguments without the program's name, as a test or another program gives them.
+    pub fn try_parse_args(arguments: &[&str]) -> Result<Self, clap::Error> {
+        Self::try_parse_from(std::iter::once(&"landfall").chain(arguments))
+    }
 }
 
 /// The commands.

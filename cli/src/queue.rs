@@ -306,3 +306,142 @@ fn failed(url: &str, verb: &'static str, code: Option<&str>, cause: String) -> Q
         _ => QueueError::Call { url: url.to_owned(), verb, cause },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::canned;
+
+    const URL: &str = "http://127.0.0.1:1/1/events";
+
+    fn messages(bodies: &[&str]) -> Vec<Outgoing> {
+        bodies.iter().map(|body| Outgoing { body: (*body).to_owned(), attributes: HashMap::new() }).collect()
+    }
+
+    fn bodies(request: &Value) -> Vec<String> {
+        let entries = request["Entries"].as_array().unwrap().iter();
+        entries.map(|entry| entry["MessageBody"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Sends messages to a queue that answers each entry as `verdict` says, and gives back what was requested.
+    async fn sent(
+        all: &[&str],
+        mut verdict: impl FnMut(&str) -> Option<(&'static str, bool)> + Send + 'static,
+    ) -> (Vec<Delivery>, Vec<Vec<String>>) {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = requests.clone();
+        let context = canned::context(move |_, request| {
+            seen.lock().unwrap().push(bodies(request));
+            let (mut successful, mut failed) = (Vec::new(), Vec::new());
+            for entry in request["Entries"].as_array().unwrap() {
+                let body = entry["MessageBody"].as_str().unwrap();
+                match verdict(body) {
+                    None => successful
+                        .push(json!({"Id": entry["Id"], "MessageId": format!("new-{body}"), "MD5OfMessageBody": ""})),
+                    Some((code, sender)) => {
+                        failed.push(json!({"Id": entry["Id"], "Code": code, "SenderFault": sender}))
+                    }
+                }
+            }
+            (200, json!({"Successful": successful, "Failed": failed}))
+        })
+        .await;
+        let messages = messages(all);
+        let deliveries = send(&context.clients.sqs, URL, &messages.iter().collect::<Vec<_>>()).await;
+        let requests = requests.lock().unwrap().clone();
+        (deliveries, requests)
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_failed_is_sent_again_alone_and_a_refused_one_is_not() {
+        let mut busy = 1;
+        let (deliveries, requests) = sent(&["good", "busy", "bad"], move |body| match body {
+            "busy" if busy > 0 => {
+                busy -= 1;
+                Some(("InternalError", false))
+            }
+            "bad" => Some(("InvalidMessageContents", true)),
+            _ => None,
+        })
+        .await;
+        let expected = [
+            Delivery::Sent("new-good".into()),
+            Delivery::Sent("new-busy".into()),
+            Delivery::Refused("InvalidMessageContents".into()),
+        ];
+        assert_eq!(deliveries, expected);
+        assert_eq!(requests, [vec!["good", "busy", "bad"], vec!["busy"]]);
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_goes_on_failing_has_failed() {
+        let (deliveries, requests) = sent(&["busy"], |_| Some(("InternalError", false))).await;
+        assert_eq!(deliveries, [Delivery::Failed("InternalError".into())]);
+        assert_eq!(requests.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn one_message_that_spoils_the_request_does_not_keep_its_neighbours() {
+        let context = canned::context(|_, request| {
+            if bodies(request).contains(&"bad".to_owned()) {
+                return (400, json!({"__type": "com.amazonaws.sqs#InvalidMessageContents", "message": "no"}));
+            }
+            let entries = request["Entries"].as_array().unwrap().iter();
+            let sent = entries.map(|entry| json!({"Id": entry["Id"], "MessageId": "new", "MD5OfMessageBody": ""}));
+            (200, json!({"Successful": sent.collect::<Vec<_>>(), "Failed": []}))
+        })
+        .await;
+        let messages = messages(&["a", "bad", "b"]);
+        let deliveries = send(&context.clients.sqs, URL, &messages.iter().collect::<Vec<_>>()).await;
+        let new = || Delivery::Sent("new".into());
+        assert_eq!(deliveries, [new(), Delivery::Refused("InvalidMessageContents: no".into()), new()]);
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_the_answer_does_not_mention_is_not_sent() {
+        let context = canned::context(|_, _| (200, json!({"Successful": [], "Failed": []}))).await;
+        let deliveries = send(&context.clients.sqs, URL, &[&messages(&["a"])[0]]).await;
+        assert!(matches!(deliveries.as_slice(), [Delivery::Failed(_)]));
+    }
+
+    #[tokio::test]
+    async fn only_what_is_not_deleted_is_deleted_again() {
+        let (mut requests, total) = (0, Arc::new(Mutex::new(0)));
+        let seen = total.clone();
+        let context = canned::context(move |_, request| {
+            requests += 1;
+            *seen.lock().unwrap() = requests;
+            let entries = request["Entries"].as_array().unwrap().iter();
+            // "b" needs a second try, "c" never works.
+            let gone = entries.filter(|entry| match entry["ReceiptHandle"].as_str().unwrap() {
+                "a" => true,
+                "b" => requests == 2,
+                _ => false,
+            });
+            (200, json!({"Successful": gone.map(|entry| json!({"Id": entry["Id"]})).collect::<Vec<_>>(), "Failed": []}))
+        })
+        .await;
+        let gone = delete(&context.clients.sqs, URL, &["a", "b", "c"].map(str::to_owned)).await;
+        assert_eq!(gone, [true, true, false]);
+        assert_eq!(*total.lock().unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_missing_is_called_missing() {
+        let code = "com.amazonaws.sqs#QueueDoesNotExist";
+        let context = canned::context(move |_, _| (400, json!({"__type": code, "message": "gone"}))).await;
+        let error = describe(&context.clients.sqs, URL).await.unwrap_err();
+        assert_eq!(error.to_string(), "queue http://127.0.0.1:1/1/events does not exist");
+        let denied = canned::context(|_, _| (403, json!({"__type": "AccessDenied", "message": "not you"}))).await;
+        let error = describe(&denied.clients.sqs, URL).await.unwrap_err();
+        assert_eq!(error.to_string(), "queue http://127.0.0.1:1/1/events cannot be read: AccessDenied: not you");
+        assert_eq!(
+            describe(&denied.clients.sqs, "http://q/1/a.fifo").await.unwrap_err(),
+            QueueError::Fifo("http://q/1/a.fifo".into())
+        );
+    }
+}

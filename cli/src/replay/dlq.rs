@@ -363,3 +363,150 @@ fn unreachable(remaining: usize) -> String {
         grouped(remaining)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{Exit, canned};
+
+    const FROM: &str = "http://127.0.0.1:1/1/dead";
+    const TO: &str = "http://127.0.0.1:1/1/events";
+
+    fn args(to: Option<&str>) -> DlqArgs {
+        DlqArgs { from: FROM.parse().unwrap(), to: to.map(|to| to.parse().unwrap()), limit: None, dry_run: false }
+    }
+
+    fn console() -> Console {
+        Console::of(io::sink(), io::sink())
+    }
+
+    fn message(id: &str, handle: &str) -> Value {
+        json!({"MessageId": id, "ReceiptHandle": handle, "Body": id})
+    }
+
+    /// Replays what a queue hands out, receive by receive, and gives back the bodies sent and the handles released.
+    async fn replayed(
+        receives: Vec<Vec<Value>>,
+        undeletable: &'static str,
+        can_send: bool,
+    ) -> (Report, Vec<String>, Vec<String>) {
+        let (sent, released) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (sees_sent, sees_released) = (sent.clone(), released.clone());
+        let mut receives = receives.into_iter();
+        let texts = |request: &Value, name: &str| -> Vec<String> {
+            let entries = request["Entries"].as_array().unwrap().iter();
+            entries.map(|entry| entry[name].as_str().unwrap().to_owned()).collect()
+        };
+        let ids = |texts: &[String], id: &dyn Fn(&str) -> Value| -> Vec<Value> {
+            texts
+                .iter()
+                .enumerate()
+                .map(|(position, text)| {
+                    let mut entry = id(text);
+                    entry["Id"] = json!(position.to_string());
+                    entry
+                })
+                .collect()
+        };
+        let context = canned::context(move |action, request| match action {
+            "GetQueueAttributes" => (200, json!({"Attributes": {"MaximumMessageSize": "1000"}})),
+            "ReceiveMessage" => (200, json!({"Messages": receives.next().unwrap_or_default()})),
+            "SendMessageBatch" if !can_send => (503, json!({"__type": "ServiceUnavailable", "message": "later"})),
+            "SendMessageBatch" => {
+                let bodies = texts(request, "MessageBody");
+                sees_sent.lock().unwrap().extend(bodies.clone());
+                let new = |body: &str| json!({"MessageId": format!("new-{body}"), "MD5OfMessageBody": ""});
+                (200, json!({"Successful": ids(&bodies, &new), "Failed": []}))
+            }
+            "DeleteMessageBatch" => {
+                let handles = texts(request, "ReceiptHandle");
+                let gone = ids(&handles, &|handle| json!({"Handle": handle}));
+                let gone: Vec<_> = gone.into_iter().filter(|gone| gone["Handle"] != undeletable).collect();
+                (200, json!({"Successful": gone, "Failed": []}))
+            }
+            "ChangeMessageVisibilityBatch" => {
+                sees_released.lock().unwrap().extend(texts(request, "ReceiptHandle"));
+                (200, json!({"Successful": [], "Failed": []}))
+            }
+            other => panic!("{other}"),
+        })
+        .await;
+        let report = replay(&args(Some(TO)), &context, &console()).await.unwrap();
+        (report, sent.lock().unwrap().clone(), released.lock().unwrap().clone())
+    }
+
+    fn reasons(report: &Report) -> Vec<(&str, &str)> {
+        report.problems.iter().map(|problem| (problem.id.as_deref().unwrap(), problem.reason)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_message_that_comes_back_is_left_and_the_command_ends() {
+        let receives = vec![vec![message("a", "1")], vec![message("new-a", "2")], vec![], vec![message("new-a", "3")]];
+        let (report, sent, released) = replayed(receives, "", true).await;
+        assert_eq!(sent, ["a"]);
+        assert_eq!((report.total.found, report.total.sent, report.total.left), (1, 1, 0));
+        assert_eq!(reasons(&report), [("new-a", "came_back")]);
+        assert_eq!(released, ["3"]);
+        assert_eq!(report.exit(), Exit::Incomplete);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_sqs_hands_out_twice_is_sent_once() {
+        let (report, sent, _) = replayed(vec![vec![message("a", "1")], vec![message("a", "2")]], "", true).await;
+        assert_eq!(sent, ["a"]);
+        assert_eq!(report.exit(), Exit::Complete);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_deleted_is_reported_until_it_can() {
+        let (report, sent, _) = replayed(vec![vec![message("a", "1"), message("b", "2")]], "1", true).await;
+        assert_eq!(sent, ["a", "b"]);
+        assert_eq!(reasons(&report), [("a", "sent_not_removed")]);
+        assert_eq!(report.exit(), Exit::Incomplete);
+        let later = vec![vec![message("a", "1")], vec![message("a", "2")]];
+        assert_eq!(replayed(later, "1", true).await.0.exit(), Exit::Complete);
+    }
+
+    #[tokio::test]
+    async fn when_sending_fails_everything_is_released_and_the_command_ends() {
+        let (report, sent, released) = replayed(vec![vec![message("a", "1"), message("b", "2")]], "", false).await;
+        assert_eq!((sent.len(), released), (0, vec!["1".to_owned(), "2".to_owned()]));
+        assert_eq!(reasons(&report), [("a", "not_sent"), ("b", "not_sent")]);
+        let cause = report.stopped.unwrap();
+        assert!(cause.ends_with("cannot be sent to: ServiceUnavailable: later"), "{cause}");
+    }
+
+    #[tokio::test]
+    async fn without_to_the_only_source_queue_is_found() {
+        for (sources, expected) in [
+            (
+                json!([]),
+                "no queue has http://127.0.0.1:1/1/dead as its dead-letter queue; name the queue to send to with --to",
+            ),
+            (json!([TO]), ""),
+            (
+                json!([TO, "http://127.0.0.1:1/1/b"]),
+                "http://127.0.0.1:1/1/dead is the dead-letter queue of 2 queues (http://127.0.0.1:1/1/events, \
+                 http://127.0.0.1:1/1/b); name the one to send to with --to",
+            ),
+        ] {
+            let context = canned::context(move |action, _| match action {
+                "ListDeadLetterSourceQueues" => (200, json!({"queueUrls": sources})),
+                "GetQueueAttributes" => (200, json!({"Attributes": {"ApproximateNumberOfMessages": "7"}})),
+                other => panic!("{other}"),
+            })
+            .await;
+            match replay(&DlqArgs { dry_run: true, ..args(None) }, &context, &console()).await {
+                Ok(report) => assert_eq!((report.to.as_str(), report.total.sent, expected), (TO, 7, "")),
+                Err(error) => assert_eq!(error.to_string(), expected),
+            }
+        }
+    }
+}

@@ -346,14 +346,12 @@ fn pretended(plan: &Plan) -> Vec<Delivery> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
     use crate::{Cli, Command, replay::Replay};
 
     fn selection(arguments: &[&str]) -> Result<Selection, String> {
-        let always = ["landfall", "replay", "quarantine", "--bucket", "lake", "--to", "http://127.0.0.1:1/1/events"];
-        let cli = Cli::try_parse_from(always.iter().chain(arguments)).map_err(|error| error.to_string())?;
+        let always = ["replay", "quarantine", "--bucket", "lake", "--to", "http://127.0.0.1:1/1/events"];
+        let cli = Cli::try_parse_args(&[&always, arguments].concat()).map_err(|error| error.to_string())?;
         let Command::Replay(Replay::Quarantine(args)) = cli.command else { panic!("another command") };
         args.selection().map_err(|error| error.to_string())
     }

@@ -1,0 +1,361 @@
+//! The deployed local stack: the template, the emulator's queues and buckets, and the real binary of the function.
+//!
+//! `make test` deploys it and names its description in `LANDFALL_STACK`. These tests share it, one after the other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::Credentials;
+use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
+use landfall::{Cli, clients::Clients, console::Console, context::Context};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde::Deserialize;
+use serde_json::Value;
+use shared::quarantine::QuarantineRecord;
+
+use crate::events::{self, Sent};
+
+/// What `make up` writes about the stack.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Stack {
+    pub(crate) endpoint_url: String,
+    region: String,
+    parameters: BTreeMap<String, String>,
+    outputs: BTreeMap<String, String>,
+}
+
+impl Stack {
+    #[expect(clippy::disallowed_methods, reason = "the stack is named by the environment")]
+    pub(crate) fn deployed() -> Self {
+        let path = std::env::var("LANDFALL_STACK")
+            .expect("LANDFALL_STACK names the description of a deployed stack; `make test` sets it");
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}; is the stack up?"));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub(crate) fn output(&self, name: &str) -> &str {
+        &self.outputs[name]
+    }
+
+    pub(crate) async fn config(&self) -> SdkConfig {
+        aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(landfall::clients::https())
+            .endpoint_url(&self.endpoint_url)
+            .region(Region::new(self.region.clone()))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .load()
+            .await
+    }
+}
+
+/// How long the emulator's poller takes to see that it is to stop.
+const POLLER_NOTICES: Duration = Duration::from_secs(2);
+
+/// Clients of the stack.
+struct Deployed {
+    stack: Stack,
+    s3: aws_sdk_s3::Client,
+    sqs: aws_sdk_sqs::Client,
+    sns: aws_sdk_sns::Client,
+}
+
+impl Deployed {
+    async fn new() -> Self {
+        let stack = Stack::deployed();
+        let config = stack.config().await;
+        Self {
+            stack,
+            s3: aws_sdk_s3::Client::new(&config),
+            sqs: aws_sdk_sqs::Client::new(&config),
+            sns: aws_sdk_sns::Client::new(&config),
+        }
+    }
+
+    fn bucket(&self) -> &str {
+        self.stack.output("LakeBucketName")
+    }
+
+    /// Stops or starts handing messages to the function. The emulator changes a queue from two threads without a lock,
+    /// so nobody else may use the queue while it does.
+    fn land(&self, enabled: bool) {
+        let host = self.stack.endpoint_url.trim_start_matches("http://");
+        let (mapping, body) = (self.stack.output("ParquetWriterMappingId"), format!("{{\"Enabled\": {enabled}}}"));
+        let request = format!(
+            "PUT /2015-03-31/event-source-mappings/{mapping} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut connection = TcpStream::connect(host).unwrap();
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+    }
+
+    /// Sends messages in the pause between two batches.
+    async fn send(&self, messages: &[Sent]) {
+        self.land(false);
+        tokio::time::sleep(POLLER_NOTICES).await;
+        self.send_now(messages).await;
+        self.land(true);
+    }
+
+    async fn send_now(&self, messages: &[Sent]) {
+        let text = |value: &str| {
+            MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap()
+        };
+        for messages in messages.chunks(10) {
+            let entries = messages.iter().enumerate().map(|(position, message)| {
+                SendMessageBatchRequestEntry::builder()
+                    .id(position.to_string())
+                    .message_body(&message.body)
+                    .set_message_attributes(Some(
+                        message.attributes.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+                    ))
+                    .build()
+                    .unwrap()
+            });
+            let sent = self
+                .sqs
+                .send_message_batch()
+                .queue_url(self.stack.output("EventsQueueUrl"))
+                .set_entries(Some(entries.collect()))
+                .send()
+                .await
+                .unwrap();
+            assert!(sent.failed().is_empty(), "{:?}", sent.failed());
+        }
+    }
+
+    async fn objects(&self, prefix: &str) -> Vec<(String, Vec<u8>)> {
+        let mut objects = Vec::new();
+        let mut pages = self.s3.list_objects_v2().bucket(self.bucket()).prefix(prefix).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            for object in page.unwrap().contents() {
+                let key = object.key().unwrap().to_owned();
+                let got = self.s3.get_object().bucket(self.bucket()).key(&key).send().await.unwrap();
+                objects.push((key, got.body.collect().await.unwrap().to_vec()));
+            }
+        }
+        objects
+    }
+
+    /// Event ids that start with `run`, once per row.
+    async fn landed(&self, run: &str) -> Vec<String> {
+        let mut ids = Vec::new();
+        for (_, body) in self.objects("events/").await {
+            for rows in ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(body)).unwrap().build().unwrap() {
+                let rows = rows.unwrap();
+                let column = arrow::array::AsArray::as_string::<i32>(rows.column_by_name("event_id").unwrap());
+                ids.extend(column.iter().flatten().filter(|id| id.starts_with(run)).map(str::to_owned));
+            }
+        }
+        ids.sort();
+        ids
+    }
+
+    /// Quarantined records of the run, by event id.
+    async fn quarantined(&self, run: &str) -> BTreeMap<String, QuarantineRecord> {
+        let mut records = BTreeMap::new();
+        for (_, body) in self.objects("quarantine/").await {
+            for line in String::from_utf8(body).unwrap().lines() {
+                let record: QuarantineRecord = serde_json::from_str(line).unwrap();
+                let attributes: Value = serde_json::from_str(record.attributes.get()).unwrap();
+                let id = attributes["event_id"]["stringValue"].as_str().unwrap_or_default().to_owned();
+                if id.starts_with(run) {
+                    records.insert(id, record);
+                }
+            }
+        }
+        records
+    }
+
+    async fn attribute(&self, queue: &str, name: QueueAttributeName) -> String {
+        let url = self.stack.output(queue);
+        let got = self.sqs.get_queue_attributes().queue_url(url).attribute_names(name.clone()).send().await.unwrap();
+        got.attributes().unwrap()[&name].clone()
+    }
+
+    async fn hide_failed_messages_for(&self, seconds: &str) {
+        self.sqs
+            .set_queue_attributes()
+            .queue_url(self.stack.output("EventsQueueUrl"))
+            .attributes(QueueAttributeName::VisibilityTimeout, seconds)
+            .send()
+            .await
+            .unwrap();
+    }
+}
+
+/// Messages with event ids of their own: `{run}-{n}`.
+fn messages(run: &str, count: usize) -> Vec<Sent> {
+    (0..count)
+        .map(|n| {
+            let mut message = match n % 10 {
+                0 => events::card(n),
+                5 => events::batch(n),
+                _ => events::order(n),
+            };
+            message.attributes[2].1 = format!("{run}-{n:05}");
+            message
+        })
+        .collect()
+}
+
+fn event_id(message: &Sent) -> String {
+    message.attributes[2].1.clone()
+}
+
+async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, within: Duration, attempt: impl Fn() -> F) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = attempt().await {
+            return found;
+        }
+        assert!(start.elapsed() < within, "{what} did not happen within {within:?}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+const SOON: Duration = Duration::from_secs(90);
+
+#[tokio::test]
+async fn what_is_sent_to_the_queue_lands_is_announced_and_is_counted() {
+    let deployed = Deployed::new().await;
+    let subscriber = deployed.sqs.create_queue().queue_name("landed-subscriber").send().await.unwrap();
+    let subscriber = subscriber.queue_url().unwrap();
+    let arn = deployed.sqs.get_queue_attributes().queue_url(subscriber).attribute_names(QueueAttributeName::QueueArn);
+    let arn = arn.send().await.unwrap().attributes().unwrap()[&QueueAttributeName::QueueArn].clone();
+    let topic = deployed.stack.output("LandedTopicArn");
+    deployed.sns.subscribe().topic_arn(topic).protocol("sqs").endpoint(arn).send().await.unwrap();
+
+    let mut sent = messages("landing", 60);
+    sent[7].body = "not base64 at all".into();
+    sent[8].attributes.remove(1);
+    sent[9].attributes[1].1 = "OrderRefunded".into();
+    let event_ids: BTreeSet<String> = messages("landing", 60).iter().map(event_id).collect();
+    deployed.send(&sent).await;
+
+    let (landed, quarantined) = eventually("landing", SOON, || async {
+        let (landed, quarantined) = (deployed.landed("landing").await, deployed.quarantined("landing").await);
+        (landed.len() + quarantined.len() >= 60).then_some((landed, quarantined))
+    })
+    .await;
+    assert_eq!(landed.len(), 58, "each event is one row");
+    let reasons: BTreeMap<&str, &str> =
+        quarantined.iter().map(|(id, record)| (id.as_str(), record.reason.as_str())).collect();
+    assert_eq!(reasons, BTreeMap::from([("landing-00007", "invalid_base64"), ("landing-00008", "missing_type")]));
+    assert_eq!(landed.into_iter().chain(quarantined.into_keys()).collect::<BTreeSet<_>>(), event_ids);
+
+    let files: BTreeSet<String> = deployed.objects("events/").await.into_iter().map(|(key, _)| key).collect();
+    let announced = eventually("the notice", SOON, || async {
+        let received = deployed.sqs.receive_message().queue_url(subscriber).max_number_of_messages(10).send().await;
+        let notices: Vec<String> = received.unwrap().messages().iter().map(notice_key).collect();
+        notices.into_iter().next()
+    })
+    .await;
+    assert!(files.contains(&announced), "{announced} is not one of {files:?}");
+}
+
+/// The key that a notice in an SNS envelope tells of.
+fn notice_key(message: &aws_sdk_sqs::types::Message) -> String {
+    let envelope: Value = serde_json::from_str(message.body().unwrap()).unwrap();
+    let notice: Value = serde_json::from_str(envelope["Message"].as_str().unwrap()).unwrap();
+    shared::s3_key::decode(notice["Records"][0]["s3"]["object"]["key"].as_str().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_queue_hides_a_message_for_six_timeouts_and_gives_up_after_five_receives() {
+    let deployed = Deployed::new().await;
+    let hidden: u64 =
+        deployed.attribute("EventsQueueUrl", QueueAttributeName::VisibilityTimeout).await.parse().unwrap();
+    let number = |name: &str| deployed.stack.parameters[name].parse::<u64>().unwrap();
+    assert_eq!(hidden, 6 * number("FunctionTimeoutSeconds") + number("BatchWindowSeconds"));
+    let redrive = deployed.attribute("EventsQueueUrl", QueueAttributeName::RedrivePolicy).await;
+    let redrive: Value = serde_json::from_str(&redrive).unwrap();
+    assert_eq!(redrive["maxReceiveCount"].to_string().trim_matches('"'), "5");
+    assert_eq!(redrive["deadLetterTargetArn"], deployed.stack.output("EventsDeadLetterQueueArn"));
+}
+
+#[tokio::test]
+async fn without_a_bucket_messages_reach_the_dead_letter_queue_and_replay_brings_them_back() {
+    let deployed = Deployed::new().await;
+    let before = deployed.attribute("EventsQueueUrl", QueueAttributeName::VisibilityTimeout).await;
+    deployed.hide_failed_messages_for("1").await;
+    let kept = deployed.objects("").await;
+    for (key, _) in &kept {
+        deployed.s3.delete_object().bucket(deployed.bucket()).key(key).send().await.unwrap();
+    }
+    deployed.s3.delete_bucket().bucket(deployed.bucket()).send().await.unwrap();
+
+    let sent = messages("dead", 12);
+    deployed.send(&sent).await;
+    let dead = eventually("dead-lettering", SOON, || async {
+        let dead = deployed
+            .attribute("EventsDeadLetterQueueUrl", QueueAttributeName::ApproximateNumberOfMessages)
+            .await;
+        (dead == "12").then_some(dead)
+    })
+    .await;
+    assert_eq!(dead, "12");
+
+    deployed.s3.create_bucket().bucket(deployed.bucket()).send().await.unwrap();
+    deployed.hide_failed_messages_for(&before).await;
+    deployed.land(false);
+    tokio::time::sleep(POLLER_NOTICES).await;
+    let cli = Cli::try_parse_args(&["replay", "dlq", "--from", deployed.stack.output("EventsDeadLetterQueueUrl")]);
+    let context = Context::new(Clients::of(&deployed.stack.config().await));
+    let mut console = Console::of(std::io::sink(), std::io::stderr());
+    assert_eq!(landfall::run(&cli.unwrap(), &context, &mut console).await.code(), 0);
+    deployed.land(true);
+    let landed = eventually("landing after replay", SOON, || async {
+        let landed = deployed.landed("dead").await;
+        (landed.len() >= 12).then_some(landed)
+    })
+    .await;
+    assert_eq!(landed, sent.iter().map(event_id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_function_killed_again_and_again_loses_nothing() {
+    let deployed = Deployed::new().await;
+    let before = deployed.attribute("EventsQueueUrl", QueueAttributeName::VisibilityTimeout).await;
+    deployed.hide_failed_messages_for("10").await;
+    let sent = messages("killed", 1_500);
+    let mut kills = 0;
+    for part in sent.chunks(250) {
+        deployed.send(part).await;
+        kills += kill_functions(&deployed.stack.endpoint_url);
+    }
+    let landed = eventually("landing after the kills", Duration::from_secs(240), || async {
+        let landed: BTreeSet<String> = deployed.landed("killed").await.into_iter().collect();
+        (landed.len() >= sent.len()).then_some(landed)
+    })
+    .await;
+    deployed.hide_failed_messages_for(&before).await;
+    assert_eq!(landed, sent.iter().map(event_id).collect());
+    assert!(kills > 0, "no function was running when it should have been killed");
+}
+
+/// Kills the function processes of this emulator, without a warning, and says how many there were.
+fn kill_functions(endpoint_url: &str) -> usize {
+    let wanted = format!("AWS_ENDPOINT_URL={endpoint_url}");
+    let mut killed = 0;
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| fs::read(process.path().join(name)).unwrap_or_default();
+        let environment = read("environ");
+        let is = |variable: &[u8]| environment.split(|byte| *byte == 0).any(|other| other == variable);
+        let is_function = read("cmdline").split(|byte| *byte == 0).next().is_some_and(|name| name.ends_with(b"bootstrap"));
+        if is_function && is(wanted.as_bytes()) {
+            let pid = process.file_name().into_string().unwrap();
+            killed += usize::from(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        }
+    }
+    killed
+}
