@@ -195,7 +195,8 @@ impl State {
         if headers.get("if-none-match") == Some("*") && self.objects.contains_key(key) {
             return respond(412, "<Error><Code>PreconditionFailed</Code></Error>", &[]);
         }
-        let e_tag = format!("\"{:016x}\"", body.iter().fold(7_u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(*byte)));
+        let e_tag =
+            format!("\"{:016x}\"", body.iter().fold(7_u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(*byte)));
         let metadata = headers
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix("x-amz-meta-")?.to_owned(), value.to_owned())))
@@ -206,11 +207,8 @@ impl State {
 
     fn head(&self, key: &str) -> HttpResponse {
         let Some(object) = self.objects.get(key) else { return respond(404, "", &[]) };
-        let mut response = respond(
-            200,
-            "",
-            &[("etag", object.e_tag.clone()), ("content-length", object.body.len().to_string())],
-        );
+        let mut response =
+            respond(200, "", &[("etag", object.e_tag.clone()), ("content-length", object.body.len().to_string())]);
         for (name, value) in &object.metadata {
             response.headers_mut().insert(format!("x-amz-meta-{name}"), value.clone());
         }

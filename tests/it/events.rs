@@ -96,8 +96,8 @@ pub(crate) fn card(n: usize) -> Sent {
         sport: "baseball".into(),
         player_name: "J. Santos".into(),
         team_name: "Harbor City".into(),
-        parallel: (n % 2 == 0).then(|| "Gold".into()),
-        print_run: (n % 2 == 0).then_some(50),
+        parallel: n.is_multiple_of(2).then(|| "Gold".into()),
+        print_run: n.is_multiple_of(2).then_some(50),
     };
     let sent_ms = SENT_MS + i64::try_from(n).unwrap();
     Sent::new(&format!("message-{n:05}"), "cards", "CardCatalogCreated", &card.encode_to_vec(), sent_ms)

@@ -83,7 +83,12 @@ fn read(file: Vec<u8>) -> Vec<RecordBatch> {
 }
 
 fn strings(rows: &RecordBatch, column: &str) -> Vec<String> {
-    rows.column_by_name(column).unwrap().as_string::<i32>().iter().map(|value| value.unwrap_or("-").to_owned()).collect()
+    rows.column_by_name(column)
+        .unwrap()
+        .as_string::<i32>()
+        .iter()
+        .map(|value| value.unwrap_or("-").to_owned())
+        .collect()
 }
 
 fn sorted<T: Ord>(values: impl IntoIterator<Item = T>) -> Vec<T> {
@@ -203,7 +208,10 @@ async fn one_poison_record_does_not_fail_its_neighbours() {
     assert_eq!(function.rows().num_rows(), 5);
     let quarantined = function.quarantined();
     let attributes: Value = serde_json::from_str(quarantined[0].attributes.get()).unwrap();
-    assert_eq!(attributes["amqp_message_id"]["stringValue"], "m-3391", "attributes without a meaning here are kept too");
+    assert_eq!(
+        attributes["amqp_message_id"]["stringValue"], "m-3391",
+        "attributes without a meaning here are kept too"
+    );
 }
 
 #[tokio::test]

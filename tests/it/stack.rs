@@ -107,9 +107,8 @@ impl Deployed {
     }
 
     async fn send_now(&self, messages: &[Sent]) {
-        let text = |value: &str| {
-            MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap()
-        };
+        let text =
+            |value: &str| MessageAttributeValue::builder().data_type("String").string_value(value).build().unwrap();
         for messages in messages.chunks(10) {
             let entries = messages.iter().enumerate().map(|(position, message)| {
                 SendMessageBatchRequestEntry::builder()
@@ -297,9 +296,8 @@ async fn without_a_bucket_messages_reach_the_dead_letter_queue_and_replay_brings
     let sent = messages("dead", 12);
     deployed.send(&sent).await;
     let dead = eventually("dead-lettering", SOON, || async {
-        let dead = deployed
-            .attribute("EventsDeadLetterQueueUrl", QueueAttributeName::ApproximateNumberOfMessages)
-            .await;
+        let dead =
+            deployed.attribute("EventsDeadLetterQueueUrl", QueueAttributeName::ApproximateNumberOfMessages).await;
         (dead == "12").then_some(dead)
     })
     .await;
@@ -351,7 +349,8 @@ fn kill_functions(endpoint_url: &str) -> usize {
         let read = |name: &str| fs::read(process.path().join(name)).unwrap_or_default();
         let environment = read("environ");
         let is = |variable: &[u8]| environment.split(|byte| *byte == 0).any(|other| other == variable);
-        let is_function = read("cmdline").split(|byte| *byte == 0).next().is_some_and(|name| name.ends_with(b"bootstrap"));
+        let is_function =
+            read("cmdline").split(|byte| *byte == 0).next().is_some_and(|name| name.ends_with(b"bootstrap"));
         if is_function && is(wanted.as_bytes()) {
             let pid = process.file_name().into_string().unwrap();
             killed += usize::from(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());

@@ -1,6 +1,6 @@
 //! The columns against prost: whatever prost reads, the columns hold, or say that they do not.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use arrow::{
     array::{Array, AsArray},
@@ -12,7 +12,7 @@ use proptest::{
 };
 use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, ReflectMessage, Value, prost::Message};
 
-use super::*;
+use super::{values::is_wrapper, *};
 
 fn pool() -> DescriptorPool {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
@@ -188,9 +188,7 @@ fn element_of(array: &dyn Array, row: usize, kind: &Kind) -> Value {
         Kind::Float => Value::F32(array.as_primitive::<Float32Type>().value(row)),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(array.as_primitive::<Int32Type>().value(row)),
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(array.as_primitive::<Int64Type>().value(row)),
-        Kind::Uint32 | Kind::Fixed32 => {
-            Value::U32(array.as_primitive::<Int64Type>().value(row).try_into().unwrap())
-        }
+        Kind::Uint32 | Kind::Fixed32 => Value::U32(array.as_primitive::<Int64Type>().value(row).try_into().unwrap()),
         Kind::Uint64 | Kind::Fixed64 => {
             Value::U64(array.as_primitive::<Decimal128Type>().value(row).try_into().unwrap())
         }
@@ -377,10 +375,7 @@ fn floats_that_json_cannot_write_are_said_when_asked_for() {
 #[test]
 fn recursion_is_refused_with_the_name_of_the_message() {
     for (message, sentence) in [
-        (
-            "test.Node",
-            "message test.Node contains itself (test.Branch.nodes); a recursive type has no columns",
-        ),
+        ("test.Node", "message test.Node contains itself (test.Branch.nodes); a recursive type has no columns"),
         (
             "test.Dynamic",
             "message google.protobuf.Struct contains itself (google.protobuf.Value.struct_value); \

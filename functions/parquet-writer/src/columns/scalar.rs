@@ -1,0 +1,159 @@
+//! Integers as they are written, variable-length values, enum names.
+
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use prost_reflect::EnumDescriptor;
+
+use super::AppendError;
+use crate::wire::{FIXED32, FIXED64, Reader, Tag, VARINT, WireError};
+
+/// How an integer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Integer {
+    Varint,
+    /// Unsigned 32-bit varint.
+    Varint32,
+    ZigZag,
+    Fixed32,
+    SignedFixed32,
+    Fixed64,
+}
+
+/// Variable-length values, end to end.
+#[derive(Debug, Clone)]
+pub(super) struct Slices {
+    pub(super) offsets: Offsets,
+    pub(super) data: Vec<u8>,
+}
+
+/// Arrow offsets: row i is `[at(i), at(i + 1))`.
+#[derive(Debug, Clone)]
+pub(super) struct Offsets(pub(super) Vec<i32>);
+
+#[derive(Debug)]
+pub(super) struct EnumNames {
+    /// Number → name, sorted by number; the first name of a number counts.
+    names: Vec<(i32, String)>,
+}
+
+impl Integer {
+    pub(super) const fn wire_type(self) -> u8 {
+        match self {
+            Self::Varint | Self::Varint32 | Self::ZigZag => VARINT,
+            Self::Fixed32 | Self::SignedFixed32 => FIXED32,
+            Self::Fixed64 => FIXED64,
+        }
+    }
+
+    #[inline]
+    pub(super) fn read_i32(self, tag: Tag, reader: &mut Reader<'_>) -> Result<i32, WireError> {
+        tag.expect(self.wire_type())?;
+        Ok(match self {
+            Self::SignedFixed32 | Self::Fixed32 => i32::from_le_bytes(reader.fixed32()?),
+            Self::ZigZag => {
+                let value = low_u32(reader.varint()?);
+                (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+            }
+            _ => low_i32(reader.varint()?),
+        })
+    }
+
+    #[inline]
+    pub(super) fn read_i64(self, tag: Tag, reader: &mut Reader<'_>) -> Result<i64, WireError> {
+        tag.expect(self.wire_type())?;
+        Ok(match self {
+            Self::Varint => reader.varint()?.cast_signed(),
+            Self::Varint32 => i64::from(low_u32(reader.varint()?)),
+            Self::ZigZag => {
+                let value = reader.varint()?;
+                (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
+            }
+            Self::Fixed32 => i64::from(u32::from_le_bytes(reader.fixed32()?)),
+            Self::SignedFixed32 => i64::from(i32::from_le_bytes(reader.fixed32()?)),
+            Self::Fixed64 => i64::from_le_bytes(reader.fixed64()?),
+        })
+    }
+}
+
+/// A varint of a 32-bit field: protobuf keeps the low 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "protobuf keeps the low 32 bits")]
+pub(super) const fn low_u32(varint: u64) -> u32 {
+    varint as u32
+}
+
+pub(super) const fn low_i32(varint: u64) -> i32 {
+    low_u32(varint).cast_signed()
+}
+
+impl Offsets {
+    pub(super) fn new() -> Self {
+        Self(vec![0])
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len() - 1
+    }
+
+    pub(super) fn last(&self) -> i32 {
+        self.0.last().copied().unwrap_or(0)
+    }
+
+    pub(super) fn end(&self) -> usize {
+        usize::try_from(self.last()).unwrap_or(0)
+    }
+
+    pub(super) fn push(&mut self, end: usize) -> Result<(), AppendError> {
+        self.0.push(i32::try_from(end).map_err(|_| AppendError::Full)?);
+        Ok(())
+    }
+
+    pub(super) fn append_empty(&mut self, rows: usize) {
+        self.0.resize(self.0.len() + rows, self.last());
+    }
+
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.0.truncate(rows + 1);
+    }
+
+    pub(super) fn finish(self) -> OffsetBuffer<i32> {
+        OffsetBuffer::new(ScalarBuffer::from(self.0))
+    }
+}
+
+impl Slices {
+    pub(super) fn new() -> Self {
+        Self { offsets: Offsets::new(), data: Vec::new() }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        self.offsets.push(self.data.len() + bytes.len())?;
+        self.data.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(super) fn truncate(&mut self, rows: usize) {
+        if self.offsets.len() > rows {
+            self.offsets.truncate(rows);
+            self.data.truncate(self.offsets.end());
+        }
+    }
+
+    pub(super) fn finish(self) -> (OffsetBuffer<i32>, Buffer) {
+        (self.offsets.finish(), Buffer::from_vec(self.data))
+    }
+}
+
+impl EnumNames {
+    pub(super) fn new(described: &EnumDescriptor) -> Self {
+        let mut names: Vec<(i32, String)> =
+            described.values().map(|value| (value.number(), value.name().to_owned())).collect();
+        names.sort_by_key(|(number, _)| *number);
+        names.dedup_by_key(|(number, _)| *number);
+        Self { names }
+    }
+
+    pub(super) fn get(&self, number: i32) -> Option<&str> {
+        let at = self.names.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        self.names.get(at).map(|(_, name)| name.as_str())
+    }
+}

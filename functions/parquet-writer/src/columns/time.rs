@@ -1,0 +1,65 @@
+//! `google.protobuf.Timestamp` and `Duration`, which may come in several pieces.
+
+use super::{AppendError, Fidelity, scalar::Integer};
+use crate::wire::Reader;
+
+/// `google.protobuf.Timestamp` or `Duration`, as microseconds.
+#[derive(Debug, Clone)]
+pub(super) struct Time {
+    pub(super) duration: bool,
+    pub(super) micros: Vec<i64>,
+    /// What the current row's message has said so far: a second occurrence of the field merges with the first.
+    seconds: i64,
+    nanos: i32,
+}
+
+impl Time {
+    pub(super) const fn new(duration: bool) -> Self {
+        Self { duration, micros: Vec::new(), seconds: 0, nanos: 0 }
+    }
+
+    pub(super) const fn begin(&mut self) {
+        self.seconds = 0;
+        self.nanos = 0;
+    }
+
+    /// Merges one occurrence with what the row has said so far and appends the sum.
+    pub(super) fn append(&mut self, mut reader: Reader<'_>, fidelity: &mut Fidelity) -> Result<(), AppendError> {
+        while let Some(tag) = reader.tag()? {
+            match tag.field {
+                1 => self.seconds = Integer::Varint.read_i64(tag, &mut reader)?,
+                2 => self.nanos = Integer::Varint.read_i32(tag, &mut reader)?,
+                _ => {
+                    fidelity.lose();
+                    reader.skip(tag)?;
+                }
+            }
+        }
+        let micros = i128::from(self.seconds) * 1_000_000 + i128::from(self.nanos.div_euclid(1_000));
+        let limits = if self.duration { &DURATION_MICROS } else { &TIMESTAMP_MICROS };
+        let nearest = micros.clamp(i128::from(*limits.start()), i128::from(*limits.end()));
+        if nearest != micros || !self.is_exact() {
+            fidelity.lose();
+        }
+        self.micros.push(i64::try_from(nearest).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Whether seconds and nanoseconds can be told from the microseconds again.
+    pub(super) const fn is_exact(&self) -> bool {
+        let whole_micros = self.nanos % 1_000 == 0;
+        let canonical = if self.duration {
+            self.nanos.abs() < 1_000_000_000
+                && (self.seconds == 0 || self.nanos == 0 || (self.seconds < 0) == (self.nanos < 0))
+        } else {
+            0 <= self.nanos && self.nanos < 1_000_000_000
+        };
+        whole_micros && canonical
+    }
+}
+
+/// 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z, as timestamp.proto limits it.
+pub(super) const TIMESTAMP_MICROS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+
+/// About 10,000 years either way, as duration.proto limits it.
+pub(super) const DURATION_MICROS: std::ops::RangeInclusive<i64> = -315_576_000_000_999_999..=315_576_000_000_999_999;
