@@ -17,7 +17,7 @@ use bench::{
 const SEED: u64 = 1;
 
 fn main() -> Result<(), Error> {
-    #[expect(clippy::disallowed_methods, reason = "cargo bench passes --bench")]
+    // Cargo passes --bench.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let [route, event, turns] = &*arguments {
         return in_this_process(route, Path::new(event), turns.parse()?);

@@ -237,9 +237,9 @@ impl Random {
 
     /// A number below `limit`, small ones far more often: the cube of a uniform one.
     fn skewed(&mut self, limit: u64) -> u64 {
-        let uniform = u128::from(self.next());
-        let cube = (uniform * uniform >> 64) * uniform >> 64;
-        (cube * u128::from(limit) >> 64) as u64
+        let scale = |fraction: u64, limit: u64| ((u128::from(fraction) * u128::from(limit)) >> 64) as u64;
+        let uniform = self.next();
+        scale(scale(scale(uniform, uniform), uniform), limit)
     }
 
     #[expect(clippy::indexing_slicing, reason = "the position is below the length, and nothing here is empty")]
