@@ -41,7 +41,7 @@ def _run(chosen: argparse.Namespace) -> int:
             print(f"\nendpoint {deployed.endpoint_url}  (AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)")
             for name, value in deployed.outputs.items():
                 print(f"{name} {value}")
-            print("All of it is in .local/stack.json. `make down` ends it.")
+            print("All of it is in .local/stack.json; `source .local/env` points a shell at it; `make down` ends it.")
             return 0
         case "down":
             from local import emulator

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from local.environment import REGION
-from local.paths import EMULATOR_FILE, LOGS, STACK_FILE, STATE, VENV
+from local.paths import EMULATOR_FILE, ENV_FILE, LOGS, STACK_FILE, STATE, VENV
 from local.progress import Failure, step
 
 START_S = 30
@@ -72,8 +72,8 @@ def ensure() -> Emulator:
 def stop() -> bool:
     """Ends the emulator and its functions. Whether there was one."""
     found = _recorded()
-    EMULATOR_FILE.unlink(missing_ok=True)
-    STACK_FILE.unlink(missing_ok=True)
+    for described in (EMULATOR_FILE, STACK_FILE, ENV_FILE):
+        described.unlink(missing_ok=True)
     if found is None or not found.alive():
         return False
     with step("Stopping the emulator"):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,8 +12,8 @@ import boto3
 
 from local import emulator
 from local.command import run_logged
-from local.environment import REGION
-from local.paths import FUNCTIONS, SAM_BUILD, STACK_FILE
+from local.environment import FAKE_ACCOUNT, REGION
+from local.paths import ENV_FILE, FUNCTIONS, SAM_BUILD, STACK_FILE, VENV
 from local.progress import Failure, step
 
 NAME = "landfall"
@@ -72,6 +73,7 @@ def up(overrides: Mapping[str, str] | None = None, fresh: bool = False) -> Stack
     stack = Stack(host.endpoint_url, REGION, NAME, parameters, _outputs(host.endpoint_url), fingerprint)
     _one_at_a_time(stack)
     STACK_FILE.write_text(json.dumps(asdict(stack), indent=2) + "\n")
+    ENV_FILE.write_text(_env(stack))
     return stack
 
 
@@ -94,6 +96,22 @@ def _one_at_a_time(stack: Stack) -> None:
     """
     stack.client("lambda").put_function_concurrency(
         FunctionName=stack.outputs["ParquetWriterFunctionName"], ReservedConcurrentExecutions=1
+    )
+
+
+def _env(stack: Stack) -> str:
+    """For a shell that sources it: the tools, the fake account, and what the function would find in its environment."""
+    function = stack.client("lambda").get_function_configuration(
+        FunctionName=stack.outputs["ParquetWriterFunctionName"]
+    )
+    variables = {
+        **FAKE_ACCOUNT,
+        "AWS_ENDPOINT_URL": stack.endpoint_url,
+        **function["Environment"]["Variables"],
+    }
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    return "\n".join(
+        ["unset AWS_PROFILE AWS_SESSION_TOKEN", f'export PATH={shlex.quote(str(VENV / "bin"))}:"$PATH"', *lines, ""]
     )
 
 

@@ -3,11 +3,13 @@
 use aws_config::{
     BehaviorVersion, SdkConfig, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
 };
-use aws_sdk_sqs::config::SharedHttpClient;
+use aws_sdk_sqs::config::{ProvideCredentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
+
+use crate::failure::chain;
 
 /// The AWS clients.
 #[derive(Debug, Clone)]
@@ -24,6 +26,14 @@ pub enum ClientsError {
     /// Neither the environment nor a profile names a region.
     #[error("no AWS region is set; set AWS_REGION, or `region` in the profile")]
     Region,
+    /// The profile that was named is missing, incomplete or logged out.
+    #[error("profile {profile} gives no credentials: {cause}")]
+    Profile {
+        /// The profile.
+        profile: String,
+        /// Why.
+        cause: String,
+    },
 }
 
 impl Clients {
@@ -41,7 +51,10 @@ impl Clients {
             let provider = ProviderConfig::default().with_http_client(https).with_region(Some(region.clone()));
             let credentials =
                 ProfileFileCredentialsProvider::builder().configure(&provider).profile_name(profile).build();
-            let credentials = aws_sdk_sqs::config::SharedCredentialsProvider::new(credentials);
+            if let Err(error) = credentials.provide_credentials().await {
+                return Err(ClientsError::Profile { profile: profile.to_owned(), cause: chain(&error) });
+            }
+            let credentials = SharedCredentialsProvider::new(credentials);
             config = config.into_builder().credentials_provider(credentials).build();
         }
         Ok(Self::of(&config))

@@ -46,7 +46,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { wait_seconds: 2, receivers: 8, empty_rounds: 2, patience: Duration::from_secs(60), hidden_seconds: 300 }
+        Self { wait_seconds: 1, receivers: 8, empty_rounds: 2, patience: Duration::from_secs(60), hidden_seconds: 300 }
     }
 }
 

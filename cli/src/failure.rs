@@ -26,7 +26,7 @@ where
 }
 
 /// An error and its causes, without those that repeat the one before.
-fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut parts = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {

@@ -17,21 +17,24 @@ use clap::{Parser, Subcommand};
 
 use crate::{console::Console, context::Context, replay::Replay};
 
+/// What follows the options in the long help.
+const HELP: &str = "\
+Region, credentials and endpoint come from the usual AWS environment variables and files: AWS_PROFILE,
+AWS_REGION, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL (such as http://127.0.0.1:4566 for a local emulator),
+~/.aws/config.";
+
 /// Looks after events on their way to the lake.
-///
-/// Region, credentials and endpoint come from the usual AWS environment variables and files: AWS_PROFILE, AWS_REGION,
-/// AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL (such as http://127.0.0.1:4566 for a local emulator), ~/.aws/config.
 #[derive(Debug, Parser)]
-#[command(name = "landfall", version, about)]
+#[command(name = "landfall", version, about, after_long_help = HELP)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
     /// Print the result as JSON, for machines.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 100)]
     pub json: bool,
     /// Profile of ~/.aws/config to use.
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, display_order = 101, value_name = "NAME")]
     pub profile: Option<String>,
 }
 

@@ -25,11 +25,11 @@ use crate::{
 };
 
 const HELP: &str = "\
-At least once, never lost: a message is received, sent with the same body and the same message attributes, and deleted \
-only when SQS has confirmed the copy. If the command dies in between, that message is in both queues and is replayed \
-again by the next run. Messages that could not be sent stay in the dead-letter queue; they are visible again when the \
-command ends, or after five minutes if it was killed. A message that fails again and comes back while the command runs \
-is left there.
+At least once, never lost: a message is received, sent with the same body and the same message
+attributes, and deleted only when SQS has confirmed the copy. If the command dies in between, that
+message is in both queues and is replayed again by the next run. Messages that could not be sent
+stay in the dead-letter queue; they are visible again when the command ends, or after five minutes
+if it was killed. A message that fails again and comes back while the command runs is left there.
 
 To SQS a replayed message is a new one: it gets a new message id and a new time of sending.
 
@@ -205,6 +205,7 @@ impl Mover<'_> {
             empty_rounds += 1;
             let since = *empty_since.get_or_insert_with(Instant::now);
             if empty_rounds < pace.empty_rounds {
+                self.progress.say("making sure that there are no more");
                 continue;
             }
             match queue::describe(&self.context.clients.sqs, &self.from.url).await {

@@ -29,23 +29,24 @@ const S3_REQUESTS: usize = 8;
 const SENDERS: usize = 4;
 
 const HELP: &str = "\
-Each record holds the body and the message attributes of the message that the function refused, and is sent as that \
-message. A record without the attribute event_id gets its original message id as event_id, so that its row can still \
-be told from others and dropped if it lands twice.
+Each record holds the body and the message attributes of the message that the function refused, and
+is sent as that message. A record without the attribute event_id gets its original message id as
+event_id, so that its row can still be told from others and dropped if it lands twice.
 
-At least once, never lost: records are removed from the quarantine only when SQS has confirmed them. When all records \
-of an object were sent, the object is deleted. When some were not (filtered out, over the limit, refused, failed), \
-those are first written, byte for byte, to an object of their own beside it, and then the first object is deleted: \
-nothing is overwritten, nothing that was sent stays, and running the command again goes on with the rest. If the \
-command dies in between, the next run sends that object's records again. A message that is in several objects, because \
-it was delivered and quarantined twice, is sent once. Records that are quarantined while the command runs are left to \
-the next run. Do not run two replays of the same records at once.
+At least once, never lost: records are removed from the quarantine only when SQS has confirmed them.
+When all records of an object were sent, the object is deleted. When some were not (filtered out,
+over the limit, refused, failed), those are first written, byte for byte, to an object of their own
+beside it, and then the first object is deleted: nothing is overwritten, nothing that was sent
+stays, and running the command again goes on with the rest. If the command dies in between, the next
+run sends that object's records again. A message that is in several objects, because it was
+delivered and quarantined twice, is sent once. Records that are quarantined while the command runs
+are left to the next run. Do not run two replays of the same records at once.
 
-Records that cannot be sent as they are (no body, too large for the queue, characters that SQS refuses, attributes \
-missing) are reported with id and reason, and stay.
+Records that cannot be sent as they are (no body, too large for the queue, characters that SQS
+refuses, attributes missing) are reported with id and reason, and stay.
 
-To SQS a replayed record is a new message with a new time of sending. Replay after the cause has been mended: a record \
-that is refused again is quarantined again, on the day of the replay.
+To SQS a replayed record is a new message with a new time of sending. Replay after the cause has
+been mended: a record that is refused again is quarantined again, on the day of the replay.
 
 Exit code: 0 when everything selected was replayed, 2 when the arguments make no sense, otherwise 1.
 

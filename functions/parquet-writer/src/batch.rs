@@ -3,37 +3,18 @@
 //! A batch owns the bytes of all its messages in two arenas, so that ten thousand messages cost a handful of
 //! allocations, and so that messages of the event and messages that were drained from the queue are the same thing.
 
-use std::{borrow::Cow, cmp::Ordering, fmt, ops::Range};
+use std::{borrow::Cow, cmp::Ordering, ops::Range};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::{
-    json,
-    value::{RawValue, to_raw_value},
-};
 use shared::{
     event::Registry,
     layout::Day,
     quarantine::{QuarantineRecord, base64, rfc3339},
 };
 
-use crate::error::RecordError;
-
-/// The event cannot be read at all; nothing was done.
-#[derive(Debug, thiserror::Error)]
-pub enum EventError {
-    /// The event is not UTF-8, as JSON is.
-    #[error("the event is not UTF-8")]
-    Utf8(#[from] std::str::Utf8Error),
-    /// The event is not what SQS sends.
-    #[error("the event is not an SQS event: {0}")]
-    Json(#[from] serde_json::Error),
-    /// Without its id a message cannot be reported as failed.
-    #[error("record {0} of the event has no messageId")]
-    MessageId(usize),
-}
+use crate::{
+    envelope::{self, Attributes, EventError, Message},
+    error::RecordError,
+};
 
 /// Messages that decoded, and those that never will.
 #[derive(Debug, Default)]
@@ -84,47 +65,14 @@ pub struct Poison {
     pub record: QuarantineRecord,
 }
 
-/// A message as it arrives, by event or by receiving it.
-#[derive(Debug)]
-pub struct Message<'a> {
-    /// The message's id.
-    pub message_id: &'a str,
-    /// The system attribute `SentTimestamp`, milliseconds since 1970-01-01T00:00:00Z.
-    pub sent_timestamp: Option<&'a str>,
-    /// The body as sent: base64.
-    pub body: &'a str,
-    /// The message attributes.
-    pub attributes: Attributes<'a>,
-}
-
-/// The message attributes that have a meaning here, and the others.
-#[derive(Debug, Default)]
-pub struct Attributes<'a> {
-    /// `source`: the system that made the event.
-    pub source: Option<Cow<'a, str>>,
-    /// `type`: the event's type.
-    pub type_name: Option<Cow<'a, str>>,
-    /// `event_id`: the event's own id.
-    pub event_id: Option<Cow<'a, str>>,
-    /// All attributes as one JSON object, kept only when there are others than these three.
-    pub all: Option<String>,
-}
-
 impl Batch {
     /// The messages of an SQS event.
     pub fn of_event(event: &[u8], registry: &Registry) -> Result<Self, EventError> {
-        let event: Event<'_> = serde_json::from_str(std::str::from_utf8(event)?)?;
-        let mut batch = Self { records: Vec::with_capacity(event.records.len()), ..Self::default() };
-        for (position, record) in event.records.into_iter().enumerate() {
-            let message_id = record.message_id.filter(|id| !id.is_empty()).ok_or(EventError::MessageId(position))?;
-            let message = Message {
-                message_id: &message_id,
-                sent_timestamp: record.attributes.sent_timestamp.as_deref(),
-                body: record.body.as_deref().unwrap_or_default(),
-                attributes: record.message_attributes.unwrap_or_default(),
-            };
-            batch.push(&message, registry);
-        }
+        // Bodies are most of an event, and base64 is a third longer than what it holds.
+        let mut batch = Self::default();
+        batch.payloads.reserve(event.len() / 2);
+        batch.text.reserve(event.len() / 4);
+        envelope::read(event, |message| batch.push(&message, registry))?;
         Ok(batch)
     }
 
@@ -136,20 +84,23 @@ impl Batch {
             Ok(record) => self.records.push(record),
             Err(error) => {
                 self.payloads.truncate(start);
-                let sent_at_ms = message.sent_timestamp.and_then(|ms| ms.parse().ok()).unwrap_or_default();
+                let sent_at_ms = message.sent_timestamp.as_deref().and_then(|ms| ms.parse().ok()).unwrap_or_default();
                 self.poison.push(Poison::new(error, message, sent_at_ms));
             }
         }
     }
 
     fn read(&mut self, message: &Message<'_>, registry: &Registry) -> Result<Record, RecordError> {
-        let sent_at_ms = message.sent_timestamp.and_then(|ms| ms.parse().ok()).ok_or(RecordError::SentTimestamp)?;
+        let sent_at_ms = message.sent_timestamp.as_deref().and_then(|ms| ms.parse().ok());
+        let sent_at_ms: i64 = sent_at_ms.ok_or(RecordError::SentTimestamp)?;
         let day = Day::of_unix_ms(sent_at_ms).map_err(|_| RecordError::SentTimestamp)?;
         let type_name = message.attributes.type_name.as_deref().ok_or(RecordError::MissingType)?;
         if message.body.is_empty() {
             return Err(RecordError::EmptyBody);
         }
         let start = self.payloads.len();
+        // The decoder would reserve exactly what it needs, and the arena would move with every message.
+        self.payloads.reserve(message.body.len() / 4 * 3);
         base64_simd::STANDARD
             .decode_append(message.body.as_bytes(), &mut self.payloads)
             .map_err(|_| RecordError::Base64)?;
@@ -158,7 +109,7 @@ impl Batch {
             event_type: registry.position(type_name),
             sent_at_ms,
             day,
-            message_id: self.keep(message.message_id),
+            message_id: self.keep(&message.message_id),
             event_id: message.attributes.event_id.as_deref().map(|text| self.keep(text)),
             source: message.attributes.source.as_deref().map(|text| self.keep(text)),
             type_name: self.keep(type_name),
@@ -228,8 +179,16 @@ impl Batch {
     ///
     /// The order is a function of the messages alone: time sent, event id, message id.
     pub fn sort(&mut self) {
+        if !self.records.is_sorted_by(|a, b| self.compare(a, b) != Ordering::Greater) {
+            let mut keys: Vec<SortKey<'_>> = self.records.iter().map(|record| SortKey::new(self, record)).collect();
+            keys.sort_unstable_by(|a, b| {
+                (a.sent_at_ms, a.event_id)
+                    .cmp(&(b.sent_at_ms, b.event_id))
+                    .then_with(|| self.compare(a.record, b.record))
+            });
+            self.records = keys.into_iter().map(|key| key.record.clone()).collect();
+        }
         let mut records = std::mem::take(&mut self.records);
-        records.sort_by(|a, b| self.compare(a, b));
         records.dedup_by(|a, b| a.sent_at_ms == b.sent_at_ms && self.message_id(a) == self.message_id(b));
         self.records = records;
         self.poison.sort_by(|a, b| (a.day, &a.message_id).cmp(&(b.day, &b.message_id)));
@@ -248,9 +207,9 @@ impl Batch {
     pub fn to_poison(&self, record: &Record, error: RecordError) -> Poison {
         let body = base64(self.payload(record));
         let message = Message {
-            message_id: self.message_id(record),
+            message_id: self.message_id(record).into(),
             sent_timestamp: None,
-            body: &body,
+            body: body.into(),
             attributes: Attributes {
                 source: self.source(record).map(Cow::Borrowed),
                 type_name: Some(Cow::Borrowed(self.type_name(record))),
@@ -259,6 +218,22 @@ impl Batch {
             },
         };
         Poison::new(error, &message, record.sent_at_ms)
+    }
+}
+
+/// The head of a record's place in its file, so that most comparisons need not look at the record.
+struct SortKey<'a> {
+    sent_at_ms: i64,
+    /// The first sixteen bytes, which order as the text does.
+    event_id: u128,
+    record: &'a Record,
+}
+
+impl<'a> SortKey<'a> {
+    fn new(batch: &Batch, record: &'a Record) -> Self {
+        let mut head = [0; 16];
+        head.iter_mut().zip(batch.event_id(record).bytes()).for_each(|(to, byte)| *to = byte);
+        Self { sent_at_ms: record.sent_at_ms, event_id: u128::from_be_bytes(head), record }
     }
 }
 
@@ -272,143 +247,11 @@ impl Poison {
             function: crate::FUNCTION.to_owned(),
             reason: error.reason().to_owned(),
             detail: error.to_string(),
-            id: message.message_id.to_owned(),
+            id: message.message_id.to_string(),
             sent_at,
             attributes: message.attributes.to_json(),
             body_base64: base64(message.body.as_bytes()),
         };
-        Self { message_id: message.message_id.to_owned(), sent_at_ms: sent_at_ms.max(0), day, error, record }
-    }
-}
-
-impl Attributes<'_> {
-    /// Name → `{"dataType", "stringValue" | "binaryValue"}`, as in an SQS event.
-    fn to_json(&self) -> Box<RawValue> {
-        if let Some(all) = &self.all
-            && let Ok(all) = RawValue::from_string(all.clone())
-        {
-            return all;
-        }
-        let known = [("event_id", &self.event_id), ("source", &self.source), ("type", &self.type_name)];
-        let object: serde_json::Map<String, serde_json::Value> = known
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.as_deref()?)))
-            .map(|(name, value)| (name.to_owned(), json!({"dataType": "String", "stringValue": value})))
-            .collect();
-        to_raw_value(&object).unwrap_or_else(|_| RawValue::NULL.to_owned())
-    }
-}
-
-/// What is read of an SQS event; everything else is passed over.
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(rename = "Records", borrow)]
-    records: Vec<EventRecord<'a>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct EventRecord<'a> {
-    #[serde(borrow)]
-    message_id: Option<Borrowed<'a>>,
-    #[serde(borrow)]
-    body: Option<Borrowed<'a>>,
-    #[serde(borrow, default)]
-    attributes: SystemAttributes<'a>,
-    #[serde(borrow)]
-    message_attributes: Option<Attributes<'a>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase")]
-struct SystemAttributes<'a> {
-    #[serde(borrow, default)]
-    sent_timestamp: Option<Borrowed<'a>>,
-}
-
-/// A JSON string, borrowed when it holds no escapes.
-#[derive(Debug)]
-struct Borrowed<'a>(Cow<'a, str>);
-
-impl std::ops::Deref for Borrowed<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Borrowed<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Borrowed<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Borrowed(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Borrowed(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
-}
-
-/// One message attribute. A value that is no string counts as absent.
-#[derive(Deserialize)]
-struct AttributeValue<'a> {
-    #[serde(rename = "stringValue", borrow, default)]
-    string_value: Option<Borrowed<'a>>,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Attributes<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("message attributes")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut attributes = Attributes::default();
-                let mut others: Vec<(Borrowed<'de>, &'de RawValue)> = Vec::new();
-                while let Some(name) = map.next_key::<Borrowed<'de>>()? {
-                    let known = match &*name {
-                        "source" => &mut attributes.source,
-                        "type" => &mut attributes.type_name,
-                        "event_id" => &mut attributes.event_id,
-                        _ => {
-                            others.push((name, map.next_value()?));
-                            continue;
-                        }
-                    };
-                    *known = map.next_value::<AttributeValue<'de>>()?.string_value.map(|text| text.0);
-                }
-                if !others.is_empty() {
-                    attributes.all = Some(attributes.with_others(&others));
-                }
-                Ok(attributes)
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
-}
-
-impl Attributes<'_> {
-    /// All attributes as one JSON object, sorted by name.
-    fn with_others(&self, others: &[(Borrowed<'_>, &RawValue)]) -> String {
-        let known = self.to_json();
-        let mut all: std::collections::BTreeMap<&str, &RawValue> =
-            serde_json::from_str(known.get()).unwrap_or_default();
-        all.extend(others.iter().map(|(name, value)| (&**name, *value)));
-        serde_json::to_string(&all).unwrap_or_default()
+        Self { message_id: message.message_id.to_string(), sent_at_ms: sent_at_ms.max(0), day, error, record }
     }
 }

@@ -24,8 +24,9 @@ use tokio::{sync::Mutex, time::Instant};
 use tracing::warn;
 
 use crate::{
-    batch::{Attributes, Batch, Message},
+    batch::Batch,
     config::Drain,
+    envelope::{Attributes, Message},
 };
 
 /// Receives that run side by side; SQS gives at most ten messages to each.
@@ -104,9 +105,9 @@ fn take(message: &aws_sdk_sqs::types::Message, batch: &mut Batch, registry: &Reg
     let sent_timestamp = message.attributes().and_then(|all| all.get(&MessageSystemAttributeName::SentTimestamp));
     batch.push(
         &Message {
-            message_id,
-            sent_timestamp: sent_timestamp.map(String::as_str),
-            body: message.body().unwrap_or_default(),
+            message_id: message_id.into(),
+            sent_timestamp: sent_timestamp.map(Cow::from),
+            body: message.body().unwrap_or_default().into(),
             attributes: attributes(message.message_attributes()),
         },
         registry,

@@ -17,10 +17,11 @@ use tracing::{error, info, warn};
 use crate::{
     FUNCTION,
     app::App,
-    batch::{Batch, EventError, Poison, Record},
+    batch::{Batch, Poison, Record},
     clock,
     config::Notify,
     drain::{self, Settled},
+    envelope::EventError,
     file::{EncodeError, EventsFile, content_type},
     notice::{self, NoticeError},
     store::{self, Object, StoreError, Stored},
@@ -190,7 +191,7 @@ pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Enc
         ("landfall.min_sent_at", time(rows.first())),
         ("landfall.max_sent_at", time(rows.last())),
         ("landfall.content_id", content_id.to_string()),
-        ("landfall.schema_fingerprint", app.table.fingerprint()),
+        ("landfall.schema_fingerprint", app.table.fingerprint().to_owned()),
         ("landfall.version", env!("CARGO_PKG_VERSION").to_owned()),
     ])?;
     Ok(Encoded { bytes, rows, poison, content_id, raw_kept })

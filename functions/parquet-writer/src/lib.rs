@@ -1,6 +1,6 @@
 //! SQS batches of protobuf events → one typed Parquet (or NDJSON) file a day in S3 → SNS.
 //!
-//! `handler` reads like the specification. Under it: `batch` (messages to records), `table` and `columns` (records to
+//! `handler` reads like the specification. Under it: `envelope` and `batch` (events to records), `table` and `columns` (records to
 //! Arrow), `file` and `parquet_file` (Arrow to bytes), `store`, `notice` and `drain` (the edges).
 
 pub mod app;
@@ -9,6 +9,7 @@ pub mod clock;
 pub mod columns;
 pub mod config;
 pub mod drain;
+pub mod envelope;
 pub mod error;
 pub mod file;
 pub mod handler;

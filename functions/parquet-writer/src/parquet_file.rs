@@ -4,9 +4,12 @@
 //! costs more than all else in a file of a hundred rows. So each row group is encoded uncompressed, and its pages are
 //! compressed here, one after the other, in a single context that lives as long as the sandbox.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashSet, fmt, sync::Arc};
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    datatypes::{DataType, SchemaRef},
+};
 use bytes::Bytes;
 use parquet::{
     arrow::{ArrowSchemaConverter, ArrowWriter, arrow_writer::ArrowWriterOptions},
@@ -29,7 +32,15 @@ use parquet::{
 use crate::table::{EVENT_ID, SENT_AT};
 
 /// Columns whose values never repeat: a dictionary would only be built to be thrown away.
-const NO_DICTIONARY: [&str; 4] = ["event_id", "sent_at", "payload_sha256", "_raw"];
+const NO_DICTIONARY: [&str; 4] = ["event_id", "sent_at", SHA256, "_raw"];
+/// Hashes do not compress.
+const SHA256: &str = "payload_sha256";
+/// A column chunk of so few bytes grows when it is compressed.
+const NOT_WORTH_COMPRESSING_BYTES: i64 = 256;
+/// So many values that are all different come from a column that hardly repeats any. With fewer rows than
+/// `ROWS_WORTH_LOOKING_AT` a dictionary costs nothing either way.
+const SAMPLED_VALUES: usize = 256;
+const ROWS_WORTH_LOOKING_AT: usize = 4 * SAMPLED_VALUES;
 
 /// The compression context of a sandbox.
 pub struct Zstd(zstd::bulk::Compressor<'static>);
@@ -88,7 +99,11 @@ impl ParquetFile {
         for (position, column) in group.columns().iter().enumerate() {
             let source = index.offset_index(position).ok_or_else(|| missing("offset index"))?;
             let chunk = Chunk { column, source, rows: rows.num_rows() };
-            let (bytes, mut close) = chunk.compress(encoded.clone(), zstd)?;
+            let (bytes, mut close) = if chunk.is_worth_compressing() {
+                chunk.compress(encoded.clone(), zstd)?
+            } else {
+                chunk.plain(&encoded)
+            };
             close.column_index = index.column_index(position).cloned();
             writer.append_column(&bytes, close)?;
         }
@@ -111,8 +126,12 @@ fn encode(rows: &RecordBatch, schema: &SchemaRef) -> Result<(Bytes, ParquetMetaD
         .set_compression(Compression::UNCOMPRESSED)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(None);
-    for column in NO_DICTIONARY {
-        properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
+    let mut distinct: Vec<ColumnPath> = NO_DICTIONARY.map(ColumnPath::from).to_vec();
+    for (field, column) in schema.fields().iter().zip(rows.columns()) {
+        find_distinct(column, &mut vec![field.name().clone()], &mut distinct);
+    }
+    for column in distinct {
+        properties = properties.set_column_dictionary_enabled(column, false);
     }
     // The Arrow schema would add a kilobyte and more to every file, and says nothing that Parquet's does not.
     let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
@@ -123,6 +142,38 @@ fn encode(rows: &RecordBatch, schema: &SchemaRef) -> Result<(Bytes, ParquetMetaD
     Ok((encoded.into(), metadata))
 }
 
+/// Finds the columns below `column` whose sampled values are all different.
+fn find_distinct(column: &dyn Array, path: &mut Vec<String>, distinct: &mut Vec<ColumnPath>) {
+    if column.len() < ROWS_WORTH_LOOKING_AT {
+        return;
+    }
+    match column.data_type() {
+        DataType::Struct(fields) => {
+            for (field, column) in fields.iter().zip(column.as_struct().columns()) {
+                path.push(field.name().clone());
+                find_distinct(column, path, distinct);
+                path.pop();
+            }
+        }
+        DataType::Utf8 => {
+            let texts = column.as_string::<i32>();
+            if all_different(column, |row| texts.value(row)) {
+                distinct.push(ColumnPath::new(path.clone()));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether values sampled evenly over the rows are all different.
+fn all_different<T: Eq + std::hash::Hash>(column: &dyn Array, value: impl Fn(usize) -> T) -> bool {
+    let present = column.len() - column.null_count();
+    let stride = (present / SAMPLED_VALUES).max(1);
+    let mut seen = HashSet::with_capacity(SAMPLED_VALUES);
+    let mut rows = (0..column.len()).filter(|row| column.is_valid(*row)).step_by(stride);
+    present >= SAMPLED_VALUES && rows.all(|row| seen.insert(value(row)))
+}
+
 /// One uncompressed column of a row group.
 struct Chunk<'a> {
     column: &'a ColumnChunkMetaData,
@@ -131,6 +182,23 @@ struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
+    fn is_worth_compressing(&self) -> bool {
+        self.column.column_path().string() != SHA256 && self.column.uncompressed_size() >= NOT_WORTH_COMPRESSING_BYTES
+    }
+
+    /// The same column as it is.
+    fn plain(&self, encoded: &Bytes) -> (Bytes, ColumnCloseResult) {
+        let close = ColumnCloseResult {
+            bytes_written: self.column.compressed_size().unsigned_abs(),
+            rows_written: self.rows as u64,
+            metadata: self.column.clone(),
+            bloom_filter: None,
+            column_index: None,
+            offset_index: Some(self.source.clone()),
+        };
+        (encoded.clone(), close)
+    }
+
     /// The same column with compressed pages, and its metadata. The caller adds the column index, which stays true.
     fn compress(&self, encoded: Bytes, zstd: &mut Zstd) -> Result<(Bytes, ColumnCloseResult), ParquetError> {
         let locations = self.source.page_locations();

@@ -33,6 +33,7 @@ pub const RAW: &str = "_raw";
 pub struct Table {
     schema: SchemaRef,
     types: Vec<MessageColumns>,
+    fingerprint: String,
     finite_floats: bool,
 }
 
@@ -69,7 +70,8 @@ impl Table {
             types.push(columns);
         }
         fields.push(Field::new(RAW, DataType::Binary, true));
-        Ok(Self { schema: Arc::new(Schema::new(fields)), types, finite_floats })
+        let fingerprint = fingerprint(&fields);
+        Ok(Self { schema: Arc::new(Schema::new(fields)), types, fingerprint, finite_floats })
     }
 
     /// The columns' names and types.
@@ -80,12 +82,8 @@ impl Table {
 
     /// A hash of the columns' names and types: 16 hexadecimal digits that change when the schema does.
     #[must_use]
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        for field in self.schema.fields() {
-            hash.update(format!("{} {} {}\n", field.name(), field.data_type(), field.is_nullable()));
-        }
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Decodes records until `max_rows` rows or `max_bytes` of payload are reached.
@@ -120,6 +118,14 @@ impl Table {
     }
 }
 
+fn fingerprint(fields: &[Field]) -> String {
+    let mut hash = Sha256::new();
+    for field in fields {
+        hash.update(format!("{} {} {}\n", field.name(), field.data_type(), field.is_nullable()));
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
 struct Builder {
     finite_floats: bool,
     event_id: StringBuilder,
@@ -151,7 +157,9 @@ impl Builder {
         let lossless = match record.event_type.and_then(|event_type| self.types.get_mut(event_type)) {
             Some((columns, presence)) => {
                 // A type's columns wait until it comes again; the rows of other types in between are absent.
-                columns.append_absent(row - columns.rows());
+                if columns.rows() < row {
+                    columns.append_absent(row - columns.rows());
+                }
                 let mut fidelity = Fidelity::new(self.finite_floats);
                 columns.append(payload, &mut fidelity)?;
                 presence.append_absent(row - presence.len());

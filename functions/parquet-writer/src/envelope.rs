@@ -1,0 +1,460 @@
+//! SQS events → messages, record by record.
+//!
+//! Lambda writes every record in the same order and without white space, and an event of 10,000 records is a quarter of
+//! a million JSON tokens. So a record is first compared with the shape that Lambda writes, literal by literal. At the
+//! first difference (an escape, another attribute, another order) the whole record goes to the JSON parser instead, and
+//! the two agree on whatever the first accepts.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use memchr::memchr2;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
+
+/// The event cannot be read at all; nothing was done.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// The event is not what SQS sends.
+    #[error("the event is not an SQS event: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Without its id a message cannot be reported as failed.
+    #[error("record {0} of the event has no messageId")]
+    MessageId(usize),
+}
+
+/// A message as it arrives, by event or by receiving it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// The message's id.
+    pub message_id: Cow<'a, str>,
+    /// The system attribute `SentTimestamp`, milliseconds since 1970-01-01T00:00:00Z.
+    pub sent_timestamp: Option<Cow<'a, str>>,
+    /// The body as sent: base64.
+    pub body: Cow<'a, str>,
+    /// The message attributes.
+    pub attributes: Attributes<'a>,
+}
+
+/// The message attributes that have a meaning here, and the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes<'a> {
+    /// `source`: the system that made the event.
+    pub source: Option<Cow<'a, str>>,
+    /// `type`: the event's type.
+    pub type_name: Option<Cow<'a, str>>,
+    /// `event_id`: the event's own id.
+    pub event_id: Option<Cow<'a, str>>,
+    /// All attributes as one JSON object, kept only when there are others than these three.
+    pub all: Option<String>,
+}
+
+/// Hands every message of an SQS event to `each`, in order.
+///
+/// On an error, `each` may have seen the messages before it.
+pub fn read<'a>(event: &'a [u8], mut each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
+    let Some(mut rest) = event.strip_prefix(b"{\"Records\":[") else { return read_json(event, each) };
+    let mut position = 0;
+    loop {
+        let mut scan = Scan { rest };
+        let message = match scan.record() {
+            Some(message) => {
+                rest = scan.rest;
+                message
+            }
+            None => {
+                let mut records = serde_json::Deserializer::from_slice(rest).into_iter::<EventRecord<'a>>();
+                let Some(Ok(record)) = records.next() else { return read_json_again(event, position, each) };
+                rest = rest.get(records.byte_offset()..).unwrap_or_default();
+                record.into_message(position)?
+            }
+        };
+        each(message);
+        position += 1;
+        match rest {
+            [b',', more @ ..] => rest = more,
+            b"]}" => return Ok(()),
+            _ => return read_json_again(event, position, each),
+        }
+    }
+}
+
+/// Reads the event with the JSON parser alone.
+fn read_json<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
+    read_json_again(event, 0, each)
+}
+
+/// The same, for an event of which `seen` messages have been handed over.
+fn read_json_again<'a>(event: &'a [u8], seen: usize, mut each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
+    let event: Event<'a> = serde_json::from_slice(event)?;
+    for (position, record) in event.records.into_iter().enumerate().skip(seen) {
+        each(record.into_message(position)?);
+    }
+    Ok(())
+}
+
+/// The shape that Lambda writes, from the start of a record on.
+struct Scan<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Scan<'a> {
+    /// A whole record, or `None` at the first difference.
+    fn record(&mut self) -> Option<Message<'a>> {
+        self.literal(b"{\"messageId\":\"")?;
+        let message_id = self.text().filter(|id| !id.is_empty())?;
+        self.literal(b",\"receiptHandle\":\"")?;
+        self.string()?;
+        self.literal(b",\"body\":\"")?;
+        let body = self.text()?;
+        self.literal(b",\"attributes\":{")?;
+        let mut sent_timestamp = None;
+        self.members(|scan, name| {
+            scan.literal(b"\"")?;
+            match name {
+                b"SentTimestamp" => sent_timestamp = Some(scan.text()?.into()),
+                _ => drop(scan.string()?),
+            }
+            Some(())
+        })?;
+        self.literal(b",\"messageAttributes\":{")?;
+        let mut attributes = Attributes::default();
+        self.members(|scan, name| {
+            let attribute = match name {
+                b"source" => &mut attributes.source,
+                b"type" => &mut attributes.type_name,
+                b"event_id" => &mut attributes.event_id,
+                _ => return None,
+            };
+            scan.literal(b"{\"stringValue\":\"")?;
+            let value = scan.text()?;
+            scan.literal(b",\"stringListValues\":[],\"binaryListValues\":[],\"dataType\":\"String\"}")?;
+            // A second value for the same name is the JSON parser's to decide on.
+            attribute.replace(value.into()).is_none().then_some(())
+        })?;
+        if !self.rest.starts_with(b"}") {
+            self.literal(b",")?;
+            self.members(|scan, name| {
+                if matches!(name, b"messageId" | b"body" | b"attributes" | b"messageAttributes") {
+                    return None;
+                }
+                scan.literal(b"\"")?;
+                scan.string()?;
+                Some(())
+            })?;
+        } else {
+            self.literal(b"}")?;
+        }
+        Some(Message { message_id: message_id.into(), sent_timestamp, body: body.into(), attributes })
+    }
+
+    /// The members of an object whose brace has been read, to the closing brace.
+    fn members(&mut self, mut value: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
+        if self.rest.starts_with(b"}") {
+            return self.literal(b"}");
+        }
+        loop {
+            self.literal(b"\"")?;
+            let name = self.string()?;
+            self.literal(b":")?;
+            value(self, name)?;
+            match self.rest {
+                [b',', rest @ ..] => self.rest = rest,
+                [b'}', rest @ ..] => {
+                    self.rest = rest;
+                    return Some(());
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn literal(&mut self, literal: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(literal)?;
+        Some(())
+    }
+
+    /// What is left of a string whose quote has been read, its closing quote consumed.
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let end = memchr2(b'"', b'\\', self.rest)?;
+        let (string, rest) = self.rest.split_at_checked(end)?;
+        self.rest = rest.strip_prefix(b"\"")?;
+        Some(string)
+    }
+
+    /// The same, as text. JSON allows no control characters in it.
+    fn text(&mut self) -> Option<&'a str> {
+        let string = self.string()?;
+        if string.iter().any(|byte| *byte < 0x20) {
+            return None;
+        }
+        std::str::from_utf8(string).ok()
+    }
+}
+
+/// What is read of an SQS event; everything else is passed over.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "Records", borrow)]
+    records: Vec<EventRecord<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EventRecord<'a> {
+    #[serde(borrow)]
+    message_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    body: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    attributes: SystemAttributes<'a>,
+    #[serde(borrow)]
+    message_attributes: Option<Attributes<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct SystemAttributes<'a> {
+    #[serde(borrow, default)]
+    sent_timestamp: Option<Text<'a>>,
+}
+
+impl<'a> EventRecord<'a> {
+    fn into_message(self, position: usize) -> Result<Message<'a>, EventError> {
+        let message_id = self.message_id.map(|text| text.0).filter(|id| !id.is_empty());
+        Ok(Message {
+            message_id: message_id.ok_or(EventError::MessageId(position))?,
+            sent_timestamp: self.attributes.sent_timestamp.map(|text| text.0),
+            body: self.body.map(|text| text.0).unwrap_or_default(),
+            attributes: self.message_attributes.unwrap_or_default(),
+        })
+    }
+}
+
+/// A JSON string, borrowed when it holds no escapes.
+#[derive(Debug)]
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrowing;
+        impl<'de> Visitor<'de> for Borrowing {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Borrowing)
+    }
+}
+
+/// One message attribute. A value that is no string counts as absent.
+#[derive(Deserialize)]
+struct AttributeValue<'a> {
+    #[serde(rename = "stringValue", borrow, default)]
+    string_value: Option<Text<'a>>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Attributes<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("message attributes")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut attributes = Attributes::default();
+                let mut others: Vec<(Text<'de>, &'de RawValue)> = Vec::new();
+                while let Some(name) = map.next_key::<Text<'de>>()? {
+                    let known = match &*name.0 {
+                        "source" => &mut attributes.source,
+                        "type" => &mut attributes.type_name,
+                        "event_id" => &mut attributes.event_id,
+                        _ => {
+                            others.push((name, map.next_value()?));
+                            continue;
+                        }
+                    };
+                    *known = map.next_value::<AttributeValue<'de>>()?.string_value.map(|text| text.0);
+                }
+                if !others.is_empty() {
+                    attributes.all = Some(attributes.with_others(&others));
+                }
+                Ok(attributes)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl Attributes<'_> {
+    /// Name → `{"dataType", "stringValue" | "binaryValue"}`, as in an SQS event.
+    #[must_use]
+    pub fn to_json(&self) -> Box<RawValue> {
+        if let Some(all) = &self.all
+            && let Ok(all) = RawValue::from_string(all.clone())
+        {
+            return all;
+        }
+        let known = [("event_id", &self.event_id), ("source", &self.source), ("type", &self.type_name)];
+        let object: serde_json::Map<String, serde_json::Value> = known
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+            .map(|(name, value)| (name.to_owned(), json!({"dataType": "String", "stringValue": value})))
+            .collect();
+        to_raw_value(&object).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    }
+
+    /// All attributes as one JSON object, sorted by name.
+    fn with_others(&self, others: &[(Text<'_>, &RawValue)]) -> String {
+        let known = self.to_json();
+        let mut all: BTreeMap<&str, &RawValue> = serde_json::from_str(known.get()).unwrap_or_default();
+        all.extend(others.iter().map(|(name, value)| (&*name.0, *value)));
+        serde_json::to_string(&all).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The messages of an event, or why not, by the fast way and by the JSON parser alone.
+    fn both(event: &[u8]) -> [Result<Vec<Message<'_>>, String>; 2] {
+        let collect = |read: &dyn Fn(&mut dyn FnMut(Message<'_>)) -> Result<(), EventError>| {
+            let mut messages = Vec::new();
+            read(&mut |message| messages.push(owned(&message))).map(|()| messages).map_err(|error| error.to_string())
+        };
+        [
+            collect(&|each| super::read(event, |message| each(message))),
+            collect(&|each| read_json(event, |message| each(message))),
+        ]
+    }
+
+    fn owned(message: &Message<'_>) -> Message<'static> {
+        let own = |text: &Option<Cow<'_, str>>| text.as_ref().map(|text| Cow::Owned(text.to_string()));
+        Message {
+            message_id: Cow::Owned(message.message_id.to_string()),
+            sent_timestamp: own(&message.sent_timestamp),
+            body: Cow::Owned(message.body.to_string()),
+            attributes: Attributes {
+                source: own(&message.attributes.source),
+                type_name: own(&message.attributes.type_name),
+                event_id: own(&message.attributes.event_id),
+                all: message.attributes.all.clone(),
+            },
+        }
+    }
+
+    /// A record as Lambda writes it.
+    fn as_lambda_writes(id: &str, body: &str, attributes: &[(String, String)], tail: &str) -> String {
+        let quoted = |text: &str| Value::from(text).to_string();
+        let attributes: Vec<String> = attributes
+            .iter()
+            .map(|(name, value)| {
+                format!(
+                    r#"{}:{{"stringValue":{},"stringListValues":[],"binaryListValues":[],"dataType":"String"}}"#,
+                    quoted(name),
+                    quoted(value)
+                )
+            })
+            .collect();
+        format!(
+            r#"{{"messageId":{},"receiptHandle":"AQEB","body":{},"attributes":{{"ApproximateReceiveCount":"1","SentTimestamp":"1795183906123"}},"messageAttributes":{{{}}}{tail}}}"#,
+            quoted(id),
+            quoted(body),
+            attributes.join(",")
+        )
+    }
+
+    #[test]
+    fn a_record_in_lambdas_own_shape_takes_the_fast_way() {
+        let attributes = [("type".to_owned(), "OrderCreated".to_owned()), ("source".to_owned(), "orders".to_owned())];
+        let tail = r#","md5OfBody":"d41d","eventSource":"aws:sqs","awsRegion":"eu-west-1""#;
+        for tail in [tail, ""] {
+            let record = as_lambda_writes("m-1", "AA==", &attributes, tail);
+            let mut scan = Scan { rest: record.as_bytes() };
+            let message = scan.record().unwrap();
+            assert!(scan.rest.is_empty());
+            assert_eq!((&*message.message_id, &*message.body), ("m-1", "AA=="));
+            assert_eq!(message.sent_timestamp.as_deref(), Some("1795183906123"));
+            assert_eq!(message.attributes.type_name.as_deref(), Some("OrderCreated"));
+            assert_eq!(message.attributes.event_id, None);
+        }
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![4 => "[A-Za-z0-9+/=-]{0,20}", 1 => "\\PC{0,6}", 1 => any::<String>()]
+    }
+
+    fn record() -> impl Strategy<Value = String> {
+        let name = prop_oneof![
+            6 => prop::sample::select(vec!["type".to_owned(), "source".to_owned(), "event_id".to_owned()]),
+            1 => text(),
+        ];
+        let tail = prop::sample::select(vec![
+            "",
+            r#","md5OfBody":"d41d","awsRegion":"eu-west-1""#,
+            r#","extra":{"a":[1,2,{"b":"}"}]}"#,
+            r#","body":"second""#,
+            r#","awsRegion":null"#,
+        ]);
+        let attributes = prop::collection::vec((name, text()), 0..4);
+        (text(), text(), attributes, tail, any::<bool>()).prop_map(|(id, body, attributes, tail, pretty)| {
+            let record = as_lambda_writes(&id, &body, &attributes, tail);
+            match serde_json::from_str::<Value>(&record) {
+                Ok(value) if pretty => serde_json::to_string_pretty(&value).unwrap(),
+                _ => record,
+            }
+        })
+    }
+
+    fn event() -> impl Strategy<Value = String> {
+        (prop::collection::vec(record(), 0..5), any::<bool>()).prop_map(|(records, spaced)| {
+            let (open, close) = if spaced { ("{ \"Records\": [", "] }\n") } else { ("{\"Records\":[", "]}") };
+            format!("{open}{}{close}", records.join(","))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_fast_way_agrees_with_the_json_parser(event in event()) {
+            let [ours, theirs] = both(event.as_bytes());
+            prop_assert_eq!(ours.ok(), theirs.ok());
+        }
+
+        #[test]
+        fn whatever_the_json_parser_accepts_is_read_alike(
+            event in event(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut event = event.into_bytes();
+            for (at, byte) in damage {
+                *at.get_mut(&mut event) = byte;
+            }
+            let [ours, theirs] = both(&event);
+            if let Ok(theirs) = theirs {
+                prop_assert_eq!(ours, Ok(theirs));
+            }
+        }
+    }
+}
