@@ -95,7 +95,8 @@ def _start() -> Emulator:
     scratch = STATE / "tmp"
     for folder in (scratch, LOGS):
         folder.mkdir(parents=True, exist_ok=True)
-    # Functions inherit the emulator's variables, so it gets these and none of the user's.
+    # Functions inherit the emulator's variables, so it gets these and none of the user's. Lambda itself would give them
+    # the log format of the template.
     env = {
         "PATH": os.environ["PATH"],
         "HOME": str(scratch),
@@ -107,6 +108,7 @@ def _start() -> Emulator:
         "IOT_MTLS_ENABLED": "0",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_DEFAULT_REGION": REGION,
+        "AWS_LAMBDA_LOG_FORMAT": "JSON",
     }
     with step("Starting the emulator") as s, (LOGS / "emulator.log").open("w") as log:
         process = subprocess.Popen(

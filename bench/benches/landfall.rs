@@ -1,4 +1,6 @@
-//! All benchmarks, one table: `cargo bench -p bench`.
+//! All benchmarks: `cargo bench -p bench`, or one part of them: `cargo bench -p bench -- speed|memory|cold-start`.
+//!
+//! For a profiler, one route in one process: `cargo bench -p bench -- landfall <event> <turns>`.
 
 use std::{
     io::{Write, stdout},
@@ -7,11 +9,15 @@ use std::{
 
 use bench::{
     Error,
+    cold_start::cold_start,
     events::{Envelope, sqs_event},
     idiomatic::Idiomatic,
-    ours,
+    memory, ours,
+    process::own_peak_mib,
+    progress::Progress,
     python::{Handler, Python},
     rounds::{Route, Timed, take_turns},
+    targets::{Target, Verdict},
 };
 
 const SEED: u64 = 1;
@@ -19,25 +25,61 @@ const SEED: u64 = 1;
 fn main() -> Result<(), Error> {
     // Cargo passes --bench.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if let [route, event, turns] = &*arguments {
-        return in_this_process(route, Path::new(event), turns.parse()?);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match &*arguments {
+        [] => benchmarks(|_| true),
+        [part @ ("speed" | "memory" | "cold-start")] => benchmarks(|name| name == *part),
+        ["drain", payload_mib] => {
+            ours::drain(&ours::app()?, payload_mib.parse::<usize>()? << 20, SEED)?;
+            say_peak()
+        }
+        [route, event, turns] => in_this_process(route, Path::new(event), turns.parse()?),
+        _ => Err("there are speed, memory and cold-start".into()),
     }
+}
+
+fn benchmarks(wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("landfall-bench");
     std::fs::create_dir_all(&folder)?;
     #[expect(clippy::disallowed_methods, reason = "the benchmark is told by its environment which Python to use")]
     let interpreter = std::env::var("LANDFALL_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let python = Python::new(interpreter, &folder)?;
-    for (messages, envelope, rounds, inner) in
-        [(100, Envelope::Full, 31, 20), (10_000, Envelope::Compact, 15, 1), (4_300, Envelope::Full, 11, 1)]
-    {
-        let event = folder.join(format!("{messages}.json"));
-        std::fs::write(&event, sqs_event(messages, envelope, SEED)?)?;
-        parquet_writer(&format!("{messages} messages"), &event, &folder, &python, rounds, inner)?;
+    let event = |name: &str, messages, envelope| -> Result<PathBuf, Error> {
+        let path = folder.join(name);
+        std::fs::write(&path, sqs_event(messages, envelope, SEED)?)?;
+        Ok(path)
+    };
+    let hundred = event("100.json", 100, Envelope::Full)?;
+    let ten_thousand = event("10000.json", 10_000, Envelope::Compact)?;
+    let full = event("4300.json", 4_300, Envelope::Full)?;
+    let mut verdicts = Vec::new();
+    if wanted("speed") {
+        let speed = |messages, event, rounds, inner| parquet_writer(messages, event, &folder, &python, rounds, inner);
+        let [ours, _, _, idiomatic, _] = &speed("100 messages", &hundred, 31, 20)?;
+        verdicts.push(faster("100 messages", idiomatic, ours, 3.0));
+        let [ours, _, floor, idiomatic, peer] = &speed("10,000 messages", &ten_thousand, 15, 1)?;
+        verdicts.push(faster("10,000 messages", peer, ours, 10.0));
+        verdicts.push(faster("10,000 messages", idiomatic, ours, 3.0));
+        let what = "10,000 messages: time of writing ready columns";
+        verdicts.push(Verdict::new(what, ours.ratio(floor), "×", Target::AtMost(1.5)));
+        speed("4,300 messages, all that fits with what SQS sends along", &full, 11, 1)?;
     }
-    Ok(())
+    if wanted("memory") {
+        verdicts.extend(memory::peaks("10,000 messages", &ten_thousand, &folder, &python)?);
+    }
+    if wanted("cold-start") {
+        verdicts.extend(cold_start("100 messages", &std::fs::read(&hundred)?, &folder, &python)?);
+    }
+    let mut out = stdout().lock();
+    writeln!(out, "\ntargets of parquet-writer")?;
+    verdicts.iter().try_for_each(|verdict| Ok(writeln!(out, "{verdict}")?))
 }
 
-/// A Rust route and nothing else, for a profiler, and to see what memory it takes.
+fn faster(messages: &str, peer: &Timed, ours: &Timed, least: f64) -> Verdict {
+    Verdict::new(format!("{messages}: faster than {}", peer.name), peer.ratio(ours), "×", Target::AtLeast(least))
+}
+
+/// A Rust route and nothing else. Says what memory it took.
 fn in_this_process(route: &str, event: &Path, turns: usize) -> Result<(), Error> {
     let event = std::fs::read(event)?;
     let app = ours::app()?;
@@ -51,29 +93,32 @@ fn in_this_process(route: &str, event: &Path, turns: usize) -> Result<(), Error>
     for _ in 0..turns {
         route.run()?;
     }
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-    Ok(writeln!(stdout(), "{}", peak.trim())?)
+    say_peak()
+}
+
+fn say_peak() -> Result<(), Error> {
+    Ok(writeln!(stdout(), "{:.1}", own_peak_mib()?)?)
 }
 
 /// Event → Parquet by every route. Refuses to give times when the files differ.
 fn parquet_writer(
-    title: &str,
+    messages: &str,
     event_file: &Path,
     folder: &Path,
     python: &Python,
     rounds: u32,
     inner: u32,
-) -> Result<(), Error> {
+) -> Result<[Timed; 5], Error> {
     let app = ours::app()?;
     let event = &std::fs::read(event_file)?;
-    let mut routes: Vec<Box<dyn Route>> = vec![
+    let mut routes: [Box<dyn Route>; 5] = [
         Box::new(ours::Whole { app: &app, event }),
         Box::new(ours::Decode { app: &app, event }),
         Box::new(ours::Encode::new(&app, event)?),
         Box::new(Idiomatic { event }),
         Box::new(Handler::start(python, event_file, folder.join("python.parquet"))?),
     ];
+    let mut progress = Progress::start(messages, rounds);
     let mut files: Vec<PathBuf> = Vec::new();
     for (position, route) in routes.iter_mut().enumerate() {
         let output = route.run()?.output;
@@ -84,8 +129,13 @@ fn parquet_writer(
         }
     }
     let rows = python.compare(&files)?;
-    let timed = take_turns(&mut routes, rounds, inner)?;
-    print(&format!("{title}, event of {} bytes; {} files of {rows} rows are equal", event.len(), files.len()), &timed)
+    let timed = take_turns(&mut routes, rounds, inner, &mut progress)?;
+    drop(progress);
+    print(
+        &format!("{messages}, event of {} bytes; {} files of {rows} rows are equal", event.len(), files.len()),
+        &timed,
+    )?;
+    timed.try_into().map_err(|_| "a route is missing".into())
 }
 
 fn print(title: &str, timed: &[Timed]) -> Result<(), Error> {

@@ -52,6 +52,48 @@ pub fn sqs_event(messages: usize, envelope: Envelope, seed: u64) -> Result<Vec<u
     serde_json::to_vec(&Event { records })
 }
 
+/// A message as receiving it gives it.
+#[derive(Debug)]
+pub struct Received {
+    /// The message's id.
+    pub message_id: String,
+    /// 404 characters.
+    pub receipt_handle: String,
+    /// When it was sent, in milliseconds since 1970-01-01T00:00:00Z.
+    pub sent_ms: u64,
+    /// The message attribute `source`.
+    pub source: &'static str,
+    /// The message attribute `type`.
+    pub type_name: &'static str,
+    /// The message attribute `event_id`.
+    pub event_id: String,
+    /// The payload.
+    pub body: String,
+}
+
+/// Messages without end, ten of them a millisecond.
+pub fn received(seed: u64) -> impl Iterator<Item = Received> {
+    let mut random = Random(seed);
+    (0..).map(move |position| {
+        let sent_ms = FIRST_SENT_MS + position / 10 + random.below(50);
+        let (source, type_name, payload) = event(&mut random, sent_ms);
+        Received {
+            message_id: uuid(random.next(), random.next()),
+            receipt_handle: receipt_handle(&mut random, 303),
+            sent_ms,
+            source,
+            type_name,
+            event_id: uuid(random.next(), random.next()),
+            body: base64(&payload),
+        }
+    })
+}
+
+fn receipt_handle(random: &mut Random, bytes: usize) -> String {
+    let bytes: Vec<u8> = (0..bytes).map(|_| random.next().to_le_bytes()).map(|[byte, ..]| byte).collect();
+    base64(&bytes)
+}
+
 /// One payload with its source and type.
 fn event(random: &mut Random, sent_ms: u64) -> (&'static str, &'static str, Vec<u8>) {
     match random.below(100) {
@@ -193,12 +235,11 @@ impl Record {
             binary_list_values: full.then_some([]),
             data_type: "String",
         };
-        let handle: Vec<u8> =
-            (0..if full { 303 } else { 30 }).map(|_| random.next().to_le_bytes()).map(|[byte, ..]| byte).collect();
+        let receipt_handle = receipt_handle(random, if full { 303 } else { 30 });
         let digest = |random: &mut Random| full.then(|| format!("{:016x}{:016x}", random.next(), random.next()));
         Self {
             message_id: uuid(random.next(), random.next()),
-            receipt_handle: base64(&handle),
+            receipt_handle,
             body: base64(payload),
             attributes: SystemAttributes {
                 approximate_receive_count: "1",

@@ -6,12 +6,14 @@ use parquet_writer::{
     app::{App, Clients},
     batch::Batch,
     config::Config,
+    envelope::{Attributes, Message},
     handler,
     parquet_file::{ParquetFile, Zstd},
 };
 
 use crate::{
     Error,
+    events::received,
     rounds::{Route, Run, Stopwatch},
 };
 
@@ -55,6 +57,42 @@ impl Route for Whole<'_> {
         drop(batch);
         Ok(watch.stop(file))
     }
+}
+
+/// Receives messages until they hold so many bytes of payload, and encodes them. Gives back how many there were.
+///
+/// As in the function, the id and receipt handle of each are kept until the file is durable.
+pub fn drain(app: &App, payload_bytes: usize, seed: u64) -> Result<usize, Error> {
+    let mut batch = Batch::default();
+    let mut to_delete = Vec::new();
+    for received in received(seed) {
+        if batch.payload_bytes() >= payload_bytes {
+            break;
+        }
+        let sent_timestamp = received.sent_ms.to_string();
+        let attributes = Attributes {
+            source: Some(received.source.into()),
+            type_name: Some(received.type_name.into()),
+            event_id: Some(received.event_id.into()),
+            all: None,
+        };
+        let message = Message {
+            message_id: (&*received.message_id).into(),
+            sent_timestamp: Some((&*sent_timestamp).into()),
+            body: received.body.into(),
+            attributes,
+        };
+        batch.push(&message, &app.registry);
+        to_delete.push((received.message_id, received.receipt_handle));
+    }
+    batch.sort();
+    for records in batch.records.chunk_by(|a, b| a.day == b.day) {
+        let file = handler::encode(app, &batch, records)?;
+        if file.rows.len() != to_delete.len() {
+            return Err(format!("{} rows of {} messages", file.rows.len(), to_delete.len()).into());
+        }
+    }
+    Ok(to_delete.len())
 }
 
 /// Event → columns.

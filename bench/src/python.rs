@@ -3,20 +3,23 @@
 use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{ChildStdin, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
 use crate::{
     Error,
+    process::Process,
     rounds::{Route, Run},
 };
 
 /// The interpreter and the message classes that it imports.
 #[derive(Debug)]
 pub struct Python {
-    interpreter: String,
+    /// The interpreter.
+    pub interpreter: String,
     classes: PathBuf,
+    bytecode: PathBuf,
 }
 
 impl Python {
@@ -34,16 +37,38 @@ impl Python {
         if !protoc.status().map_err(|error| format!("{interpreter}: {error}"))?.success() {
             return Err(format!("{interpreter} has not all of bench/peers/requirements.txt").into());
         }
-        Ok(Self { interpreter, classes })
+        Ok(Self { interpreter, classes, bytecode: folder.join("bytecode") })
     }
 
     /// A script of `peers/`, ready to start.
     #[must_use]
     pub fn script(&self, name: &str) -> Command {
         let mut command = Command::new(&self.interpreter);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name));
-        command.env("PYTHONPATH", &self.classes).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.arg(Self::peers().join(name)).envs(self.environment());
         command
+    }
+
+    /// The folder of all peers.
+    #[must_use]
+    pub fn peers() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
+    }
+
+    /// Where the message classes are, and where bytecode goes: a peer is not to lose time to compiling itself, and not
+    /// to leave files in the sources.
+    #[must_use]
+    pub fn environment(&self) -> [(&'static str, String); 2] {
+        [
+            ("PYTHONPATH", self.classes.display().to_string()),
+            ("PYTHONPYCACHEPREFIX", self.bytecode.display().to_string()),
+        ]
+    }
+
+    /// The public certificate authorities that botocore brings along.
+    pub fn public_roots(&self) -> Result<PathBuf, Error> {
+        let script = "import botocore, pathlib; print(pathlib.Path(botocore.__file__).parent / 'cacert.pem', end='')";
+        let output = Command::new(&self.interpreter).args(["-c", script]).stderr(Stdio::inherit()).output()?;
+        Ok(String::from_utf8(output.stdout)?.into())
     }
 
     /// Reads `files` back and compares them row by row; gives back how many rows they hold.
@@ -74,7 +99,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 /// The handler in a process of its own, which times itself: the pipe is not in its time.
 #[derive(Debug)]
 pub struct Handler {
-    process: Child,
+    process: Process,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
     output: PathBuf,
@@ -85,7 +110,7 @@ impl Handler {
     pub fn start(python: &Python, event: &Path, output: PathBuf) -> Result<Self, Error> {
         let mut process = python.script("serve.py").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (requests, answers) = process.stdin.take().zip(process.stdout.take()).ok_or("no pipe")?;
-        let mut handler = Self { process, requests, answers: BufReader::new(answers), output };
+        let mut handler = Self { process: Process(process), requests, answers: BufReader::new(answers), output };
         handler.ask(&format!("event {}", event.display()))?;
         Ok(handler)
     }
@@ -98,6 +123,11 @@ impl Handler {
             return Err("the Python handler ended".into());
         }
         Ok(answer.trim_end().to_owned())
+    }
+
+    /// The most memory it has had so far, in MiB.
+    pub fn peak_mib(&self) -> Result<f64, Error> {
+        self.process.peak_mib()
     }
 
     /// The last file.
@@ -128,12 +158,5 @@ impl Route for Handler {
         }
         run.output = self.file()?;
         Ok(run)
-    }
-}
-
-impl Drop for Handler {
-    fn drop(&mut self) {
-        // It also ends by itself, when the pipe closes.
-        self.process.kill().and_then(|()| self.process.wait()).ok();
     }
 }

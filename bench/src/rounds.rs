@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Error;
+use crate::{Error, progress::Progress};
 
 /// One way to do the job.
 pub trait Route {
@@ -112,7 +112,12 @@ impl Timed {
 
 /// Lets the routes take turns for `rounds` rounds, after one that does not count. In a round each route runs `inner`
 /// times in a row.
-pub fn take_turns(routes: &mut [Box<dyn Route + '_>], rounds: u32, inner: u32) -> Result<Vec<Timed>, Error> {
+pub fn take_turns(
+    routes: &mut [Box<dyn Route + '_>],
+    rounds: u32,
+    inner: u32,
+    progress: &mut Progress,
+) -> Result<Vec<Timed>, Error> {
     let untimed =
         |route: &dyn Route| Timed { name: route.name().to_owned(), micros: vec![], stages: vec![], output_bytes: 0 };
     let mut all: Vec<Timed> = routes.iter().map(|route| untimed(&**route)).collect();
@@ -120,6 +125,7 @@ pub fn take_turns(routes: &mut [Box<dyn Route + '_>], rounds: u32, inner: u32) -
         untimed(&**route).round(&mut **route, inner)?;
     }
     for _ in 0..rounds {
+        progress.advance();
         for (route, timed) in routes.iter_mut().zip(&mut all) {
             timed.round(&mut **route, inner)?;
         }
@@ -128,17 +134,32 @@ pub fn take_turns(routes: &mut [Box<dyn Route + '_>], rounds: u32, inner: u32) -
 }
 
 /// The middle value, or the mean of the two in the middle. 0 for no values.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+#[must_use]
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The value below which the part `q` of all values is, between two values in proportion. 0 for no values.
+#[must_use]
+pub fn quantile(values: impl Iterator<Item = f64>, q: f64) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    let upper = values.get(values.len() / 2).copied().unwrap_or_default();
-    let lower = values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or_default();
-    f64::midpoint(lower, upper)
+    let position = values.len().saturating_sub(1) as f64 * q;
+    let at = |position: f64| values.get(position as usize).copied().unwrap_or_default();
+    let (lower, upper) = (at(position.floor()), at(position.ceil()));
+    lower + (upper - lower) * position.fract()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tenth_of_the_values_is_below_the_first_decile() {
+        assert_eq!(quantile((0..=10).map(f64::from), 0.1), 1.0);
+        assert_eq!(quantile((0..=10).map(f64::from), 0.9), 9.0);
+        assert_eq!(quantile([1.0, 2.0].into_iter(), 0.1), 1.1);
+    }
 
     #[test]
     fn the_median_is_in_the_middle() {

@@ -6,14 +6,9 @@ use aws_sdk_s3::{
     primitives::ByteStream,
 };
 use bytes::Bytes;
-use shared::layout::ContentId;
+use shared::layout::{CONTENT_ID_METADATA, ContentId, RECORDS_METADATA};
 
 use crate::failure::{cause, code};
-
-/// Object metadata, as the functions write it: the identity of what the object holds.
-const CONTENT_ID: &str = "landfall-content-id";
-/// Object metadata, as the functions write it: how many records the object holds.
-const RECORDS: &str = "landfall-records";
 
 /// Why something could not be done in a bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -117,8 +112,8 @@ pub async fn put_once(
         .key(key)
         .if_none_match("*")
         .content_type("application/x-ndjson")
-        .metadata(CONTENT_ID, &content_id)
-        .metadata(RECORDS, &records)
+        .metadata(CONTENT_ID_METADATA, &content_id)
+        .metadata(RECORDS_METADATA, &records)
         .body(ByteStream::from(body))
         .send()
         .await;
@@ -131,7 +126,7 @@ pub async fn put_once(
             let is = |name: &str, value: &str| {
                 head.metadata().and_then(|metadata| metadata.get(name)).is_some_and(|found| found == value)
             };
-            if is(CONTENT_ID, &content_id) && is(RECORDS, &records) {
+            if is(CONTENT_ID_METADATA, &content_id) && is(RECORDS_METADATA, &records) {
                 Ok(())
             } else {
                 Err(BucketError::Conflict { bucket: bucket.to_owned(), key: key.to_owned() })

@@ -147,6 +147,11 @@ impl fmt::Display for Day {
     }
 }
 
+/// Object metadata: the [`ContentId`] of what the object holds.
+pub const CONTENT_ID_METADATA: &str = "landfall-content-id";
+/// Object metadata: how many records the object holds.
+pub const RECORDS_METADATA: &str = "landfall-records";
+
 /// The messages (or records) that one object holds, as a SHA-256 over their sorted ids: the object's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentId([u8; 32]);

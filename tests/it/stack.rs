@@ -307,7 +307,8 @@ async fn without_a_bucket_messages_reach_the_dead_letter_queue_and_replay_brings
     deployed.hide_failed_messages_for(&before).await;
     deployed.land(false);
     tokio::time::sleep(POLLER_NOTICES).await;
-    let cli = Cli::try_parse_args(&["replay", "dlq", "--from", deployed.stack.output("EventsDeadLetterQueueUrl")]);
+    let (from, to) = (deployed.stack.output("EventsDeadLetterQueueUrl"), deployed.stack.output("EventsQueueUrl"));
+    let cli = Cli::try_parse_args(&["replay", "dlq", "--from", from, "--to", to]);
     let context = Context::new(Clients::of(&deployed.stack.config().await));
     let mut console = Console::of(std::io::sink(), std::io::stderr());
     assert_eq!(landfall::run(&cli.unwrap(), &context, &mut console).await.code(), 0);

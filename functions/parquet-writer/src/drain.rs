@@ -119,8 +119,13 @@ fn attributes(all: Option<&std::collections::HashMap<String, MessageAttributeVal
     let Some(all) = all else { return Attributes::default() };
     let text = |name| all.get(name).and_then(MessageAttributeValue::string_value).map(Cow::Borrowed);
     let (source, type_name, event_id) = (text("source"), text("type"), text("event_id"));
-    let known = [&source, &type_name, &event_id].into_iter().flatten().count();
-    let all = (all.len() > known).then(|| {
+    // Kept as they came when the three texts alone would not bring them back.
+    let plain = |(name, value): (&String, &MessageAttributeValue)| {
+        matches!(name.as_str(), "source" | "type" | "event_id")
+            && value.data_type() == "String"
+            && value.string_value().is_some()
+    };
+    let all = (!all.iter().all(plain)).then(|| {
         let sorted: BTreeMap<&str, serde_json::Value> =
             all.iter().map(|(name, value)| (name.as_str(), attribute_json(value))).collect();
         json!(sorted).to_string()

@@ -264,9 +264,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
 /// One message attribute. A value that is no string counts as absent.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct AttributeValue<'a> {
-    #[serde(rename = "stringValue", borrow, default)]
+    #[serde(borrow, default)]
     string_value: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    data_type: Option<Text<'a>>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
@@ -283,16 +286,23 @@ impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
                 let mut attributes = Attributes::default();
                 let mut others: Vec<(Text<'de>, &'de RawValue)> = Vec::new();
                 while let Some(name) = map.next_key::<Text<'de>>()? {
+                    let value: &'de RawValue = map.next_value()?;
                     let known = match &*name.0 {
                         "source" => &mut attributes.source,
                         "type" => &mut attributes.type_name,
                         "event_id" => &mut attributes.event_id,
                         _ => {
-                            others.push((name, map.next_value()?));
+                            others.push((name, value));
                             continue;
                         }
                     };
-                    *known = map.next_value::<AttributeValue<'de>>()?.string_value.map(|text| text.0);
+                    let read: AttributeValue<'de> =
+                        serde_json::from_str(value.get()).map_err(serde::de::Error::custom)?;
+                    *known = read.string_value.map(|text| text.0);
+                    // Kept as it came when the text alone would not bring it back.
+                    if known.is_none() || read.data_type.is_none_or(|data_type| &*data_type.0 != "String") {
+                        others.push((name, value));
+                    }
                 }
                 if !others.is_empty() {
                     attributes.all = Some(attributes.with_others(&others));
@@ -339,15 +349,12 @@ mod tests {
     use super::*;
 
     /// The messages of an event, or why not, by the fast way and by the JSON parser alone.
-    fn both(event: &[u8]) -> [Result<Vec<Message<'_>>, String>; 2] {
-        let collect = |read: &dyn Fn(&mut dyn FnMut(Message<'_>)) -> Result<(), EventError>| {
-            let mut messages = Vec::new();
-            read(&mut |message| messages.push(owned(&message))).map(|()| messages).map_err(|error| error.to_string())
-        };
-        [
-            collect(&|each| super::read(event, |message| each(message))),
-            collect(&|each| read_json(event, |message| each(message))),
-        ]
+    fn both(event: &[u8]) -> [Result<Vec<Message<'static>>, String>; 2] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let fast = super::read(event, |message| ours.push(owned(&message)));
+        let json = read_json(event, |message| theirs.push(owned(&message)));
+        [(fast, ours), (json, theirs)]
+            .map(|(read, messages)| read.map(|()| messages).map_err(|error| error.to_string()))
     }
 
     fn owned(message: &Message<'_>) -> Message<'static> {

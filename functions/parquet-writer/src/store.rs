@@ -6,12 +6,7 @@ use aws_sdk_s3::{
     primitives::ByteStream,
 };
 use bytes::Bytes;
-use shared::layout::ContentId;
-
-/// Object metadata: the identity of what the object holds.
-const CONTENT_ID: &str = "landfall-content-id";
-/// Object metadata: how many records the object holds.
-const RECORDS: &str = "landfall-records";
+use shared::layout::{CONTENT_ID_METADATA, ContentId, RECORDS_METADATA};
 
 /// An object to write.
 #[derive(Debug)]
@@ -83,8 +78,8 @@ pub async fn put_once(client: &Client, bucket: &str, object: Object<'_>) -> Resu
         .key(object.key)
         .if_none_match("*")
         .content_type(object.content_type)
-        .metadata(CONTENT_ID, &content_id)
-        .metadata(RECORDS, &records)
+        .metadata(CONTENT_ID_METADATA, &content_id)
+        .metadata(RECORDS_METADATA, &records)
         .body(ByteStream::from(object.body))
         .send()
         .await;
@@ -103,7 +98,7 @@ pub async fn put_once(client: &Client, bucket: &str, object: Object<'_>) -> Resu
             let is = |name: &str, value: &str| {
                 head.metadata().and_then(|metadata| metadata.get(name)).is_some_and(|found| found == value)
             };
-            if is(CONTENT_ID, &content_id) && is(RECORDS, &records) {
+            if is(CONTENT_ID_METADATA, &content_id) && is(RECORDS_METADATA, &records) {
                 let size = head.content_length().unwrap_or_default();
                 Ok(Stored { e_tag: unquoted(head.e_tag()), size, already: true })
             } else {

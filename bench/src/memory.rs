@@ -1,0 +1,60 @@
+//! Peak memory, each figure of a process that does nothing else.
+
+use std::{
+    io::{Write, stdout},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    Error,
+    progress::Progress,
+    python::{Handler, Python},
+    rounds::{Route, median},
+    targets::{Target, Verdict},
+};
+
+const PROCESSES: u32 = 5;
+/// What an invocation leaves behind may make the next one's peak higher.
+const TURNS: u32 = 5;
+const DRAIN_PAYLOAD_MIB: u32 = 64;
+
+/// Peaks of the routes with one event, and of a large drain. This program starts itself for that.
+pub fn peaks(messages: &str, event: &Path, folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
+    let mut progress = Progress::start("peak memory", PROCESSES + 1);
+    let [mut ours, mut idiomatic, mut peer] = [vec![], vec![], vec![]];
+    for _ in 0..PROCESSES {
+        ours.push(peak_of(&["landfall", &event.display().to_string(), &TURNS.to_string()])?);
+        idiomatic.push(peak_of(&["idiomatic", &event.display().to_string(), &TURNS.to_string()])?);
+        let mut handler = Handler::start(python, event, folder.join("python.parquet"))?;
+        for _ in 0..TURNS {
+            handler.run()?;
+        }
+        peer.push(handler.peak_mib()?);
+        progress.advance();
+    }
+    let drain = peak_of(&["drain", &DRAIN_PAYLOAD_MIB.to_string()])?;
+    drop(progress);
+    let [ours, idiomatic, peer] = [ours, idiomatic, peer].map(|peaks| median(peaks.into_iter()));
+    let rule = f64::from(256 + 4 * DRAIN_PAYLOAD_MIB);
+    let mut out = stdout().lock();
+    writeln!(out, "\npeak memory of a process that lands {messages} {TURNS} times, median of {PROCESSES} processes")?;
+    for (name, peak) in [("Landfall", ours), ("idiomatic Rust", idiomatic), ("Python", peer)] {
+        writeln!(out, "{name:30} {peak:>10.1} MiB {:>6.2} ×", peak / ours)?;
+    }
+    let drained = format!("a drain of {DRAIN_PAYLOAD_MIB} MiB of payload");
+    writeln!(out, "{drained:30} {drain:>10.1} MiB")?;
+    Ok(vec![
+        Verdict::new(format!("{messages}: peak memory of idiomatic Rust"), ours / idiomatic, "×", Target::AtMost(0.6)),
+        Verdict::new(format!("{drained}: memory that its setting asks for"), drain, "MiB", Target::AtMost(rule)),
+    ])
+}
+
+/// What this program says when it is started with `arguments`.
+fn peak_of(arguments: &[&str]) -> Result<f64, Error> {
+    let output = Command::new(std::env::current_exe()?).args(arguments).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", arguments.join(" "), output.status).into());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
