@@ -10,7 +10,7 @@ use bytes::Bytes;
 use shared::{
     layout::{ContentId, Day, EventsKey, LayoutError, QuarantineKey},
     metrics::{Metrics, Unit},
-    quarantine::{rfc3339, to_ndjson},
+    quarantine::{Disposition, rfc3339, to_ndjson},
 };
 use tracing::{error, info, warn};
 
@@ -92,53 +92,55 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
 /// Lands every day and quarantines the poison. Gives back the ids of the messages that must come again.
 async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<String> {
     batch.sort();
+    tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms).min();
     let mut poison = std::mem::take(&mut batch.poison);
     let mut failed = HashSet::new();
-    tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms).min();
     for records in batch.records.chunk_by(|a, b| a.day == b.day) {
-        let mut returned = |records: &mut dyn Iterator<Item = &Record>, cause: &LandError| {
-            let before = failed.len();
-            failed.extend(records.map(|record| batch.message_id(record).to_owned()));
-            error!(%cause, messages = failed.len() - before, "file not landed, its messages are returned");
-        };
-        match encode(app, &batch, records) {
-            Err(cause) => returned(&mut records.iter(), &cause.into()),
-            Ok(mut encoded) => {
+        let landed = match encode(app, &batch, records) {
+            Err(cause) => Err((records.iter().collect(), cause.into())),
+            Ok(mut file) => {
                 // What can never land is quarantined whatever becomes of its neighbours.
-                poison.append(&mut encoded.poison);
-                let rows = encoded.rows.clone();
-                if let Err(cause) = land(app, &batch, encoded, tally).await {
-                    returned(&mut rows.into_iter(), &cause);
-                }
+                poison.append(&mut file.poison);
+                land(app, &batch, &mut file, tally).await.map_err(|cause: LandError| (file.rows, cause))
             }
+        };
+        if let Err((returned, cause)) = landed {
+            error!(%cause, messages = returned.len(), "file not landed, its messages are returned");
+            failed.extend(returned.into_iter().map(|record| batch.message_id(record).to_owned()));
         }
     }
-    poison.sort_by(|a, b| (a.day, a.sent_at_ms, &a.message_id).cmp(&(b.day, b.sent_at_ms, &b.message_id)));
-    for poison in poison.chunk_by(|a, b| a.day == b.day) {
-        match quarantine(app, poison).await {
-            Ok(()) => {
-                for poison in poison {
-                    *tally.quarantined.entry(poison.error.reason()).or_default() += 1;
-                }
-            }
-            Err(cause) => {
-                error!(%cause, messages = poison.len(), "quarantine not written, its messages are returned");
-                failed.extend(poison.iter().map(|poison| poison.message_id.clone()));
-            }
-        }
-    }
+    failed.extend(quarantine_all(app, poison, tally).await);
     tally.retried = failed.len();
     failed
 }
 
+/// Keeps the poison, one object a day. Gives back the ids of the messages that must come again.
+async fn quarantine_all(app: &App, poison: Vec<Poison>, tally: &mut Tally) -> Vec<String> {
+    let (mut poison, retried): (Vec<Poison>, Vec<Poison>) =
+        poison.into_iter().partition(|poison| poison.error.disposition() == Disposition::Quarantine);
+    let mut failed: Vec<String> = retried.into_iter().map(|poison| poison.message_id).collect();
+    poison.sort_by(|a, b| (a.day, a.sent_at_ms, &a.message_id).cmp(&(b.day, b.sent_at_ms, &b.message_id)));
+    for poison in poison.chunk_by(|a, b| a.day == b.day) {
+        if let Err(cause) = quarantine(app, poison).await {
+            error!(%cause, messages = poison.len(), "quarantine not written, its messages are returned");
+            failed.extend(poison.iter().map(|poison| poison.message_id.clone()));
+        } else {
+            for poison in poison {
+                *tally.quarantined.entry(poison.error.reason()).or_default() += 1;
+            }
+        }
+    }
+    failed
+}
+
 /// Lands one file: stored once, then announced.
-async fn land(app: &App, batch: &Batch, file: Encoded<'_>, tally: &mut Tally) -> Result<(), LandError> {
+async fn land(app: &App, batch: &Batch, file: &mut Encoded<'_>, tally: &mut Tally) -> Result<(), LandError> {
     let Some((first, last)) = file.rows.first().zip(file.rows.last()) else { return Ok(()) };
     let name = file.content_id.name(first.sent_at_ms)?;
     let key = EventsKey { day: first.day, name, format: app.config.format }.to_string();
     let object = Object {
         key: &key,
-        body: file.bytes.into(),
+        body: std::mem::take(&mut file.bytes).into(),
         content_type: content_type(app.config.format),
         content_id: file.content_id,
         records: file.rows.len(),
