@@ -89,7 +89,7 @@ def run(count: int, seed: int) -> int:
     if not wrong:
         console.print(
             f"{count:,} sent = {landed.rows:,} landed + {len(quarantined):,} quarantined, each event once; "
-            f"{len(files):,} files, each announced.",
+            f"files: {len(files):,}, all announced.",
             style="green",
             highlight=False,
             soft_wrap=True,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = ROOT / "template.yaml"
 REQUIREMENTS = ROOT / "local" / "requirements.txt"
 PEERS_REQUIREMENTS = ROOT / "bench" / "peers" / "requirements.txt"
 FUNCTIONS = ROOT / "functions"

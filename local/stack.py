@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import boto3
+from samcli.yamlhelper import yaml_parse
 
 from local import emulator
 from local.command import run_logged
 from local.environment import FAKE_ACCOUNT, REGION
-from local.paths import ENV_FILE, FUNCTIONS, SAM_BUILD, STACK_FILE, VENV
+from local.paths import ENV_FILE, FUNCTIONS, SAM_BUILD, STACK_FILE, TEMPLATE, VENV
 from local.progress import Failure, step
 
 NAME = "landfall"
@@ -51,7 +52,7 @@ class Stack:
 
 def up(overrides: Mapping[str, str] | None = None, fresh: bool = False) -> Stack:
     """Starts what is not running, builds, and deploys what has changed. `fresh` forgets all data first."""
-    parameters = {"Arch": _host_arch(), **PARAMETERS, **(overrides or {})}
+    parameters = {**_defaults(), "Arch": _host_arch(), **PARAMETERS, **(overrides or {})}
     for function in sorted(folder.name for folder in FUNCTIONS.iterdir()):
         with step(f"Compiling {function}") as s:
             run_logged(_compile(function, parameters["Arch"]), s, f"compile-{function}", FAST_BUILD)
@@ -122,13 +123,19 @@ def _recorded() -> Stack | None:
         return None
 
 
+def _defaults() -> dict[str, str]:
+    """Written out, because a parameter that is not named keeps its value of the deployment before."""
+    declared = yaml_parse(TEMPLATE.read_text())["Parameters"]
+    return {name: str(parameter["Default"]) for name, parameter in declared.items()}
+
+
 def _host_arch() -> str:
     machine = platform.machine().lower()
     return {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[machine]
 
 
 def _pairs(parameters: Mapping[str, str]) -> list[str]:
-    return [f"{name}={value}" for name, value in parameters.items()]
+    return [f'{name}="{value}"' for name, value in parameters.items()]
 
 
 def _fingerprint(parameters: Mapping[str, str]) -> str:
