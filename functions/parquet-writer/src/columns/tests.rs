@@ -236,9 +236,12 @@ fn check(message: &str, payloads: &[Vec<u8>]) -> Result<(), TestCaseError> {
         let mut fidelity = Fidelity::new(false);
         let ours = columns.append(payload, &mut fidelity);
         let theirs = DynamicMessage::decode(descriptor.clone(), payload.as_slice());
-        prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "ours {:?}, prost's {:?}", ours, theirs);
-        if let Ok(theirs) = theirs {
-            rows.push((theirs, fidelity));
+        match (ours, theirs) {
+            (Ok(()), Ok(theirs)) => rows.push((theirs, fidelity)),
+            (Err(_), Err(_)) => {}
+            // prost does not look at the wire type of a map.
+            (Err(AppendError::Wire(WireError::Mismatch { field: 5 | 91..=97, .. })), Ok(_)) => {}
+            (ours, theirs) => prop_assert!(false, "ours {:?}, prost's {}", ours, theirs.is_ok()),
         }
         prop_assert_eq!(columns.rows(), rows.len());
         if rows.len() % 3 == 1 {
