@@ -133,7 +133,10 @@ impl<'a> Scan<'a> {
             };
             scan.literal(b"{\"stringValue\":\"")?;
             let value = scan.text()?;
-            scan.literal(b",\"stringListValues\":[],\"binaryListValues\":[],\"dataType\":\"String\"}")?;
+            // The empty lists come or stay away together.
+            if scan.literal(b",\"dataType\":\"String\"}").is_none() {
+                scan.literal(b",\"stringListValues\":[],\"binaryListValues\":[],\"dataType\":\"String\"}")?;
+            }
             // A second value for the same name is the JSON parser's to decide on.
             attribute.replace(value.into()).is_none().then_some(())
         })?;
@@ -378,11 +381,8 @@ mod tests {
         let attributes: Vec<String> = attributes
             .iter()
             .map(|(name, value)| {
-                format!(
-                    r#"{}:{{"stringValue":{},"stringListValues":[],"binaryListValues":[],"dataType":"String"}}"#,
-                    quoted(name),
-                    quoted(value)
-                )
+                let lists = if value.len().is_multiple_of(2) { r#""stringListValues":[],"binaryListValues":[],"# } else { "" };
+                format!(r#"{}:{{"stringValue":{},{lists}"dataType":"String"}}"#, quoted(name), quoted(value))
             })
             .collect();
         format!(
