@@ -85,30 +85,9 @@ pub fn drain(app: &App, payload_bytes: usize, seed: u64) -> Result<usize, Error>
         batch.push(&message, &app.registry);
         to_delete.push((received.message_id, received.receipt_handle));
     }
-    let now = || {
-        std::fs::read_to_string("/proc/self/status")
-            .unwrap()
-            .lines()
-            .filter(|l| l.starts_with("VmHWM") || l.starts_with("VmRSS"))
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    eprintln!("messages {} pushed {}", to_delete.len(), now());
-    let h: Vec<_> = to_delete.iter().map(|(a, _): &(String, String)| (a.clone(), String::new())).collect();
-    if std::env::var("NOHANDLES").is_ok() {
-        to_delete = h;
-        eprintln!("handles dropped {}", now());
-    } else {
-        drop(h);
-    }
     batch.sort();
-    eprintln!("sorted {}", now());
     for records in batch.records.chunk_by(|a, b| a.day == b.day) {
-        let c = app.table.decode(&batch, records, usize::MAX, usize::MAX)?;
-        eprintln!("columns only {} array bytes {}", now(), c.columns.get_array_memory_size());
-        drop(c);
         let file = handler::encode(app, &batch, records)?;
-        eprintln!("encoded {} file {}", now(), file.bytes.len());
         if file.rows.len() != to_delete.len() {
             return Err(format!("{} rows of {} messages", file.rows.len(), to_delete.len()).into());
         }

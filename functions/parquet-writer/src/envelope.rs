@@ -84,8 +84,8 @@ pub fn read<'a>(event: &'a [u8], mut each: impl FnMut(Message<'a>)) -> Result<()
     }
 }
 
-/// Reads the event with the JSON parser alone.
-fn read_json<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
+/// Reads the event with the JSON parser alone: what [`read`] has to agree with.
+pub fn read_json<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
     read_json_again(event, 0, each)
 }
 
