@@ -30,8 +30,8 @@ fn main() -> Result<(), Error> {
         [] => benchmarks(|_| true),
         [part @ ("speed" | "memory" | "cold-start")] => benchmarks(|name| name == *part),
         ["drain", payload_mib] => {
-            ours::drain(&ours::app()?, payload_mib.parse::<usize>()? << 20, SEED)?;
-            say_peak()
+            let messages = ours::drain(&ours::app()?, payload_mib.parse::<usize>()? << 20, SEED)?;
+            Ok(writeln!(stdout(), "{messages} {:.1}", own_peak_mib()?)?)
         }
         [route, event, turns] => in_this_process(route, Path::new(event), turns.parse()?),
         _ => Err("there are speed, memory and cold-start".into()),
@@ -93,10 +93,6 @@ fn in_this_process(route: &str, event: &Path, turns: usize) -> Result<(), Error>
     for _ in 0..turns {
         route.run()?;
     }
-    say_peak()
-}
-
-fn say_peak() -> Result<(), Error> {
     Ok(writeln!(stdout(), "{:.1}", own_peak_mib()?)?)
 }
 

@@ -33,7 +33,7 @@ pub fn peaks(messages: &str, event: &Path, folder: &Path, python: &Python) -> Re
         peer.push(handler.peak_mib()?);
         progress.advance();
     }
-    let drain = peak_of(&["drain", &DRAIN_PAYLOAD_MIB.to_string()])?;
+    let (drained, drain) = drain(DRAIN_PAYLOAD_MIB)?;
     drop(progress);
     let [ours, idiomatic, peer] = [ours, idiomatic, peer].map(|peaks| median(peaks.into_iter()));
     let rule = f64::from(256 + 4 * DRAIN_PAYLOAD_MIB);
@@ -42,19 +42,35 @@ pub fn peaks(messages: &str, event: &Path, folder: &Path, python: &Python) -> Re
     for (name, peak) in [("Landfall", ours), ("idiomatic Rust", idiomatic), ("Python", peer)] {
         writeln!(out, "{name:30} {peak:>10.1} MiB {:>6.2} ×", peak / ours)?;
     }
-    let drained = format!("a drain of {DRAIN_PAYLOAD_MIB} MiB of payload");
-    writeln!(out, "{drained:30} {drain:>10.1} MiB")?;
+    let what = format!("drain of {DRAIN_PAYLOAD_MIB} MiB of payload");
+    writeln!(out, "{what:30} {drain:>10.1} MiB           {drained} messages")?;
     Ok(vec![
-        Verdict::new(format!("{messages}: peak memory of idiomatic Rust"), ours / idiomatic, "×", Target::AtMost(0.6)),
-        Verdict::new(format!("{drained}: memory that its setting asks for"), drain, "MiB", Target::AtMost(rule)),
+        Verdict::new(
+            format!("{messages}: peak memory beside idiomatic Rust"),
+            ours / idiomatic,
+            "×",
+            Target::AtMost(0.6),
+        ),
+        Verdict::new(format!("{what}: peak memory beside what its setting allows"), drain, "MiB", Target::AtMost(rule)),
     ])
 }
 
-/// What this program says when it is started with `arguments`.
 fn peak_of(arguments: &[&str]) -> Result<f64, Error> {
+    Ok(said_by(arguments)?.parse()?)
+}
+
+/// How many messages hold so much payload, and the peak.
+fn drain(payload_mib: u32) -> Result<(usize, f64), Error> {
+    let said = said_by(&["drain", &payload_mib.to_string()])?;
+    let (messages, peak) = said.split_once(' ').ok_or("a drain says two numbers")?;
+    Ok((messages.parse()?, peak.parse()?))
+}
+
+/// What this program says when it is started with `arguments`.
+fn said_by(arguments: &[&str]) -> Result<String, Error> {
     let output = Command::new(std::env::current_exe()?).args(arguments).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         return Err(format!("{}: {}", arguments.join(" "), output.status).into());
     }
-    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

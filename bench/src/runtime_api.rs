@@ -140,12 +140,13 @@ fn connection(stream: TcpStream, calls: &Sender<Call>) -> Result<(), Error> {
             respond(stream.get_mut(), "200 OK", &headers(invocation), &event)?;
             continue;
         }
-        respond(stream.get_mut(), "202 Accepted", "Content-Type: application/json\r\n", b"{\"status\":\"OK\"}")?;
+        // Before the function hears of it, for it may ask for its next event on another connection.
         calls.send(if request.path.ends_with("/response") {
             Call::Response { at, body: request.body }
         } else {
             Call::Error(format!("{}: {}", request.path, String::from_utf8_lossy(&request.body)))
         })?;
+        respond(stream.get_mut(), "202 Accepted", "Content-Type: application/json\r\n", b"{\"status\":\"OK\"}")?;
     }
     Ok(())
 }

@@ -43,8 +43,9 @@ impl fmt::Display for Verdict {
             Target::AtLeast(least) => format!("≥ {least} {unit}"),
             Target::AtMost(most) => format!("≤ {most} {unit}"),
         };
+        let digits = if *figure < 100.0 { 2 } else { 0 };
         let verdict = if self.is_met() { "met" } else { "missed" };
-        write!(f, "{what:<72} {figure:>7.2} {unit:<3} {target:>9}  {verdict}")
+        write!(f, "{what:<68} {figure:>6.digits$} {unit:<3} {target:>9}  {verdict}")
     }
 }
 

@@ -57,14 +57,6 @@ pub enum SchemaError {
     /// proto2 groups are not supported.
     #[error("field {0} is a group; use a message field")]
     Group(String),
-    /// Arrow refuses the shape.
-    #[error("field {field} has no column")]
-    Arrow {
-        /// Full name of the field.
-        field: String,
-        /// Arrow's reason.
-        source: ArrowError,
-    },
 }
 
 /// Why a record was not appended.
@@ -155,7 +147,9 @@ impl MessageColumns {
                 Some(slot) => *slot = id,
                 None => far.push((field.number(), id)),
             }
-            let oneof = field.containing_oneof().and_then(|oneof| message.oneofs().position(|other| other == oneof));
+            // An `optional` field is the only member of a oneof of its own, and there is nothing to clear.
+            let oneof = field.containing_oneof().filter(|oneof| oneof.fields().len() > 1);
+            let oneof = oneof.and_then(|oneof| message.oneofs().position(|other| other == oneof));
             if let Some(members) = oneof.and_then(|oneof| oneofs.get_mut(oneof)) {
                 members.push(index);
             }
