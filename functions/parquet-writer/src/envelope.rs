@@ -381,7 +381,8 @@ mod tests {
         let attributes: Vec<String> = attributes
             .iter()
             .map(|(name, value)| {
-                let lists = if value.len().is_multiple_of(2) { r#""stringListValues":[],"binaryListValues":[],"# } else { "" };
+                let lists =
+                    if value.len().is_multiple_of(2) { r#""stringListValues":[],"binaryListValues":[],"# } else { "" };
                 format!(r#"{}:{{"stringValue":{},{lists}"dataType":"String"}}"#, quoted(name), quoted(value))
             })
             .collect();
