@@ -45,7 +45,7 @@ impl fmt::Display for Verdict {
         };
         let digits = if *figure < 100.0 { 2 } else { 0 };
         let verdict = if self.is_met() { "met" } else { "missed" };
-        write!(f, "{what:<68} {figure:>6.digits$} {unit:<3} {target:>9}  {verdict}")
+        write!(f, "{what:<70} {figure:>6.digits$} {unit:<3} {target:>9}  {verdict}")
     }
 }
 

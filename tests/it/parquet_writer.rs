@@ -460,7 +460,12 @@ fn queued(message: &Sent) -> QueuedMessage {
 
 /// A draining function, and its queue with the hundred messages of which the event brings the first ten.
 async fn draining(target_bytes: &str) -> (Function, Vec<Sent>, Value) {
-    let function = Function::new(&[("DRAIN_TARGET_BYTES", target_bytes), ("DRAIN_MAX_SECONDS", "5")]).await;
+    draining_with(&[], target_bytes).await
+}
+
+async fn draining_with(settings: &[(&'static str, &str)], target_bytes: &str) -> (Function, Vec<Sent>, Value) {
+    let drain = [("DRAIN_TARGET_BYTES", target_bytes), ("DRAIN_MAX_SECONDS", "5")];
+    let function = Function::new(&[settings, &drain].concat()).await;
     let messages = hundred();
     let mut queue: Vec<QueuedMessage> = messages.iter().map(queued).collect();
     queue[..10].iter_mut().for_each(|message| message.visible = false);
@@ -493,6 +498,17 @@ async fn draining_stops_at_its_target() {
     let state = function.aws.state();
     assert_eq!(state.queue.len(), 100 - (landed - 10), "what was not received is still in the queue");
     assert!(state.queue[10..].iter().all(|message| message.visible));
+}
+
+#[tokio::test]
+async fn draining_stops_before_memory_runs_out() {
+    let (function, _, event) = draining_with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "257")], "200000").await;
+    let messages: Vec<QueuedMessage> = (0..2_000).map(|n| queued(&events::order(n))).collect();
+    function.aws.state().queue = messages;
+    assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+    let state = function.aws.state();
+    // 1 MiB, at 1,536 bytes and twice the message each, and what eight receives may bring beyond it.
+    assert!((1_300..1_450).contains(&state.queue.len()), "{}", state.queue.len());
 }
 
 #[tokio::test]

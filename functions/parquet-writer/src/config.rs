@@ -17,7 +17,7 @@ pub struct Config {
     pub format: EventsFormat,
     /// `ZSTD_LEVEL`: compression level of Parquet pages, 1 (the default) to 22.
     pub zstd_level: i32,
-    /// `ROW_GROUP_ROWS`: most rows in a Parquet row group, 1,048,576 by default. A row group also ends at 128 MiB of
+    /// `ROW_GROUP_ROWS`: most rows in a Parquet row group, 1,048,576 by default. A row group also ends at 32 MiB of
     /// payload.
     pub row_group_rows: usize,
     /// `DRAIN_TARGET_BYTES`: go on receiving from the queue until a file holds so many bytes of payload. 0, the
@@ -42,6 +42,9 @@ pub enum Notify {
 pub struct Drain {
     /// Bytes of payload at which a file is large enough.
     pub target_bytes: usize,
+    /// Memory that messages may take on their way to a file: what the function has beyond 256 MB. Small messages reach
+    /// it before they reach the target.
+    pub memory_bytes: usize,
     /// `DRAIN_MAX_SECONDS`: longest time to spend on receiving, 30 by default, 1 to 600. Never more than half of what
     /// is left of the invocation.
     pub max_time: Duration,
@@ -144,7 +147,8 @@ impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
     fn drain(&self) -> Result<Option<Drain>, ConfigError> {
         // Lambda sets the memory size; elsewhere there is none to respect.
         let memory_mb: u64 = self.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 10_240, 1..=u64::MAX >> 20)?;
-        let limit = (memory_mb << 20).saturating_sub(BASE_MEMORY_BYTES) / MEMORY_PER_PAYLOAD_BYTE;
+        let memory = (memory_mb << 20).saturating_sub(BASE_MEMORY_BYTES);
+        let limit = memory / MEMORY_PER_PAYLOAD_BYTE;
         let target: u64 = self.number("DRAIN_TARGET_BYTES", 0, 0..=limit)?;
         let max_seconds = self.number("DRAIN_MAX_SECONDS", 30, 1..=600)?;
         if target == 0 {
@@ -152,8 +156,8 @@ impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
         }
         let why = "it names the queue that DRAIN_TARGET_BYTES receives from";
         let queue_url = self.required("QUEUE_URL", why)?;
-        let target_bytes = usize::try_from(target).unwrap_or(usize::MAX);
-        Ok(Some(Drain { target_bytes, max_time: Duration::from_secs(max_seconds), queue_url }))
+        let [target_bytes, memory_bytes] = [target, memory].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(Some(Drain { target_bytes, memory_bytes, max_time: Duration::from_secs(max_seconds), queue_url }))
     }
 }
 

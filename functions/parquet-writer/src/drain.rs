@@ -64,7 +64,7 @@ pub async fn drain(
     let state = Mutex::new((batch, Vec::new()));
     join_all((0..RECEIVERS).map(|_| async {
         loop {
-            if Instant::now() >= until || state.lock().await.0.payload_bytes() >= drain.target_bytes {
+            if Instant::now() >= until || is_full(state.lock().await.0, drain) {
                 return;
             }
             let answer = client
@@ -97,6 +97,11 @@ pub async fn drain(
     }))
     .await;
     state.into_inner().1
+}
+
+/// Whether the file is large enough, or memory for more would run out.
+fn is_full(batch: &Batch, drain: &Drain) -> bool {
+    batch.payload_bytes() >= drain.target_bytes || batch.memory_bytes() >= drain.memory_bytes
 }
 
 /// Adds one message to the batch. One without an id or a handle could not be settled, so it is left to come again.

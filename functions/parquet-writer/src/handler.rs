@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// A row group ends at this many bytes of payload, which bounds the memory that encoding takes.
-const ROW_GROUP_PAYLOAD_BYTES: usize = 128 << 20;
+const ROW_GROUP_PAYLOAD_BYTES: usize = 32 << 20;
 
 /// Why a file's messages must come again. Every cause is a dependency that may recover.
 #[derive(Debug, thiserror::Error)]

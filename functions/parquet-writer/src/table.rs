@@ -154,7 +154,7 @@ impl Builder {
     /// Appends one row and says whether its columns hold all of the payload. On an error no column has changed.
     fn append(&mut self, batch: &Batch, record: &Record, payload: &[u8]) -> Result<bool, AppendError> {
         let row = self.sent_at.len();
-        let lossless = match record.event_type.and_then(|event_type| self.types.get_mut(event_type)) {
+        let lossless = match record.event_type.and_then(|event_type| self.types.get_mut(usize::from(event_type))) {
             Some((columns, presence)) => {
                 // A type's columns wait until it comes again; the rows of other types in between are absent.
                 if columns.rows() < row {
