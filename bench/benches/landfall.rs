@@ -30,8 +30,8 @@ fn main() -> Result<(), Error> {
         [] => benchmarks(|_| true),
         [part @ ("speed" | "memory" | "cold-start")] => benchmarks(|name| name == *part),
         ["drain", payload_mib] => {
-            let messages = ours::drain(&ours::app()?, payload_mib.parse::<usize>()? << 20, SEED)?;
-            Ok(writeln!(stdout(), "{messages} {:.1}", own_peak_mib()?)?)
+            let (messages, counted) = ours::drain(&ours::app()?, payload_mib.parse::<usize>()? << 20, SEED)?;
+            Ok(writeln!(stdout(), "{messages} {} {:.1}", counted >> 20, own_peak_mib()?)?)
         }
         [route, event, turns] => in_this_process(route, Path::new(event), turns.parse()?),
         _ => Err("there are speed, memory and cold-start".into()),

@@ -59,10 +59,11 @@ impl Route for Whole<'_> {
     }
 }
 
-/// Receives messages until they hold so many bytes of payload, and encodes them. Gives back how many there were.
+/// Receives messages until they hold so many bytes of payload, and encodes them. Gives back how many there were and the
+/// memory, in bytes, that a drain counts for them.
 ///
 /// As in the function, the id and receipt handle of each are kept until the file is durable.
-pub fn drain(app: &App, payload_bytes: usize, seed: u64) -> Result<usize, Error> {
+pub fn drain(app: &App, payload_bytes: usize, seed: u64) -> Result<(usize, usize), Error> {
     let mut batch = Batch::default();
     let mut to_delete = Vec::new();
     for received in received(seed) {
@@ -85,6 +86,7 @@ pub fn drain(app: &App, payload_bytes: usize, seed: u64) -> Result<usize, Error>
         batch.push(&message, &app.registry);
         to_delete.push((received.message_id, received.receipt_handle));
     }
+    let counted = batch.memory_bytes();
     batch.sort();
     for records in batch.records.chunk_by(|a, b| a.day == b.day) {
         let file = handler::encode(app, &batch, records)?;
@@ -92,7 +94,7 @@ pub fn drain(app: &App, payload_bytes: usize, seed: u64) -> Result<usize, Error>
             return Err(format!("{} rows of {} messages", file.rows.len(), to_delete.len()).into());
         }
     }
-    Ok(to_delete.len())
+    Ok((to_delete.len(), counted))
 }
 
 /// Event → columns.

@@ -55,7 +55,7 @@ struct Text {
 
 /// What a message takes on its way to a file, besides its bytes: its record, its place in the order, its receipt, its
 /// row in every column. Measured with small messages by the benchmark of a drain, and rounded up.
-const MEMORY_PER_MESSAGE_BYTES: usize = 1_536;
+const MEMORY_PER_MESSAGE_BYTES: usize = 1_024;
 
 /// A message that can never land, and all that is kept of it.
 #[derive(Debug)]
