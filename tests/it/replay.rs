@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, hash_map::RandomState},
-    fs,
     hash::{BuildHasher, Hasher},
     io::{self, Write},
     sync::{
@@ -12,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::SdkConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_sqs::{
-    config::{Credentials, SharedHttpClient},
+    config::SharedHttpClient,
     primitives::Blob,
     types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry},
 };
@@ -41,6 +40,8 @@ use shared::{
     layout::{ContentId, Day, QuarantineKey},
     quarantine::{QuarantineRecord, base64, rfc3339, to_ndjson},
 };
+
+use crate::stack::Stack;
 
 /// 2026-11-20T14:11:46.123Z.
 const SENT_MS: i64 = 1_795_183_906_123;
@@ -74,7 +75,7 @@ impl Ended {
 
 impl Place {
     async fn new() -> Self {
-        let config = config().await;
+        let config = Stack::deployed().config().await;
         let clients = Clients::of(&config);
         let name = format!("replay-{:016x}", RandomState::new().build_hasher().finish());
         let mut urls = Vec::new();
@@ -203,20 +204,6 @@ impl Place {
         ids.sort();
         ids
     }
-}
-
-/// Reads the file that the local stack tool writes.
-#[expect(clippy::disallowed_methods, reason = "the variable says where the stack is")]
-async fn config() -> SdkConfig {
-    let path = std::env::var("LANDFALL_STACK").expect("LANDFALL_STACK names the stack's file; `make test` sets it");
-    let stack: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(https())
-        .endpoint_url(stack["endpoint_url"].as_str().unwrap())
-        .region(Region::new(stack["region"].as_str().unwrap().to_owned()))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .load()
-        .await
 }
 
 /// What a command printed.
