@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parquet_writer::clock;
+use runtime::clock;
 
 use crate::{
     Error,

@@ -1,19 +1,29 @@
 //! The AWS clients of the command line.
 
+use std::time::Duration;
+
 use aws_config::{
     BehaviorVersion, SdkConfig, profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig,
+    stalled_stream_protection::StalledStreamProtectionConfig,
 };
-use aws_sdk_sqs::config::{ProvideCredentials, SharedCredentialsProvider, SharedHttpClient};
-use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, rustls_provider::CryptoMode},
+use aws_sdk_lambda::config::{
+    interceptors::InterceptorContext,
+    retry::{ClassifyRetry, RetryAction},
+    timeout::TimeoutConfig,
 };
+use aws_sdk_sqs::config::{ProvideCredentials, SharedCredentialsProvider};
+use runtime::https;
 
-use crate::failure::chain;
+use runtime::failure::chain;
+
+/// How long an invocation is waited for. Lambda ends a function after 15 minutes and then says so itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(16 * 60);
 
 /// The AWS clients.
 #[derive(Debug, Clone)]
 pub struct Clients {
+    /// For commands to load-registrar.
+    pub lambda: aws_sdk_lambda::Client,
     /// For quarantined records.
     pub s3: aws_sdk_s3::Client,
     /// For queues.
@@ -40,7 +50,7 @@ impl Clients {
     /// Clients from the environment and the AWS files. A profile that is named counts more than credentials in the
     /// environment.
     pub async fn from_env(profile: Option<&str>) -> Result<Self, ClientsError> {
-        let https = https();
+        let https = https::client();
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https.clone());
         if let Some(profile) = profile {
             loader = loader.profile_name(profile);
@@ -63,12 +73,47 @@ impl Clients {
     /// Clients that share one configuration.
     #[must_use]
     pub fn of(config: &SdkConfig) -> Self {
-        Self { s3: aws_sdk_s3::Client::new(config), sqs: aws_sdk_sqs::Client::new(config) }
+        Self {
+            lambda: invoking(config, ANSWER_TIMEOUT),
+            s3: aws_sdk_s3::Client::new(config),
+            sqs: aws_sdk_sqs::Client::new(config),
+        }
     }
 }
 
-/// HTTPS with rustls and ring, the only TLS in here. Plain HTTP works too, for a local emulator.
-#[must_use]
-pub fn https() -> SharedHttpClient {
-    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+/// A client that waits for functions, and never runs one twice.
+///
+/// The SDK sets no read timeout of its own, so that a connection which died in silence would be waited for without end.
+/// While a function works, nothing comes over the connection: that is no stalled stream.
+pub(crate) fn invoking(config: &SdkConfig, answer_timeout: Duration) -> aws_sdk_lambda::Client {
+    let timeouts = TimeoutConfig::builder()
+        .read_timeout(answer_timeout)
+        .disable_operation_timeout()
+        .disable_operation_attempt_timeout()
+        .build();
+    let config = aws_sdk_lambda::config::Builder::from(config)
+        .timeout_config(timeouts)
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .retry_classifier(OnlyRefusals)
+        .build();
+    aws_sdk_lambda::Client::from_conf(config)
+}
+
+/// Lets the SDK retry only what Lambda refused, such as a throttled invocation: the function has not been run.
+///
+/// When no answer came, because of a timeout, a lost connection or a failure in Lambda, the function may have done its
+/// work, and some commands must not be done twice: what `loads next` claimed would be claimed again.
+#[derive(Debug)]
+struct OnlyRefusals;
+
+impl ClassifyRetry for OnlyRefusals {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let is_refusal = context.response().is_some_and(|response| response.status().is_client_error());
+        let is_answer = context.output_or_error().is_some_and(|result| result.is_ok());
+        if is_refusal || is_answer { RetryAction::NoActionIndicated } else { RetryAction::RetryForbidden }
+    }
+
+    fn name(&self) -> &'static str {
+        "OnlyRefusals"
+    }
 }

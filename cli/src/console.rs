@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::text::{grouped, printable_lines};
 
 /// Plain progress lines begin after this time …
 const FIRST_LINE: Duration = Duration::from_secs(2);
@@ -61,28 +63,44 @@ impl Console {
 
     /// Prints an error. There is no place left to report one that cannot be printed.
     pub fn error(&mut self, text: &str) {
-        drop(writeln!(self.err, "error: {text}"));
+        drop(writeln!(self.err, "error: {}", printable_lines(text)));
     }
 
-    /// Begins to show progress of `total` things, such as `messages`.
+    /// Begins to show progress of things, such as `messages`: of `total`, or of nobody knows how many.
     #[must_use]
-    pub fn progress(&self, verb: &'static str, things: &'static str, total: usize) -> Progress {
-        let bar = if self.progress == Style::Bar {
-            ProgressBar::new(total as u64)
-        } else {
-            ProgressBar::with_draw_target(Some(total as u64), indicatif::ProgressDrawTarget::hidden())
-        };
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {bar:30} {human_pos} of {human_len} {msg}")
-        {
-            bar.set_style(style);
-        }
+    pub fn progress(&self, verb: &'static str, things: &'static str, total: Option<usize>) -> Progress {
+        let bar = self.bar(
+            total,
+            match total {
+                Some(_) => "{spinner} {prefix} {bar:30} {human_pos} of {human_len} {msg}",
+                None => "{spinner} {prefix} {human_pos} {msg}",
+            },
+        );
         bar.set_prefix(verb);
         bar.set_message(things);
-        if self.progress == Style::Bar {
-            bar.enable_steady_tick(TICK);
-        }
         let lines = self.progress == Style::Lines;
         Progress { bar, verb, things, next_line: Cell::new(lines.then(|| Instant::now() + FIRST_LINE)) }
+    }
+
+    /// Shows, on a terminal, that an answer is being waited for.
+    #[must_use]
+    pub fn waiting(&self, whom: &str) -> Progress {
+        let bar = self.bar(None, "{spinner} Waiting for {msg}");
+        bar.set_message(whom.to_owned());
+        Progress { bar, verb: "Waiting for", things: "", next_line: Cell::new(None) }
+    }
+
+    fn bar(&self, total: Option<usize>, template: &str) -> ProgressBar {
+        let is_shown = self.progress == Style::Bar;
+        let target = if is_shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(total.map(|total| total as u64), target);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        if is_shown {
+            bar.enable_steady_tick(TICK);
+        }
+        bar
     }
 }
 
@@ -118,9 +136,10 @@ impl Progress {
             return;
         }
         self.next_line.set(Some(now + BETWEEN_LINES));
-        let (done, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
+        let of = self.bar.length().map(|total| format!(" of {}", grouped(total))).unwrap_or_default();
         let comma = if text.is_empty() { "" } else { ", " };
-        drop(writeln!(io::stderr(), "{} {done} of {total} {}{comma}{text}", self.verb, self.things));
+        let done = grouped(self.bar.position());
+        drop(writeln!(io::stderr(), "{} {done}{of} {}{comma}{text}", self.verb, self.things));
     }
 }
 

@@ -8,7 +8,13 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+use runtime::{clock, settings};
+
 use crate::clients::Clients;
+
+/// Who is said to have asked when the environment does not name a user.
+const NOBODY: &str = "cli";
 
 /// What a command needs besides its arguments.
 #[derive(Debug, Clone)]
@@ -19,13 +25,26 @@ pub struct Context {
     pub pace: Pace,
     /// Set by Ctrl-C.
     pub interrupt: Interrupt,
+    /// When the command began: what `2h` ago is counted from.
+    pub now: Timestamp,
+    /// Who asks, for histories.
+    pub user: String,
 }
 
 impl Context {
     /// A context with the usual patience.
     #[must_use]
     pub fn new(clients: Clients) -> Self {
-        Self { clients, pace: Pace::default(), interrupt: Interrupt::default() }
+        let now = Timestamp::from_millisecond(clock::unix_ms()).unwrap_or(Timestamp::MAX);
+        Self { clients, pace: Pace::default(), interrupt: Interrupt::default(), now, user: NOBODY.to_owned() }
+    }
+
+    /// The same for the process's user.
+    #[must_use]
+    pub fn of_process(clients: Clients) -> Self {
+        let environment = settings::environment();
+        let user = ["USER", "LOGNAME", "USERNAME"].into_iter().find_map(|name| environment.optional(name));
+        Self { user: user.unwrap_or_else(|| NOBODY.to_owned()), ..Self::new(clients) }
     }
 }
 

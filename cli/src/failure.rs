@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use runtime::failure::chain;
 
 /// `AccessDenied: …` when the service answered, otherwise all causes from the outermost to the innermost.
 pub fn cause<E, R>(error: &SdkError<E, R>) -> String
@@ -23,20 +24,6 @@ where
         (_, source) => source,
     };
     inner.map_or_else(|| error.to_string(), chain)
-}
-
-/// An error and its causes, without those that repeat the one before.
-pub fn chain(error: &dyn Error) -> String {
-    let mut parts = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if parts.last().is_some_and(|last| !last.contains(&text)) {
-            parts.push(text);
-        }
-        next = cause.source();
-    }
-    parts.join(": ")
 }
 
 /// The service's error code, such as `AccessDenied`.

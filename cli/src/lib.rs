@@ -1,7 +1,8 @@
-//! `landfall`, the operator's command line: what the functions left behind is looked at and sent again.
+//! `landfall`, the operator's command line: tables are declared, loads are looked after, and what the functions left
+//! behind is sent again.
 //!
-//! One module per command. A command plans with pure functions over values and touches AWS only through [`queue`] and
-//! [`bucket`]; it gives back a report, and [`run`] prints it and turns it into an exit code.
+//! One module per command. A command plans with pure functions over values and touches AWS only through [`queue`],
+//! [`bucket`] and [`registrar`]; it gives back an [`outcome`], and [`run`] prints it and turns it into an exit code.
 
 pub mod bucket;
 #[cfg(test)]
@@ -10,12 +11,23 @@ pub mod clients;
 pub mod console;
 pub mod context;
 pub mod failure;
+pub mod loads;
+pub mod migrate;
+pub mod outcome;
 pub mod queue;
+pub mod reconcile;
+pub mod registrar;
 pub mod replay;
+pub mod tables;
+pub mod text;
+pub mod when;
 
 use clap::{Parser, Subcommand};
 
-use crate::{console::Console, context::Context, replay::Replay};
+use crate::{
+    console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude,
+    reconcile::ReconcileArgs, replay::Replay, tables::Tables,
+};
 
 /// What follows the options in the long help.
 const HELP: &str = "\
@@ -23,7 +35,7 @@ Region, credentials and endpoint come from the usual AWS environment variables a
 AWS_REGION, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL (such as http://127.0.0.1:4566 for a local emulator),
 ~/.aws/config.";
 
-/// Looks after events on their way to the lake.
+/// Looks after events on their way to the lake, and after the loads that a warehouse takes from there.
 #[derive(Debug, Parser)]
 #[command(name = "landfall", version, about, after_long_help = HELP)]
 pub struct Cli {
@@ -51,6 +63,16 @@ pub enum Command {
     /// Sends events again: dead-lettered messages, quarantined records.
     #[command(subcommand)]
     Replay(Replay),
+    /// Brings the database of loads to the function's version.
+    Migrate(MigrateArgs),
+    /// Declares the tables whose objects are registered as loads.
+    #[command(subcommand)]
+    Tables(Tables),
+    /// Looks at loads, claims them and moves them on.
+    #[command(subcommand)]
+    Loads(Loads),
+    /// Compares the bucket with the loads and registers what no event announced.
+    Reconcile(ReconcileArgs),
 }
 
 /// How a command ended, and so the process.
@@ -60,8 +82,10 @@ pub enum Exit {
     Complete,
     /// Something was not done; it has been said what.
     Incomplete,
-    /// The command line asks for something that makes no sense.
+    /// The command line, or a file that it names, asks for something that makes no sense.
     Usage,
+    /// Nothing went wrong, and something is not as it should be.
+    Different,
 }
 
 impl Exit {
@@ -72,6 +96,7 @@ impl Exit {
             Self::Complete => 0,
             Self::Incomplete => 1,
             Self::Usage => 2,
+            Self::Different => 3,
         }
     }
 }
@@ -80,5 +105,33 @@ impl Exit {
 pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
     match &cli.command {
         Command::Replay(command) => replay::run(command, cli.json, context, console).await,
+        Command::Migrate(args) => {
+            let migrated = migrate::migrate(args, context, console).await;
+            conclude(migrated, cli.json, console)
+        }
+        Command::Tables(command) => tables::run(command, cli.json, context, console).await,
+        Command::Loads(command) => loads::run(command, cli.json, context, console).await,
+        Command::Reconcile(args) => {
+            let reconciled = reconcile::reconcile(args, context, console).await;
+            conclude(reconciled, cli.json, console)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_ending_has_its_code() {
+        let endings = [Exit::Complete, Exit::Incomplete, Exit::Usage, Exit::Different];
+        assert_eq!(endings.map(Exit::code), [0, 1, 2, 3]);
     }
 }

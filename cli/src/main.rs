@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
     let mut console = Console::of_process();
     let ending = match Clients::from_env(cli.profile.as_deref()).await {
         Ok(clients) => {
-            let context = Context::new(clients);
+            let context = Context::of_process(clients);
             tokio::spawn(watch_for_interrupts(context.interrupt.clone()));
             landfall::run(&cli, &context, &mut console).await
         }

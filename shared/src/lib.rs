@@ -7,4 +7,5 @@ pub mod event;
 pub mod layout;
 pub mod metrics;
 pub mod quarantine;
+pub mod registrar;
 pub mod s3_key;

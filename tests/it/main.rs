@@ -1,7 +1,8 @@
 //! One binary for every test that crosses a crate's border.
 //!
-//! `parquet_writer` runs the handler against an AWS of its own, in memory. `stack` and `replay` run against the deployed
-//! local stack and are left out unless asked for (`make test` asks). `tidy` keeps code, template, events and
+//! `parquet_writer` and `load_registrar` run the handlers against an AWS of their own, in memory; `load_registrar` needs a
+//! Postgres. `stack` and `replay` run against the deployed local stack. What needs more than this checkout is left out
+//! unless asked for (`make test` asks). `tidy` keeps code, template, events and
 //! documentation in step.
 
 #[cfg(test)]
@@ -9,7 +10,13 @@ mod aws;
 #[cfg(test)]
 mod events;
 #[cfg(test)]
+mod incoming;
+#[cfg(test)]
+mod load_registrar;
+#[cfg(test)]
 mod parquet_writer;
+#[cfg(test)]
+mod postgres;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]

@@ -29,11 +29,12 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::{body::SdkBody, retry::RetryConfig};
 use landfall::{
     Cli,
-    clients::{Clients, https},
+    clients::Clients,
     console::Console,
     context::{Context, Pace},
 };
 use parquet_writer::batch::Batch;
+use runtime::https;
 use serde_json::{Value, json, value::to_raw_value};
 use shared::{
     event::Registry,
@@ -261,7 +262,7 @@ impl HttpConnector for FlakyConnector {
 }
 
 fn failing_after(place: &Place, sends: usize) -> Clients {
-    let flaky = Flaky { real: https(), sends_left: Arc::new(AtomicUsize::new(sends)) };
+    let flaky = Flaky { real: https::client(), sends_left: Arc::new(AtomicUsize::new(sends)) };
     let config = place.config.to_builder().http_client(flaky).retry_config(RetryConfig::disabled()).build();
     Clients::of(&config)
 }

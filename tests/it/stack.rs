@@ -45,7 +45,7 @@ impl Stack {
 
     pub(crate) async fn config(&self) -> SdkConfig {
         aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(landfall::clients::https())
+            .http_client(runtime::https::client())
             .endpoint_url(&self.endpoint_url)
             .region(Region::new(self.region.clone()))
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))

@@ -16,12 +16,13 @@ use super::{
     QueueUrl, ReplayError,
     message::fitting,
     plan::batches,
-    report::{Problem, Report, grouped},
+    report::{Problem, Report},
 };
 use crate::{
     console::{Console, Progress},
     context::Context,
     queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Depth, Outgoing, Queue, QueueError, Received},
+    text::grouped,
 };
 
 const HELP: &str = "\
@@ -82,7 +83,7 @@ pub async fn replay(args: &DlqArgs, context: &Context, console: &Console) -> Res
         context,
         from,
         to,
-        progress: console.progress("Replaying", "messages", expected),
+        progress: console.progress("Replaying", "messages", Some(expected)),
         state: RefCell::new(State { budget: args.limit, ..State::default() }),
     };
     mover.run().await;
@@ -375,7 +376,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{Exit, canned};
+    use crate::{Exit, canned, outcome::Outcome};
 
     const FROM: &str = "http://127.0.0.1:1/1/dead";
     const TO: &str = "http://127.0.0.1:1/1/events";

@@ -10,8 +10,15 @@ use std::str::FromStr;
 
 use clap::Subcommand;
 
-use self::{dlq::DlqArgs, quarantine::QuarantineArgs, report::Report};
-use crate::{Exit, bucket::BucketError, console::Console, context::Context, queue::QueueError};
+use self::{dlq::DlqArgs, quarantine::QuarantineArgs};
+use crate::{
+    Exit,
+    bucket::BucketError,
+    console::Console,
+    context::Context,
+    outcome::{Failed, conclude},
+    queue::QueueError,
+};
 
 /// What is replayed.
 #[derive(Debug, Subcommand)]
@@ -74,37 +81,27 @@ impl FromStr for QueueUrl {
     }
 }
 
+impl From<ReplayError> for Failed {
+    fn from(error: ReplayError) -> Self {
+        let exit = match error {
+            ReplayError::Usage(_) => Exit::Usage,
+            ReplayError::Queue(_)
+            | ReplayError::Bucket(_)
+            | ReplayError::Sources(_)
+            | ReplayError::NoSource(_)
+            | ReplayError::ManySources { .. } => Exit::Incomplete,
+        };
+        Self { sentence: error.to_string(), exit }
+    }
+}
+
 /// Runs the command and prints its report, or why there is none.
 pub async fn run(command: &Replay, json: bool, context: &Context, console: &mut Console) -> Exit {
     let report = match command {
         Replay::Dlq(args) => dlq::replay(args, context, console).await,
         Replay::Quarantine(args) => quarantine::replay(args, context, console).await,
     };
-    match report {
-        Ok(report) => print(&report, json, console),
-        Err(error) => {
-            console.error(&error.to_string());
-            match error {
-                ReplayError::Usage(_) => Exit::Usage,
-                ReplayError::Queue(_)
-                | ReplayError::Bucket(_)
-                | ReplayError::Sources(_)
-                | ReplayError::NoSource(_)
-                | ReplayError::ManySources { .. } => Exit::Incomplete,
-            }
-        }
-    }
-}
-
-fn print(report: &Report, json: bool, console: &mut Console) -> Exit {
-    let text = if json { report.to_json().map_err(std::io::Error::from) } else { Ok(report.to_text()) };
-    match text.and_then(|text| console.result(&text)) {
-        Ok(()) => report.exit(),
-        Err(cause) => {
-            console.error(&format!("the result could not be printed: {cause}"));
-            Exit::Incomplete
-        }
-    }
+    conclude(report, json, console)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::{
     message::{self, Unsendable},
     report::Counts,
 };
-use crate::queue::Outgoing;
+use crate::{queue::Outgoing, when::start_of};
 
 /// The reason under which lines are counted that are no records.
 const UNREADABLE: &str = "unreadable_line";
@@ -58,12 +58,6 @@ impl Selection {
         let reason = record.map_or(UNREADABLE, |record| &record.reason);
         in_time && (self.reasons.is_empty() || self.reasons.iter().any(|wanted| wanted == reason))
     }
-}
-
-/// The instant at which a UTC day begins.
-#[must_use]
-pub fn start_of(day: Day) -> Option<Timestamp> {
-    format!("{}T00:00:00Z", day.to_string().replace('/', "-")).parse().ok()
 }
 
 fn sent_at(record: &QuarantineRecord) -> Option<Timestamp> {

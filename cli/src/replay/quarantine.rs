@@ -1,22 +1,23 @@
 //! `landfall replay quarantine`: list, read, send, and only then remove.
 
-use std::{cell::RefCell, str::FromStr};
+use std::cell::RefCell;
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
-use shared::layout::{Day, QuarantineKey, Segment};
+use shared::layout::{QuarantineKey, Segment};
 
 use super::{
     QueueUrl, ReplayError,
-    plan::{Fate, Object, Plan, Planner, Selection, Settlement, batches, start_of},
-    report::{Problem, Report, grouped},
+    plan::{Fate, Object, Plan, Planner, Selection, Settlement, batches},
+    report::{Problem, Report},
 };
 use crate::{
     bucket::{self, BucketError, Listed},
     console::Console,
     context::Context,
     queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue},
+    text::grouped,
+    when::Moment,
 };
 
 /// Objects that are read, sent and settled together …
@@ -88,45 +89,6 @@ pub struct QuarantineArgs {
     pub dry_run: bool,
 }
 
-/// A UTC day, or an instant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    /// `2026/11/20` or `2026-11-20`.
-    Day(Day),
-    /// RFC 3339.
-    Instant(Timestamp),
-}
-
-impl FromStr for Moment {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(day) = text.replace('-', "/").parse() {
-            return Ok(Self::Day(day));
-        }
-        match text.parse() {
-            Ok(instant) => Ok(Self::Instant(instant)),
-            Err(_) => Err("write a day as 2026/11/20 and a time as 2026-11-20T14:11:46Z"),
-        }
-    }
-}
-
-impl Moment {
-    fn begin(self) -> Option<Timestamp> {
-        match self {
-            Self::Day(day) => start_of(day),
-            Self::Instant(instant) => Some(instant),
-        }
-    }
-
-    fn end(self) -> Option<Timestamp> {
-        match self {
-            Self::Day(day) => start_of(day)?.checked_add(jiff::SignedDuration::from_hours(24)).ok(),
-            Self::Instant(instant) => Some(instant),
-        }
-    }
-}
-
 impl QuarantineArgs {
     fn selection(&self) -> Result<Selection, ReplayError> {
         if matches!(self.day, Some(Moment::Instant(_))) {
@@ -150,7 +112,7 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
     let mut report = Report::new("replay quarantine", "records", from, to.url.clone(), args.dry_run);
     // All keys are known before anything is sent: what is refused again is quarantined again, and must not be seen here.
     let objects = find(context, &args.bucket, &folder, &selection, &mut report).await?;
-    let progress = console.progress("Replaying", "objects", objects.len());
+    let progress = console.progress("Replaying", "objects", Some(objects.len()));
     let run = Run { context, bucket: &args.bucket, to, stopped: RefCell::default() };
     let mut planner = Planner::new(selection, run.to.max_message_bytes);
     let (mut read, mut copies) = (0, 0);
@@ -347,6 +309,8 @@ fn pretended(plan: &Plan) -> Vec<Delivery> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::{Cli, Command, replay::Replay};
 

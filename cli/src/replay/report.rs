@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, ops::AddAssign};
 
 use serde::Serialize;
 
-use crate::Exit;
+use crate::{
+    Exit,
+    outcome::{Outcome, document},
+    text::{Column, Table, grouped, printable},
+};
 
 /// Most problems that people are shown one by one. Machines get all of them.
 const SHOWN_PROBLEMS: usize = 20;
@@ -88,96 +92,77 @@ impl Report {
         }
     }
 
-    /// Complete when everything that was asked for was sent, and only sent.
-    #[must_use]
-    pub const fn exit(&self) -> Exit {
-        if self.total.left == 0 && self.problems.is_empty() && self.stopped.is_none() {
-            Exit::Complete
-        } else {
-            Exit::Incomplete
+    fn table(&self) -> Table<'_, 5> {
+        let sent = if self.dry_run { "would send" } else { "sent" };
+        let mut table = Table::new([
+            Column::Left(self.things),
+            Column::Right("found"),
+            Column::Right("not selected"),
+            Column::Right(sent),
+            Column::Right("left"),
+        ]);
+        for (name, counts) in self.by_reason.iter().map(|(reason, counts)| (reason.as_str(), counts)) {
+            table.row(counts.cells(name));
         }
+        table.row(self.total.cells("total"));
+        table
     }
+}
 
+impl Counts {
+    fn cells(&self, name: &str) -> [String; 5] {
+        let Self { found, not_selected, sent, left } = *self;
+        [name.to_owned(), grouped(found), grouped(not_selected), grouped(sent), grouped(left)]
+    }
+}
+
+impl Outcome for Report {
     /// One JSON object, and `complete`, which says the same as the exit code.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+    fn to_json(&self) -> Result<String, serde_json::Error> {
         #[derive(Serialize)]
         struct WithEnding<'a> {
             complete: bool,
             #[serde(flatten)]
             report: &'a Report,
         }
-        let text = serde_json::to_string_pretty(&WithEnding { complete: self.exit() == Exit::Complete, report: self })?;
-        Ok(text + "\n")
+        document(&WithEnding { complete: self.exit() == Exit::Complete, report: self })
     }
 
     /// A table, what is left behind and why, and the remarks.
-    #[must_use]
-    pub fn to_text(&self) -> String {
+    fn to_text(&self) -> String {
         let mut text = String::new();
         if self.total == Counts::default() && self.problems.is_empty() {
-            text += &format!("nothing to replay in {}\n", self.from);
+            text += &format!("nothing to replay in {}\n", printable(&self.from));
         } else {
-            self.table(&mut text);
+            text += &self.table().to_string();
         }
         if !self.problems.is_empty() {
             text += &format!("\n{} not done:\n", grouped(self.problems.len()));
             for Problem { reason, id, at, detail } in self.problems.iter().take(SHOWN_PROBLEMS) {
-                let id = id.as_deref().unwrap_or("-");
-                text += &format!("  {reason}  {id}  {at}\n      {detail}\n");
+                let id = printable(id.as_deref().unwrap_or("-"));
+                text += &format!("  {reason}  {id}  {}\n      {}\n", printable(at), printable(detail));
             }
             if let Some(more @ 1..) = self.problems.len().checked_sub(SHOWN_PROBLEMS) {
                 text += &format!("  … and {} more; --json lists all\n", grouped(more));
             }
         }
         for note in &self.notes {
-            text += &format!("\nnote: {note}\n");
+            text += &format!("\nnote: {}\n", printable(note));
         }
         if let Some(cause) = &self.stopped {
-            text += &format!("\nstopped early: {cause}\n");
+            text += &format!("\nstopped early: {}\n", printable(cause));
         }
         text
     }
 
-    fn table(&self, text: &mut String) {
-        let sent = if self.dry_run { "would send" } else { "sent" };
-        let mut rows = vec![[self.things, "found", "not selected", sent, "left"].map(str::to_owned)];
-        let row = |name: &str, counts: &Counts| {
-            let Counts { found, not_selected, sent, left } = *counts;
-            [name.to_owned(), grouped(found), grouped(not_selected), grouped(sent), grouped(left)]
-        };
-        rows.extend(self.by_reason.iter().map(|(reason, counts)| row(reason, counts)));
-        rows.push(row("total", &self.total));
-        let mut widths = [0; 5];
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        for row in &rows {
-            let mut cells = row.iter().zip(widths);
-            if let Some((name, width)) = cells.next() {
-                *text += &format!("{name:<width$}");
-            }
-            for (cell, width) in cells {
-                *text += &format!("  {cell:>width$}");
-            }
-            text.push('\n');
+    /// Complete when everything that was asked for was sent, and only sent.
+    fn exit(&self) -> Exit {
+        if self.total.left == 0 && self.problems.is_empty() && self.stopped.is_none() {
+            Exit::Complete
+        } else {
+            Exit::Incomplete
         }
     }
-}
-
-/// `20000` → `20,000`.
-#[must_use]
-pub fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -248,10 +233,5 @@ total           1,203             2  1,200     1
         let nothing = Report { by_reason: BTreeMap::new(), total: Counts::default(), ..report() };
         assert_eq!(nothing.to_text(), "nothing to replay in s3://lake/quarantine/\n");
         assert_eq!(nothing.exit(), Exit::Complete);
-    }
-
-    #[test]
-    fn digits_come_in_groups() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }

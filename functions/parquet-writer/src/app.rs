@@ -3,26 +3,18 @@
 use std::sync::{Mutex, PoisonError};
 
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_smithy_http_client::{
-    Builder,
-    tls::{Provider, rustls_provider::CryptoMode},
-};
+use runtime::{https, settings::SettingError};
 use shared::event::{Registry, RegistryError};
 use shared::layout::EventsFormat;
 
-use crate::{
-    columns::SchemaError,
-    config::{Config, ConfigError},
-    parquet_file::Zstd,
-    table::Table,
-};
+use crate::{columns::SchemaError, config::Config, parquet_file::Zstd, table::Table};
 
 /// Why the function cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A setting is missing or wrong.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingError),
     /// The event types contradict each other.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -77,11 +69,9 @@ impl App {
 }
 
 impl Clients {
-    /// Clients from the environment that Lambda gives, over one HTTPS client with rustls and ring: the default
-    /// provider would spend 30 ms of the first call on gathering entropy.
+    /// Clients from the environment that Lambda gives, over one HTTPS client.
     pub async fn from_env() -> Self {
-        let https = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https).load().await;
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https::client()).load().await;
         Self::of(&config)
     }
 

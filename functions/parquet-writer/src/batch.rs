@@ -7,7 +7,7 @@ use std::{borrow::Cow, cmp::Ordering, ops::Range};
 
 use shared::{
     event::Registry,
-    layout::Day,
+    layout::{self, Day},
     quarantine::{QuarantineRecord, base64, rfc3339},
 };
 
@@ -100,7 +100,10 @@ impl Batch {
     fn read(&mut self, message: &Message<'_>, registry: &Registry) -> Result<Record, RecordError> {
         let sent_at_ms = message.sent_timestamp.as_deref().and_then(|ms| ms.parse().ok());
         let sent_at_ms: i64 = sent_at_ms.ok_or(RecordError::SentTimestamp)?;
-        let day = Day::of_unix_ms(sent_at_ms).map_err(|_| RecordError::SentTimestamp)?;
+        let day = match self.records.last() {
+            Some(last) if unix_day(last.sent_at_ms) == unix_day(sent_at_ms) => last.day,
+            _ => Day::of_unix_ms(sent_at_ms).map_err(|_| RecordError::SentTimestamp)?,
+        };
         let type_name = message.attributes.type_name.as_deref().ok_or(RecordError::MissingType)?;
         if message.body.is_empty() {
             return Err(RecordError::EmptyBody);
@@ -236,6 +239,10 @@ impl Batch {
     }
 }
 
+const fn unix_day(unix_ms: i64) -> i64 {
+    unix_ms.div_euclid(86_400_000)
+}
+
 fn position(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
@@ -250,9 +257,7 @@ struct SortKey<'a> {
 
 impl<'a> SortKey<'a> {
     fn new(batch: &Batch, record: &'a Record) -> Self {
-        let mut head = [0; 16];
-        head.iter_mut().zip(batch.event_id(record).bytes()).for_each(|(to, byte)| *to = byte);
-        Self { sent_at_ms: record.sent_at_ms, event_id: u128::from_be_bytes(head), record }
+        Self { sent_at_ms: record.sent_at_ms, event_id: layout::head(batch.event_id(record)), record }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Each field's documentation is also its row in the README; a test keeps the two and the template in step.
 
-use std::{ops::RangeInclusive, str::FromStr, time::Duration};
+use std::time::Duration;
 
+use runtime::settings::{self, Lookup, SettingError, Settings};
 use shared::layout::EventsFormat;
 
 /// What the function is told.
@@ -52,29 +53,6 @@ pub struct Drain {
     pub queue_url: String,
 }
 
-/// Why the function cannot start.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// A required variable is not there.
-    #[error("environment variable {name} is not set; {why}")]
-    Missing {
-        /// The variable.
-        name: &'static str,
-        /// What it is for.
-        why: &'static str,
-    },
-    /// A variable has a value that means nothing here.
-    #[error("environment variable {name} is {value:?}; it must be {expected}")]
-    Invalid {
-        /// The variable.
-        name: &'static str,
-        /// Its value.
-        value: String,
-        /// What would be right.
-        expected: String,
-    },
-}
-
 /// Memory that the function needs besides the batch.
 const BASE_MEMORY_BYTES: u64 = 256 << 20;
 /// A batch is held as payloads, as columns, encoded and compressed; the worst of these together is this many times it.
@@ -82,83 +60,63 @@ const MEMORY_PER_PAYLOAD_BYTE: u64 = 4;
 
 impl Config {
     /// Reads the environment.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_lookup(|name| std::env::var(name).ok())
+    pub fn from_env() -> Result<Self, SettingError> {
+        Self::from_settings(&settings::environment())
     }
 
-    /// Reads variables from `lookup`. An empty value counts as unset.
-    pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
-        let variables = Variables(|name| lookup(name).filter(|value| !value.is_empty()));
+    /// Reads variables from `lookup`.
+    pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, SettingError> {
+        Self::from_settings(&Settings::new(lookup))
+    }
+
+    fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
         Ok(Self {
-            bucket: variables.required("LAKE_BUCKET", "it names the bucket that files are written to")?,
-            notify: variables.notify()?,
-            format: variables.format()?,
-            zstd_level: variables.number("ZSTD_LEVEL", 1, 1..=22)?,
-            row_group_rows: variables.number("ROW_GROUP_ROWS", 1 << 20, 1..=1 << 24)?,
-            drain: variables.drain()?,
+            bucket: settings.required("LAKE_BUCKET", "it names the bucket that files are written to")?,
+            notify: notify(settings)?,
+            format: format(settings)?,
+            zstd_level: settings.number("ZSTD_LEVEL", 1, 1..=22)?,
+            row_group_rows: settings.number("ROW_GROUP_ROWS", 1 << 20, 1..=1 << 24)?,
+            drain: drain(settings)?,
         })
     }
 }
 
-struct Variables<F>(F);
-
-impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
-    fn required(&self, name: &'static str, why: &'static str) -> Result<String, ConfigError> {
-        (self.0)(name).ok_or(ConfigError::Missing { name, why })
-    }
-
-    fn number<T>(&self, name: &'static str, default: T, range: RangeInclusive<T>) -> Result<T, ConfigError>
-    where
-        T: FromStr + PartialOrd + std::fmt::Display,
-    {
-        let Some(value) = (self.0)(name) else { return Ok(default) };
-        match value.parse() {
-            Ok(number) if range.contains(&number) => Ok(number),
-            _ => {
-                let expected = format!("a whole number from {} to {}", range.start(), range.end());
-                Err(ConfigError::Invalid { name, value, expected })
-            }
+fn notify(settings: &Settings<impl Lookup>) -> Result<Notify, SettingError> {
+    match settings.optional("NOTIFY").as_deref() {
+        None | Some("lambda") => {
+            let why = "it names the topic that NOTIFY=lambda announces files on";
+            Ok(Notify::Lambda { topic_arn: settings.required("LANDED_TOPIC_ARN", why)? })
+        }
+        Some("s3") => Ok(Notify::S3),
+        Some(value) => {
+            let expected = "\"lambda\" or \"s3\"".to_owned();
+            Err(SettingError::Invalid { name: "NOTIFY", value: value.to_owned(), expected })
         }
     }
+}
 
-    fn notify(&self) -> Result<Notify, ConfigError> {
-        match (self.0)("NOTIFY").as_deref() {
-            None | Some("lambda") => {
-                let why = "it names the topic that NOTIFY=lambda announces files on";
-                Ok(Notify::Lambda { topic_arn: self.required("LANDED_TOPIC_ARN", why)? })
-            }
-            Some("s3") => Ok(Notify::S3),
-            Some(value) => {
-                let expected = "\"lambda\" or \"s3\"".to_owned();
-                Err(ConfigError::Invalid { name: "NOTIFY", value: value.to_owned(), expected })
-            }
-        }
-    }
+fn format(settings: &Settings<impl Lookup>) -> Result<EventsFormat, SettingError> {
+    let Some(value) = settings.optional("OUTPUT_FORMAT") else { return Ok(EventsFormat::Parquet) };
+    EventsFormat::ALL.into_iter().find(|format| format.extension() == value).ok_or_else(|| {
+        let expected = "\"parquet\", \"ndjson\" or \"ndjson.gz\"".to_owned();
+        SettingError::Invalid { name: "OUTPUT_FORMAT", value, expected }
+    })
+}
 
-    fn format(&self) -> Result<EventsFormat, ConfigError> {
-        let Some(value) = (self.0)("OUTPUT_FORMAT") else { return Ok(EventsFormat::Parquet) };
-        EventsFormat::ALL.into_iter().find(|format| format.extension() == value).ok_or_else(|| {
-            let expected = "\"parquet\", \"ndjson\" or \"ndjson.gz\"".to_owned();
-            ConfigError::Invalid { name: "OUTPUT_FORMAT", value, expected }
-        })
+fn drain(settings: &Settings<impl Lookup>) -> Result<Option<Drain>, SettingError> {
+    // Lambda sets the memory size; elsewhere there is none to respect.
+    let memory_mb: u64 = settings.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 10_240, 1..=u64::MAX >> 20)?;
+    let memory = (memory_mb << 20).saturating_sub(BASE_MEMORY_BYTES);
+    let limit = memory / MEMORY_PER_PAYLOAD_BYTE;
+    let target: u64 = settings.number("DRAIN_TARGET_BYTES", 0, 0..=limit)?;
+    let max_seconds = settings.number("DRAIN_MAX_SECONDS", 30, 1..=600)?;
+    if target == 0 {
+        return Ok(None);
     }
-
-    fn drain(&self) -> Result<Option<Drain>, ConfigError> {
-        // Lambda sets the memory size; elsewhere there is none to respect.
-        let memory_mb: u64 = self.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 10_240, 1..=u64::MAX >> 20)?;
-        let memory = (memory_mb << 20).saturating_sub(BASE_MEMORY_BYTES);
-        let limit = memory / MEMORY_PER_PAYLOAD_BYTE;
-        let target: u64 = self.number("DRAIN_TARGET_BYTES", 0, 0..=limit)?;
-        let max_seconds = self.number("DRAIN_MAX_SECONDS", 30, 1..=600)?;
-        if target == 0 {
-            return Ok(None);
-        }
-        let why = "it names the queue that DRAIN_TARGET_BYTES receives from";
-        let queue_url = self.required("QUEUE_URL", why)?;
-        let [target_bytes, memory_bytes] = [target, memory].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        Ok(Some(Drain { target_bytes, memory_bytes, max_time: Duration::from_secs(max_seconds), queue_url }))
-    }
+    let why = "it names the queue that DRAIN_TARGET_BYTES receives from";
+    let queue_url = settings.required("QUEUE_URL", why)?;
+    let [target_bytes, memory_bytes] = [target, memory].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    Ok(Some(Drain { target_bytes, memory_bytes, max_time: Duration::from_secs(max_seconds), queue_url }))
 }
 
 #[cfg(test)]

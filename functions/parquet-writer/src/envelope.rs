@@ -193,7 +193,9 @@ impl<'a> Scan<'a> {
     /// The same, as text. JSON allows no control characters in it.
     fn text(&mut self) -> Option<&'a str> {
         let string = self.string()?;
-        if string.iter().any(|byte| *byte < 0x20) {
+        // The smallest byte, and not the first small one: this way sixteen are looked at at once.
+        let smallest = string.iter().fold(u8::MAX, |smallest, byte| smallest.min(*byte));
+        if smallest < 0x20 {
             return None;
         }
         std::str::from_utf8(string).ok()

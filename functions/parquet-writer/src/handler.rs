@@ -1,12 +1,13 @@
 //! One invocation: decode, land a file a day, quarantine what never will, say exactly which messages must come again.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    io::Write,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
+use runtime::{
+    clock, metrics,
+    store::{self, Object, StoreError, Stored},
+};
 use shared::{
     layout::{ContentId, Day, EventsKey, LayoutError, QuarantineKey},
     metrics::{Metrics, Unit},
@@ -18,13 +19,11 @@ use crate::{
     FUNCTION,
     app::App,
     batch::{Batch, Poison, Record},
-    clock,
     config::Notify,
     drain::{self, Settled},
     envelope::EventError,
     file::{EncodeError, EventsFile, content_type},
     notice::{self, NoticeError},
-    store::{self, Object, StoreError, Stored},
 };
 
 /// A row group ends at this many bytes of payload, which bounds the memory that encoding takes.
@@ -273,13 +272,6 @@ impl Tally {
         let quarantined = self.quarantined.iter().map(|(reason, records)| {
             Metrics::of(FUNCTION).by("reason", reason).put("records_quarantined", Unit::Count, *records as f64)
         });
-        let mut lines = String::new();
-        for metrics in std::iter::once(all).chain(quarantined) {
-            lines.push_str(&metrics.to_line(now));
-            lines.push('\n');
-        }
-        if let Err(cause) = std::io::stdout().write_all(lines.as_bytes()) {
-            warn!(%cause, "metrics could not be printed");
-        }
+        metrics::print(std::iter::once(all).chain(quarantined));
     }
 }

@@ -1,11 +1,10 @@
 //! SQS batches of protobuf events → one typed Parquet (or NDJSON) file a day in S3 → SNS.
 //!
 //! `handler` reads like the specification. Under it: `envelope` and `batch` (events to records), `table` and `columns` (records to
-//! Arrow), `file` and `parquet_file` (Arrow to bytes), `store`, `notice` and `drain` (the edges).
+//! Arrow), `file` and `parquet_file` (Arrow to bytes), `notice` and `drain` (the edges).
 
 pub mod app;
 pub mod batch;
-pub mod clock;
 pub mod columns;
 pub mod config;
 pub mod drain;
@@ -15,8 +14,6 @@ pub mod file;
 pub mod handler;
 pub mod notice;
 pub mod parquet_file;
-pub mod raw;
-pub mod store;
 pub mod table;
 pub mod wire;
 

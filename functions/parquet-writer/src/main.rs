@@ -7,8 +7,8 @@ use parquet_writer::{
     app::{App, Clients},
     config::Config,
     handler::handle,
-    raw::{self, RawEventLayer},
 };
+use runtime::raw::{self, RawEventLayer};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -7,7 +7,7 @@ use aws_sdk_sns::{Client, error::DisplayErrorContext};
 use serde_json::json;
 use shared::{quarantine::rfc3339, s3_key};
 
-use crate::store::Stored;
+use runtime::store::Stored;
 
 /// The topic did not take a notice.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use std::{collections::HashSet, fmt, sync::Arc};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
-    datatypes::{DataType, SchemaRef},
+    datatypes::{DataType, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType},
 };
 use bytes::Bytes;
 use parquet::{
@@ -155,13 +155,30 @@ fn find_distinct(column: &dyn Array, path: &mut Vec<String>, distinct: &mut Vec<
                 path.pop();
             }
         }
+        _ if is_distinct(column) => distinct.push(ColumnPath::new(path.clone())),
+        _ => {}
+    }
+}
+
+fn is_distinct(column: &dyn Array) -> bool {
+    match column.data_type() {
         DataType::Utf8 => {
             let texts = column.as_string::<i32>();
-            if all_different(column, |row| texts.value(row)) {
-                distinct.push(ColumnPath::new(path.clone()));
-            }
+            all_different(column, |row| texts.value(row))
         }
-        _ => {}
+        DataType::Int32 => {
+            let numbers = column.as_primitive::<Int32Type>();
+            all_different(column, |row| numbers.value(row))
+        }
+        DataType::Int64 => {
+            let numbers = column.as_primitive::<Int64Type>();
+            all_different(column, |row| numbers.value(row))
+        }
+        DataType::Timestamp(..) => {
+            let times = column.as_primitive::<TimestampMicrosecondType>();
+            all_different(column, |row| times.value(row))
+        }
+        _ => false,
     }
 }
 

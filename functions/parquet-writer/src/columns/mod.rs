@@ -312,7 +312,10 @@ impl Column {
                 map.entries.append_entry(reader.len_delimited()?, fidelity)
             }
             scalar => {
-                scalar.truncate(row);
+                // A second occurrence replaces the first.
+                if scalar.len() > row {
+                    scalar.truncate(row);
+                }
                 scalar.append(tag, reader, fidelity)
             }
         }

@@ -1,0 +1,359 @@
+//! `landfall reconcile`: page after page, the bucket is compared with the loads.
+
+use clap::{Args, builder::NonEmptyStringValueParser};
+use serde::Serialize;
+use shared::registrar::{Command, Difference, Differing, ReconcilePosition, Reconciliation};
+
+use crate::{
+    Exit,
+    console::Console,
+    context::Context,
+    outcome::{Outcome, document},
+    registrar::{RegistrarArgs, RegistrarError},
+    text::{Column, Table, counted, grouped, printable, size},
+};
+
+/// Most differences that are kept one by one. All are counted.
+const KEPT: usize = 1_000;
+
+const HELP: &str = "\
+Lists the bucket under the prefixes of the active tables and compares each object with the loads:
+
+  missing  the object is not known; it is registered
+  changed  the object was replaced and no event said so; the new version is registered
+  phantom  the object of a load is gone, and the load is neither archived nor errored
+
+With --dry-run nothing is registered. A large bucket takes several invocations; Ctrl-C stops between
+them, and the command says where to go on with --after.
+
+Exit code: 0 when nothing differs, or everything that differed is registered now; 3 when something
+still differs: in a dry run anything, otherwise phantoms, which need a person; 2 when the arguments
+make no sense; 1 when not everything was compared.
+
+Examples:
+  landfall reconcile --dry-run
+  landfall reconcile --prefix cubic/kafka/ --json";
+
+/// The arguments of `landfall reconcile`.
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
+pub struct ReconcileArgs {
+    /// Only keys that start so; all active tables without it.
+    #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
+    pub prefix: Option<String>,
+    /// Only say what differs; register nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go on where an earlier run stopped: in the listing of PREFIX, after KEY, or at its start.
+    #[arg(long, num_args = 1..=2, value_names = ["PREFIX", "KEY"])]
+    pub after: Option<Vec<String>>,
+    /// The function to ask.
+    #[command(flatten)]
+    pub registrar: RegistrarArgs,
+}
+
+impl ReconcileArgs {
+    fn after(&self) -> Option<ReconcilePosition> {
+        let mut words = self.after.iter().flatten().cloned();
+        Some(ReconcilePosition { prefix: words.next()?, key: words.next().unwrap_or_default() })
+    }
+}
+
+/// One word of a shell's command line.
+fn quoted(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-=:".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+/// What was compared, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reconciled {
+    /// Whether it was only looked at.
+    pub dry_run: bool,
+    /// The sum of all answers; `next` is where to go on when it was stopped.
+    #[serde(flatten)]
+    pub sum: Reconciliation,
+    /// Why it ended early.
+    pub stopped: Option<String>,
+}
+
+/// Compares everything. `Err` means that not even the first answer came.
+pub async fn reconcile(
+    args: &ReconcileArgs,
+    context: &Context,
+    console: &Console,
+) -> Result<Reconciled, RegistrarError> {
+    let progress = console.progress("Compared", "objects", None);
+    let mut after = args.after();
+    let mut reconciled = Reconciled { dry_run: args.dry_run, sum: Reconciliation::default(), stopped: None };
+    for page in 0_u64.. {
+        let command = Command::Reconcile { prefix: args.prefix.clone(), dry_run: args.dry_run, after: after.clone() };
+        let answer = args.registrar.ask_quietly(&command, context).await;
+        let answer: Result<Reconciliation, _> = answer.and_then(|answer: Reconciliation| {
+            if answer.next.is_some() && answer.next == after { Err(args.registrar.stuck()) } else { Ok(answer) }
+        });
+        match answer {
+            Ok(answer) => {
+                progress.add(usize::try_from(answer.objects).unwrap_or(usize::MAX));
+                reconciled.absorb(answer);
+                progress.say(&format!("{} differ", grouped(reconciled.differing())));
+            }
+            Err(error) if page == 0 => return Err(error),
+            Err(error) => reconciled.stopped = Some(error.to_string()),
+        }
+        after.clone_from(&reconciled.sum.next);
+        let Some(next) = &after else { break };
+        if context.interrupt.is_set() {
+            reconciled.stopped.get_or_insert_with(|| "interrupted".to_owned());
+        }
+        if let Some(cause) = &mut reconciled.stopped {
+            let (prefix, key) = (quoted(&next.prefix), quoted(&next.key));
+            *cause += &format!("; to go on, run the same command with --after {prefix} {key}");
+            break;
+        }
+    }
+    Ok(reconciled)
+}
+
+impl Reconciled {
+    fn absorb(&mut self, answer: Reconciliation) {
+        let Reconciliation { objects, missing, changed, phantom, differences, next } = answer;
+        self.sum.objects += objects;
+        self.sum.missing += missing;
+        self.sum.changed += changed;
+        self.sum.phantom += phantom;
+        let room = KEPT.saturating_sub(self.sum.differences.len());
+        self.sum.differences.extend(differences.into_iter().take(room));
+        self.sum.next = next;
+    }
+
+    const fn differing(&self) -> u64 {
+        self.sum.missing + self.sum.changed + self.sum.phantom
+    }
+
+    fn summary(&self) -> String {
+        let Reconciliation { objects, missing, changed, phantom, .. } = &self.sum;
+        let compared = format!("compared {}", counted(*objects, "object", "objects"));
+        if self.differing() == 0 {
+            return format!("{compared}: nothing differs\n");
+        }
+        let registered = match (missing + changed, self.dry_run) {
+            (0, _) => String::new(),
+            (number, true) => format!("; {} would be registered", grouped(number)),
+            (1, false) => "; 1 is registered now".to_owned(),
+            (number, false) => format!("; {} are registered now", grouped(number)),
+        };
+        let [missing, changed, phantom] = [missing, changed, phantom].map(grouped);
+        format!("{compared}: {missing} missing, {changed} changed, {phantom} phantom{registered}\n")
+    }
+}
+
+impl Outcome for Reconciled {
+    /// One JSON object, and `complete`, which says the same as the exit code.
+    fn to_json(&self) -> Result<String, serde_json::Error> {
+        #[derive(Serialize)]
+        struct WithEnding<'a> {
+            complete: bool,
+            #[serde(flatten)]
+            reconciled: &'a Reconciled,
+        }
+        document(&WithEnding { complete: self.exit() == Exit::Complete, reconciled: self })
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        let kept = &self.sum.differences;
+        if !kept.is_empty() {
+            let mut table = Table::new([
+                Column::Left("what"),
+                Column::Left("modified"),
+                Column::Right("size"),
+                Column::Left("key"),
+            ]);
+            for Difference { what, s3_key, s3_modified, s3_size } in kept {
+                table.row([word(*what).to_owned(), s3_modified.to_string(), size(*s3_size), s3_key.clone()]);
+            }
+            text += &table.to_string();
+            if let Some(more @ 1..) = self.differing().checked_sub(kept.len() as u64) {
+                text += &format!("… and {} more\n", grouped(more));
+            }
+            text.push('\n');
+        }
+        text += &self.summary();
+        if let Some(cause) = &self.stopped {
+            text += &format!("\nstopped early: {}\n", printable(cause));
+        }
+        text
+    }
+
+    fn exit(&self) -> Exit {
+        if self.stopped.is_some() {
+            Exit::Incomplete
+        } else if self.sum.phantom > 0 || (self.dry_run && self.differing() > 0) {
+            Exit::Different
+        } else {
+            Exit::Complete
+        }
+    }
+}
+
+const fn word(what: Differing) -> &'static str {
+    match what {
+        Differing::Missing => "missing",
+        Differing::Changed => "changed",
+        Differing::Phantom => "phantom",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        canned::{self, Ended, Reply, run},
+        context::Interrupt,
+    };
+
+    fn page(objects: u64, missing: u64, phantom: u64, next: Option<&str>) -> Value {
+        let difference = |what: &str, n: u64| {
+            let key = format!("cubic/dmap/agg_sample/{n}.csv");
+            json!({"what": what, "s3_key": key, "s3_modified": "2026-11-20T14:11:46Z", "s3_size": 1_234_567})
+        };
+        let mut differences: Vec<Value> = (0..missing).map(|n| difference("missing", n)).collect();
+        differences.extend((0..phantom).map(|n| difference("phantom", n)));
+        json!({
+            "objects": objects, "missing": missing, "changed": 0, "phantom": phantom, "differences": differences,
+            "next": next.map(|key| json!({"prefix": "cubic/dmap/agg_sample/", "key": key})),
+        })
+    }
+
+    /// Reconciles with a function that gives one reply after the other, and then asks no more.
+    async fn reconciled(replies: Vec<Reply>, arguments: &[&str], interrupt: Interrupt) -> Ended {
+        let mut replies = replies.into_iter();
+        let mut expected_after = None;
+        let context = canned::registrar(move |command| {
+            let Command::Reconcile { after, .. } = command else { panic!("{command:?}") };
+            assert_eq!(after, expected_after);
+            let reply = replies.next().unwrap();
+            if let Reply::Answer(answer) = &reply {
+                expected_after = serde_json::from_value(answer["next"].clone()).unwrap();
+            }
+            reply
+        })
+        .await;
+        run(&Context { interrupt, ..context }, &[&["reconcile"], arguments].concat()).await
+    }
+
+    async fn of_pages(pages: Vec<Value>, arguments: &[&str]) -> Ended {
+        reconciled(pages.into_iter().map(Reply::Answer).collect(), arguments, Interrupt::default()).await
+    }
+
+    #[tokio::test]
+    async fn pages_add_up() {
+        let pages = vec![page(1_000, 1, 0, Some("b.csv")), page(500, 0, 0, Some("c.csv")), page(1, 1, 0, None)];
+        let ended = of_pages(pages.clone(), &[]).await;
+        let expected = "\
+what     modified                size  key
+missing  2026-11-20T14:11:46Z  1.2 MB  cubic/dmap/agg_sample/0.csv
+missing  2026-11-20T14:11:46Z  1.2 MB  cubic/dmap/agg_sample/0.csv
+
+compared 1,501 objects: 2 missing, 0 changed, 0 phantom; 2 are registered now
+";
+        assert_eq!((ended.code, ended.err.as_str(), ended.out.as_str()), (0, "", expected));
+        let machine = of_pages(pages, &["--json"]).await.json();
+        assert_eq!((&machine["objects"], &machine["missing"]), (&json!(1_501), &json!(2)));
+        assert_eq!((&machine["complete"], &machine["stopped"]), (&json!(true), &Value::Null));
+        assert_eq!((machine["differences"].as_array().unwrap().len(), &machine["next"]), (2, &Value::Null));
+    }
+
+    #[tokio::test]
+    async fn what_still_differs_is_in_the_exit_code() {
+        for (answer, arguments, code, summary) in [
+            (page(7, 0, 0, None), &[][..], 0, "compared 7 objects: nothing differs\n"),
+            (page(7, 0, 0, None), &["--dry-run"], 0, "compared 7 objects: nothing differs\n"),
+            (page(7, 1, 0, None), &[], 0, "compared 7 objects: 1 missing, 0 changed, 0 phantom; 1 is registered now\n"),
+            (
+                page(7, 1, 0, None),
+                &["--dry-run"],
+                3,
+                "compared 7 objects: 1 missing, 0 changed, 0 phantom; 1 would be registered\n",
+            ),
+            (page(1, 0, 2, None), &[], 3, "compared 1 object: 0 missing, 0 changed, 2 phantom\n"),
+        ] {
+            let ended = of_pages(vec![answer], arguments).await;
+            assert_eq!(ended.code, code, "{}", ended.out);
+            assert!(ended.out.ends_with(summary), "{}", ended.out);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thousand_differences_are_kept_and_all_counted() {
+        let pages = vec![page(900, 900, 0, Some("b.csv")), page(900, 900, 0, None)];
+        let ended = of_pages(pages.clone(), &["--dry-run"]).await;
+        assert!(ended.out.contains("\n… and 800 more\n"), "{}", ended.out);
+        assert!(ended.out.contains(": 1,800 missing, 0 changed, 0 phantom; 1,800 would be registered\n"));
+        let machine = of_pages(pages, &["--json"]).await.json();
+        assert_eq!((machine["differences"].as_array().unwrap().len(), &machine["missing"]), (1_000, &json!(1_800)));
+    }
+
+    #[tokio::test]
+    async fn ctrl_c_stops_between_pages_and_says_where_to_go_on() {
+        let interrupt = Interrupt::default();
+        interrupt.set();
+        let answer = || vec![Reply::Answer(page(7, 0, 0, Some("cubic/dmap/agg_sample/it's.csv")))];
+        let ended = reconciled(answer(), &["--dry-run", "--prefix", "cubic/"], interrupt.clone()).await;
+        let expected = "stopped early: interrupted; to go on, run the same command with \
+                        --after cubic/dmap/agg_sample/ 'cubic/dmap/agg_sample/it'\\''s.csv'\n";
+        assert_eq!(ended.code, 1);
+        assert!(ended.out.ends_with(expected), "{}", ended.out);
+        let machine = reconciled(answer(), &["--json"], interrupt.clone()).await.json();
+        assert_eq!(
+            (&machine["complete"], &machine["next"]["prefix"]),
+            (&json!(false), &json!("cubic/dmap/agg_sample/"))
+        );
+        // The last page was the last: there is nothing to stop.
+        let last = reconciled(vec![Reply::Answer(page(7, 0, 0, None))], &[], interrupt).await;
+        assert_eq!(last.code, 0, "{}", last.out);
+    }
+
+    #[tokio::test]
+    async fn it_goes_on_after_a_key_or_at_the_start_of_a_prefix() {
+        for (arguments, key) in [(&["a/", "a/b.csv"][..], "a/b.csv"), (&["a/", ""], ""), (&["a/"], "")] {
+            let context = canned::registrar(move |command| {
+                let after = Some(ReconcilePosition { prefix: "a/".to_owned(), key: key.to_owned() });
+                assert_eq!(command, Command::Reconcile { prefix: None, dry_run: true, after });
+                Reply::Answer(page(0, 0, 0, None))
+            })
+            .await;
+            let arguments = [&["reconcile", "--after"], arguments, &["--dry-run"]].concat();
+            assert_eq!(run(&context, &arguments).await.code, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_compared_before_an_error_is_told() {
+        let failure = || Reply::FunctionError("the database is down".to_owned());
+        let replies = vec![Reply::Answer(page(7, 1, 0, Some("cubic/dmap/agg_sample/b.csv"))), failure()];
+        let ended = reconciled(replies, &[], Interrupt::default()).await;
+        assert_eq!(ended.code, 1);
+        let expected = "compared 7 objects: 1 missing, 0 changed, 0 phantom; 1 is registered now\n\nstopped early: the \
+                        database is down; to go on, run the same command with --after cubic/dmap/agg_sample/ \
+                        cubic/dmap/agg_sample/b.csv\n";
+        assert!(ended.out.ends_with(expected), "{}", ended.out);
+        let at_once = reconciled(vec![failure()], &[], Interrupt::default()).await;
+        assert_eq!((at_once.code, at_once.err.as_str()), (1, "error: the database is down\n"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_get_on_ends_the_command() {
+        let pages = vec![page(7, 0, 0, Some("b.csv")), page(0, 0, 0, Some("b.csv"))];
+        let ended = of_pages(pages, &[]).await;
+        assert_eq!(ended.code, 1);
+        assert!(ended.out.contains("it goes on where it was asked to go on"), "{}", ended.out);
+    }
+}

@@ -1,0 +1,366 @@
+//! Asking load-registrar: one invocation for a command, and its answer or a sentence.
+
+use std::str::FromStr;
+
+use aws_sdk_lambda::{
+    Client, config::http::HttpResponse, error::SdkError, operation::invoke::InvokeError, primitives::Blob,
+    types::InvocationType,
+};
+use clap::Args;
+use serde::{Deserialize, de::DeserializeOwned};
+use shared::registrar::Command;
+
+use crate::{
+    Exit,
+    console::Console,
+    context::Context,
+    failure::{cause, code},
+    outcome::Failed,
+};
+
+/// The name that the stack `landfall` gives the function.
+const DEFAULT_FUNCTION: &str = "landfall-load-registrar";
+
+/// Which function to ask.
+#[derive(Debug, Clone, Args)]
+pub struct RegistrarArgs {
+    /// Name or ARN of the function that registers loads: the stack's name, then `-load-registrar`.
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_FUNCTION, display_order = 90)]
+    pub function: FunctionName,
+}
+
+/// The name of a function, or its ARN, with or without a version or an alias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionName(String);
+
+impl FromStr for FunctionName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:$.".contains(&byte);
+        if (1..=170).contains(&text.len()) && text.bytes().all(is_allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("a function is named as landfall-load-registrar or by its ARN")
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistrarError {
+    /// The function says that it cannot do what it was asked for.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such function.
+    #[error("function {function} does not exist in {region}; name the right one with --function, or deploy the stack")]
+    Missing {
+        /// The function.
+        function: String,
+        /// Where it was looked for.
+        region: String,
+    },
+    /// It was not invoked.
+    #[error("function {function} cannot be invoked: {cause}")]
+    Call {
+        /// The function.
+        function: String,
+        /// Lambda's answer.
+        cause: String,
+    },
+    /// It was invoked, or nearly so, and nobody knows what became of it.
+    #[error("function {function} gave no answer: {cause}; it may have done its work, so look before you ask again")]
+    NoAnswer {
+        /// The function.
+        function: String,
+        /// What happened.
+        cause: String,
+    },
+    /// The function speaks another language.
+    #[error(
+        "function {function} answers what this command does not understand ({cause}); do both come from one version?"
+    )]
+    Strange {
+        /// The function.
+        function: String,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+impl From<RegistrarError> for Failed {
+    fn from(error: RegistrarError) -> Self {
+        Self { sentence: error.to_string(), exit: Exit::Incomplete }
+    }
+}
+
+/// The payload of an invocation whose function failed.
+#[derive(Deserialize)]
+struct FunctionFailure {
+    #[serde(rename = "errorMessage")]
+    message: String,
+}
+
+impl RegistrarArgs {
+    /// Sends a command that is answered in one go.
+    pub async fn ask<A: DeserializeOwned>(
+        &self,
+        command: &Command,
+        context: &Context,
+        console: &Console,
+    ) -> Result<A, RegistrarError> {
+        let _waiting = console.waiting(&self.function.0);
+        self.ask_quietly(command, context).await
+    }
+
+    /// Sends a command, without showing that an answer is waited for.
+    pub async fn ask_quietly<A: DeserializeOwned>(
+        &self,
+        command: &Command,
+        context: &Context,
+    ) -> Result<A, RegistrarError> {
+        let request = serde_json::to_vec(command).map_err(|error| self.strange(error))?;
+        let client = &context.clients.lambda;
+        let answer = client
+            .invoke()
+            .function_name(&self.function.0)
+            .invocation_type(InvocationType::RequestResponse)
+            .payload(Blob::new(request))
+            .send()
+            .await
+            .map_err(|error| self.failed(client, &error))?;
+        let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
+        if answer.function_error().is_some() {
+            let failure = serde_json::from_slice(payload).map(|FunctionFailure { message }| message);
+            return Err(RegistrarError::Refused(failure.unwrap_or_else(|_| {
+                format!("function {} failed: {}", self.function.0, String::from_utf8_lossy(payload))
+            })));
+        }
+        serde_json::from_slice(payload).map_err(|error| self.strange(error))
+    }
+
+    fn failed(&self, client: &Client, error: &SdkError<InvokeError, HttpResponse>) -> RegistrarError {
+        let (function, cause) = (self.function.0.clone(), cause(error));
+        let is_unknown = match error {
+            SdkError::ServiceError(_) => code(error) == Some("ServiceException"),
+            SdkError::ResponseError(_) | SdkError::TimeoutError(_) => true,
+            SdkError::DispatchFailure(failure) => {
+                let is_of_transport = failure.is_timeout() || failure.is_io() || failure.as_other().is_some();
+                // In hyper's words, for a connection that was not made.
+                is_of_transport && !cause.contains("(Connect)")
+            }
+            _ => false,
+        };
+        match code(error) {
+            Some("ResourceNotFoundException") => {
+                let region = client.config().region().map_or("this region", |region| region.as_ref());
+                RegistrarError::Missing { function, region: region.to_owned() }
+            }
+            _ if is_unknown => RegistrarError::NoAnswer { function, cause },
+            _ => RegistrarError::Call { function, cause },
+        }
+    }
+
+    fn strange(&self, error: impl ToString) -> RegistrarError {
+        RegistrarError::Strange { function: self.function.0.clone(), cause: error.to_string() }
+    }
+
+    /// The answer to a page is that very page: asking on would never end.
+    #[must_use]
+    pub fn stuck(&self) -> RegistrarError {
+        self.strange("it goes on where it was asked to go on")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+        time::Duration,
+    };
+
+    use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
+    use aws_sdk_sqs::config::Credentials;
+    use runtime::https;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        canned::{self, Ended, Reply, run},
+        clients::{Clients, invoking},
+    };
+
+    /// Asks a function that gives these replies, the last of them again and again, and counts the invocations.
+    async fn asked(mut replies: Vec<Reply>) -> (Ended, usize) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        let context = canned::registrar(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            if replies.len() > 1 { replies.remove(0) } else { replies[0].clone() }
+        })
+        .await;
+        let ended = run(&context, &["loads", "next", "--table", "t"]).await;
+        (ended, count.load(Ordering::SeqCst))
+    }
+
+    fn done() -> Reply {
+        Reply::Answer(json!({"loads": [], "next": null}))
+    }
+
+    #[tokio::test]
+    async fn the_function_s_own_words_are_the_error() {
+        let (ended, invocations) = asked(vec![Reply::FunctionError("table t does not exist".to_owned())]).await;
+        assert_eq!((ended.code, ended.out.as_str(), invocations), (1, "", 1));
+        assert_eq!(ended.err, "error: table t does not exist\n");
+        let (ended, _) = asked(vec![Reply::FunctionError("\u{1b}[2Jgone".to_owned())]).await;
+        assert_eq!(ended.err, "error: \\u{1b}[2Jgone\n");
+    }
+
+    #[tokio::test]
+    async fn a_missing_function_is_named() {
+        let (ended, _) = asked(vec![Reply::Lambda(404, "ResourceNotFoundException")]).await;
+        let expected = "error: function landfall-load-registrar does not exist in eu-west-1; name the right one with \
+                        --function, or deploy the stack\n";
+        assert_eq!((ended.code, ended.err.as_str()), (1, expected));
+    }
+
+    #[tokio::test]
+    async fn a_throttled_invocation_is_tried_again() {
+        let throttled = || Reply::Lambda(429, "TooManyRequestsException");
+        let (ended, invocations) = asked(vec![throttled(), throttled(), done()]).await;
+        assert_eq!((ended.code, invocations), (0, 3), "{}", ended.err);
+        let (ended, invocations) = asked(vec![throttled()]).await;
+        assert_eq!((ended.code, invocations), (1, 3));
+        assert!(
+            ended.err.ends_with("cannot be invoked: TooManyRequestsException: as a test wants it\n"),
+            "{}",
+            ended.err
+        );
+    }
+
+    #[tokio::test]
+    async fn what_may_have_been_done_is_not_done_again() {
+        for reply in [Reply::Silence, Reply::Lambda(500, "ServiceException")] {
+            let (ended, invocations) = asked(vec![reply, done()]).await;
+            assert_eq!((ended.code, invocations), (1, 1));
+            assert!(
+                ended.err.ends_with("; it may have done its work, so look before you ask again\n"),
+                "{}",
+                ended.err
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_is_told() {
+        let (ended, invocations) = asked(vec![Reply::Lambda(403, "AccessDeniedException")]).await;
+        let expected = "error: function landfall-load-registrar cannot be invoked: AccessDeniedException: as a test \
+                        wants it\n";
+        assert_eq!((ended.code, ended.err.as_str(), invocations), (1, expected, 1));
+    }
+
+    #[tokio::test]
+    async fn another_version_s_answer_is_told_as_such() {
+        let (ended, _) = asked(vec![Reply::Answer(json!({"loadz": []}))]).await;
+        let expected = "error: function landfall-load-registrar answers what this command does not understand (missing \
+                        field `loads` at line 1 column 12); do both come from one version?\n";
+        assert_eq!((ended.code, ended.err.as_str()), (1, expected));
+    }
+
+    /// What a real client says about a server that treats each connection so, and the number of connections.
+    async fn over_the_wire(serve: impl Fn(std::net::TcpStream) + Send + 'static) -> (Ended, usize) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        // The thread ends with the process.
+        drop(thread::spawn(move || {
+            for stream in listener.incoming() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                serve(stream.unwrap());
+            }
+        }));
+        let ended = run(&context_at(&address.to_string()).await, &["migrate"]).await;
+        (ended, count.load(Ordering::SeqCst))
+    }
+
+    async fn context_at(address: &str) -> Context {
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(https::client())
+            .endpoint_url(format!("http://{address}"))
+            .region(Region::from_static("eu-west-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(1)))
+            .load()
+            .await;
+        let clients = Clients { lambda: invoking(&config, Duration::from_millis(300)), ..Clients::of(&config) };
+        Context::new(clients)
+    }
+
+    fn read_request(stream: &mut std::net::TcpStream) {
+        let mut buffer = [0; 16 << 10];
+        assert!(stream.read(&mut buffer).unwrap() > 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_takes_too_long_is_not_asked_for_again() {
+        let (ended, connections) = over_the_wire(|mut stream| {
+            read_request(&mut stream);
+            thread::sleep(Duration::from_secs(5));
+        })
+        .await;
+        let expected = "error: function landfall-load-registrar gave no answer: HTTP read timeout occurred after \
+                        300ms: timed out; it may have done its work, so look before you ask again\n";
+        assert_eq!((ended.err.as_str(), connections), (expected, 1));
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_is_not_made_again() {
+        for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"applied\""] {
+            let (ended, connections) = over_the_wire(move |mut stream| {
+                read_request(&mut stream);
+                stream.write_all(answer.as_bytes()).unwrap();
+            })
+            .await;
+            assert!(ended.err.contains("may have done its work"), "{}", ended.err);
+            assert_eq!(connections, 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_over_the_wire_is_understood() {
+        let (ended, _) = over_the_wire(|mut stream| {
+            read_request(&mut stream);
+            let body = r#"{"applied": [], "version": 7}"#;
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        })
+        .await;
+        assert_eq!((ended.out.as_str(), ended.err.as_str()), ("nothing to apply; the database is at version 7\n", ""));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_not_taken_for_a_lost_answer() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let ended = run(&context_at(&free.to_string()).await, &["migrate"]).await;
+        assert!(ended.err.contains("cannot be invoked: "), "{}", ended.err);
+        assert!(ended.err.contains("refused"), "{}", ended.err);
+    }
+
+    #[test]
+    fn functions_have_names_and_arns() {
+        for name in
+            [DEFAULT_FUNCTION, "arn:aws:lambda:eu-west-1:123456789012:function:a-load-registrar:live", "f:$LATEST"]
+        {
+            assert!(name.parse::<FunctionName>().is_ok(), "{name}");
+        }
+        for name in ["", "a b", "a/b", "é", &"x".repeat(171)] {
+            assert!(name.parse::<FunctionName>().is_err(), "{name}");
+        }
+    }
+}

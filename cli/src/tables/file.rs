@@ -1,0 +1,398 @@
+//! The file that declares tables: read, and every mistake told with its line and what to write instead.
+
+use std::{
+    collections::HashMap,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use shared::registrar::{TableDeclaration, TableKind, table_name};
+use toml::Spanned;
+
+/// Why a file does not say what the tables are.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("{} cannot be read: {cause}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// It declares nothing.
+    #[error("{} declares no table; begin each with a line [[table]]", .0.display())]
+    Empty(PathBuf),
+    /// It holds one mistake.
+    #[error("{}, {mistake}", file.display())]
+    Mistake {
+        /// The file.
+        file: PathBuf,
+        /// The mistake.
+        mistake: Mistake,
+    },
+    /// It holds several.
+    #[error("{} has {} mistakes{}", file.display(), mistakes.len(), lines(mistakes))]
+    Mistakes {
+        /// The file.
+        file: PathBuf,
+        /// The mistakes, by line.
+        mistakes: Vec<Mistake>,
+    },
+}
+
+/// What is wrong at a line, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    line: usize,
+    what: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.what)
+    }
+}
+
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    table: Vec<Spanned<Entry>>,
+}
+
+/// A table as it is written. Everything is optional, so that what is missing can be told with the table's line.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: Option<Spanned<String>>,
+    prefix: Option<Spanned<String>>,
+    kind: Option<TableKind>,
+    snapshot_key: Option<Spanned<String>>,
+    active: Option<bool>,
+}
+
+/// The tables that a file declares.
+pub fn read(file: &Path) -> Result<Vec<TableDeclaration>, FileError> {
+    let text = fs::read_to_string(file).map_err(|cause| FileError::Unreadable { file: file.to_owned(), cause })?;
+    let mut mistakes = match parse(&text) {
+        Ok(tables) if tables.is_empty() => return Err(FileError::Empty(file.to_owned())),
+        Ok(tables) => return Ok(tables),
+        Err(mistakes) => mistakes,
+    };
+    Err(match (mistakes.pop(), mistakes.is_empty()) {
+        (Some(mistake), true) => FileError::Mistake { file: file.to_owned(), mistake },
+        (last, _) => {
+            mistakes.extend(last);
+            FileError::Mistakes { file: file.to_owned(), mistakes }
+        }
+    })
+}
+
+/// The tables that a file's text declares, or at least one mistake.
+pub fn parse(text: &str) -> Result<Vec<TableDeclaration>, Vec<Mistake>> {
+    let line_of = |position: usize| text.bytes().take(position).filter(|byte| *byte == b'\n').count() + 1;
+    let document: Document = toml::from_str(text).map_err(|error| {
+        let line = line_of(error.span().map_or(0, |span| span.start));
+        vec![Mistake { line, what: described(error.message()) }]
+    })?;
+    let mut checked = Checked { line_of, names: HashMap::new(), prefixes: HashMap::new(), mistakes: Vec::new() };
+    let tables: Vec<_> = document.table.into_iter().filter_map(|entry| checked.table(entry)).collect();
+    let Checked { mut mistakes, .. } = checked;
+    mistakes.sort_by_key(|mistake| mistake.line);
+    if mistakes.is_empty() { Ok(tables) } else { Err(mistakes) }
+}
+
+/// The parser's words in one line, and more of them where they do not say what to do.
+fn described(message: &str) -> String {
+    let message = message.trim().lines().collect::<Vec<_>>().join(", ");
+    if message.ends_with("expected a sequence") {
+        return "a table begins with [[table]], in double brackets".to_owned();
+    }
+    message
+}
+
+/// What has been seen so far.
+struct Checked<F> {
+    line_of: F,
+    names: HashMap<String, usize>,
+    prefixes: HashMap<String, usize>,
+    mistakes: Vec<Mistake>,
+}
+
+impl<F: Fn(usize) -> usize> Checked<F> {
+    fn mistake(&mut self, line: usize, what: impl Into<String>) {
+        self.mistakes.push(Mistake { line, what: what.into() });
+    }
+
+    /// The table, unless a member is missing.
+    fn table(&mut self, entry: Spanned<Entry>) -> Option<TableDeclaration> {
+        let table_line = (self.line_of)(entry.span().start);
+        let Entry { name, prefix, kind, snapshot_key, active } = entry.into_inner();
+        if kind.is_none() {
+            self.mistake(
+                table_line,
+                "the table has no kind; add kind = \"ods\", \"dmap\", \"kafka\", \"dms\" or \"other\"",
+            );
+        }
+        let Some(prefix) = prefix else {
+            self.mistake(
+                table_line,
+                "the table has no prefix; add prefix = \"…/\", which the keys of its objects start with",
+            );
+            return None;
+        };
+        let prefix_line = (self.line_of)(prefix.span().start);
+        let prefix = prefix.into_inner();
+        if let Some(problem) = prefix_problem(&prefix) {
+            self.mistake(prefix_line, problem);
+        } else {
+            self.first_of_its_prefix(&prefix, prefix_line);
+            self.first_of_its_name(name.as_ref(), &prefix, prefix_line);
+        }
+        if let (Some(key), Some(kind)) = (&snapshot_key, kind) {
+            let line = (self.line_of)(key.span().start);
+            if let Some(problem) = snapshot_key_problem(key.get_ref(), kind, &prefix) {
+                self.mistake(line, problem);
+            }
+        }
+        Some(TableDeclaration {
+            name: name.map(Spanned::into_inner),
+            prefix,
+            kind: kind?,
+            snapshot_key: snapshot_key.map(Spanned::into_inner),
+            active: active.unwrap_or(true),
+        })
+    }
+
+    fn first_of_its_prefix(&mut self, prefix: &str, line: usize) {
+        match self.prefixes.get(prefix) {
+            Some(first) => {
+                let what = format!("prefix {prefix:?} is that of the table at line {first} too; leave one of them out");
+                self.mistake(line, what);
+            }
+            None => drop(self.prefixes.insert(prefix.to_owned(), line)),
+        }
+    }
+
+    fn first_of_its_name(&mut self, name: Option<&Spanned<String>>, prefix: &str, prefix_line: usize) {
+        let line = name.map_or(prefix_line, |name| (self.line_of)(name.span().start));
+        let name = name.map_or_else(|| table_name(prefix), |name| name.get_ref().clone());
+        if name.trim().is_empty() {
+            self.mistake(line, "name is empty; leave it out, and it is made of the prefix");
+            return;
+        }
+        match self.names.get(&name) {
+            // Two tables of one prefix have one name, which is no mistake of its own.
+            Some(first) if self.prefixes.get(prefix) == Some(&prefix_line) => {
+                let what = format!(
+                    "the name {name:?} is that of the table at line {first} too; give one of them another name = \"…\""
+                );
+                self.mistake(line, what);
+            }
+            Some(_) => {}
+            None => drop(self.names.insert(name, line)),
+        }
+    }
+}
+
+fn prefix_problem(prefix: &str) -> Option<String> {
+    let path = prefix.trim_matches('/');
+    if path.is_empty() {
+        return Some("prefix is empty; write the table's folder, such as \"cubic/dmap/agg_sample/\"".to_owned());
+    }
+    let right = format!("{path}/");
+    if prefix.starts_with('/') {
+        return Some(format!("prefix {prefix:?} starts with /, which keys do not; write {right:?}"));
+    }
+    (!prefix.ends_with('/')).then(|| format!("prefix {prefix:?} does not end with /; write {right:?}"))
+}
+
+fn snapshot_key_problem(key: &str, kind: TableKind, prefix: &str) -> Option<String> {
+    if kind != TableKind::Ods {
+        let kind = kind.as_str();
+        return Some(format!("snapshot_key is for kind \"ods\", and this table is {kind:?}; leave it out"));
+    }
+    let is_under = key.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
+    (!is_under).then(|| {
+        let example = format!("{}/LOAD001.csv.gz", prefix.trim_matches('/'));
+        format!("snapshot_key {key:?} is not under the prefix {prefix:?}; write a key such as {example:?}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The mistakes of a text, one a line.
+    fn mistakes(text: &str) -> String {
+        let mistakes = parse(text).unwrap_err();
+        mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_example_declares_one_table_of_each_kind() {
+        let tables = parse(include_str!("../../../examples/tables.toml")).unwrap();
+        let kinds: Vec<_> = tables.iter().map(|table| table.kind).collect();
+        assert_eq!(kinds, [TableKind::Ods, TableKind::Dmap, TableKind::Kafka, TableKind::Dms]);
+        assert_eq!(tables[0].snapshot_key.as_deref(), Some("cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz"));
+        assert_eq!((tables[2].name.as_deref(), tables[3].name.as_deref()), (None, Some("orders")));
+        assert!(tables.iter().all(|table| table.active));
+    }
+
+    #[test]
+    fn the_help_shows_a_file_that_can_be_read() {
+        let (_, help) = super::super::APPLY_HELP.split_once("\n\n").unwrap();
+        let (file, _) = help.split_once("\n\nTables that").unwrap();
+        let every_member =
+            file.replace("  # name", "  name").replace("  # snapshot", "  snapshot").replace("  # active", "  active");
+        let table = parse(&every_member).unwrap().remove(0);
+        assert_eq!((table.name.as_deref(), table.active), (Some("edw_sample"), false));
+        assert!(parse(file).unwrap()[0].active);
+    }
+
+    #[test]
+    fn every_mistake_has_a_line_and_a_remedy() {
+        for (text, expected) in [
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nprefx = \"a/\"\n",
+                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`",
+            ),
+            ("\n[[tables]]\n", "line 2: unknown field `tables`, expected `table`"),
+            ("\n[table]\nprefix = \"a/\"\n", "line 2: a table begins with [[table]], in double brackets"),
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"odss\"\n",
+                "line 3: unknown variant `odss`, expected one of `ods`, `dmap`, `kafka`, `dms`, `other`",
+            ),
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nactive = \"no\"\n",
+                "line 4: invalid type: string \"no\", expected a boolean",
+            ),
+            (
+                "\n[[table]]\nkind = \"dmap\"\n",
+                "line 2: the table has no prefix; add prefix = \"…/\", which the keys of its objects start with",
+            ),
+            (
+                "\n\n[[table]]\nprefix = \"a/\"\n",
+                "line 3: the table has no kind; add kind = \"ods\", \"dmap\", \"kafka\", \"dms\" or \"other\"",
+            ),
+            (
+                "[[table]]\nprefix = \"a/b\"\nkind = \"dmap\"\n",
+                "line 2: prefix \"a/b\" does not end with /; write \"a/b/\"",
+            ),
+            (
+                "[[table]]\nkind = \"dmap\"\nprefix = \"/a/b\"\n",
+                "line 3: prefix \"/a/b\" starts with /, which keys do not; write \"a/b/\"",
+            ),
+            (
+                "[[table]]\nkind = \"dmap\"\nprefix = \"/\"\n",
+                "line 3: prefix is empty; write the table's folder, such as \"cubic/dmap/agg_sample/\"",
+            ),
+            (
+                "[[table]]\nname = \"\"\nkind = \"dmap\"\nprefix = \"a/\"\n",
+                "line 2: name is empty; leave it out, and it is made of the prefix",
+            ),
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nsnapshot_key = \"a/LOAD001.csv.gz\"\n",
+                "line 4: snapshot_key is for kind \"ods\", and this table is \"dmap\"; leave it out",
+            ),
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nsnapshot_key = \"b/x.csv.gz\"\n",
+                "line 4: snapshot_key \"b/x.csv.gz\" is not under the prefix \"a/\"; write a key such as \"a/LOAD001.csv.gz\"",
+            ),
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nsnapshot_key = \"a/\"\n",
+                "line 4: snapshot_key \"a/\" is not under the prefix \"a/\"; write a key such as \"a/LOAD001.csv.gz\"",
+            ),
+        ] {
+            assert_eq!(mistakes(text), expected, "{text}");
+        }
+        assert!(
+            mistakes("[[table]]\nprefix = a/\n").starts_with("line 2: "),
+            "{}",
+            mistakes("[[table]]\nprefix = a/\n")
+        );
+    }
+
+    #[test]
+    fn no_two_tables_share_a_name_or_a_prefix() {
+        let table = |prefix: &str| format!("[[table]]\nprefix = {prefix:?}\nkind = \"dmap\"\n");
+        assert_eq!(
+            mistakes(&[table("a/b/"), table("a/b/")].concat()),
+            "line 5: prefix \"a/b/\" is that of the table at line 2 too; leave one of them out"
+        );
+        let same_name =
+            "line 5: the name \"a__b_c\" is that of the table at line 2 too; give one of them another name = \"…\"";
+        assert_eq!(mistakes(&[table("a/b.c/"), table("a/b-c/")].concat()), same_name);
+        let named = "[[table]]\nname = \"a__b_c\"\nprefix = \"x/\"\nkind = \"dmap\"\n";
+        assert_eq!(mistakes(&[&table("a/b.c/"), named].concat()), same_name);
+        assert_eq!(parse(&[&table("a/b.c/"), named].concat().replace("a__b_c", "x")).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let text = "[[table]]\nsnapshot_key = \"a/x\"\nkind = \"dms\"\nprefix = \"a\"\n\n[[table]]\n";
+        let told: Vec<_> = parse(text).unwrap_err().iter().map(|mistake| mistake.line).collect();
+        assert_eq!(told, [2, 4, 6, 6]);
+        let mistakes = parse(text).unwrap_err();
+        let error = FileError::Mistakes { file: "tables.toml".into(), mistakes }.to_string();
+        assert!(error.starts_with("tables.toml has 4 mistakes\n  line 2: snapshot_key is for kind"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_tables_is_a_mistake() {
+        assert_eq!(parse("# nothing\n"), Ok(vec![]));
+        let error = FileError::Empty("tables.toml".into()).to_string();
+        assert_eq!(error, "tables.toml declares no table; begin each with a line [[table]]");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_declared_is_what_is_read(
+            folders in prop::collection::btree_set("[a-z]{1,3}(/[a-z]{1,3}){0,2}", 1..6),
+            active in any::<bool>(),
+        ) {
+            let text: String = folders.iter().enumerate().map(|(n, folder)| {
+                format!("[[table]]\nname = \"t{n}\"\nprefix = '{folder}/'\nkind = \"other\"\nactive = {active}\n")
+            }).collect();
+            let tables = parse(&text).unwrap();
+            let declared = folders.iter().enumerate().map(|(n, folder)| TableDeclaration {
+                name: Some(format!("t{n}")),
+                prefix: format!("{folder}/"),
+                kind: TableKind::Other,
+                snapshot_key: None,
+                active,
+            });
+            prop_assert_eq!(tables, declared.collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn what_is_read_can_be_asked_for(
+            prefix in "[a-z/]{0,6}",
+            key in prop::option::of("[a-z/]{0,6}"),
+            ods in any::<bool>(),
+        ) {
+            let kind = if ods { "ods" } else { "dms" };
+            let key = key.map(|key| format!("snapshot_key = {key:?}\n")).unwrap_or_default();
+            if let Ok(tables) = parse(&format!("[[table]]\nprefix = {prefix:?}\nkind = {kind:?}\n{key}")) {
+                let TableDeclaration { prefix, snapshot_key, .. } = &tables[0];
+                prop_assert!(prefix.len() > 1 && prefix.ends_with('/') && !prefix.starts_with('/'));
+                prop_assert!(snapshot_key.as_ref().is_none_or(|key| ods && key.starts_with(prefix)));
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in r#"(\[\[table\]\]\n|prefix = |kind = |"ods"\n|"a/"\n|[^\r]){0,20}"#) {
+            if let Err(mistakes) = parse(&text) {
+                prop_assert!(!mistakes.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What a plan would do or has done, and the list of tables, for people.
+
+use shared::registrar::{FieldChange, TableChange, TableList, TablesPlan};
+
+use crate::{
+    Exit,
+    outcome::{Outcome, document},
+    text::{Column, Table, counted, grouped, printable},
+};
+
+/// A plan, or what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The changes.
+    pub plan: TablesPlan,
+    /// Whether they are made.
+    pub done: Done,
+}
+
+/// Whether a plan's changes are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// They would be.
+    No {
+        /// Whether the exit code tells that there are some.
+        exit_code: bool,
+    },
+    /// They are.
+    Yes,
+}
+
+impl Outcome for Planned {
+    fn to_json(&self) -> Result<String, serde_json::Error> {
+        document(&self.plan)
+    }
+
+    fn to_text(&self) -> String {
+        let TablesPlan { changes, unchanged, undeclared, picked_up } = &self.plan;
+        let mut text: String = changes.iter().map(|change| self.change(change)).collect();
+        for name in undeclared {
+            text += &format!("· {} is not in the file and stays as it is\n", printable(name));
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let created = changes.iter().filter(|change| change.create).count();
+        let (created, changed, unchanged) = (grouped(created), grouped(changes.len() - created), grouped(unchanged));
+        text += &match self.done {
+            Done::No { .. } => format!("Plan: {created} to create, {changed} to change, {unchanged} unchanged"),
+            Done::Yes => format!("Applied: {created} created, {changed} changed, {unchanged} unchanged"),
+        };
+        if *picked_up > 0 {
+            let become_loads = match (self.done, picked_up) {
+                (Done::No { .. }, 1) => "would become a load",
+                (Done::No { .. }, _) => "would become loads",
+                (Done::Yes, 1) => "became a load",
+                (Done::Yes, _) => "became loads",
+            };
+            let objects = counted(*picked_up, "waiting object", "waiting objects");
+            text += &format!("; {objects} {become_loads}");
+        }
+        text + "\n"
+    }
+
+    fn exit(&self) -> Exit {
+        let has_work = !self.plan.changes.is_empty() || self.plan.picked_up > 0;
+        match self.done {
+            Done::No { exit_code: true } if has_work => Exit::Different,
+            Done::No { .. } | Done::Yes => Exit::Complete,
+        }
+    }
+}
+
+impl Planned {
+    fn change(&self, change: &TableChange) -> String {
+        let verb = match (change.create, self.done) {
+            (true, Done::No { .. }) => "+ create",
+            (true, Done::Yes) => "+ created",
+            (false, Done::No { .. }) => "~ change",
+            (false, Done::Yes) => "~ changed",
+        };
+        let mut text = format!("{verb} {}\n", printable(&change.name));
+        for FieldChange { field, from, to } in &change.fields {
+            let to = to.as_deref().map_or("none".into(), printable);
+            let value = match from {
+                None if change.create => to,
+                from => format!("{} → {to}", from.as_deref().map_or("none".into(), printable)).into(),
+            };
+            text += &format!("    {}: {value}\n", printable(field));
+        }
+        text
+    }
+}
+
+impl Outcome for TableList {
+    fn to_json(&self) -> Result<String, serde_json::Error> {
+        document(self)
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = if self.tables.is_empty() {
+            "there are no tables; declare them in a file and run landfall tables apply FILE\n".to_owned()
+        } else {
+            let mut table = Table::new(
+                ["table", "kind", "active", "prefix", "snapshot", "oldest unfinished", "loads"].map(Column::Left),
+            );
+            for listed in &self.tables {
+                let loads = listed.loads.iter().map(|(status, number)| format!("{} {status}", grouped(number)));
+                table.row([
+                    listed.name.clone(),
+                    listed.kind.as_str().to_owned(),
+                    if listed.active { "yes" } else { "no" }.to_owned(),
+                    listed.prefix.clone(),
+                    listed.snapshot.map(|snapshot| snapshot.to_string()).unwrap_or_default(),
+                    listed.oldest_unfinished.map(|oldest| oldest.to_string()).unwrap_or_default(),
+                    loads.collect::<Vec<_>>().join(", "),
+                ]);
+            }
+            table.to_string()
+        };
+        if self.unregistered_objects > 0 {
+            let verb = if self.unregistered_objects == 1 { "belongs" } else { "belong" };
+            let objects = counted(self.unregistered_objects, "object", "objects");
+            text += &format!("\n{objects} {verb} to no active table\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn field(field: &str, from: Option<&str>, to: Option<&str>) -> FieldChange {
+        FieldChange { field: field.to_owned(), from: from.map(str::to_owned), to: to.map(str::to_owned) }
+    }
+
+    fn plan() -> TablesPlan {
+        let create = |name: &str, prefix, kind| TableChange {
+            name: name.to_owned(),
+            create: true,
+            fields: vec![field("prefix", None, Some(prefix)), field("kind", None, Some(kind))],
+        };
+        TablesPlan {
+            changes: vec![
+                create("cubic__dmap__agg_sample", "cubic/dmap/agg_sample/", "dmap"),
+                TableChange {
+                    name: "cubic__ods_qlik__edw_sample".to_owned(),
+                    create: false,
+                    fields: vec![
+                        field("prefix", Some("cubic/ods/EDW.SAMPLE/"), Some("cubic/ods_qlik/EDW.SAMPLE/")),
+                        field("snapshot_key", None, Some("cubic/ods_qlik/EDW.SAMPLE/FIRST.csv.gz")),
+                    ],
+                },
+                create("shop__orders", "shop/orders/", "dms"),
+            ],
+            unchanged: 3,
+            undeclared: vec!["cubic__kafka__old".to_owned()],
+            picked_up: 17,
+        }
+    }
+
+    #[test]
+    fn a_plan_reads_as_a_difference() {
+        let expected = "\
++ create cubic__dmap__agg_sample
+    prefix: cubic/dmap/agg_sample/
+    kind: dmap
+~ change cubic__ods_qlik__edw_sample
+    prefix: cubic/ods/EDW.SAMPLE/ → cubic/ods_qlik/EDW.SAMPLE/
+    snapshot_key: none → cubic/ods_qlik/EDW.SAMPLE/FIRST.csv.gz
++ create shop__orders
+    prefix: shop/orders/
+    kind: dms
+· cubic__kafka__old is not in the file and stays as it is
+
+Plan: 2 to create, 1 to change, 3 unchanged; 17 waiting objects would become loads
+";
+        assert_eq!(Planned { plan: plan(), done: Done::No { exit_code: false } }.to_text(), expected);
+    }
+
+    #[test]
+    fn what_is_done_is_told_in_the_past_tense() {
+        let applied = TablesPlan { picked_up: 1, ..plan() };
+        let text = Planned { plan: applied, done: Done::Yes }.to_text();
+        assert!(text.starts_with("+ created cubic__dmap__agg_sample\n"), "{text}");
+        assert!(text.contains("~ changed cubic__ods_qlik__edw_sample\n"), "{text}");
+        assert!(
+            text.ends_with("\nApplied: 2 created, 1 changed, 3 unchanged; 1 waiting object became a load\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn nothing_to_do_is_one_line() {
+        let plan = TablesPlan { changes: vec![], unchanged: 4, undeclared: vec![], picked_up: 0 };
+        let planned = Planned { plan, done: Done::No { exit_code: true } };
+        assert_eq!(planned.to_text(), "Plan: 0 to create, 0 to change, 4 unchanged\n");
+        assert_eq!(planned.exit(), Exit::Complete);
+    }
+
+    proptest! {
+        #[test]
+        fn names_do_not_reach_the_terminal_as_they_are(name in any::<String>(), value in any::<String>()) {
+            let changes = vec![TableChange {
+                name: name.clone(),
+                create: false,
+                fields: vec![field(&name, Some(&value), Some(&value))],
+            }];
+            let plan = TablesPlan { changes, unchanged: 0, undeclared: vec![name], picked_up: 0 };
+            let text = Planned { plan, done: Done::Yes }.to_text();
+            prop_assert_eq!(text.lines().count(), 5);
+            prop_assert!(!text.replace('\n', "").chars().any(char::is_control));
+        }
+    }
+}

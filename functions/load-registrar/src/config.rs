@@ -1,0 +1,172 @@
+//! The function's settings, read from the environment once, in the init phase.
+//!
+//! Each field's documentation is also its row in the README; a test keeps the two and the template in step.
+
+use runtime::settings::{self, Lookup, SettingError, Settings};
+
+/// What the function is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `INCOMING_BUCKET`: bucket whose objects are registered. Required.
+    pub incoming_bucket: String,
+    /// `LAKE_BUCKET`: bucket that quarantined records are written to. Required.
+    pub lake_bucket: String,
+    /// Where the load metadata is.
+    pub database: DatabaseConfig,
+}
+
+/// How to get to Postgres.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseConfig {
+    /// Where the address and the password come from.
+    pub source: DatabaseSource,
+    /// `DATABASE_CA_FILE`: more certificate authorities that may vouch for the server, as PEM. Those of RDS and RDS Proxy
+    /// are built in.
+    pub ca_file: Option<String>,
+}
+
+/// Where the address and the password come from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseSource {
+    /// `DATABASE_URL`: `postgres://user:password@host:port/name`. TLS, with the server's name verified, unless the host
+    /// is this machine or the URL says `sslmode=disable`.
+    Url(String),
+    /// `DATABASE_SECRET_ARN`: a secret of Secrets Manager with `username` and `password`, as RDS makes it. Always TLS.
+    Secret {
+        /// ARN of the secret.
+        arn: String,
+        /// `DATABASE_HOST`: the server; the secret's `host` when absent.
+        host: Option<String>,
+        /// `DATABASE_PORT`: its port; the secret's `port`, or 5432, when absent.
+        port: Option<u16>,
+        /// `DATABASE_NAME`: the database; the secret's `dbname`, or `postgres`, when absent.
+        name: Option<String>,
+    },
+}
+
+/// Without the password.
+impl std::fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let source = match &self.source {
+            DatabaseSource::Url(_) => "url",
+            DatabaseSource::Secret { arn, .. } => arn,
+        };
+        f.debug_struct("DatabaseConfig").field("source", &source).field("ca_file", &self.ca_file).finish()
+    }
+}
+
+impl Config {
+    /// Reads the environment.
+    pub fn from_env() -> Result<Self, SettingError> {
+        Self::from_settings(&settings::environment())
+    }
+
+    /// Reads variables from `lookup`.
+    pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, SettingError> {
+        Self::from_settings(&Settings::new(lookup))
+    }
+
+    fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
+        Ok(Self {
+            incoming_bucket: settings
+                .required("INCOMING_BUCKET", "it names the bucket whose objects are registered")?,
+            lake_bucket: settings.required("LAKE_BUCKET", "it names the bucket that quarantined records go to")?,
+            database: DatabaseConfig { source: source(settings)?, ca_file: settings.optional("DATABASE_CA_FILE") },
+        })
+    }
+}
+
+fn source(settings: &Settings<impl Lookup>) -> Result<DatabaseSource, SettingError> {
+    let port: u16 = settings.number("DATABASE_PORT", 0, 0..=u16::MAX)?;
+    match (settings.optional("DATABASE_URL"), settings.optional("DATABASE_SECRET_ARN")) {
+        (Some(_), Some(value)) => Err(SettingError::Invalid {
+            name: "DATABASE_SECRET_ARN",
+            value,
+            expected: "empty when DATABASE_URL is set".to_owned(),
+        }),
+        (Some(url), None) => match url.parse::<tokio_postgres::Config>() {
+            Ok(_) => Ok(DatabaseSource::Url(url)),
+            // The URL holds a password, so it is not repeated.
+            Err(_) => Err(SettingError::Invalid {
+                name: "DATABASE_URL",
+                value: "…".to_owned(),
+                expected: "like postgres://user:password@host:5432/name".to_owned(),
+            }),
+        },
+        (None, Some(arn)) => Ok(DatabaseSource::Secret {
+            arn,
+            host: settings.optional("DATABASE_HOST"),
+            port: (port > 0).then_some(port),
+            name: settings.optional("DATABASE_NAME"),
+        }),
+        (None, None) => Err(SettingError::Missing {
+            name: "DATABASE_SECRET_ARN",
+            why: "it names the secret with which the load metadata in Postgres is reached; or set DATABASE_URL",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&'static str, &str)]) -> Result<Config, String> {
+        let lookup = |name| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
+        Config::from_lookup(lookup).map_err(|error| error.to_string())
+    }
+
+    const BUCKETS: [(&str, &str); 2] = [("INCOMING_BUCKET", "incoming"), ("LAKE_BUCKET", "lake")];
+
+    fn with(extra: &[(&'static str, &'static str)]) -> Result<Config, String> {
+        config(&extra.iter().chain(&BUCKETS).copied().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_database_is_a_url_or_a_secret() {
+        let url = with(&[("DATABASE_URL", "postgres://me:secret@db:5432/loads")]).unwrap();
+        assert!(matches!(url.database.source, DatabaseSource::Url(_)));
+        let secret = with(&[("DATABASE_SECRET_ARN", "arn:secret"), ("DATABASE_HOST", "db"), ("DATABASE_PORT", "6432")]);
+        let (host, port) = (Some("db".to_owned()), Some(6432));
+        let expected = DatabaseSource::Secret { arn: "arn:secret".to_owned(), host, port, name: None };
+        assert!(secret.unwrap().database.source == expected);
+    }
+
+    #[test]
+    fn every_mistake_is_a_sentence_that_names_the_variable() {
+        for (variables, sentence) in [
+            (
+                &[("INCOMING_BUCKET", "")][..],
+                "environment variable INCOMING_BUCKET is not set; it names the bucket whose objects are registered",
+            ),
+            (
+                &[("LAKE_BUCKET", "")],
+                "environment variable LAKE_BUCKET is not set; it names the bucket that quarantined records go to",
+            ),
+            (
+                &[],
+                "environment variable DATABASE_SECRET_ARN is not set; it names the secret with which the load metadata in \
+                 Postgres is reached; or set DATABASE_URL",
+            ),
+            (
+                &[("DATABASE_URL", "postgres://db/loads"), ("DATABASE_SECRET_ARN", "arn:secret")],
+                "environment variable DATABASE_SECRET_ARN is \"arn:secret\"; it must be empty when DATABASE_URL is set",
+            ),
+            (
+                &[("DATABASE_URL", "mysql://me:secret@db/loads")],
+                "environment variable DATABASE_URL is \"…\"; it must be like postgres://user:password@host:5432/name",
+            ),
+            (
+                &[("DATABASE_PORT", "70000")],
+                "environment variable DATABASE_PORT is \"70000\"; it must be a whole number from 0 to 65535",
+            ),
+        ] {
+            assert_eq!(with(variables).unwrap_err(), sentence);
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let config = with(&[("DATABASE_URL", "postgres://me:secret@db:5432/loads")]).unwrap();
+        assert!(!format!("{config:?}").contains("secret@"));
+    }
+}

@@ -1,0 +1,80 @@
+//! Objects → loads: one statement, one round trip, one transaction for a batch, in any order and any number of times.
+//! How is told by `register_objects` in `migrations/0001_loads.sql`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use shared::s3_key;
+
+use crate::database::{Database, DatabaseError};
+
+/// What is prepared.
+pub const REGISTER: &str = "select * from register_objects($1, $2, $3, $4, $5, $6)";
+
+/// A version of an object, as S3 tells it: by HEAD or in a listing, which say the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Object {
+    /// Key, decoded.
+    pub key: String,
+    /// When it was modified: whole seconds.
+    pub modified: Timestamp,
+    /// Size in bytes.
+    pub size: i64,
+    /// ETag, without quotes.
+    pub e_tag: String,
+    /// Version, if an event named one.
+    pub version: Option<String>,
+}
+
+/// What became of a batch of objects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// New loads.
+    pub registered: i64,
+    /// Objects that were loads before.
+    pub known: i64,
+    /// Objects newly put aside, since they belong to no active table.
+    pub unregistered: i64,
+    /// Snapshots that started.
+    pub snapshots: i64,
+    /// Loads that only waited for one of these snapshots and are ready now.
+    pub released: i64,
+}
+
+/// Registers a batch.
+pub async fn register(database: &Database, objects: &[Object], time: Duration) -> Result<Registered, DatabaseError> {
+    if objects.is_empty() {
+        return Ok(Registered::default());
+    }
+    // No text of Postgres holds a NUL. Such a key is kept as a notification would write it.
+    let hold_nul: Vec<bool> = objects.iter().map(|object| object.key.contains('\0')).collect();
+    let keys: Vec<String> = objects
+        .iter()
+        .zip(&hold_nul)
+        .map(|(object, nul)| if *nul { s3_key::encode(&object.key) } else { object.key.clone() })
+        .collect();
+    let modified: Vec<Timestamp> = objects.iter().map(|object| object.modified).collect();
+    let sizes: Vec<i64> = objects.iter().map(|object| object.size).collect();
+    let e_tags: Vec<&str> = objects.iter().map(|object| object.e_tag.as_str()).collect();
+    let versions: Vec<Option<&str>> = objects.iter().map(|object| object.version.as_deref()).collect();
+    database
+        .run(time, |mut session| {
+            let (keys, modified, sizes, e_tags, versions, hold_nul) =
+                (&keys, &modified, &sizes, &e_tags, &versions, &hold_nul);
+            async move {
+                let statement = session.register().await?;
+                let row = session
+                    .client()?
+                    .query_one(&statement, &[keys, modified, sizes, e_tags, versions, hold_nul])
+                    .await?;
+                Ok(Registered {
+                    registered: row.try_get("registered")?,
+                    known: row.try_get("known")?,
+                    unregistered: row.try_get("unregistered")?,
+                    snapshots: row.try_get("snapshots")?,
+                    released: row.try_get("released")?,
+                })
+            }
+        })
+        .await
+}

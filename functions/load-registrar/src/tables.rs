@@ -1,0 +1,309 @@
+//! Tables as their owners declare them: what differs, and making it so.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use shared::registrar::{
+    FieldChange, LoadStatus, Table, TableChange, TableDeclaration, TableKind, TableList, TablesPlan, table_name,
+};
+use tokio_postgres::{GenericClient, Transaction};
+use tracing::info;
+
+use crate::database::{Database, DatabaseError};
+
+/// A table as it should be, complete and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Declared {
+    name: String,
+    prefix: String,
+    kind: TableKind,
+    snapshot_key: Option<String>,
+    active: bool,
+}
+
+/// What a declaration leaves out is what the rules say. Errors name the declaration.
+fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseError> {
+    let mut names: HashMap<String, String> = HashMap::new();
+    let mut complete = Vec::with_capacity(tables.len());
+    for table in tables {
+        let prefix = table.prefix;
+        let refuse = |what: &str| Err(DatabaseError::Refused(format!("table with prefix {prefix:?}: {what}")));
+        if prefix.contains('\0') || !prefix.ends_with('/') || prefix.starts_with('/') || prefix.contains("//") {
+            return refuse("a prefix is folders, each with a / behind it, such as cubic/dmap/agg_sample/");
+        }
+        let name = table.name.unwrap_or_else(|| table_name(&prefix));
+        let is_name = |name: &str| {
+            (1..=255).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        };
+        if !is_name(&name) {
+            return refuse(&format!("name {name:?} is not 1 to 255 of the characters a-z, 0-9 and _"));
+        }
+        let snapshot_key = match (table.kind, table.snapshot_key) {
+            (TableKind::Ods, _) if prefix.ends_with("__ct/") => {
+                return refuse(
+                    "the changes of an ODS table belong to the table itself; declare the prefix without __ct",
+                );
+            }
+            (TableKind::Ods, Some(key)) if !key.starts_with(&prefix) || key.contains('\0') => {
+                return refuse(&format!("snapshot_key {key:?} is not under the prefix"));
+            }
+            (TableKind::Ods, key) => Some(key.unwrap_or_else(|| format!("{prefix}LOAD001.csv.gz"))),
+            (_, Some(_)) => return refuse("only tables of kind ods have a snapshot_key"),
+            (_, None) => None,
+        };
+        for taken in [name.clone(), prefix.clone()] {
+            if names.insert(taken, name.clone()).is_some() {
+                return refuse("its name or its prefix is declared twice");
+            }
+        }
+        complete.push(Declared { name, prefix, kind: table.kind, snapshot_key, active: table.active });
+    }
+    Ok(complete)
+}
+
+/// Every property as text, in the order of a declaration.
+fn fields(table: &Declared) -> [(&'static str, Option<String>); 4] {
+    [
+        ("prefix", Some(table.prefix.clone())),
+        ("kind", Some(table.kind.as_str().to_owned())),
+        ("snapshot_key", table.snapshot_key.clone()),
+        ("active", Some(table.active.to_string())),
+    ]
+}
+
+/// What has to change for `existing` to be `declared`. Pure.
+fn difference(declared: &[Declared], existing: &BTreeMap<String, Declared>) -> TablesPlan {
+    let mut changes = Vec::new();
+    for table in declared {
+        let before = existing.get(&table.name).map(fields);
+        let fields: Vec<FieldChange> = fields(table)
+            .into_iter()
+            .enumerate()
+            .map(|(at, (field, to))| {
+                let from = before.as_ref().and_then(|before| before.get(at)).and_then(|(_, from)| from.clone());
+                FieldChange { field: field.to_owned(), from, to }
+            })
+            .filter(|change| change.from != change.to)
+            .collect();
+        if !fields.is_empty() {
+            changes.push(TableChange { name: table.name.clone(), create: before.is_none(), fields });
+        }
+    }
+    changes.sort_by(|a, b| a.name.cmp(&b.name));
+    let undeclared =
+        existing.keys().filter(|name| declared.iter().all(|table| table.name != **name)).cloned().collect();
+    let unchanged = u32::try_from(declared.len() - changes.len()).unwrap_or(u32::MAX);
+    TablesPlan { changes, unchanged, undeclared, picked_up: 0 }
+}
+
+/// Compares the tables with their declarations and, unless it is a `dry_run`, makes them so. All in one transaction,
+/// which a dry run rolls back: what it says is what would have happened.
+pub async fn apply(
+    database: &Database,
+    tables: Vec<TableDeclaration>,
+    dry_run: bool,
+    time: Duration,
+) -> Result<TablesPlan, DatabaseError> {
+    let declared = complete(tables)?;
+    let plan = database
+        .run(time, |mut session| {
+            let declared = &declared;
+            async move {
+                let transaction = session.transaction().await?;
+                transaction.batch_execute("select pg_advisory_xact_lock(7236101)").await?;
+                let existing = existing(&transaction).await?;
+                let mut plan = difference(declared, &existing);
+                if !plan.changes.is_empty() {
+                    let waiting = waiting(&transaction).await?;
+                    for table in declared {
+                        if plan.changes.iter().any(|change| change.name == table.name) {
+                            write(&transaction, table).await?;
+                        }
+                    }
+                    // What waited is picked up now and not at the commit, so that it can be counted.
+                    transaction.batch_execute("set constraints all immediate").await?;
+                    plan.picked_up = u64::try_from(waiting - self::waiting(&transaction).await?).unwrap_or(0);
+                }
+                if dry_run {
+                    transaction.rollback().await?;
+                } else {
+                    transaction.commit().await?;
+                }
+                Ok(plan)
+            }
+        })
+        .await?;
+    if !dry_run {
+        info!(tables.changed = plan.changes.len(), objects.picked_up = plan.picked_up, "tables applied");
+    }
+    Ok(plan)
+}
+
+async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Declared>, DatabaseError> {
+    let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key \
+        from cubic_tables as t left join cubic_table_ods_snapshots as s on s.table_id = t.id";
+    let mut tables = BTreeMap::new();
+    for row in transaction.query(sql, &[]).await? {
+        let name: String = row.try_get(0)?;
+        let table = Declared {
+            name: name.clone(),
+            prefix: row.try_get(1)?,
+            kind: kind(row.try_get(2)?)?,
+            active: row.try_get(3)?,
+            snapshot_key: row.try_get(4)?,
+        };
+        tables.insert(name, table);
+    }
+    Ok(tables)
+}
+
+fn kind(text: &str) -> Result<TableKind, DatabaseError> {
+    [TableKind::Ods, TableKind::Dmap, TableKind::Kafka, TableKind::Dms, TableKind::Other]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
+        .ok_or(DatabaseError::Schema)
+}
+
+async fn waiting(transaction: &Transaction<'_>) -> Result<i64, DatabaseError> {
+    let sql = "select count(*) from unregistered_objects where reason = 'no_table'";
+    Ok(transaction.query_one(sql, &[]).await?.try_get(0)?)
+}
+
+async fn write(transaction: &Transaction<'_>, table: &Declared) -> Result<(), DatabaseError> {
+    let sql = "insert into cubic_tables (name, s3_prefix, kind, is_active) \
+        values ($1, $2, $3::text::cubic_table_kind, $4) \
+        on conflict (name) do update set s3_prefix = excluded.s3_prefix, kind = excluded.kind, \
+        is_active = excluded.is_active, updated_at = now() returning id";
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+        [&table.name, &table.prefix, &table.kind.as_str(), &table.active];
+    let id: i64 = transaction.query_one(sql, &parameters).await?.try_get(0)?;
+    match &table.snapshot_key {
+        Some(key) => {
+            let sql = "insert into cubic_table_ods_snapshots (table_id, snapshot_s3_key) values ($1, $2) \
+                on conflict (table_id) do update set snapshot_s3_key = excluded.snapshot_s3_key \
+                where cubic_table_ods_snapshots.snapshot_s3_key <> excluded.snapshot_s3_key";
+            transaction.execute(sql, &[&id, key]).await?;
+        }
+        None => {
+            transaction.execute("delete from cubic_table_ods_snapshots where table_id = $1", &[&id]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Every table with its loads, by name.
+pub async fn list(database: &Database, time: Duration) -> Result<TableList, DatabaseError> {
+    database.run(time, |session| async move { list_with(session.client()?).await }).await
+}
+
+async fn list_with(client: &impl GenericClient) -> Result<TableList, DatabaseError> {
+    let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key, s.snapshot, \
+          l.status::text, coalesce(l.loads, 0), l.oldest \
+        from cubic_tables as t \
+        left join cubic_table_ods_snapshots as s on s.table_id = t.id \
+        left join (select table_id, status, count(*) as loads, min(s3_modified) as oldest \
+          from cubic_loads group by table_id, status) as l on l.table_id = t.id \
+        order by t.name, l.status";
+    let mut tables: Vec<Table> = Vec::new();
+    for row in client.query(sql, &[]).await? {
+        let name: String = row.try_get(0)?;
+        if tables.last().is_none_or(|table| table.name != name) {
+            tables.push(Table {
+                name,
+                prefix: row.try_get(1)?,
+                kind: kind(row.try_get(2)?)?,
+                active: row.try_get(3)?,
+                snapshot_key: row.try_get(4)?,
+                snapshot: row.try_get(5)?,
+                loads: Vec::new(),
+                oldest_unfinished: None,
+            });
+        }
+        let status: Option<&str> = row.try_get(6)?;
+        if let (Some(table), Some(status)) = (tables.last_mut(), status) {
+            let status: LoadStatus = status.parse().map_err(|_| DatabaseError::Schema)?;
+            let loads: i64 = row.try_get(7)?;
+            table.loads.push((status, u64::try_from(loads).unwrap_or(0)));
+            if !matches!(status, LoadStatus::Archived | LoadStatus::Errored) {
+                let oldest: Option<Timestamp> = row.try_get(8)?;
+                table.oldest_unfinished = table.oldest_unfinished.into_iter().chain(oldest).min();
+            }
+        }
+    }
+    let row = client.query_one("select count(*) from unregistered_objects", &[]).await?;
+    let unregistered_objects = u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
+    Ok(TableList { tables, unregistered_objects })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declaration(prefix: &str, kind: TableKind) -> TableDeclaration {
+        TableDeclaration { name: None, prefix: prefix.to_owned(), kind, snapshot_key: None, active: true }
+    }
+
+    #[test]
+    fn what_is_left_out_follows_the_rules() {
+        let tables = complete(vec![declaration("cubic/ods_qlik/EDW.SAMPLE/", TableKind::Ods)]).unwrap();
+        assert_eq!(tables[0].name, "cubic__ods_qlik__edw_sample");
+        assert_eq!(tables[0].snapshot_key.as_deref(), Some("cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_name() {
+        let snapshot_key = Some("elsewhere/LOAD001.csv.gz".to_owned());
+        let named = |name: &str| TableDeclaration { name: Some(name.into()), ..declaration("a/", TableKind::Dmap) };
+        for (tables, says) in [
+            (vec![declaration("a/b", TableKind::Dmap)], "folders, each with a / behind it"),
+            (vec![declaration("/a/", TableKind::Dmap)], "folders, each with a / behind it"),
+            (vec![declaration("a//b/", TableKind::Dmap)], "folders, each with a / behind it"),
+            (vec![declaration("ods/A__ct/", TableKind::Ods)], "without __ct"),
+            (vec![named("Robert'); drop table")], "is not 1 to 255 of the characters"),
+            (vec![declaration("a/", TableKind::Dmap), declaration("a/", TableKind::Dms)], "declared twice"),
+            (
+                vec![TableDeclaration { snapshot_key: snapshot_key.clone(), ..declaration("a/", TableKind::Ods) }],
+                "is not under the prefix",
+            ),
+            (
+                vec![TableDeclaration { snapshot_key, ..declaration("a/", TableKind::Dms) }],
+                "only tables of kind ods have a snapshot_key",
+            ),
+        ] {
+            let error = complete(tables).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_the_difference_and_nothing_else() {
+        let declared = complete(vec![
+            declaration("ods/A/", TableKind::Ods),
+            declaration("dmap/b/", TableKind::Dmap),
+            declaration("dms/c/", TableKind::Dms),
+        ])
+        .unwrap();
+        let mut existing: BTreeMap<String, Declared> =
+            declared.iter().skip(1).map(|table| (table.name.clone(), table.clone())).collect();
+        existing.get_mut("dms__c").unwrap().active = false;
+        existing.insert("old".into(), Declared { name: "old".into(), ..declared[1].clone() });
+        let plan = difference(&declared, &existing);
+        assert_eq!(plan.unchanged, 1);
+        assert_eq!(plan.undeclared, ["old"]);
+        let changes: Vec<_> = plan.changes.iter().map(|change| (change.name.as_str(), change.create)).collect();
+        assert_eq!(changes, [("dms__c", false), ("ods__a", true)]);
+        let change = &plan.changes[0].fields[0];
+        assert_eq!(
+            (change.field.as_str(), change.from.as_deref(), change.to.as_deref()),
+            ("active", Some("false"), Some("true"))
+        );
+        assert_eq!(
+            difference(&declared, &declared.iter().map(|table| (table.name.clone(), table.clone())).collect()).changes,
+            []
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! Metrics leave by standard output, where CloudWatch reads them.
+
+use std::io::Write;
+
+use shared::metrics::Metrics;
+
+use crate::clock;
+
+/// Prints metrics, a line each.
+pub fn print(metrics: impl IntoIterator<Item = Metrics>) {
+    let now = clock::unix_ms();
+    let mut lines = String::new();
+    for metrics in metrics {
+        lines.push_str(&metrics.to_line(now));
+        lines.push('\n');
+    }
+    if let Err(cause) = std::io::stdout().write_all(lines.as_bytes()) {
+        lambda_runtime::tracing::warn!(%cause, "metrics could not be printed");
+    }
+}

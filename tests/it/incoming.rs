@@ -1,0 +1,218 @@
+//! The incoming bucket in memory, behind the HTTP interface of the real SDK client: HEAD, by version too, and listing.
+//! Whatever goes to the lake bucket goes to the other [`Aws`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::Credentials;
+use aws_smithy_runtime_api::{
+    client::{
+        http::{
+            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+            SharedHttpConnector,
+        },
+        orchestrator::{HttpRequest, HttpResponse},
+        runtime_components::RuntimeComponents,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::{body::SdkBody, retry::RetryConfig};
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::{Value, json};
+use shared::s3_key;
+
+use crate::aws::Aws;
+
+/// The bucket of every test, and of the events.
+pub(crate) const INCOMING: &str = "landfall-incoming-000000000000-us-east-1";
+
+/// One version of an object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    pub(crate) key: String,
+    /// Seconds since 1970-01-01T00:00:00Z.
+    pub(crate) modified: i64,
+    pub(crate) size: u64,
+    pub(crate) e_tag: String,
+    pub(crate) version: Option<String>,
+}
+
+impl Version {
+    pub(crate) fn new(key: &str, modified: i64, size: u64) -> Self {
+        let e_tag = format!("{:032x}", u128::from(size) << 64 | u128::from(modified.unsigned_abs()));
+        Self { key: key.to_owned(), modified, size, e_tag, version: None }
+    }
+
+    /// The notification that S3 sends of its put.
+    pub(crate) fn record(&self) -> Value {
+        let mut object = json!({
+            "key": s3_key::encode(&self.key), "size": self.size, "eTag": self.e_tag, "sequencer": "0066F3",
+        });
+        if let Some(version) = &self.version {
+            object["versionId"] = json!(version);
+        }
+        json!({
+            "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "us-east-1",
+            "eventTime": Timestamp::from_second(self.modified).unwrap().to_string(),
+            "eventName": "ObjectCreated:Put",
+            "s3": {"s3SchemaVersion": "1.0", "configurationId": "all",
+                "bucket": {"name": INCOMING, "arn": format!("arn:aws:s3:::{INCOMING}")}, "object": object},
+        })
+    }
+}
+
+/// An SQS event of one message for each put.
+pub(crate) fn sqs_event<'a>(puts: impl IntoIterator<Item = &'a Version>) -> Value {
+    let records: Vec<Value> = puts
+        .into_iter()
+        .enumerate()
+        .map(|(at, put)| {
+            json!({
+                "messageId": format!("message-{at}"), "receiptHandle": "receipt", "eventSource": "aws:sqs",
+                "body": json!({"Records": [put.record()]}).to_string(),
+                "attributes": {"SentTimestamp": (put.modified * 1_000).to_string()}, "messageAttributes": {},
+            })
+        })
+        .collect();
+    json!({"Records": records})
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// Every version, in the order of the puts.
+    pub(crate) versions: Vec<Version>,
+    /// Keys that have been deleted.
+    pub(crate) deleted: BTreeSet<String>,
+    /// Keys for which S3 answers 503.
+    pub(crate) unavailable: BTreeSet<String>,
+    /// Requests by operation.
+    pub(crate) calls: BTreeMap<&'static str, usize>,
+}
+
+/// The bucket. A clone is another handle on the same one.
+#[derive(Clone, Default)]
+pub(crate) struct Incoming {
+    state: Arc<Mutex<State>>,
+    /// Everything that is not about the incoming bucket.
+    pub(crate) lake: Aws,
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Incoming")
+    }
+}
+
+impl Incoming {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn put<'a>(&self, versions: impl IntoIterator<Item = &'a Version>) {
+        self.state().versions.extend(versions.into_iter().cloned());
+    }
+
+    pub(crate) async fn config(&self) -> SdkConfig {
+        aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(SharedHttpClient::new(self.clone()))
+            .endpoint_url("http://127.0.0.1:1")
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .retry_config(RetryConfig::disabled())
+            .load()
+            .await
+    }
+}
+
+impl HttpClient for Incoming {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Incoming {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.uri().trim_start_matches("http://127.0.0.1:1/").to_owned();
+        match target.strip_prefix(INCOMING) {
+            None => self.lake.call(request),
+            Some(rest) => {
+                let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+                let query: BTreeMap<String, String> = query
+                    .split('&')
+                    .filter_map(|pair| pair.split_once('='))
+                    .map(|(name, value)| (name.to_owned(), s3_key::decode(value).unwrap()))
+                    .collect();
+                let answer = match request.method() {
+                    "HEAD" => self.state().head(&s3_key::decode(path.trim_start_matches('/')).unwrap(), &query),
+                    "GET" => self.state().list(&query),
+                    method => panic!("{method} is not part of this bucket"),
+                };
+                HttpConnectorFuture::ready(Ok(answer))
+            }
+        }
+    }
+}
+
+fn respond(status: u16, body: String, headers: &[(&'static str, String)]) -> HttpResponse {
+    let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body));
+    for (name, value) in headers {
+        response.headers_mut().insert(*name, value.clone());
+    }
+    response
+}
+
+impl State {
+    fn head(&mut self, key: &str, query: &BTreeMap<String, String>) -> HttpResponse {
+        *self.calls.entry("HeadObject").or_default() += 1;
+        if self.unavailable.contains(key) {
+            return respond(503, String::new(), &[]);
+        }
+        let wanted = query.get("versionId");
+        let found = self
+            .versions
+            .iter()
+            .rev()
+            .find(|version| version.key == key && (wanted.is_none() || version.version.as_ref() == wanted));
+        match found.filter(|_| wanted.is_some() || !self.deleted.contains(key)) {
+            None => respond(404, String::new(), &[]),
+            Some(version) => {
+                let modified = Timestamp::from_second(version.modified).unwrap().to_zoned(TimeZone::UTC);
+                let headers = [
+                    ("etag", format!("\"{}\"", version.e_tag)),
+                    ("content-length", version.size.to_string()),
+                    ("last-modified", modified.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()),
+                ];
+                respond(200, String::new(), &headers)
+            }
+        }
+    }
+
+    fn list(&mut self, query: &BTreeMap<String, String>) -> HttpResponse {
+        *self.calls.entry("ListObjectsV2").or_default() += 1;
+        let after = query.get("start-after").cloned().unwrap_or_default();
+        let current: BTreeMap<&String, &Version> = self
+            .versions
+            .iter()
+            .map(|version| (&version.key, version))
+            .filter(|(key, _)| !self.deleted.contains(*key))
+            .filter(|(key, _)| key.starts_with(&query["prefix"]) && **key > after)
+            .collect();
+        let mut body = format!("<ListBucketResult><IsTruncated>{}</IsTruncated>", current.len() > 1_000);
+        for version in current.values().take(1_000) {
+            let key = version.key.replace('&', "&amp;").replace('<', "&lt;");
+            let modified = Timestamp::from_second(version.modified).unwrap();
+            write!(
+                body,
+                "<Contents><Key>{key}</Key><LastModified>{modified}</LastModified><ETag>\"{}\"</ETag>\
+                 <Size>{}</Size></Contents>",
+                version.e_tag, version.size
+            )
+            .unwrap();
+        }
+        respond(200, body + "</ListBucketResult>", &[])
+    }
+}

@@ -1,0 +1,854 @@
+//! load-registrar through its handler: real SDK client, a bucket in memory, a real Postgres.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use load_registrar::{app::App, config::Config, envelope, handler::handle};
+use proptest::prelude::*;
+use runtime::clock;
+use serde_json::{Value, json};
+use shared::registrar::{Command, Differing, LoadList, LoadStatus, Reconciliation, TableKind, TableList, TablesPlan};
+
+use crate::{
+    aws::BUCKET,
+    events::file,
+    incoming::{INCOMING, Incoming, Version, sqs_event},
+    postgres::{Scratch, lines},
+};
+
+/// 2026-11-20T12:00:00Z.
+const NOON: i64 = 1_795_176_000;
+const LOAD: &str = "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz";
+
+/// A function, its bucket and its database.
+struct World {
+    app: App,
+    incoming: Incoming,
+    scratch: Scratch,
+}
+
+async fn app(incoming: &Incoming, url: &str) -> App {
+    let config = Config::from_lookup(|name| match name {
+        "INCOMING_BUCKET" => Some(INCOMING.to_owned()),
+        "LAKE_BUCKET" => Some(BUCKET.to_owned()),
+        "DATABASE_URL" => Some(url.to_owned()),
+        _ => None,
+    });
+    App::new(config.unwrap(), &incoming.config().await)
+}
+
+fn in_seconds(seconds: u64) -> u64 {
+    u64::try_from(clock::unix_ms()).unwrap() + seconds * 1_000
+}
+
+fn declaration(prefix: &str, kind: &str) -> Value {
+    json!({"prefix": prefix, "kind": kind})
+}
+
+impl World {
+    /// With the schema and nothing else.
+    async fn empty() -> Self {
+        let (incoming, scratch) = (Incoming::default(), Scratch::new().await);
+        let world = Self { app: app(&incoming, &scratch.url()).await, incoming, scratch };
+        world.ask(json!({"command": "migrate"})).await.unwrap();
+        world
+    }
+
+    /// With the tables of Cubic ADR 5.
+    async fn new() -> Self {
+        let world = Self::empty().await;
+        world
+            .declare(&[
+                declaration("cubic/ods_qlik/EDW.SAMPLE/", "ods"),
+                declaration("cubic/dmap/agg_sample/", "dmap"),
+                declaration("cubic/kafka/sample/", "kafka"),
+            ])
+            .await;
+        world
+    }
+
+    async fn declare(&self, tables: &[Value]) -> TablesPlan {
+        let plan = self.ask(json!({"command": "tables_apply", "tables": tables})).await.unwrap();
+        serde_json::from_value(plan).unwrap()
+    }
+
+    /// What the function answers to an event.
+    async fn ask(&self, event: Value) -> Result<Value, String> {
+        handle(&self.app, Bytes::from(event.to_string()), in_seconds(60)).await.map_err(|error| error.to_string())
+    }
+
+    async fn command(&self, command: &Command) -> Result<Value, String> {
+        self.ask(serde_json::to_value(command).unwrap()).await
+    }
+
+    /// Sends an event of a queue and gives back the messages that have to come again.
+    async fn notify(&self, event: Value) -> Vec<String> {
+        let answer = self.ask(event).await.unwrap();
+        let failures = answer["batchItemFailures"].as_array().unwrap();
+        failures.iter().map(|failure| failure["itemIdentifier"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Puts objects and tells of them, all in one event.
+    async fn put(&self, versions: &[Version]) {
+        self.incoming.put(versions);
+        assert_eq!(self.notify(sqs_event(versions)).await, Vec::<String>::new());
+    }
+
+    /// Puts what the event of a file tells of.
+    fn put_what_it_tells(&self, event: &Value) -> BTreeSet<String> {
+        let envelope::Event::Notices(notices) = envelope::read(event.to_string().as_bytes()).unwrap() else {
+            panic!("the event is a command");
+        };
+        let puts: Vec<_> = notices.into_iter().flat_map(|notice| notice.puts).collect();
+        let versions = puts.iter().zip(NOON..).map(|(put, modified)| Version {
+            key: put.key.clone(),
+            modified,
+            size: u64::try_from(put.size.unwrap_or(1)).unwrap(),
+            e_tag: put.e_tag.clone().unwrap_or_default(),
+            version: put.version.clone(),
+        });
+        self.incoming.put(&versions.collect::<Vec<_>>());
+        puts.into_iter().map(|put| put.key).collect()
+    }
+
+    /// Everything that registering decides, without ids and times of insertion.
+    async fn dump(&self) -> Vec<String> {
+        let client = self.scratch.client().await;
+        let mut dump = Vec::new();
+        for sql in [
+            "select 'load', t.name, l.status, l.status_reason, l.s3_key, l.s3_modified, l.s3_size, l.s3_etag, \
+               l.s3_version, l.is_changes, o.snapshot \
+             from cubic_loads l join cubic_tables t on t.id = l.table_id \
+             left join cubic_load_ods_snapshots o on o.load_id = l.id order by l.s3_key, l.s3_modified, l.s3_etag",
+            "select 'table', t.name, s.snapshot, s.snapshot_s3_key from cubic_tables t \
+             left join cubic_table_ods_snapshots s on s.table_id = t.id order by t.name",
+            "select 'history', t.name, h.snapshot, h.snapshot_s3_key from cubic_ods_snapshot_history h \
+             join cubic_tables t on t.id = h.table_id order by t.name, h.snapshot",
+            "select 'unregistered', reason, s3_key, s3_modified, s3_size, s3_etag, s3_version \
+             from unregistered_objects order by s3_key, s3_modified, s3_etag",
+        ] {
+            dump.extend(lines(&client, sql).await);
+        }
+        dump
+    }
+
+    async fn count(&self, what: &str) -> usize {
+        self.scratch.lines(&format!("select count(*) from {what}")).await[0].parse().unwrap()
+    }
+}
+
+// --- Envelopes --------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn every_envelope_registers_what_it_tells() {
+    for name in [
+        "load-registrar-s3.json",
+        "load-registrar-sqs.json",
+        "load-registrar-sns.json",
+        "load-registrar-eventbridge.json",
+    ] {
+        let world = World::new().await;
+        let event = file(name);
+        let told = world.put_what_it_tells(&event);
+        let answer = world.ask(event.clone()).await.unwrap();
+        assert_eq!(answer["batchItemFailures"], json!([]), "{name}");
+        let sql = "select s3_key from cubic_loads union select s3_key from unregistered_objects";
+        let known: BTreeSet<String> = world.scratch.lines(sql).await.into_iter().collect();
+        let data: BTreeSet<String> = told.into_iter().filter(|key| load_registrar::handler::is_data(key)).collect();
+        assert!(!data.is_empty(), "{name}");
+        assert_eq!(known, data, "{name}");
+        let before = world.dump().await;
+        world.ask(event).await.unwrap();
+        assert_eq!(world.dump().await, before, "{name} delivered twice");
+    }
+}
+
+#[tokio::test]
+async fn what_creates_nothing_is_acknowledged() {
+    for name in ["load-registrar-test-event.json", "load-registrar-deletions.json"] {
+        let world = World::new().await;
+        assert_eq!(world.notify(file(name)).await, Vec::<String>::new(), "{name}");
+        assert_eq!(world.count("cubic_loads").await, 0, "{name}");
+        assert_eq!(world.incoming.state().calls.len(), 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn one_poison_record_does_not_fail_its_neighbours() {
+    let world = World::new().await;
+    let event = file("load-registrar-one-poison.json");
+    let told = world.put_what_it_tells(&event);
+    assert_eq!(world.notify(event.clone()).await, Vec::<String>::new());
+    assert_eq!(world.count("cubic_loads").await, told.len());
+    let quarantined = world.incoming.lake.keys("quarantine/load-registrar/");
+    assert_eq!(quarantined.len(), 1, "{quarantined:?}");
+    let line: Value = serde_json::from_slice(&world.incoming.lake.body(&quarantined[0])).unwrap();
+    assert_eq!(line["function"], "load-registrar");
+    world.notify(event).await;
+    assert_eq!(world.incoming.lake.keys("quarantine/").len(), 1, "the same poison is one object");
+}
+
+#[tokio::test]
+async fn poison_that_cannot_be_kept_comes_again() {
+    let world = World::new().await;
+    let event = file("load-registrar-one-poison.json");
+    let told = world.put_what_it_tells(&event);
+    world.incoming.lake.fail(|_| Some(crate::aws::Fault::Unavailable));
+    assert_eq!(world.notify(event.clone()).await.len(), 1);
+    assert_eq!(world.count("cubic_loads").await, told.len(), "its neighbours are registered");
+    world.incoming.lake.recover();
+    assert_eq!(world.notify(event).await, Vec::<String>::new());
+    assert_eq!(world.incoming.lake.keys("quarantine/").len(), 1);
+}
+
+#[tokio::test]
+async fn odd_keys_are_data() {
+    let world = World::new().await;
+    let event = file("load-registrar-odd-keys.json");
+    let told = world.put_what_it_tells(&event);
+    assert!(told.iter().any(|key| key.contains('\0')) && told.iter().any(|key| key.contains("..")));
+    assert!(told.iter().any(|key| key.len() == 1_024) && told.iter().any(|key| key.contains('\'')));
+    let answer = world.ask(event.clone()).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([]));
+    let data = told.iter().filter(|key| load_registrar::handler::is_data(key)).count();
+    assert_eq!(world.count("cubic_loads").await + world.count("unregistered_objects").await, data);
+    assert_eq!(world.count("unregistered_objects where reason = 'key_holds_nul'").await, 1);
+    assert_eq!(world.incoming.lake.keys("quarantine/"), Vec::<String>::new());
+    let before = world.dump().await;
+    world.ask(event).await.unwrap();
+    assert_eq!(world.dump().await, before);
+}
+
+#[tokio::test]
+async fn a_foreign_bucket_is_poison() {
+    let world = World::new().await;
+    let mut record = Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1).record();
+    record["s3"]["bucket"]["name"] = json!("somebody-elses");
+    assert_eq!(world.ask(json!({"Records": [record]})).await.unwrap()["batchItemFailures"], json!([]));
+    let key = &world.incoming.lake.keys("quarantine/load-registrar/2026/11/20/")[0];
+    let line: Value = serde_json::from_slice(&world.incoming.lake.body(key)).unwrap();
+    assert_eq!(line["reason"], "foreign_bucket");
+}
+
+#[tokio::test]
+async fn nonsense_is_an_error_that_says_so() {
+    let world = World::empty().await;
+    let error = world.ask(json!({"hello": "world"})).await.unwrap_err();
+    assert!(error.contains("hello"), "{error}");
+    let error = world.ask(json!({"command": "tables_drop"})).await.unwrap_err();
+    assert!(error.contains("tables_drop") && error.contains("tables_apply"), "{error}");
+}
+
+// --- Nothing is lost --------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn an_object_that_s3_does_not_tell_about_comes_again_alone() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..5).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    world.incoming.state().unavailable.insert(puts[2].key.clone());
+    assert_eq!(world.notify(sqs_event(&puts)).await, ["message-2"]);
+    assert_eq!(world.count("cubic_loads").await, 4);
+    world.incoming.state().unavailable.clear();
+    assert_eq!(world.notify(sqs_event(&puts)).await, Vec::<String>::new());
+    assert_eq!(world.count("cubic_loads").await, 5);
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_costs_nothing_but_time() {
+    let world = World::new().await;
+    let puts = [Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1)];
+    world.incoming.put(&puts);
+    let nowhere = app(&world.incoming, &world.scratch.url_by("127.0.0.1:1")).await;
+    let event = Bytes::from(sqs_event(&puts).to_string());
+    let answer = handle(&nowhere, event.clone(), in_seconds(3)).await.unwrap();
+    assert_eq!(answer["batchItemFailures"], json!([{"itemIdentifier": "message-0"}]));
+    let direct = Bytes::from(json!({"Records": [puts[0].record()]}).to_string());
+    assert!(handle(&nowhere, direct, in_seconds(3)).await.is_err(), "what came without a queue fails as a whole");
+    assert_eq!(handle(&world.app, event, in_seconds(3)).await.unwrap()["batchItemFailures"], json!([]));
+}
+
+#[tokio::test]
+async fn a_database_without_the_schema_says_what_to_do() {
+    let (incoming, scratch) = (Incoming::default(), Scratch::new().await);
+    let app = app(&incoming, &scratch.url()).await;
+    let error = handle(&app, Bytes::from(r#"{"command": "tables_list"}"#), in_seconds(10)).await.unwrap_err();
+    assert_eq!(error.to_string(), "the database does not have this version's schema; run `landfall migrate`");
+}
+
+#[tokio::test]
+async fn what_is_gone_or_replaced_is_counted_and_not_guessed() {
+    let world = World::new().await;
+    let old = Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1);
+    let new = Version::new("cubic/dmap/agg_sample/1.csv", NOON + 5, 2);
+    let gone = Version::new("cubic/dmap/agg_sample/2.csv", NOON, 3);
+    world.incoming.put([&old, &new, &gone]);
+    world.incoming.state().deleted.insert(gone.key.clone());
+    assert_eq!(world.notify(sqs_event([&old, &gone])).await, Vec::<String>::new());
+    assert_eq!(world.count("cubic_loads").await, 0);
+    assert_eq!(world.notify(sqs_event([&new])).await, Vec::<String>::new());
+    assert_eq!(world.scratch.lines("select s3_size from cubic_loads").await, ["2"]);
+}
+
+/// The reference system keeps a watermark of whole seconds, and compares with `>`.
+#[tokio::test]
+async fn two_objects_of_the_same_second_are_two_loads() {
+    let world = World::new().await;
+    for at in 0..2 {
+        world.put(&[Version::new(&format!("cubic/dmap/agg_sample/{at}.csv"), NOON, 1)]).await;
+    }
+    assert_eq!(world.count("cubic_loads").await, 2);
+}
+
+/// The reference system takes the first 500 in the order of keys and then the newest time as its watermark.
+#[tokio::test]
+async fn a_backlog_whose_keys_are_not_in_the_order_of_time_is_complete() {
+    let world = World::new().await;
+    let backlog: Vec<Version> =
+        (0..600).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{:03}.csv", 599 - at), NOON + at, 1)).collect();
+    world.incoming.put(&backlog);
+    let by_key: BTreeSet<&Version> = backlog.iter().collect();
+    for batch in by_key.into_iter().collect::<Vec<_>>().chunks(100) {
+        assert_eq!(world.notify(sqs_event(batch.iter().copied())).await, Vec::<String>::new());
+    }
+    assert_eq!(world.count("cubic_loads").await, 600);
+}
+
+/// In the reference system both folders share one watermark.
+#[tokio::test]
+async fn changes_that_are_older_than_the_newest_load_are_registered() {
+    let world = World::new().await;
+    world.put(&[Version::new(LOAD, NOON + 60, 1)]).await;
+    world.put(&[Version::new("cubic/ods_qlik/EDW.SAMPLE__ct/1.csv.gz", NOON, 1)]).await;
+    assert_eq!(world.count("cubic_loads").await, 2);
+}
+
+#[tokio::test]
+async fn two_hundred_invocations_share_twenty_connections() {
+    let world = World::new().await;
+    world.scratch.limit_connections(20).await;
+    let puts: Vec<Version> =
+        (0..2_000).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:04}.csv"), NOON + at % 7, 1)).collect();
+    world.incoming.put(&puts);
+    let mut invocations = tokio::task::JoinSet::new();
+    for batch in puts.chunks(10) {
+        let (incoming, url, event) = (world.incoming.clone(), world.scratch.url(), sqs_event(batch));
+        invocations.spawn(async move {
+            let app = app(&incoming, &url).await;
+            // As the queue does, up to five times.
+            for receive in 1..=5 {
+                let answer = handle(&app, Bytes::from(event.to_string()), in_seconds(30)).await.unwrap();
+                if answer["batchItemFailures"] == json!([]) {
+                    return receive;
+                }
+            }
+            6
+        });
+    }
+    let receives: Vec<u32> = invocations.join_all().await;
+    assert_eq!(receives.len(), 200);
+    assert!(receives.iter().all(|receives| *receives < 6), "{receives:?}");
+    world.scratch.limit_connections(100).await;
+    assert_eq!(world.scratch.lines("select count(*), count(distinct s3_key) from cubic_loads").await, ["2000|2000"]);
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_are_made_again() {
+    let world = Arc::new(World::new().await);
+    let puts: Vec<Version> =
+        (0..1_000).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:04}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    let cutting = {
+        let client = world.scratch.client().await;
+        tokio::spawn(async move {
+            for _ in 0..40 {
+                let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
+                    where datname = current_database() and pid <> pg_backend_pid()";
+                client.batch_execute(sql).await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+    };
+    for batch in puts.chunks(10) {
+        assert_eq!(world.notify(sqs_event(batch)).await, Vec::<String>::new());
+    }
+    cutting.await.unwrap();
+    assert_eq!(world.count("cubic_loads").await, 1_000);
+}
+
+// --- Any order, any duplication -----------------------------------------------------------------------------------------
+
+/// Two ODS tables with loads and changes, three snapshots, empty files, puts of the same second, an overwritten key.
+fn history() -> Vec<Version> {
+    let mut puts = Vec::new();
+    for (table, start) in [("A", NOON), ("B", NOON + 7)] {
+        for snapshot in 0..3 {
+            let mut load = Version::new(&format!("ods/{table}/LOAD001.csv.gz"), start + snapshot * 100, 10);
+            load.version = Some(format!("{table}{snapshot}"));
+            puts.push(load);
+        }
+        for at in 0..8 {
+            let modified = start - 30 + at * 45;
+            puts.push(Version::new(&format!("ods/{table}__ct/{at}.csv.gz"), modified, u64::from(at % 4 != 1)));
+        }
+        puts.push(Version::new(&format!("ods/{table}/LOAD002.csv.gz"), start, 3));
+        puts.push(Version::new(&format!("ods/{table}__ct/same-second.csv.gz"), start + 100, 4));
+    }
+    puts.push(Version::new("nobody/knows/this.csv", NOON, 1));
+    puts
+}
+
+async fn world_of_history() -> World {
+    let world = World::empty().await;
+    world.declare(&[declaration("ods/A/", "ods"), declaration("ods/B/", "ods")]).await;
+    world.incoming.put(&history());
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_and_any_duplication_give_the_same_tables(
+        order in proptest::collection::vec(any::<prop::sample::Index>(), 0..40).prop_flat_map(|again| {
+            let once: Vec<usize> = (0..history().len()).collect();
+            let again: Vec<usize> = again.iter().map(|index| index.index(once.len())).collect();
+            Just([once, again].concat()).prop_shuffle()
+        }),
+        sizes in proptest::collection::vec(1_usize..12, 70),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let puts = history();
+            let sorted = world_of_history().await;
+            let mut in_order = puts.clone();
+            in_order.sort_by_key(|put| put.modified);
+            sorted.notify(sqs_event(&in_order)).await;
+
+            let shuffled = world_of_history().await;
+            let mut rest = order.as_slice();
+            for size in sizes {
+                let (batch, later) = rest.split_at(size.min(rest.len()));
+                let failed = shuffled.notify(sqs_event(batch.iter().map(|at| &puts[*at]))).await;
+                assert_eq!(failed, Vec::<String>::new());
+                rest = later;
+            }
+            let left: Vec<&Version> = rest.iter().map(|at| &puts[*at]).collect();
+            shuffled.notify(sqs_event(left)).await;
+            assert_eq!(shuffled.dump().await, sorted.dump().await);
+            assert_eq!(sorted.count("cubic_loads").await, puts.len() - 1);
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_at_the_same_time_give_the_same_tables() {
+    let puts = history();
+    let sorted = world_of_history().await;
+    sorted.notify(sqs_event(&puts)).await;
+    let expected = sorted.dump().await;
+    for round in 0..5_usize {
+        let world = world_of_history().await;
+        let mut invocations = tokio::task::JoinSet::new();
+        for at in 0..puts.len() {
+            let (incoming, url) = (world.incoming.clone(), world.scratch.url());
+            let event = sqs_event([&puts[at], &puts[(at * 7 + round) % puts.len()]]);
+            invocations.spawn(async move {
+                let app = app(&incoming, &url).await;
+                handle(&app, Bytes::from(event.to_string()), in_seconds(60)).await.unwrap()
+            });
+        }
+        for answer in invocations.join_all().await {
+            assert_eq!(answer["batchItemFailures"], json!([]));
+        }
+        assert_eq!(world.dump().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_late_snapshot_takes_the_loads_that_it_covers() {
+    let world = World::new().await;
+    let ct = |at: i64| Version::new(&format!("cubic/ods_qlik/EDW.SAMPLE__ct/{at}.csv.gz"), NOON + at, 1);
+    world.put(&[ct(-1), ct(0), ct(5), ct(10)]).await;
+    assert_eq!(world.count("cubic_loads where status_reason = 'no_snapshot'").await, 4);
+    world.put(&[Version::new(LOAD, NOON + 10, 9)]).await;
+    assert_eq!(world.count("cubic_loads where status = 'ready'").await, 2, "the LOAD and what came after it");
+    world.put(&[Version { version: Some("old".into()), ..Version::new(LOAD, NOON, 8) }]).await;
+    let sql = "select extract(epoch from l.s3_modified)::bigint - 1795176000, \
+        extract(epoch from o.snapshot)::bigint - 1795176000, l.status \
+        from cubic_loads l left join cubic_load_ods_snapshots o on o.load_id = l.id order by 1, 2";
+    let expected = ["-1||ready_for_erroring", "0|0|ready", "0|0|ready", "5|0|ready", "10|10|ready", "10|10|ready"];
+    assert_eq!(world.scratch.lines(sql).await, expected);
+    let snapshot = "select extract(epoch from snapshot)::bigint - 1795176000 from cubic_table_ods_snapshots";
+    assert_eq!(world.scratch.lines(snapshot).await, ["10"], "the latest snapshot stays the latest");
+}
+
+// --- The database keeps its rules ---------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn statuses_cannot_be_skipped_from_psql_either() {
+    let world = World::new().await;
+    world.put(&[Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1)]).await;
+    let client = world.scratch.client().await;
+    let id: i64 = client.query_one("select id from cubic_loads", &[]).await.unwrap().get(0);
+    let legal = |from: LoadStatus| -> &[LoadStatus] {
+        use LoadStatus as S;
+        match from {
+            S::Ready => &[S::Ingesting, S::ReadyForErroring],
+            S::Ingesting => &[S::ReadyForArchiving, S::ReadyForErroring],
+            S::ReadyForArchiving => &[S::Archiving],
+            S::Archiving => &[S::Archived],
+            S::ReadyForErroring => &[S::Erroring, S::Ready],
+            S::Erroring => &[S::Errored],
+            S::Archived | S::Errored => &[],
+        }
+    };
+    for from in LoadStatus::ALL {
+        for to in LoadStatus::ALL.into_iter().filter(|to| *to != from) {
+            // Whatever is allowed, the trigger decides on a row that has got here somehow.
+            let sql = format!(
+                "begin; alter table cubic_loads disable trigger cubic_loads_transition; \
+                 update cubic_loads set status = '{from}'; \
+                 alter table cubic_loads enable trigger cubic_loads_transition; \
+                 update cubic_loads set status = '{to}'; rollback"
+            );
+            let done = client.batch_execute(&sql).await;
+            client.batch_execute("rollback").await.unwrap();
+            if legal(from).contains(&to) {
+                done.unwrap();
+            } else {
+                let error = done.unwrap_err();
+                let message = error.as_db_error().unwrap().message();
+                assert!(message.starts_with(&format!("load {id} cannot go from {from} to {to}")), "{message}");
+            }
+        }
+    }
+    for (sql, says) in [
+        ("update cubic_loads set s3_size = 5", "another object is another load"),
+        (
+            "insert into cubic_loads (table_id, status, s3_key, s3_modified, s3_size, s3_etag, is_changes) \
+             select table_id, 'archived', 'x.csv', now(), 1, 'e', false from cubic_loads",
+            "a load cannot start as archived",
+        ),
+        ("update cubic_loads set status = 'ingesting', s3_size = -1", "another object is another load"),
+    ] {
+        let error = client.batch_execute(sql).await.unwrap_err();
+        let message = error.as_db_error().unwrap().message();
+        assert!(message.contains(says), "{message}");
+    }
+    client.batch_execute("update cubic_loads set status = 'ingesting'").await.unwrap();
+    for sql in
+        ["update cubic_load_transitions set by = 'nobody'", "update cubic_ods_snapshot_history set snapshot = now()"]
+    {
+        let changed = client.batch_execute(sql).await;
+        let history = sql.contains("snapshot_history");
+        assert!(changed.is_err() || history, "{sql}");
+    }
+    let log = "select from_status, to_status, by from cubic_load_transitions";
+    assert_eq!(world.scratch.lines(log).await, ["ready|ingesting|landfall"]);
+}
+
+#[tokio::test]
+async fn every_table_and_column_has_a_comment() {
+    let world = World::empty().await;
+    let sql = "select c.relname || coalesce('.' || a.attname, '') from pg_class c \
+        join pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public' \
+        left join lateral (select 0 as attnum, null as attname union all select attnum, attname::text from pg_attribute \
+          where attrelid = c.oid and attnum > 0 and not attisdropped) a on true \
+        left join pg_description d on d.objoid = c.oid and d.classoid = 'pg_class'::regclass and d.objsubid = a.attnum \
+        where c.relkind = 'r' and d.description is null";
+    assert_eq!(world.scratch.lines(sql).await, Vec::<String>::new());
+    assert!(world.count("pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace").await >= 8);
+}
+
+#[tokio::test]
+async fn migrating_twice_is_migrating_once() {
+    let world = World::empty().await;
+    let again = world.ask(file("load-registrar-migrate.json")).await.unwrap();
+    assert_eq!(again, json!({"applied": [], "version": 1}));
+    let client = world.scratch.client().await;
+    client.batch_execute("update landfall_migrations set sha256 = 'other'").await.unwrap();
+    let error = world.ask(json!({"command": "migrate"})).await.unwrap_err();
+    assert!(error.contains("was applied with another text"), "{error}");
+}
+
+// --- Commands -----------------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn tables_are_planned_applied_and_left_alone_when_they_are_right() {
+    let world = World::empty().await;
+    let tables = [declaration("cubic/ods_qlik/EDW.SAMPLE/", "ods"), declaration("shop/orders/", "dms")];
+    let plan = world.ask(json!({"command": "tables_plan", "tables": tables})).await.unwrap();
+    assert_eq!(world.count("cubic_tables").await, 0, "a plan changes nothing");
+    let applied = world.declare(&tables).await;
+    assert_eq!(serde_json::to_value(&applied).unwrap(), plan);
+    assert_eq!(applied.changes.len(), 2);
+    let again = world.declare(&tables).await;
+    assert_eq!((again.changes.len(), again.unchanged), (0, 2));
+    let inactive = json!({"prefix": "shop/orders/", "kind": "dms", "active": false});
+    let plan = world.declare(&[inactive]).await;
+    assert_eq!(plan.undeclared, ["cubic__ods_qlik__edw_sample"]);
+    let field = &plan.changes[0].fields[0];
+    assert_eq!(
+        (field.field.as_str(), field.from.as_deref(), field.to.as_deref()),
+        ("active", Some("true"), Some("false"))
+    );
+    let list: TableList =
+        serde_json::from_value(world.ask(file("load-registrar-tables-list.json")).await.unwrap()).unwrap();
+    let [ods, dms] = &list.tables[..] else { panic!("{list:?}") };
+    assert_eq!((ods.kind, ods.active, dms.active), (TableKind::Ods, true, false));
+    assert_eq!(ods.snapshot_key.as_deref(), Some(LOAD));
+}
+
+#[tokio::test]
+async fn a_table_picks_up_what_came_before_it() {
+    let world = World::empty().await;
+    let ct = "cubic/ods_qlik/EDW.SAMPLE__ct/1.csv.gz";
+    world
+        .put(&[
+            Version::new(ct, NOON + 5, 1),
+            Version::new(LOAD, NOON, 1),
+            Version::new("shop/orders/2026/11/20/12/1.parquet", NOON, 1),
+            Version::new("elsewhere/1.csv", NOON, 1),
+        ])
+        .await;
+    assert_eq!(world.count("unregistered_objects").await, 4);
+    let tables = [declaration("cubic/ods_qlik/EDW.SAMPLE/", "ods"), declaration("shop/orders/", "dms")];
+    let plan: TablesPlan =
+        serde_json::from_value(world.ask(json!({"command": "tables_plan", "tables": tables})).await.unwrap()).unwrap();
+    assert_eq!((plan.picked_up, world.count("unregistered_objects").await), (3, 4));
+    assert_eq!(world.declare(&tables).await.picked_up, 3);
+    assert_eq!(world.count("unregistered_objects").await, 1);
+    let sql = "select l.status from cubic_loads l order by s3_key";
+    assert_eq!(world.scratch.lines(sql).await, ["ready", "ready", "ready"]);
+    assert_eq!(world.count("cubic_load_ods_snapshots").await, 2);
+
+    // An inactive table's objects wait, and are picked up when it is active again.
+    world.declare(&[json!({"prefix": "shop/orders/", "kind": "dms", "active": false})]).await;
+    world.put(&[Version::new("shop/orders/2026/11/20/13/1.parquet", NOON, 1)]).await;
+    assert_eq!(world.count("cubic_loads").await, 3);
+    assert_eq!(world.declare(&[declaration("shop/orders/", "dms")]).await.picked_up, 1);
+    assert_eq!(world.count("cubic_loads").await, 4);
+}
+
+#[tokio::test]
+async fn the_longest_prefix_wins() {
+    let world = World::empty().await;
+    world.declare(&[declaration("a/", "other"), declaration("a/b/", "other"), declaration("c/x__ct/", "dms")]).await;
+    world
+        .put(&[
+            Version::new("a/1.csv", NOON, 1),
+            Version::new("a/b/1.csv", NOON, 1),
+            Version::new("a/bb/1.csv", NOON, 1),
+            Version::new("c/x__ct/1.csv", NOON, 1),
+            Version::new("c/x/1.csv", NOON, 1),
+        ])
+        .await;
+    let sql =
+        "select t.name, l.s3_key, l.is_changes from cubic_loads l join cubic_tables t on t.id = l.table_id order by 2";
+    let expected = ["a|a/1.csv|f", "a__b|a/b/1.csv|f", "a|a/bb/1.csv|f", "c__x__ct|c/x__ct/1.csv|f"];
+    assert_eq!(world.scratch.lines(sql).await, expected);
+    assert_eq!(world.scratch.lines("select s3_key from unregistered_objects").await, ["c/x/1.csv"]);
+}
+
+fn list(answer: Result<Value, String>) -> LoadList {
+    serde_json::from_value(answer.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn jobs_that_claim_at_the_same_time_get_different_loads() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..30).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:02}.csv"), NOON + at, 1)).collect();
+    world.put(&puts).await;
+    let next = |by: &str, limit: u32, lease_seconds: u32| Command::LoadsNext {
+        table: "cubic__dmap__agg_sample".into(),
+        limit,
+        lease_seconds,
+        by: by.into(),
+    };
+    let mut jobs = tokio::task::JoinSet::new();
+    for job in 0..5 {
+        let (incoming, url) = (world.incoming.clone(), world.scratch.url());
+        let command = serde_json::to_vec(&next(&format!("job-{job}"), 5, 600)).unwrap();
+        jobs.spawn(async move {
+            let app = app(&incoming, &url).await;
+            list(handle(&app, Bytes::from(command), in_seconds(30)).await.map_err(|error| error.to_string())).loads
+        });
+    }
+    let claimed: Vec<_> = jobs.join_all().await.into_iter().flatten().collect();
+    let ids: BTreeSet<i64> = claimed.iter().map(|load| load.id).collect();
+    assert_eq!((claimed.len(), ids.len()), (25, 25));
+    assert!(claimed.iter().all(|load| load.status == LoadStatus::Ingesting && load.leased_by.is_some()));
+    let rest = list(world.command(&next("late", 100, 1)).await).loads;
+    assert_eq!(rest.iter().map(|load| load.s3_key.as_str()).collect::<Vec<_>>().len(), 5);
+    assert_eq!(list(world.command(&next("later", 100, 1)).await).loads, []);
+    tokio::time::sleep(std::time::Duration::from_millis(1_200)).await;
+    let again = list(world.command(&next("heir", 100, 600)).await).loads;
+    assert_eq!(again.len(), 5, "a lease that has run out is another job's");
+    let log = "select reason from cubic_load_transitions where from_status = to_status limit 1";
+    assert_eq!(world.scratch.lines(log).await, ["the lease of late ran out"]);
+    let nobodys = Command::LoadsNext { table: "nope".into(), limit: 1, lease_seconds: 1, by: "me".into() };
+    let error = world.command(&nobodys).await.unwrap_err();
+    assert!(error.starts_with("there is no table nope"), "{error}");
+}
+
+#[tokio::test]
+async fn a_status_is_set_for_all_or_for_none() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..3).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at}.csv"), NOON, at)).collect();
+    world.put(&puts).await;
+    let all = Command::LoadsList { table: None, status: None, since: None, after: None, limit: 1_000 };
+    let ids: Vec<i64> = list(world.command(&all).await).loads.iter().map(|load| load.id).collect();
+    let set = |loads: &[i64], status| Command::LoadsSetStatus {
+        loads: loads.to_vec(),
+        status,
+        reason: Some("by hand".into()),
+        by: "me".into(),
+    };
+    let error = world.command(&set(&ids, LoadStatus::Ingesting)).await.unwrap_err();
+    assert!(error.contains("cannot go from ready_for_erroring to ingesting"), "{error}");
+    assert_eq!(world.count("cubic_loads where status = 'ingesting'").await, 0);
+    let error = world.command(&set(&[ids[1], 999_999], LoadStatus::Ingesting)).await.unwrap_err();
+    assert_eq!(error, "there is no load 999999; nothing was changed");
+    let loads = list(world.command(&set(&ids[1..], LoadStatus::ReadyForErroring)).await).loads;
+    assert!(loads.iter().all(|load| load.status_reason.as_deref() == Some("by hand")), "{loads:?}");
+    let log = "select from_status, to_status, by, reason from cubic_load_transitions limit 1";
+    assert_eq!(world.scratch.lines(log).await, ["ready|ready_for_erroring|me|by hand"]);
+    let ready = list(world.command(&set(&ids[1..], LoadStatus::Ready)).await).loads;
+    assert!(ready.iter().all(|load| load.status_reason.is_none()));
+}
+
+#[tokio::test]
+async fn loads_are_listed_page_by_page() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..25).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:02}.csv"), NOON + at / 3, 1)).collect();
+    world.put(&puts).await;
+    let (mut after, mut seen) = (None, Vec::new());
+    loop {
+        let table = Some("cubic__dmap__agg_sample".to_owned());
+        let command = Command::LoadsList { table, status: Some(LoadStatus::Ready), since: None, after, limit: 10 };
+        let page = list(world.command(&command).await);
+        seen.extend(page.loads.iter().map(|load| load.s3_key.clone()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 25);
+    assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 25);
+    let since = Some(jiff::Timestamp::from_second(NOON + 8).unwrap());
+    let late = Command::LoadsList { table: None, status: None, since, after: None, limit: 10 };
+    assert_eq!(list(world.command(&late).await).loads.len(), 1);
+    let none = Command::LoadsList { table: None, status: None, since: None, after: None, limit: 0 };
+    assert_eq!(world.command(&none).await.unwrap_err(), "limit is 0; it must be from 1 to 1000");
+}
+
+async fn reconcile(world: &World, dry_run: bool) -> Reconciliation {
+    let mut command = file("load-registrar-reconcile.json");
+    command["dry_run"] = json!(dry_run);
+    serde_json::from_value(world.ask(command).await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_reconciliation_finds_exactly_what_was_never_announced() {
+    let world = World::new().await;
+    let puts: Vec<Version> = (0..1_000)
+        .map(|at| {
+            let folder = ["cubic/dmap/agg_sample", "cubic/kafka/sample", "cubic/ods_qlik/EDW.SAMPLE__ct"][at % 3];
+            Version::new(&format!("{folder}/{at:04}.csv.gz"), NOON + i64::try_from(at).unwrap() % 11, 1)
+        })
+        .collect();
+    world.incoming.put(&puts);
+    world
+        .incoming
+        .put(&[Version::new("cubic/dmap/agg_sample/x.dfm", NOON, 1), Version::new("elsewhere/1.csv", NOON, 1)]);
+    let lost: Vec<&Version> = puts.iter().step_by(10).collect();
+    let announced: Vec<&Version> = puts.iter().filter(|put| !lost.contains(put)).collect();
+    for batch in announced.chunks(100) {
+        world.notify(sqs_event(batch.iter().copied())).await;
+    }
+    let dry = reconcile(&world, true).await;
+    assert_eq!((dry.objects, dry.missing, dry.changed, dry.phantom), (1_000, 100, 0, 0));
+    assert_eq!(world.count("cubic_loads").await, 900);
+    let found = reconcile(&world, false).await;
+    let keys: BTreeSet<&str> = found.differences.iter().map(|difference| difference.s3_key.as_str()).collect();
+    assert_eq!(keys, lost.iter().map(|put| put.key.as_str()).collect());
+    assert_eq!(world.count("cubic_loads").await, 1_000);
+    // The announcements that were only late change nothing.
+    let before = world.dump().await;
+    world.notify(sqs_event(lost)).await;
+    assert_eq!(world.dump().await, before);
+    let clean = reconcile(&world, false).await;
+    assert_eq!((clean.objects, clean.missing, clean.changed, clean.phantom), (1_000, 0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_reconciliation_tells_what_is_gone_and_what_was_replaced() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..2_500).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:04}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    for batch in puts.chunks(500) {
+        world.notify(sqs_event(batch)).await;
+    }
+    world.incoming.put(&[Version::new(&puts[1_500].key, NOON + 1, 2)]);
+    for put in [&puts[0], &puts[999], &puts[2_499]] {
+        world.incoming.state().deleted.insert(put.key.clone());
+    }
+    // An archived load's object is meant to be gone.
+    let client = world.scratch.client().await;
+    for status in ["ingesting", "ready_for_archiving", "archiving", "archived"] {
+        let sql = format!("update cubic_loads set status = '{status}' where s3_key = '{}'", puts[999].key);
+        client.batch_execute(&sql).await.unwrap();
+    }
+    let found = reconcile(&world, false).await;
+    assert_eq!((found.objects, found.missing, found.changed, found.phantom), (2_497, 0, 1, 2));
+    let told: Vec<(Differing, &str)> =
+        found.differences.iter().map(|difference| (difference.what, difference.s3_key.as_str())).collect();
+    let expected = [
+        (Differing::Phantom, puts[0].key.as_str()),
+        (Differing::Changed, puts[1_500].key.as_str()),
+        (Differing::Phantom, puts[2_499].key.as_str()),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(world.count("cubic_loads").await, 2_501, "the new version is a load of its own");
+    assert_eq!(world.incoming.state().calls["ListObjectsV2"], 6, "three pages, and one for each other prefix");
+}
+
+#[tokio::test]
+async fn a_scheduled_reconciliation_goes_on_where_it_stopped() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..2_500).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:04}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    let event = Bytes::from(json!({"command": "reconcile_scheduled"}).to_string());
+    let mut rounds = 0;
+    loop {
+        // A millisecond besides what is kept for the end: one page a round.
+        let deadline = u64::try_from(clock::unix_ms()).unwrap() + 1_700;
+        drop(handle(&world.app, event.clone(), deadline).await);
+        rounds += 1;
+        if world.count("cubic_loads").await == 2_500 || rounds > 40 {
+            break;
+        }
+    }
+    assert_eq!(world.count("cubic_loads").await, 2_500);
+    let last: Reconciliation =
+        serde_json::from_value(world.ask(json!({"command": "reconcile_scheduled"})).await.unwrap()).unwrap();
+    assert_eq!((last.missing, last.next), (0, None));
+    assert_eq!(world.count("reconcile_position").await, 0);
+}
+
+#[tokio::test]
+async fn a_batch_asks_s3_once_for_each_object() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..10).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    world.notify(sqs_event(puts.iter().chain(&puts))).await;
+    assert_eq!(world.incoming.state().calls, [("HeadObject", 10)].into());
+}

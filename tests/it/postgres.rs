@@ -1,0 +1,107 @@
+//! Databases of the tests' own on a real Postgres: `LANDFALL_POSTGRES` says where (`make postgres`).
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::OnceLock,
+};
+
+use tokio_postgres::{Client, Config, NoTls};
+
+/// A database with nothing in it, dropped at the end.
+pub(crate) struct Scratch {
+    pub(crate) name: String,
+    server: Config,
+}
+
+fn server() -> Config {
+    static URL: OnceLock<String> = OnceLock::new();
+    let url = URL.get_or_init(|| {
+        #[expect(clippy::disallowed_methods, reason = "the tests are told by their environment where Postgres is")]
+        std::env::var("LANDFALL_POSTGRES").expect("LANDFALL_POSTGRES is not set: eval \"$(make -s postgres)\"")
+    });
+    url.parse().unwrap()
+}
+
+async fn connect(config: &Config) -> Client {
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(async move { connection.await.ok() });
+    client
+}
+
+impl Scratch {
+    pub(crate) async fn new() -> Self {
+        let (server, name) = (server(), format!("test_{:016x}", RandomState::new().hash_one(0)));
+        let client = connect(&server).await;
+        client.batch_execute(&format!("create database {name}")).await.unwrap();
+        Self { name, server }
+    }
+
+    fn config(&self) -> Config {
+        let mut config = self.server.clone();
+        config.dbname(&self.name);
+        config
+    }
+
+    /// `host:port` of the server.
+    pub(crate) fn address(&self) -> String {
+        let host = match &self.server.get_hosts()[0] {
+            tokio_postgres::config::Host::Tcp(host) => host.clone(),
+            tokio_postgres::config::Host::Unix(path) => panic!("Postgres is at {}", path.display()),
+        };
+        format!("{host}:{}", self.server.get_ports()[0])
+    }
+
+    /// A URL of the database, by way of `address`.
+    pub(crate) fn url_by(&self, address: &str) -> String {
+        format!("postgres://{}@{address}/{}", self.server.get_user().unwrap(), self.name)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url_by(&self.address())
+    }
+
+    /// A connection of a user's own, such as psql's.
+    pub(crate) async fn client(&self) -> Client {
+        connect(&self.config()).await
+    }
+
+    /// Limits the connections that the database takes.
+    pub(crate) async fn limit_connections(&self, most: u32) {
+        let client = connect(&self.server).await;
+        client.batch_execute(&format!("alter database {} connection limit {most}", self.name)).await.unwrap();
+    }
+
+    /// The answer to a query as lines of text, columns set apart by `|`.
+    pub(crate) async fn lines(&self, sql: &str) -> Vec<String> {
+        lines(&self.client().await, sql).await
+    }
+}
+
+/// The same on an open connection.
+pub(crate) async fn lines(client: &Client, sql: &str) -> Vec<String> {
+    let answer = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{error:?}"));
+    answer
+        .iter()
+        .filter_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => {
+                let columns: Vec<&str> = (0..row.len()).map(|column| row.get(column).unwrap_or("")).collect();
+                Some(columns.join("|"))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = connect(&server).await;
+                client.batch_execute(&format!("drop database if exists {name} with (force)")).await.ok();
+            });
+        });
+        dropped.join().ok();
+    }
+}
