@@ -1,10 +1,11 @@
-//! All benchmarks: `cargo bench -p bench`, or one part of them: `cargo bench -p bench -- speed|memory|cold-start`.
+//! All benchmarks: `cargo bench -p bench`, or one part of them: `cargo bench -p bench -- speed|memory|cold-start|registrar`.
 //!
 //! For a profiler, one route in one process: `cargo bench -p bench -- landfall <event> <turns>`.
 
 use std::{
     io::{Write, stdout},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bench::{
@@ -16,6 +17,7 @@ use bench::{
     process::own_peak_mib,
     progress::Progress,
     python::{Handler, Python},
+    registrar::Bench,
     rounds::{Route, Timed, take_turns},
     targets::{Target, Verdict},
 };
@@ -28,13 +30,13 @@ fn main() -> Result<(), Error> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &*arguments {
         [] => benchmarks(|_| true),
-        [part @ ("speed" | "memory" | "cold-start")] => benchmarks(|name| name == *part),
+        [part @ ("speed" | "memory" | "cold-start" | "registrar")] => benchmarks(|name| name == *part),
         ["drain", payload_mib] => {
             let (messages, counted) = ours::drain(&ours::app()?, payload_mib.parse::<usize>()? << 20, SEED)?;
             Ok(writeln!(stdout(), "{messages} {} {:.1}", counted >> 20, own_peak_mib()?)?)
         }
         [route, event, turns] => in_this_process(route, Path::new(event), turns.parse()?),
-        _ => Err("there are speed, memory and cold-start".into()),
+        _ => Err("there are speed, memory, cold-start and registrar".into()),
     }
 }
 
@@ -70,13 +72,51 @@ fn benchmarks(wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
     if wanted("cold-start") {
         verdicts.extend(cold_start("100 messages", &std::fs::read(&hundred)?, &folder, &python)?);
     }
+    if wanted("registrar") {
+        verdicts.extend(load_registrar()?);
+    }
     let mut out = stdout().lock();
-    writeln!(out, "\ntargets of parquet-writer")?;
+    writeln!(out, "\ntargets")?;
     verdicts.iter().try_for_each(|verdict| Ok(writeln!(out, "{verdict}")?))
 }
 
 fn faster(messages: &str, peer: &Timed, ours: &Timed, least: f64) -> Verdict {
     Verdict::new(format!("{messages}: faster than {}", peer.name), peer.ratio(ours), "×", Target::AtLeast(least))
+}
+
+/// Objects → loads by every route, on this machine and over a network.
+fn load_registrar() -> Result<Vec<Verdict>, Error> {
+    #[expect(clippy::disallowed_methods, reason = "the benchmark is told by its environment where Postgres is")]
+    let server =
+        std::env::var("LANDFALL_POSTGRES").map_err(|_| "LANDFALL_POSTGRES names no Postgres; `make postgres`")?;
+    let mut verdicts = Vec::new();
+    for (network, one_way_us, objects, rounds) in [
+        ("loopback", 0, 10, 101),
+        ("loopback", 0, 100, 51),
+        ("loopback", 0, 1_000, 21),
+        ("2.5 ms away", 1_250, 10, 15),
+        ("2.5 ms away", 1_250, 100, 7),
+        ("2.5 ms away", 1_250, 1_000, 3),
+    ] {
+        let title = format!("{objects} objects, Postgres on {network}");
+        let bench = Bench::new(&server, Duration::from_micros(one_way_us))?;
+        let (timed, round_trips) = bench.speed(&title, objects, rounds)?;
+        let [ours, row_by_row, copy] = &timed[..] else { return Err("a route is missing".into()) };
+        print(&format!("{title}; {round_trips} round trip(s) a batch"), &timed)?;
+        let mut out = stdout().lock();
+        for route in &timed {
+            writeln!(out, "{:30} {:>10.0} objects/s", route.name, objects as f64 / route.median() * 1e6)?;
+        }
+        if objects == 1_000 {
+            let least = if one_way_us == 0 { 8.0 } else { 100.0 };
+            verdicts.push(faster(&title, row_by_row, ours, least));
+        }
+        if objects == 1_000 && one_way_us == 0 {
+            let what = format!("{title}: objects/s beside COPY");
+            verdicts.push(Verdict::new(what, copy.ratio(ours), "×", Target::AtLeast(0.8)));
+        }
+    }
+    Ok(verdicts)
 }
 
 /// A Rust route and nothing else. Says what memory it took.

@@ -1,5 +1,5 @@
-//! The incoming bucket in memory, behind the HTTP interface of the real SDK client: HEAD, by version too, and listing.
-//! Whatever goes to the lake bucket goes to the other [`Aws`].
+//! The incoming bucket in memory, behind the HTTP interface of the real SDK client: HEAD, by version too, and listing;
+//! and a secret. Whatever goes to the lake bucket goes to the other [`Aws`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,6 +89,8 @@ pub(crate) struct State {
     pub(crate) deleted: BTreeSet<String>,
     /// Keys for which S3 answers 503.
     pub(crate) unavailable: BTreeSet<String>,
+    /// What Secrets Manager keeps.
+    pub(crate) secret: String,
     /// Requests by operation.
     pub(crate) calls: BTreeMap<&'static str, usize>,
 }
@@ -136,6 +138,10 @@ impl HttpClient for Incoming {
 
 impl HttpConnector for Incoming {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        if request.headers().get("x-amz-target") == Some("secretsmanager.GetSecretValue") {
+            let body = json!({"SecretString": self.state().secret}).to_string();
+            return HttpConnectorFuture::ready(Ok(respond(200, body, &[])));
+        }
         let target = request.uri().trim_start_matches("http://127.0.0.1:1/").to_owned();
         match target.strip_prefix(INCOMING) {
             None => self.lake.call(request),

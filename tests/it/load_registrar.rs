@@ -13,7 +13,8 @@ use crate::{
     aws::BUCKET,
     events::file,
     incoming::{INCOMING, Incoming, Version, sqs_event},
-    postgres::{Scratch, lines},
+    postgres::{Scratch, lines, restart},
+    proxy,
 };
 
 /// 2026-11-20T12:00:00Z.
@@ -375,6 +376,112 @@ async fn connections_that_are_cut_are_made_again() {
     }
     cutting.await.unwrap();
     assert_eq!(world.count("cubic_loads").await, 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_postgres_loses_nothing() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..3_000).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:04}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    let restarting = tokio::spawn(async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        restart().await;
+    });
+    for batch in puts.chunks(10) {
+        assert_eq!(world.notify(sqs_event(batch)).await, Vec::<String>::new());
+    }
+    restarting.await.unwrap();
+    assert_eq!(world.count("cubic_loads").await, 3_000);
+    let started = world.scratch.lines("select now() - pg_postmaster_start_time() < interval '1 minute'").await;
+    assert_eq!(started, ["t"], "Postgres was restarted");
+}
+
+async fn connected_by(scratch: &Scratch, url: &str, ca_file: Option<String>) -> Result<Value, String> {
+    let incoming = Incoming::default();
+    let config = Config::from_lookup(|name| match name {
+        "INCOMING_BUCKET" => Some(INCOMING.to_owned()),
+        "LAKE_BUCKET" => Some(BUCKET.to_owned()),
+        "DATABASE_URL" => Some(format!("postgres://landfall@{url}/{}?sslmode=require", scratch.name)),
+        "DATABASE_CA_FILE" => ca_file.clone(),
+        _ => None,
+    });
+    let app = App::new(config.unwrap(), &incoming.config().await);
+    let migrate = Bytes::from(r#"{"command": "migrate"}"#);
+    handle(&app, migrate, in_seconds(4)).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_server_is_who_its_certificate_says_or_nobody() {
+    let scratch = Scratch::new().await;
+    let (port, ca) = proxy::tls(scratch.address(), "localhost").await;
+    let connected = connected_by(&scratch, &format!("localhost:{port}"), Some(ca.path())).await;
+    assert_eq!(connected.unwrap()["version"], 1);
+    let (other_port, other_ca) = proxy::tls(scratch.address(), "elsewhere.example").await;
+    for (port, ca_file, says) in [
+        (other_port, Some(other_ca.path()), "certificate not valid for name"),
+        (port, Some(other_ca.path()), "invalid peer certificate"),
+        (port, None, "UnknownIssuer"),
+        (port, Some("/nowhere.pem".to_owned()), "DATABASE_CA_FILE /nowhere.pem: No such file"),
+    ] {
+        let error = connected_by(&scratch, &format!("localhost:{port}"), ca_file).await.unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+    // A server without TLS is refused, too.
+    let error = connected_by(&scratch, &scratch.address(), None).await.unwrap_err();
+    assert!(error.contains("server does not support TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn a_secret_says_how_to_get_to_the_database() {
+    let (scratch, incoming) = (Scratch::new().await, Incoming::default());
+    let (port, ca) = proxy::tls(scratch.address(), "localhost").await;
+    let ask = async |secret: Value, host: Option<&str>| {
+        incoming.state().secret = secret.to_string();
+        let config = Config::from_lookup(|name| match name {
+            "INCOMING_BUCKET" => Some(INCOMING.to_owned()),
+            "LAKE_BUCKET" => Some(BUCKET.to_owned()),
+            "DATABASE_SECRET_ARN" => Some("arn:aws:secretsmanager:us-east-1:000000000000:secret:db".to_owned()),
+            "DATABASE_HOST" => host.map(str::to_owned),
+            "DATABASE_PORT" => Some(port.to_string()),
+            "DATABASE_NAME" => Some(scratch.name.clone()),
+            "DATABASE_CA_FILE" => Some(ca.path()),
+            _ => None,
+        });
+        let app = App::new(config.unwrap(), &incoming.config().await);
+        let answer = handle(&app, Bytes::from(r#"{"command": "migrate"}"#), in_seconds(4)).await;
+        answer.map_err(|error| error.to_string())
+    };
+    // As RDS makes it, and as people make it.
+    let rds = json!({"username": "landfall", "password": "hush-hush"});
+    assert_eq!(ask(rds.clone(), Some("localhost")).await.unwrap()["version"], 1);
+    let complete = json!({"username": "landfall", "password": "hush-hush", "host": "localhost", "dbname": "ignored"});
+    assert_eq!(ask(complete, None).await.unwrap()["version"], 1);
+    for (secret, says) in [
+        (rds, "it names no host; set DATABASE_HOST"),
+        (json!("hush-hush"), "it is no JSON object with username and password"),
+    ] {
+        let error = ask(secret, None).await.unwrap_err();
+        assert!(error.contains(says) && !error.contains("hush"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_one_round_trip() {
+    let world = World::new().await;
+    let (port, trips) = proxy::counting(world.scratch.address()).await;
+    let app = app(&world.incoming, &world.scratch.url_by(&format!("127.0.0.1:{port}"))).await;
+    for batch in 0..3 {
+        let puts: Vec<Version> =
+            (0..100).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{batch}-{at}.csv"), NOON, 1)).collect();
+        world.incoming.put(&puts);
+        trips.take();
+        let answer = handle(&app, Bytes::from(sqs_event(&puts).to_string()), in_seconds(30)).await.unwrap();
+        assert_eq!(answer["batchItemFailures"], json!([]));
+        // The first one connects and prepares the statement.
+        assert!(batch == 0 || trips.take() == 1);
+    }
+    assert_eq!(world.count("cubic_loads").await, 300);
 }
 
 // --- Any order, any duplication -----------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ mod parquet_writer;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod stack;

@@ -105,3 +105,15 @@ impl Drop for Scratch {
         dropped.join().ok();
     }
 }
+
+/// Stops the server that the local tool runs, and has the tool start it again.
+pub(crate) async fn restart() {
+    let root = crate::events::root();
+    let recorded = std::fs::read_to_string(root.join(".local/postgres.json")).expect("the local tool runs a Postgres");
+    let recorded: serde_json::Value = serde_json::from_str(&recorded).unwrap();
+    let stop = format!("kill -INT {}", recorded["pid"]);
+    for command in [stop.as_str(), "sleep 1", "python3 -m local postgres"] {
+        let done = tokio::process::Command::new("sh").args(["-c", command]).current_dir(&root).output().await.unwrap();
+        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}

@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use landfall::{Cli, clients::Clients, console::Console, context::Context};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserialize;
 use serde_json::Value;
-use shared::quarantine::QuarantineRecord;
+use shared::{quarantine::QuarantineRecord, registrar::table_name};
 
 use crate::events::{self, Sent};
 
@@ -57,6 +58,11 @@ impl Stack {
 /// How long the emulator's poller takes to see that it is to stop.
 const POLLER_NOTICES: Duration = Duration::from_secs(2);
 
+/// The mapping of the events queue.
+const EVENTS: &str = "ParquetWriterMappingId";
+/// The mapping of the queue that tells of objects.
+const PUTS: &str = "LoadRegistrarMappingId";
+
 /// Clients of the stack.
 struct Deployed {
     stack: Stack,
@@ -81,11 +87,11 @@ impl Deployed {
         self.stack.output("LakeBucketName")
     }
 
-    /// Stops or starts handing messages to the function. The emulator changes a queue from two threads without a lock,
+    /// Stops or starts handing messages to a function. The emulator changes a queue from two threads without a lock,
     /// so nobody else may use the queue while it does.
-    fn land(&self, enabled: bool) {
+    fn hand_over(&self, mapping: &str, enabled: bool) {
         let host = self.stack.endpoint_url.trim_start_matches("http://");
-        let (mapping, body) = (self.stack.output("ParquetWriterMappingId"), format!("{{\"Enabled\": {enabled}}}"));
+        let (mapping, body) = (self.stack.output(mapping), format!("{{\"Enabled\": {enabled}}}"));
         let request = format!(
             "PUT /2015-03-31/event-source-mappings/{mapping} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -100,10 +106,10 @@ impl Deployed {
 
     /// Sends messages in the pause between two batches.
     async fn send(&self, messages: &[Sent]) {
-        self.land(false);
+        self.hand_over(EVENTS, false);
         tokio::time::sleep(POLLER_NOTICES).await;
         self.send_now(messages).await;
-        self.land(true);
+        self.hand_over(EVENTS, true);
     }
 
     async fn send_now(&self, messages: &[Sent]) {
@@ -181,6 +187,17 @@ impl Deployed {
         got.attributes().unwrap()[&name].clone()
     }
 
+    /// What `landfall` prints, and how it ends.
+    async fn landfall(&self, arguments: &[&str]) -> (Value, u8) {
+        let cli = Cli::try_parse_args(&[arguments, &["--json"]].concat()).unwrap_or_else(|error| panic!("{error}"));
+        let context = Context::new(Clients::of(&self.stack.config().await));
+        let out = Printed::default();
+        let mut console = Console::of(out.clone(), std::io::stderr());
+        let code = landfall::run(&cli, &context, &mut console).await.code();
+        let printed = out.0.lock().unwrap().clone();
+        (serde_json::from_slice(&printed).unwrap_or_default(), code)
+    }
+
     async fn hide_failed_messages_for(&self, seconds: &str) {
         self.sqs
             .set_queue_attributes()
@@ -189,6 +206,20 @@ impl Deployed {
             .send()
             .await
             .unwrap();
+    }
+}
+
+/// Standard output of a command.
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -305,14 +336,11 @@ async fn without_a_bucket_messages_reach_the_dead_letter_queue_and_replay_brings
 
     deployed.s3.create_bucket().bucket(deployed.bucket()).send().await.unwrap();
     deployed.hide_failed_messages_for(&before).await;
-    deployed.land(false);
+    deployed.hand_over(EVENTS, false);
     tokio::time::sleep(POLLER_NOTICES).await;
     let (from, to) = (deployed.stack.output("EventsDeadLetterQueueUrl"), deployed.stack.output("EventsQueueUrl"));
-    let cli = Cli::try_parse_args(&["replay", "dlq", "--from", from, "--to", to]);
-    let context = Context::new(Clients::of(&deployed.stack.config().await));
-    let mut console = Console::of(std::io::sink(), std::io::stderr());
-    assert_eq!(landfall::run(&cli.unwrap(), &context, &mut console).await.code(), 0);
-    deployed.land(true);
+    assert_eq!(deployed.landfall(&["replay", "dlq", "--from", from, "--to", to]).await.1, 0);
+    deployed.hand_over(EVENTS, true);
     let landed = eventually("landing after replay", SOON, || async {
         let landed = deployed.landed("dead").await;
         (landed.len() >= 12).then_some(landed)
@@ -342,6 +370,60 @@ async fn a_function_killed_again_and_again_loses_nothing() {
     .await;
     deployed.hide_failed_messages_for(&before).await;
     assert_eq!(landed, sent.iter().map(event_id).collect());
+}
+
+#[tokio::test]
+async fn objects_of_the_incoming_bucket_become_loads() {
+    let deployed = Deployed::new().await;
+    assert_eq!(deployed.landfall(&["migrate"]).await.1, 0);
+    let file = std::env::temp_dir().join(format!("landfall-tables-{}.toml", std::process::id()));
+    let prefixes = [("stack/ods/S.T/", "ods"), ("stack/dmap/", "dmap")];
+    let tables = prefixes.map(|(prefix, kind)| format!("[[table]]\nprefix = \"{prefix}\"\nkind = \"{kind}\"\n"));
+    fs::write(&file, tables.concat()).unwrap();
+    assert_eq!(deployed.landfall(&["tables", "apply", file.to_str().unwrap()]).await.1, 0);
+    assert_eq!(deployed.landfall(&["tables", "plan", "--exit-code", file.to_str().unwrap()]).await.1, 0);
+    fs::remove_file(&file).unwrap();
+
+    deployed.hand_over(PUTS, false);
+    tokio::time::sleep(POLLER_NOTICES).await;
+    let bucket = deployed.stack.output("IncomingBucketName");
+    let keys =
+        ["stack/dmap/1.csv", "stack/dmap/ä b+c.csv", "stack/ods/S.T/LOAD001.csv.gz", "stack/ods/S.T__ct/1.csv.gz"];
+    for key in keys.iter().chain(&["stack/dmap/1.dfm", "stack/elsewhere/1.csv"]) {
+        let body = b"a,b\n1,2\n".to_vec();
+        deployed.s3.put_object().bucket(bucket).key(*key).body(body.into()).send().await.unwrap();
+    }
+    deployed.hand_over(PUTS, true);
+    let loads = eventually("registering", SOON, || async {
+        let mut loads = BTreeMap::new();
+        for (prefix, _) in prefixes {
+            let (list, _) = deployed.landfall(&["loads", "list", "--table", &table_name(prefix)]).await;
+            for load in list["loads"].as_array()? {
+                loads.insert(load["s3_key"].as_str()?.to_owned(), load["status"].as_str()?.to_owned());
+            }
+        }
+        (loads.len() >= keys.len()).then_some(loads)
+    })
+    .await;
+    assert_eq!(loads, keys.map(|key| (key.to_owned(), "ready".to_owned())).into());
+    let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/"]).await;
+    assert_eq!((compared["missing"].as_u64(), compared["objects"].as_u64(), code), (Some(0), Some(4), 0));
+
+    // Nobody told of this one.
+    deployed.hand_over(PUTS, false);
+    tokio::time::sleep(POLLER_NOTICES).await;
+    deployed.s3.put_object().bucket(bucket).key("stack/dmap/2.csv").body(b"x\n".to_vec().into()).send().await.unwrap();
+    let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/", "--dry-run"]).await;
+    assert_eq!((compared["missing"].as_u64(), code), (Some(1), 3));
+    let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/"]).await;
+    assert_eq!((compared["missing"].as_u64(), code), (Some(1), 0));
+    deployed.hand_over(PUTS, true);
+    let dmap = table_name("stack/dmap/");
+    let (claimed, _) = deployed.landfall(&["loads", "next", "--table", &dmap, "--limit", "2", "--by", "job"]).await;
+    assert_eq!(claimed["loads"].as_array().unwrap().len(), 2);
+    let id = claimed["loads"][0]["id"].to_string();
+    assert_eq!(deployed.landfall(&["loads", "set-status", "--to", "archived", &id]).await.1, 1, "a status was skipped");
+    assert_eq!(deployed.landfall(&["loads", "set-status", "--to", "ready_for_archiving", &id]).await.1, 0);
 }
 
 /// Kills the function processes of this emulator, without a warning, and says how many there were.

@@ -203,7 +203,7 @@ impl Database {
         time: Duration,
         mut work: impl FnMut(Lease<'d>) -> W,
     ) -> Result<T, DatabaseError> {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut last) = (FIRST_PAUSE, None);
         let retry = async {
             loop {
                 let (error, was_open) = match self.try_once(&mut work).await {
@@ -214,6 +214,7 @@ impl Database {
                     return Err(error);
                 }
                 warn!(cause = %error, "the database is asked again");
+                last = Some(error);
                 // A connection that was kept may just have grown old.
                 if !was_open {
                     sleep(jittered(pause)).await;
@@ -225,7 +226,7 @@ impl Database {
             Ok(done) => done,
             Err(_) => {
                 self.session.lock().await.take();
-                Err(DatabaseError::Connect("the invocation's time is over".to_owned()))
+                Err(last.unwrap_or(DatabaseError::TimedOut))
             }
         }
     }

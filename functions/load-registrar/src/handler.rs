@@ -22,6 +22,7 @@ use shared::{
     metrics::{Metrics, Unit},
     quarantine::{QuarantineRecord, to_ndjson},
 };
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -95,7 +96,7 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Value, 
         Event::Command => Ok(Box::pin(command::run(app, &event, time)).await?),
         Event::Notices(notices) => {
             let mut tally = Tally::default();
-            let failed = Box::pin(register_all(app, notices, time, &mut tally)).await;
+            let failed = Box::pin(register_all(app, notices, Instant::now() + time, &mut tally)).await;
             tally.report();
             respond(failed)
         }
@@ -104,7 +105,7 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Value, 
 
 /// Registers what notices tell of and quarantines what cannot be read. Gives back the notices that have to come again,
 /// by message id; `None` is one that came without a message.
-async fn register_all(app: &App, notices: Vec<Notice>, time: Duration, tally: &mut Tally) -> BTreeSet<Option<String>> {
+async fn register_all(app: &App, notices: Vec<Notice>, until: Instant, tally: &mut Tally) -> BTreeSet<Option<String>> {
     let mut puts: Vec<(Option<String>, Put)> = Vec::new();
     let mut poison: Vec<(Option<String>, Poison)> = Vec::new();
     for notice in notices {
@@ -124,7 +125,7 @@ async fn register_all(app: &App, notices: Vec<Notice>, time: Duration, tally: &m
             }
         }
     }
-    let mut failed = register_puts(app, &puts, time, tally).await;
+    let mut failed = register_puts(app, &puts, until, tally).await;
     failed.extend(quarantine_all(app, poison, tally).await);
     tally.retried = failed.len();
     failed
@@ -134,7 +135,7 @@ async fn register_all(app: &App, notices: Vec<Notice>, time: Duration, tally: &m
 async fn register_puts(
     app: &App,
     puts: &[(Option<String>, Put)],
-    time: Duration,
+    until: Instant,
     tally: &mut Tally,
 ) -> BTreeSet<Option<String>> {
     let heads = heads::heads(app, puts.iter().map(|(_, put)| put)).await;
@@ -160,7 +161,7 @@ async fn register_puts(
             _ => None,
         })
         .collect();
-    match register::register(&app.database, &objects, time).await {
+    match register::register(&app.database, &objects, until - Instant::now()).await {
         Ok(registered) => tally.registered = registered,
         Err(cause) => {
             error!(%cause, objects = objects.len(), "objects not registered, their notifications are returned");

@@ -1,16 +1,19 @@
 //! What S3 says about objects that events told of: an event has neither the time an object was modified, as listings
 //! tell it, nor a promise that the object is still that one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_s3::error::DisplayErrorContext;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use crate::{app::App, envelope::Put, register::Object};
 
 /// Requests at the same time.
 const CONCURRENCY: usize = 32;
+/// A request takes milliseconds; what takes so long will not end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What became of an object between its event and now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +47,8 @@ pub async fn heads<'a>(app: &App, puts: impl Iterator<Item = &'a Put>) -> BTreeM
 }
 
 async fn ask<'a>(app: &App, question: Asked<'a>) -> (Asked<'a>, Head) {
-    (question, head(app, question).await)
+    let unanswered = || Head::Unknown(format!("S3 has not answered for {} seconds", PATIENCE.as_secs()));
+    (question, timeout(PATIENCE, head(app, question)).await.unwrap_or_else(|_| unanswered()))
 }
 
 async fn head(app: &App, (key, version, e_tag): Asked<'_>) -> Head {

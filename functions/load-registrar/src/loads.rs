@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 use shared::registrar::{Load, LoadList, LoadPosition, LoadStatus};
-use tokio_postgres::{Row, Transaction, types::ToSql};
+use tokio_postgres::{GenericClient, Row, Transaction, types::ToSql};
 
 use crate::database::{Database, DatabaseError};
 
@@ -57,9 +57,9 @@ fn limit_of(limit: u32) -> Result<i64, DatabaseError> {
 pub async fn list(database: &Database, filter: &Filter, limit: u32, time: Duration) -> Result<LoadList, DatabaseError> {
     let limit = limit_of(limit)?;
     database
-        .run(time, |mut session| async move {
+        .run(time, |session| async move {
             if let Some(table) = &filter.table {
-                table_id(&session.transaction().await?, table).await?;
+                table_id(session.client()?, table).await?;
             }
             let (status, after) = (filter.status.map(LoadStatus::as_str), filter.after.as_ref());
             let (after_time, after_id) = (after.map(|after| after.s3_modified), after.map(|after| after.id));
@@ -161,8 +161,8 @@ async fn loads_of(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Load
     transaction.query(&sql, &[&ids]).await?.iter().map(load).collect()
 }
 
-async fn table_id(transaction: &Transaction<'_>, name: &str) -> Result<i64, DatabaseError> {
-    match transaction.query_opt("select id from cubic_tables where name = $1", &[&name]).await? {
+async fn table_id(client: &impl GenericClient, name: &str) -> Result<i64, DatabaseError> {
+    match client.query_opt("select id from cubic_tables where name = $1", &[&name]).await? {
         Some(row) => Ok(row.try_get(0)?),
         None => Err(DatabaseError::Refused(format!("there is no table {name}; `landfall tables list` shows them all"))),
     }
