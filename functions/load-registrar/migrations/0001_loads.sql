@@ -343,30 +343,29 @@ end
 $$;
 
 create function register_objects(
+  folders text[], folder_numbers integer[],
   keys text[], modified timestamptz[], sizes bigint[], etags text[], versions text[], hold_nul boolean[],
   out registered bigint, out known bigint, out unregistered bigint, out snapshots bigint, out released bigint
 )
 language plpgsql as $$
 declare
-  tables bigint[];
+  folder_tables bigint[];
+  folder_changes boolean[];
   ods bigint[];
+  covering timestamptz[];
   started record;
-  waiting bigint := 0;
+  tableless bigint;
 begin
   snapshots := 0;
   released := 0;
   unregistered := 0;
   perform lock_tables_shared();
-  -- Folders are few, and keys are many.
-  with object as (
-    select n, case when nul then '' else folder_of(key) end as folder
-    from unnest(keys, hold_nul) with ordinality as o (key, nul, n)
-  ), folder as materialized (
-    select folder, table_of(folder) as table_id from (select distinct folder from object) as folders
-  )
-  select array_agg(f.table_id order by o.n) into tables from object as o join folder as f using (folder);
+  select array_agg(t.id order by f.n), array_agg(not starts_with(f.folder, t.s3_prefix) order by f.n)
+  into folder_tables, folder_changes
+  from unnest(folders) with ordinality as f (folder, n)
+  left join cubic_tables as t on t.id = table_of(f.folder);
   -- Whoever starts a snapshot is alone with the table's loads; everybody else reads its snapshots in the meantime.
-  select array_agg(table_id) into ods from cubic_table_ods_snapshots where table_id = any (tables);
+  select array_agg(table_id) into ods from cubic_table_ods_snapshots where table_id = any (folder_tables);
   if ods is not null then
     if exists (select from cubic_table_ods_snapshots where table_id = any (ods) and snapshot_s3_key = any (keys)) then
       perform from cubic_table_ods_snapshots where table_id = any (ods) order by table_id for update;
@@ -375,62 +374,62 @@ begin
     end if;
     for started in
       insert into cubic_ods_snapshot_history (table_id, snapshot, snapshot_s3_key)
-      select o.table_id, o.modified, o.key
-      from unnest(keys, modified, tables) as o (key, modified, table_id)
-      join cubic_table_ods_snapshots as s on s.table_id = o.table_id and s.snapshot_s3_key = o.key
-      order by o.table_id, o.modified
+      select s.table_id, o.modified, o.key
+      from unnest(keys, modified, folder_numbers) as o (key, modified, folder)
+      join cubic_table_ods_snapshots as s on s.table_id = folder_tables[o.folder] and s.snapshot_s3_key = o.key
+      order by s.table_id, o.modified
       on conflict (table_id, snapshot) do nothing
       returning table_id, snapshot
     loop
       snapshots := snapshots + 1;
       released := released + cover_by_snapshot(started.table_id, started.snapshot);
     end loop;
+    select array_agg(case when folder_tables[o.folder] = any (ods) then snapshot_at(folder_tables[o.folder], o.modified) end
+      order by o.n)
+    into covering
+    from unnest(folder_numbers, modified) with ordinality as o (folder, modified, n);
   end if;
-  with object as (
-    select o.*, s.table_id is not null as is_ods, snapshot_at(s.table_id, o.modified) as snapshot
-    from unnest(keys, modified, sizes, etags, versions, tables) as o (key, modified, size, etag, version, table_id)
-    left join cubic_table_ods_snapshots as s on s.table_id = o.table_id
-    where o.table_id is not null
-  ), load as (
-    insert into cubic_loads (
-      table_id, status, status_reason, s3_key, s3_modified, s3_size, s3_etag, s3_version, is_changes
-    )
-    select
-      o.table_id,
-      case when o.size = 0 or o.is_ods and o.snapshot is null
-        then 'ready_for_erroring' else 'ready' end::cubic_load_status,
-      case when o.size = 0 then 'empty_object' when o.is_ods and o.snapshot is null then 'no_snapshot' end,
-      o.key, o.modified, o.size, o.etag, o.version,
-      not starts_with(o.key, t.s3_prefix)
-    from object as o
-    join cubic_tables as t on t.id = o.table_id
-    order by o.key, o.modified, o.etag -- so that two batches with the same objects do not wait for each other
-    on conflict (s3_key, s3_modified, s3_etag) do nothing
-    returning id, table_id, s3_modified
-  ), covered as (
-    insert into cubic_load_ods_snapshots (load_id, snapshot)
-    select load.id, snapshot_at(load.table_id, load.s3_modified)
-    from load
-    where load.table_id = any (ods) and snapshot_at(load.table_id, load.s3_modified) is not null
+  insert into cubic_loads (
+    table_id, status, status_reason, s3_key, s3_modified, s3_size, s3_etag, s3_version, is_changes
   )
-  select count(*) into registered from load;
-  if array_position(tables, null) is not null then
+  select
+    folder_tables[o.folder],
+    case when o.size = 0 or folder_tables[o.folder] = any (ods) and o.snapshot is null
+      then 'ready_for_erroring' else 'ready' end::cubic_load_status,
+    case when o.size = 0 then 'empty_object'
+      when folder_tables[o.folder] = any (ods) and o.snapshot is null then 'no_snapshot' end,
+    o.key, o.modified, o.size, o.etag, o.version, folder_changes[o.folder]
+  from unnest(keys, modified, sizes, etags, versions, folder_numbers, covering)
+    as o (key, modified, size, etag, version, folder, snapshot)
+  where folder_tables[o.folder] is not null
+  on conflict (s3_key, s3_modified, s3_etag) do nothing;
+  get diagnostics registered = row_count;
+  if ods is not null then
+    insert into cubic_load_ods_snapshots (load_id, snapshot)
+    select l.id, o.snapshot
+    from unnest(keys, modified, etags, covering) as o (key, modified, etag, snapshot)
+    join cubic_loads as l on l.s3_key = o.key and l.s3_modified = o.modified and l.s3_etag = o.etag
+    where o.snapshot is not null
+    order by l.id
+    on conflict (load_id) do nothing;
+  end if;
+  tableless := 0;
+  if array_position(folder_tables, null) is not null then
+    tableless := (select count(*) from unnest(folder_numbers) as folder where folder_tables[folder] is null);
     insert into unregistered_objects (reason, s3_key, s3_modified, s3_size, s3_etag, s3_version)
     select case when o.nul then 'key_holds_nul' else 'no_table' end, o.key, o.modified, o.size, o.etag, o.version
-    from unnest(keys, modified, sizes, etags, versions, hold_nul, tables)
-      as o (key, modified, size, etag, version, nul, table_id)
-    where o.table_id is null
-    order by o.key, o.modified, o.etag
+    from unnest(keys, modified, sizes, etags, versions, hold_nul, folder_numbers)
+      as o (key, modified, size, etag, version, nul, folder)
+    where folder_tables[o.folder] is null
     on conflict do nothing;
     get diagnostics unregistered = row_count;
-    waiting := (select count(*) from unnest(tables) as table_id where table_id is null);
   end if;
-  known := cardinality(keys) - waiting - registered;
+  known := cardinality(keys) - tableless - registered;
 end
 $$;
 
 comment on function register_objects is
-  'Registers objects, given as arrays of the same length, in any order and any number of times. registered: new loads. known: objects that were loads before. unregistered: objects newly put aside because they belong to no active table. snapshots: snapshots that started. released: loads that only waited for one of them.';
+  'Registers objects, given as arrays of the same length, any number of times. folder_numbers: the position of each one''s folder in folders. Give them in the order of their keys, so that calls with the same objects do not wait for each other. registered: new loads. known: objects that were loads before. unregistered: objects newly put aside because they belong to no active table. snapshots: snapshots that started. released: loads that only waited for one of them.';
 
 create function pick_up_objects() returns trigger
 language plpgsql as $$
@@ -448,13 +447,20 @@ begin
         limit 10000
       )
       returning *
+    ), numbered as (
+      select *, folder_of(s3_key) as folder, dense_rank() over (order by folder_of(s3_key))::integer as number from object
     )
     select
-      array_agg(s3_key) as keys, array_agg(s3_modified) as modified, array_agg(s3_size) as sizes,
-      array_agg(s3_etag) as etags, array_agg(s3_version) as versions, array_agg(false) as hold_nul
-    into found from object;
+      array_agg(distinct folder order by folder) as folders, array_agg(number order by s3_key) as numbers,
+      array_agg(s3_key order by s3_key) as keys, array_agg(s3_modified order by s3_key) as modified,
+      array_agg(s3_size order by s3_key) as sizes, array_agg(s3_etag order by s3_key) as etags,
+      array_agg(s3_version order by s3_key) as versions, array_agg(false) as hold_nul
+    into found from numbered;
     exit when found.keys is null;
-    perform register_objects(found.keys, found.modified, found.sizes, found.etags, found.versions, found.hold_nul);
+    perform register_objects(
+      found.folders, found.numbers,
+      found.keys, found.modified, found.sizes, found.etags, found.versions, found.hold_nul
+    );
   end loop;
   return null;
 end

@@ -9,7 +9,7 @@ use shared::s3_key;
 use crate::database::{Database, DatabaseError};
 
 /// What is prepared.
-pub const REGISTER: &str = "select * from register_objects($1, $2, $3, $4, $5, $6)";
+pub const REGISTER: &str = "select * from register_objects($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// A version of an object, as S3 tells it: by HEAD or in a listing, which say the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,26 +46,42 @@ pub async fn register(database: &Database, objects: &[Object], time: Duration) -
     if objects.is_empty() {
         return Ok(Registered::default());
     }
-    // No text of Postgres holds a NUL. Such a key is kept as a notification would write it.
+    // In the order of keys, so that two batches with the same objects do not wait for each other.
+    let mut objects: Vec<&Object> = objects.iter().collect();
+    objects.sort_unstable();
+    // No text of Postgres holds a NUL. Such a key is kept as a notification would write it, and belongs to no folder.
     let hold_nul: Vec<bool> = objects.iter().map(|object| object.key.contains('\0')).collect();
     let keys: Vec<String> = objects
         .iter()
         .zip(&hold_nul)
         .map(|(object, nul)| if *nul { s3_key::encode(&object.key) } else { object.key.clone() })
         .collect();
+    // Folders are few, and keys are many.
+    let mut folders: Vec<&str> = Vec::new();
+    let mut folder_numbers: Vec<i32> = Vec::with_capacity(keys.len());
+    for (key, nul) in keys.iter().zip(&hold_nul) {
+        let folder = key.rfind('/').filter(|_| !nul).and_then(|slash| key.get(..=slash)).unwrap_or_default();
+        if folders.last() != Some(&folder) {
+            folders.push(folder);
+        }
+        folder_numbers.push(i32::try_from(folders.len()).unwrap_or(i32::MAX));
+    }
     let modified: Vec<Timestamp> = objects.iter().map(|object| object.modified).collect();
     let sizes: Vec<i64> = objects.iter().map(|object| object.size).collect();
     let e_tags: Vec<&str> = objects.iter().map(|object| object.e_tag.as_str()).collect();
     let versions: Vec<Option<&str>> = objects.iter().map(|object| object.version.as_deref()).collect();
     database
         .run(time, |mut session| {
-            let (keys, modified, sizes, e_tags, versions, hold_nul) =
-                (&keys, &modified, &sizes, &e_tags, &versions, &hold_nul);
+            let (folders, folder_numbers, hold_nul) = (&folders, &folder_numbers, &hold_nul);
+            let (keys, modified, sizes, e_tags, versions) = (&keys, &modified, &sizes, &e_tags, &versions);
             async move {
                 let statement = session.register().await?;
                 let row = session
                     .client()?
-                    .query_one(&statement, &[keys, modified, sizes, e_tags, versions, hold_nul])
+                    .query_one(
+                        &statement,
+                        &[folders, folder_numbers, keys, modified, sizes, e_tags, versions, hold_nul],
+                    )
                     .await?;
                 Ok(Registered {
                     registered: row.try_get("registered")?,
