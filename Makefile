@@ -2,18 +2,21 @@ PYTHON ?= python3
 LOCAL = $(PYTHON) -m local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint bench clean
+.PHONY: help demo up postgres down test lint bench clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-6s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
-demo: ## 20,000 events through the whole stack on this machine, counted at the other end
+demo: ## 20,000 events and 300 objects through the whole stack on this machine, counted at the other end
 	@$(LOCAL) demo $(ARGS)
 
-up: ## start the emulator and deploy the stack to it
+up: ## start the emulator and Postgres and deploy the stack
 	@$(LOCAL) up $(ARGS)
 
-down: ## stop it and forget its data
+postgres: ## start Postgres for the tests and print its address: eval "$(make -s postgres)"
+	@$(LOCAL) postgres
+
+down: ## stop all that and forget its data
 	@$(LOCAL) down
 
 test: ## everything: format, lints, template, and all tests with the deployed stack

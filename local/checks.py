@@ -2,7 +2,7 @@
 
 import shutil
 
-from local import emulator, environment, stack
+from local import emulator, environment, postgres, stack
 from local.command import run_shown
 from local.paths import PEERS_REQUIREMENTS, PEERS_VENV, STACK_FILE
 from local.progress import Failure
@@ -24,21 +24,29 @@ def lint() -> int:
 
 
 def test() -> int:
-    """Lint, then every test against a deployed stack. An emulator that was not running before is not afterwards."""
+    """Lint, then every test against a deployed stack. What was not running before is not afterwards."""
     if shutil.which("cargo-nextest") is None:
         raise Failure("cargo-nextest is missing: cargo install --locked cargo-nextest")
     if code := lint():
         return code
-    was_running = emulator.running() is not None
+    keep_stack = emulator.running() is not None
+    keep_postgres = keep_stack or postgres.running() is not None
     try:
-        stack.up()
-        return run_shown(TESTS, {"LANDFALL_STACK": str(STACK_FILE)})
+        deployed = stack.up()
+        return run_shown(TESTS, {"LANDFALL_STACK": str(STACK_FILE), "LANDFALL_POSTGRES": deployed.postgres_url})
     finally:
-        if not was_running:
+        if not keep_stack:
             emulator.stop()
+        if not keep_postgres:
+            postgres.stop()
 
 
 def bench() -> int:
-    """The benches, with an interpreter for their peers."""
+    """The benches, with an interpreter for their peers and a Postgres."""
     python = environment.ensure(PEERS_VENV, PEERS_REQUIREMENTS, "Installing the Python peers")
-    return run_shown(BENCHES, {"LANDFALL_PYTHON": str(python)})
+    keep_postgres = postgres.running() is not None
+    try:
+        return run_shown(BENCHES, {"LANDFALL_PYTHON": str(python), "LANDFALL_POSTGRES": postgres.ensure().url})
+    finally:
+        if not keep_postgres:
+            postgres.stop()

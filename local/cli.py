@@ -8,7 +8,7 @@ from local import environment
 from local.paths import STATE
 from local.progress import Failure
 
-NEEDS_LINUX = {"up", "demo", "retail", "test"}
+NEEDS_LINUX = {"up", "postgres", "demo", "retail", "test"}
 STANDALONE = {"down", "clean"}
 
 
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     environment.isolate()
     try:
         if chosen.command in NEEDS_LINUX and sys.platform != "linux":
-            raise Failure("The emulator runs the functions' Linux binaries: use Linux, WSL or a Linux container.")
+            raise Failure("The local stack runs Linux binaries: use Linux, WSL or a Linux container.")
         if chosen.command not in STANDALONE and shutil.which("cargo") is None:
             raise Failure("Rust is missing: there is no cargo on the PATH.")
         if chosen.command not in STANDALONE and not environment.entered():
@@ -38,15 +38,19 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import stack
 
             deployed = stack.up(dict(pair.split("=", 1) for pair in chosen.set))
-            print(f"\nendpoint {deployed.endpoint_url}  (AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)")
+            print(f"\npostgres {deployed.postgres_url}")
+            print(f"endpoint {deployed.endpoint_url}  (AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)")
             for name, value in deployed.outputs.items():
                 print(f"{name} {value}")
             print("All of it is in .local/stack.json; `source .local/env` points a shell at it; `make down` ends it.")
             return 0
-        case "down":
-            from local import emulator
+        case "postgres":
+            from local import postgres
 
-            print("The local stack is down." if emulator.stop() else "The local stack was not running.")
+            print(f"export LANDFALL_POSTGRES={postgres.ensure().url}")
+            return 0
+        case "down":
+            print("The local stack is down." if _down() else "The local stack was not running.")
             return 0
         case "demo":
             from local import demo
@@ -69,27 +73,35 @@ def _run(chosen: argparse.Namespace) -> int:
 
             return checks.bench()
         case "clean":
-            from local import emulator
-
-            emulator.stop()
+            _down()
             shutil.rmtree(STATE, ignore_errors=True)
             return 0
     raise AssertionError(chosen.command)
 
 
+def _down() -> bool:
+    """Whether anything was running. The emulator first, because its functions are clients of Postgres."""
+    from local import emulator, postgres
+
+    return any([emulator.stop(), postgres.stop()])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description="Landfall on this machine.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    up = commands.add_parser("up", help="start the emulator, build, and deploy what has changed")
+    up = commands.add_parser("up", help="start the emulator and Postgres, build, and deploy what has changed")
     up.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of template.yaml")
-    commands.add_parser("down", help="stop the emulator and forget its data")
-    demo = commands.add_parser("demo", help="seeded events through the whole stack, counted at the other end")
-    demo.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=1, help="the same seed sends the same events (default: %(default)s)")
+    commands.add_parser("postgres", help="start Postgres for the tests and print its address as a line for the shell")
+    commands.add_parser("down", help="stop the emulator and Postgres and forget their data")
+    demo = commands.add_parser(
+        "demo", help="seeded events and objects through the whole stack, counted at the other end"
+    )
+    demo.add_argument("--events", type=int, default=20_000, help="how many events (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=1, help="the same seed sends the same again (default: %(default)s)")
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
     commands.add_parser("lint", help="formatting, clippy, licences and advisories, the template")
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
     commands.add_parser("bench", help="the benchmarks and their peers")
-    commands.add_parser("clean", help="stop the emulator and delete .local/")
+    commands.add_parser("clean", help="down, and delete .local/")
     return parser

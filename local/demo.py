@@ -1,4 +1,4 @@
-"""The demo: seeded events through the whole stack, counted at the other end."""
+"""The demo: seeded events and objects through the whole stack, counted at the other end."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from local import lake, protos, queues, stack
+from local import lake, loads, protos, queues, stack
 from local.paths import LAKE, ROOT
 from local.progress import step
 
@@ -40,18 +40,25 @@ class Landed:
 
 
 def run(count: int, seed: int) -> int:
-    """Runs the demo. 0 when every event is in exactly one of lake and quarantine, and every file was announced."""
+    """Runs the demo. 0 when nothing is lost, doubled or in the wrong place."""
     protos.ensure()
+    deployed = stack.up(fresh=True)
+    console = Console()
+    wrong = [*_events(deployed, count, seed, console), *loads.run(deployed, seed, console)]
+    return 1 if wrong else 0
+
+
+def _events(deployed: stack.Stack, count: int, seed: int, console: Console) -> list[str]:
+    """Says what is wrong unless every event is in exactly one of lake and quarantine, and every file was announced."""
     from local.events import generate  # needs the generated classes
 
-    deployed = stack.up(fresh=True)
     subscriber = queues.Subscriber(deployed, "landfall-demo-subscriber")
     with step(f"Making {count:,} events (seed {seed})"):
         events = generate(count, seed)
-    with step("Sending them to the events queue") as s, queues.paused(deployed):
+    with step("Sending them to the events queue") as s, queues.paused(deployed, queues.EVENTS):
         ids = queues.send(deployed, events, s)
     with step("Landing them") as s:
-        queues.wait_until_empty(deployed, count, s)
+        queues.wait_until_empty(deployed, queues.EVENTS, count, s)
     with step("Fetching the lake to .local/lake"):
         fetched = lake.fetch(deployed)
         files = lake.events(fetched)
@@ -59,11 +66,10 @@ def run(count: int, seed: int) -> int:
         reasons = [(ids.get(record["id"], record["id"]), record["reason"]) for record in lake.quarantined(fetched)]
     with step("Hearing the notices"):
         notices = subscriber.hear(len(files))
-    dead = queues.depth(deployed, "EventsDeadLetterQueueUrl").all
+    dead = queues.depth(deployed, queues.EVENTS.dead_letters).all
 
     by_id = {event.event_id: event for event in events}
     quarantined = [event_id for event_id, _ in reasons]
-    console = Console()
     console.print(
         _events_table(
             sent=Counter(event.type or NO_TYPE for event in events),
@@ -94,7 +100,7 @@ def run(count: int, seed: int) -> int:
             highlight=False,
             soft_wrap=True,
         )
-    return 1 if wrong else 0
+    return wrong
 
 
 def _read(files: Sequence[lake.LakeFile]) -> Landed:

@@ -40,7 +40,7 @@ def entered() -> bool:
 
 def enter(arguments: list[str]) -> None:
     """Starts this command again in the private environment. Its requirements are complete, so nothing is resolved."""
-    title = "Installing the pinned tools: SAM CLI, cargo-lambda, zig, MiniStack, DuckDB …"
+    title = "Installing the pinned tools: SAM CLI, cargo-lambda, zig, MiniStack, Postgres, DuckDB …"
     python = ensure(VENV, REQUIREMENTS, title, "--no-deps")
     os.execv(python, [str(python), "-m", "local", *arguments])
 

@@ -1,5 +1,7 @@
 """Steps that are never silent: a live line on a terminal, a plain line every few seconds anywhere else.
 
+On standard error, because standard output is for what a command has to say in the end.
+
 Only the standard library, because the first step of all is to install the rest.
 """
 
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-LIVE = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+LIVE = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 COLOURED = LIVE and "NO_COLOR" not in os.environ
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 LIVE_INTERVAL_S = 0.1
@@ -54,14 +56,14 @@ class Step:
         while not self._done.wait(LIVE_INTERVAL_S if LIVE else PLAIN_INTERVAL_S):
             if LIVE:
                 columns = shutil.get_terminal_size().columns
-                print(f"\r\x1b[K{self._line(SPINNER[frame % len(SPINNER)])[: columns - 1]}", end="", flush=True)
+                _show(f"\r\x1b[K{self._line(SPINNER[frame % len(SPINNER)])[: columns - 1]}", end="")
                 frame += 1
             else:
-                print(self._line("…"), flush=True)
+                _show(self._line("…"))
 
     def __enter__(self) -> "Step":
         if not LIVE:
-            print(f"… {self._title}", flush=True)
+            _show(f"… {self._title}")
         self._ticker.start()
         return self
 
@@ -72,7 +74,7 @@ class Step:
         self._ticker.join()
         mark, colour = ("✓", 32) if kind is None else ("✗", 31)
         clear = "\r\x1b[K" if LIVE else ""
-        print(clear + self._line(f"\x1b[{colour}m{mark}\x1b[0m" if COLOURED else mark), flush=True)
+        _show(clear + self._line(f"\x1b[{colour}m{mark}\x1b[0m" if COLOURED else mark))
 
 
 @contextmanager
@@ -80,3 +82,7 @@ def step(title: str) -> Iterator[Step]:
     """Shows `title` with the time it takes until the block ends."""
     with Step(title) as shown:
         yield shown
+
+
+def _show(text: str, end: str = "\n") -> None:
+    print(text, end=end, file=sys.stderr, flush=True)

@@ -83,10 +83,10 @@ def run(count: int) -> int:
     deployed = stack.up(fresh=True)
     with step(f"Encoding {count:,} real transactions"):
         sales = _sales(transactions, count)
-    with step("Sending them to the events queue") as s, queues.paused(deployed):
+    with step("Sending them to the events queue") as s, queues.paused(deployed, queues.EVENTS):
         queues.send(deployed, sales, s)
     with step("Landing them") as s:
-        queues.wait_until_empty(deployed, count, s)
+        queues.wait_until_empty(deployed, queues.EVENTS, count, s)
     with step("Fetching the lake to .local/lake"):
         files = lake.fetch(deployed)
     paths = [file.path for file in lake.events(files)]

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from samcli.yamlhelper import yaml_parse
 
-from local import emulator
+from local import emulator, postgres
 from local.command import run_logged
 from local.environment import FAKE_ACCOUNT, REGION
 from local.paths import ENV_FILE, FUNCTIONS, SAM_BUILD, STACK_FILE, TEMPLATE, VENV
@@ -19,6 +19,10 @@ from local.progress import Failure, step
 
 NAME = "landfall"
 ARTIFACTS_BUCKET = "landfall-artifacts"
+
+# Outputs. A stack without a database has no registrar.
+WRITER = "ParquetWriterFunctionName"
+REGISTRAR = "LoadRegistrarFunctionName"
 
 # The release build of a deployment takes minutes for link-time optimisation; it changes nothing that can be seen here.
 FAST_BUILD = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
@@ -39,6 +43,7 @@ class Stack:
     """A deployed stack, as kept in `.local/stack.json` for tests and people."""
 
     endpoint_url: str
+    postgres_url: str
     region: str
     stack_name: str
     parameters: dict[str, str]
@@ -49,30 +54,54 @@ class Stack:
         """A client of one of the emulator's services."""
         return _client(service, self.endpoint_url)
 
+    def ask(self, command: str, **members: Any) -> Any:
+        """What load-registrar answers to a command, which `shared/src/registrar.rs` describes."""
+        answer = self.client("lambda").invoke(
+            FunctionName=self.outputs[REGISTRAR], Payload=json.dumps({"command": command, **members})
+        )
+        said = json.load(answer["Payload"])
+        if "FunctionError" in answer:
+            raise Failure(f"load-registrar could not do {command}: {said['errorMessage']}")
+        return said
+
 
 def up(overrides: Mapping[str, str] | None = None, fresh: bool = False) -> Stack:
     """Starts what is not running, builds, and deploys what has changed. `fresh` forgets all data first."""
-    parameters = {**_defaults(), "Arch": _host_arch(), **PARAMETERS, **(overrides or {})}
+    database = postgres.ensure()
+    parameters = {
+        **_defaults(),
+        "Arch": _host_arch(),
+        **PARAMETERS,
+        "DatabaseUrl": database.url,
+        **(overrides or {}),
+    }
     for function in sorted(folder.name for folder in FUNCTIONS.iterdir()):
         with step(f"Compiling {function}") as s:
             run_logged(_compile(function, parameters["Arch"]), s, f"compile-{function}", FAST_BUILD)
     with step("Building template.yaml") as s:
         build = ["sam", "build", "--config-env", "local", "--parameter-overrides", *_pairs(parameters)]
         run_logged(build, s, "build", FAST_BUILD)
+    empty = emulator.running() is None
     host = emulator.ensure()
     if fresh:
         STACK_FILE.unlink(missing_ok=True)
         host.reset()
+    if fresh or empty:  # Loads are of objects that the emulator has.
+        database.reset()
     fingerprint = _fingerprint(parameters)
     deployed = _recorded()
-    if deployed and deployed.fingerprint == fingerprint:
+    if deployed and deployed.fingerprint == fingerprint and deployed.postgres_url == database.url:
         return deployed
     with step("Deploying template.yaml to the emulator") as s:
         _client("s3", host.endpoint_url).create_bucket(Bucket=ARTIFACTS_BUCKET)
         deploy = ["sam", "deploy", "--config-env", "local", "--parameter-overrides", *_pairs(parameters)]
         run_logged(deploy, s, "deploy")
-    stack = Stack(host.endpoint_url, REGION, NAME, parameters, _outputs(host.endpoint_url), fingerprint)
+    outputs = _outputs(host.endpoint_url)
+    stack = Stack(host.endpoint_url, database.url, REGION, NAME, parameters, outputs, fingerprint)
     _one_at_a_time(stack)
+    if REGISTRAR in outputs:
+        with step(f"Migrating the database {postgres.NAME}") as s:
+            s.say(_migrated(stack))
     STACK_FILE.write_text(json.dumps(asdict(stack), indent=2) + "\n")
     ENV_FILE.write_text(_env(stack))
     return stack
@@ -90,26 +119,31 @@ def _compile(function: str, arch: str) -> list[str]:
 
 
 def _one_at_a_time(stack: Stack) -> None:
-    """Lets one batch be worked on at a time.
+    """Lets parquet-writer work on one batch at a time.
 
     The emulator's poller and its queue API change a queue from two threads without a common lock, and then messages get
     lost or doubled. The poller rests while a function at its limit runs, and only then does the function use the API.
+
+    load-registrar uses no queue, and a limit would stand in its way: a batch that comes while a command is answered
+    would be turned away, and the emulator hides it for as long as the queue's visibility timeout.
     """
-    stack.client("lambda").put_function_concurrency(
-        FunctionName=stack.outputs["ParquetWriterFunctionName"], ReservedConcurrentExecutions=1
-    )
+    stack.client("lambda").put_function_concurrency(FunctionName=stack.outputs[WRITER], ReservedConcurrentExecutions=1)
+
+
+def _migrated(stack: Stack) -> str:
+    """Brings the schema to the function's version and says what that was."""
+    migrated = stack.ask("migrate")
+    return ", ".join(migrated["applied"]) or f"it has version {migrated['version']} already"
 
 
 def _env(stack: Stack) -> str:
-    """For a shell that sources it: the tools, the fake account, and what the function would find in its environment."""
-    function = stack.client("lambda").get_function_configuration(
-        FunctionName=stack.outputs["ParquetWriterFunctionName"]
-    )
-    variables = {
-        **FAKE_ACCOUNT,
-        "AWS_ENDPOINT_URL": stack.endpoint_url,
-        **function["Environment"]["Variables"],
-    }
+    """For a shell that sources it: the tools, the fake account, and what functions would find in their environment."""
+    functions = stack.client("lambda")
+    variables = {**FAKE_ACCOUNT, "AWS_ENDPOINT_URL": stack.endpoint_url}
+    for function in (WRITER, REGISTRAR):
+        if function in stack.outputs:
+            described = functions.get_function_configuration(FunctionName=stack.outputs[function])
+            variables |= described["Environment"]["Variables"]
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return "\n".join(
         ["unset AWS_PROFILE AWS_SESSION_TOKEN", f'export PATH={shlex.quote(str(VENV / "bin"))}:"$PATH"', *lines, ""]

@@ -79,18 +79,28 @@ fn every_variable_is_in_the_template_and_in_the_readme() {
 
 #[test]
 fn every_reason_and_metric_is_in_the_readme() {
-    let readme = text("functions/parquet-writer/README.md");
-    let errors = text("functions/parquet-writer/src/error.rs");
-    let (_, reasons) = errors.split_once("fn reason").unwrap();
-    let handler = text("functions/parquet-writer/src/handler.rs");
-    let metrics = handler.split(".put(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
-    let reasons = reasons.split('"').skip(1).step_by(2);
-    let mut count = 0;
-    for name in metrics.chain(reasons) {
-        assert!(readme.contains(&format!("`{name}`")), "{name} is not in the README");
-        count += 1;
+    for function in names("functions") {
+        let readme = text(format!("functions/{function}/README.md"));
+        let errors = text(format!("functions/{function}/src/error.rs"));
+        let (_, reasons) = errors.split_once("fn reason").unwrap();
+        let (reasons, _) = reasons.split_once("fn disposition").unwrap_or((reasons, ""));
+        let reasons = reasons.split('"').skip(1).step_by(2).map(str::to_owned);
+        let sources = names(&format!("functions/{function}/src")).into_iter().filter(|file| file.ends_with(".rs"));
+        let metrics: Vec<String> = sources
+            .flat_map(|file| {
+                let source = text(format!("functions/{function}/src/{file}"));
+                source
+                    .split(".put(\"")
+                    .skip(1)
+                    .map(|rest| rest.split('"').next().unwrap().to_owned())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert!(metrics.len() > 6, "{metrics:?}");
+        for name in metrics.into_iter().chain(reasons) {
+            assert!(readme.contains(&format!("`{name}`")), "{name} of {function} is not in its README");
+        }
     }
-    assert!(count > 12, "{count}");
 }
 
 #[test]

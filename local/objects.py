@@ -1,0 +1,181 @@
+"""Seeded objects of the incoming bucket: data, what comes along with it, and what belongs to no table.
+
+The same seed gives the same objects.
+"""
+
+import csv
+import gzip
+import io
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+SAMPLE = "cubic/ods_qlik/EDW.SAMPLE/"
+DEVICE = "cubic/ods_qlik/EDW.DEVICE/"
+DMAP = "cubic/dmap/agg_sample/"
+KAFKA = "cubic/kafka/sample/"
+ORDERS = "shop/orders/"
+UNDECLARED = "warehouse/stock levels/"
+
+TABLES = [
+    {"prefix": SAMPLE, "kind": "ods"},
+    {"prefix": DEVICE, "kind": "ods"},
+    {"prefix": DMAP, "kind": "dmap"},
+    {"prefix": KAFKA, "kind": "kafka"},
+]
+LATE_TABLE = {"prefix": ORDERS, "kind": "dms"}
+
+SNAPSHOT = "LOAD001.csv.gz"
+
+# What becomes of an object: a load that can be ingested, a load that cannot, or no load.
+READY = "ready"
+NO_SNAPSHOT = "no_snapshot"
+EMPTY = "empty_object"
+NO_TABLE = "no table"
+NOT_DATA = "not data"
+
+EARLY_CHANGES = 12
+SAMPLE_CHANGES = 28
+DEVICE_CHANGES = 20
+EXTRACTS = 35
+TOPIC_FILES = 60
+ORDER_FILES = 48
+UNDECLARED_FILES = 22
+UNTOLD = {DEVICE: 3, DMAP: 3, KAFKA: 4}
+
+FIRST_DAY = datetime(2026, 11, 1, tzinfo=timezone.utc)
+UUID_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+UUID_LENGTH = 22
+STATIONS = ["Alewife", "Braintree", "Forest Hills", "Oak Grove", "Wonderland", "Zürich HB"]
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """An object, and what should become of it."""
+
+    key: str
+    body: bytes
+    prefix: str
+    """Of its table, declared or not."""
+    becomes: str
+    told: bool = True
+    """Whether the bucket tells of it."""
+
+    @property
+    def is_load(self) -> bool:
+        """Whether it should be registered as a load."""
+        return self.becomes in (READY, NO_SNAPSHOT, EMPTY)
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it starts a snapshot."""
+        return self.key in (SAMPLE + SNAPSHOT, DEVICE + SNAPSHOT)
+
+    @property
+    def is_changes(self) -> bool:
+        """Whether it is changes that have a snapshot."""
+        return self.prefix in (SAMPLE, DEVICE) and self.becomes == READY and not self.is_snapshot
+
+
+def generate(seed: int) -> list[Incoming]:
+    """Objects of every kind."""
+    rng = random.Random(seed)
+    device, extracts, topic = (UNTOLD[prefix] for prefix in (DEVICE, DMAP, KAFKA))
+    return [
+        *_snapshot(rng, SAMPLE),
+        *_changes(rng, SAMPLE, EARLY_CHANGES, 0, NO_SNAPSHOT),
+        *_changes(rng, SAMPLE, SAMPLE_CHANGES, EARLY_CHANGES, READY),
+        *_snapshot(rng, DEVICE),
+        *_changes(rng, DEVICE, DEVICE_CHANGES, 0, READY),
+        *_extracts(rng, DMAP, EXTRACTS, 0, READY),
+        Incoming(f"{DMAP}{_day(EXTRACTS + extracts)}.csv", b"", DMAP, EMPTY),
+        *_topic(rng, TOPIC_FILES),
+        *_orders(rng),
+        *_extracts(rng, UNDECLARED, UNDECLARED_FILES, 0, NO_TABLE),
+        *_untold(change for change in _changes(rng, DEVICE, device, DEVICE_CHANGES, READY) if change.is_load),
+        *_untold(_extracts(rng, DMAP, extracts, EXTRACTS, READY)),
+        *_untold(_topic(rng, topic)),
+    ]
+
+
+def _untold(told: Iterator[Incoming]) -> Iterator[Incoming]:
+    return (replace(incoming, told=False) for incoming in told)
+
+
+def _snapshot(rng: random.Random, prefix: str) -> Iterator[Incoming]:
+    rows = [[n, rng.choice(STATIONS)] for n in range(1, 6)]
+    return _qlik(prefix, f"{prefix}{SNAPSHOT}", ["ID", "NAME"], rows, READY)
+
+
+def _changes(rng: random.Random, prefix: str, count: int, first: int, becomes: str) -> Iterator[Incoming]:
+    columns = ["header__change_seq", "header__change_oper", "header__timestamp", "ID", "NAME"]
+    for n in range(first, first + count):
+        at = FIRST_DAY + timedelta(minutes=15 * n, milliseconds=rng.randrange(60_000))
+        rows = [
+            [
+                f"{at:%Y%m%d%H%M%S}{row:018}",
+                rng.choice("IUD"),
+                at.isoformat(" "),
+                rng.randrange(100),
+                rng.choice(STATIONS),
+            ]
+            for row in range(rng.randint(1, 4))
+        ]
+        name = f"{at:%Y%m%d-%H%M%S}{at.microsecond // 1000:03}"
+        yield from _qlik(prefix, f"{prefix[:-1]}__ct/{name}.csv.gz", columns, rows, becomes)
+
+
+def _qlik(prefix: str, key: str, columns: list[str], rows: list[list[Any]], becomes: str) -> Iterator[Incoming]:
+    """A file of Qlik and its description."""
+    yield Incoming(key, gzip.compress(_csv(columns, rows), mtime=0), prefix, becomes)
+    described = key.removesuffix(".csv.gz")
+    description = {
+        "fileInfo": {"name": described.rpartition("/")[2], "extension": "csv.gz", "recordCount": len(rows)},
+        "dataInfo": {"columns": [{"ordinal": n, "name": name} for n, name in enumerate(columns, 1)]},
+    }
+    yield Incoming(f"{described}.dfm", json.dumps(description).encode(), prefix, NOT_DATA)
+
+
+def _extracts(rng: random.Random, prefix: str, count: int, first: int, becomes: str) -> Iterator[Incoming]:
+    """One file a day. Every fifth has a name that notifications have to encode."""
+    for n in range(first, first + count):
+        rows = [[_day(n), station, rng.randrange(100_000)] for station in STATIONS]
+        name = f"{_day(n)} (Nachträge + 100 %)" if n % 5 == 4 else _day(n)
+        yield Incoming(f"{prefix}{name}.csv", _csv(["day", "station", "taps"], rows), prefix, becomes)
+
+
+def _topic(rng: random.Random, count: int) -> Iterator[Incoming]:
+    for _ in range(count):
+        name = "".join(rng.choices(UUID_LETTERS, k=UUID_LENGTH))
+        records = [{"device": rng.randrange(1_000), "station": rng.choice(STATIONS)} for _ in range(rng.randint(1, 5))]
+        body = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        yield Incoming(f"{KAFKA}{name}.json", body, KAFKA, READY)
+
+
+def _orders(rng: random.Random) -> Iterator[Incoming]:
+    for n in range(ORDER_FILES):
+        at = FIRST_DAY + timedelta(hours=n, milliseconds=rng.randrange(3_600_000))
+        rows = [
+            {"Op": rng.choice("IU"), "order_id": rng.getrandbits(40), "quantity": rng.randint(1, 50), "updated_at": at}
+            for _ in range(rng.randint(1, 5))
+        ]
+        body = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), body)
+        name = f"{at:%Y/%m/%d/%H/%Y%m%d-%H%M%S}{at.microsecond // 1000:03}"
+        yield Incoming(f"{ORDERS}{name}.parquet", body.getvalue(), ORDERS, READY)
+
+
+def _day(number: int) -> str:
+    return f"{FIRST_DAY + timedelta(days=number):%Y-%m-%d}"
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows([columns, *rows])
+    return text.getvalue().encode()
