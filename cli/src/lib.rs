@@ -2,7 +2,7 @@
 //! behind is sent again.
 //!
 //! One module per command. A command plans with pure functions over values and touches AWS only through [`queue`],
-//! [`bucket`] and [`registrar`]; it gives back an [`outcome`], and [`run`] prints it and turns it into an exit code.
+//! [`bucket`] and [`registrar`], and [`pump`] not at all; it gives back an [`outcome`], and [`run`] prints it and turns it into an exit code.
 
 pub mod bucket;
 #[cfg(test)]
@@ -14,6 +14,7 @@ pub mod failure;
 pub mod loads;
 pub mod migrate;
 pub mod outcome;
+pub mod pump;
 pub mod queue;
 pub mod reconcile;
 pub mod registrar;
@@ -25,7 +26,7 @@ pub mod when;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude,
+    console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude, pump::PumpArgs,
     reconcile::ReconcileArgs, replay::Replay, tables::Tables,
 };
 
@@ -73,6 +74,8 @@ pub enum Command {
     Loads(Loads),
     /// Compares the bucket with the loads and registers what no event announced.
     Reconcile(ReconcileArgs),
+    /// Sends the traffic of a web shop to a /collect URL: a demonstration, or a load test.
+    Pump(PumpArgs),
 }
 
 /// How a command ended, and so the process.
@@ -115,6 +118,7 @@ pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
             let reconciled = reconcile::reconcile(args, context, console).await;
             conclude(reconciled, cli.json, console)
         }
+        Command::Pump(args) => pump::run(args, cli.json, &context.interrupt, console).await,
     }
 }
 

@@ -4,25 +4,32 @@ use std::process::{ExitCode, exit};
 
 use clap::Parser;
 use landfall::{
-    Cli, Exit,
+    Cli, Command, Exit,
     clients::Clients,
     console::Console,
     context::{Context, Interrupt},
+    pump,
 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut console = Console::of_process();
-    let ending = match Clients::from_env(cli.profile.as_deref()).await {
-        Ok(clients) => {
-            let context = Context::of_process(clients);
-            tokio::spawn(watch_for_interrupts(context.interrupt.clone()));
-            landfall::run(&cli, &context, &mut console).await
-        }
-        Err(error) => {
-            console.error(&error.to_string());
-            Exit::Incomplete
+    let interrupt = Interrupt::default();
+    tokio::spawn(watch_for_interrupts(interrupt.clone()));
+    // Whoever sends hits to a URL may have no AWS account there.
+    let ending = if let Command::Pump(args) = &cli.command {
+        pump::run(args, cli.json, &interrupt, &mut console).await
+    } else {
+        match Clients::from_env(cli.profile.as_deref()).await {
+            Ok(clients) => {
+                let context = Context { interrupt, ..Context::of_process(clients) };
+                landfall::run(&cli, &context, &mut console).await
+            }
+            Err(error) => {
+                console.error(&error.to_string());
+                Exit::Incomplete
+            }
         }
     };
     ExitCode::from(ending.code())

@@ -4,6 +4,7 @@
 //! that any function and any test can use it, and so that the same input always gives the same result.
 
 pub mod event;
+pub mod json;
 pub mod layout;
 pub mod metrics;
 pub mod quarantine;

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod aws;
 #[cfg(test)]
+mod collect;
+#[cfg(test)]
 mod events;
 #[cfg(test)]
 mod incoming;

@@ -81,22 +81,19 @@ fn every_variable_is_in_the_template_and_in_the_readme() {
 fn every_reason_and_metric_is_in_the_readme() {
     for function in names("functions") {
         let readme = text(format!("functions/{function}/README.md"));
-        let errors = text(format!("functions/{function}/src/error.rs"));
-        let (_, reasons) = errors.split_once("fn reason").unwrap();
-        let (reasons, _) = reasons.split_once("fn disposition").unwrap_or((reasons, ""));
-        let reasons = reasons.split('"').skip(1).step_by(2).map(str::to_owned);
         let sources = names(&format!("functions/{function}/src")).into_iter().filter(|file| file.ends_with(".rs"));
-        let metrics: Vec<String> = sources
-            .flat_map(|file| {
-                let source = text(format!("functions/{function}/src/{file}"));
-                source
-                    .split(".put(\"")
-                    .skip(1)
-                    .map(|rest| rest.split('"').next().unwrap().to_owned())
-                    .collect::<Vec<_>>()
-            })
+        let sources: Vec<String> = sources.map(|file| text(format!("functions/{function}/src/{file}"))).collect();
+        let metrics: Vec<&str> = sources
+            .iter()
+            .flat_map(|source| source.split(".put(\"").skip(1))
+            .map(|rest| rest.split('"').next().unwrap())
             .collect();
-        assert!(metrics.len() > 6, "{metrics:?}");
+        let reasons: Vec<&str> = sources
+            .iter()
+            .filter_map(|source| source.split_once("fn reason")?.1.split_once("\n    }\n"))
+            .flat_map(|(reasons, _)| reasons.split('"').skip(1).step_by(2))
+            .collect();
+        assert!(metrics.len() > 6 && reasons.len() > 4, "{metrics:?} {reasons:?}");
         for name in metrics.into_iter().chain(reasons) {
             assert!(readme.contains(&format!("`{name}`")), "{name} of {function} is not in its README");
         }

@@ -16,6 +16,7 @@ use serde_json::{
     json,
     value::{RawValue, to_raw_value},
 };
+use shared::json::Text;
 
 /// The event cannot be read at all; nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -238,32 +239,6 @@ impl<'a> EventRecord<'a> {
             body: self.body.map(|text| text.0).unwrap_or_default(),
             attributes: self.message_attributes.unwrap_or_default(),
         })
-    }
-}
-
-/// A JSON string, borrowed when it holds no escapes.
-#[derive(Debug)]
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Borrowing;
-        impl<'de> Visitor<'de> for Borrowing {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Borrowing)
     }
 }
 

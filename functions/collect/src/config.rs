@@ -1,0 +1,133 @@
+//! The function's settings, read from the environment once, in the init phase.
+//!
+//! Each field's documentation is also its row in the README; a test keeps the two and the template in step.
+
+use std::time::Duration;
+
+use runtime::settings::{self, Lookup, SettingError, Settings};
+
+use crate::privacy::Policy;
+
+/// What the function is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `STREAM_NAME`: the Kinesis stream that events go to. Required.
+    pub stream: String,
+    /// `ALLOWED_ORIGINS`: origins whose pages may read answers, separated by commas, or `*`, the default, for all.
+    pub origins: Origins,
+    /// `CORS_MAX_AGE_SECONDS`: how long a browser may remember that, 3,600 by default, 0 to 86,400.
+    pub cors_max_age_seconds: u32,
+    /// `OPT_OUT`: what `Sec-GPC: 1` and `DNT: 1` do: `ignore`, `anonymise` (the default) or `drop-id`.
+    pub opt_out: Policy,
+    /// `DELIVERY_MAX_MS`: longest time to try to store a request's hits, 5,000 by default, 100 to 25,000.
+    pub delivery: Duration,
+}
+
+/// Who may read answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// Every page.
+    All,
+    /// Pages of these origins, such as `https://shop.example`.
+    Some(Vec<String>),
+}
+
+impl Config {
+    /// Reads the environment.
+    pub fn from_env() -> Result<Self, SettingError> {
+        Self::from_settings(&settings::environment())
+    }
+
+    /// Reads variables from `lookup`.
+    pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, SettingError> {
+        Self::from_settings(&Settings::new(lookup))
+    }
+
+    fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
+        Ok(Self {
+            stream: settings.required("STREAM_NAME", "it names the Kinesis stream that events go to")?,
+            origins: origins(settings)?,
+            cors_max_age_seconds: settings.number("CORS_MAX_AGE_SECONDS", 3_600, 0..=86_400)?,
+            opt_out: opt_out(settings)?,
+            delivery: Duration::from_millis(settings.number("DELIVERY_MAX_MS", 5_000, 100..=25_000)?),
+        })
+    }
+}
+
+fn origins(settings: &Settings<impl Lookup>) -> Result<Origins, SettingError> {
+    let name = "ALLOWED_ORIGINS";
+    let Some(value) = settings.optional(name).filter(|value| value != "*") else { return Ok(Origins::All) };
+    let origins: Vec<String> = value.split(',').map(|origin| origin.trim().to_owned()).collect();
+    let is_origin = |origin: &String| {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ']))
+    };
+    if origins.iter().all(is_origin) {
+        return Ok(Origins::Some(origins));
+    }
+    let expected = "\"*\" or origins such as https://shop.example, separated by commas".to_owned();
+    Err(SettingError::Invalid { name, value, expected })
+}
+
+fn opt_out(settings: &Settings<impl Lookup>) -> Result<Policy, SettingError> {
+    let name = "OPT_OUT";
+    let Some(value) = settings.optional(name) else { return Ok(Policy::default()) };
+    value.parse().map_err(|_| {
+        let expected = "\"ignore\", \"anonymise\" or \"drop-id\"".to_owned();
+        SettingError::Invalid { name, value, expected }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(extra: &[(&'static str, &'static str)]) -> Result<Config, String> {
+        let lookup = |name| {
+            let own = extra.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
+            own.or_else(|| (name == "STREAM_NAME").then(|| "clicks".to_owned()))
+        };
+        Config::from_lookup(lookup).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_stream_is_enough() {
+        let config = with(&[]).unwrap();
+        assert_eq!((config.origins, config.opt_out), (Origins::All, Policy::Anonymise));
+    }
+
+    #[test]
+    fn every_mistake_is_a_sentence_that_names_the_variable() {
+        for (variable, sentence) in [
+            (
+                ("STREAM_NAME", ""),
+                "environment variable STREAM_NAME is not set; it names the Kinesis stream that events go to",
+            ),
+            (
+                ("ALLOWED_ORIGINS", "shop.example"),
+                "environment variable ALLOWED_ORIGINS is \"shop.example\"; it must be \"*\" or origins such as \
+                 https://shop.example, separated by commas",
+            ),
+            (
+                ("OPT_OUT", "yes"),
+                "environment variable OPT_OUT is \"yes\"; it must be \"ignore\", \"anonymise\" or \"drop-id\"",
+            ),
+            (
+                ("CORS_MAX_AGE_SECONDS", "-1"),
+                "environment variable CORS_MAX_AGE_SECONDS is \"-1\"; it must be a whole number from 0 to 86400",
+            ),
+            (
+                ("DELIVERY_MAX_MS", "30000"),
+                "environment variable DELIVERY_MAX_MS is \"30000\"; it must be a whole number from 100 to 25000",
+            ),
+        ] {
+            assert_eq!(with(&[variable]).unwrap_err(), sentence);
+        }
+    }
+
+    #[test]
+    fn origins_are_a_list() {
+        let origins = with(&[("ALLOWED_ORIGINS", "https://a.example, http://127.0.0.1:8000")]).unwrap().origins;
+        assert_eq!(origins, Origins::Some(vec!["https://a.example".into(), "http://127.0.0.1:8000".into()]));
+    }
+}

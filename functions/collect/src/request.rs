@@ -1,0 +1,303 @@
+//! Events of API Gateway (HTTP and REST API) and of function URLs → one shape of request.
+//!
+//! Source: "Working with AWS Lambda proxy integrations for HTTP APIs" (payload format 2.0, which function URLs share) and
+//! "Input format of a Lambda function for proxy integration" (1.0), Amazon API Gateway developer guide.
+
+use std::{borrow::Cow, fmt, marker::PhantomData};
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use shared::json::Text;
+
+/// A request, whatever brought it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// `GET`, `POST` and so on.
+    pub method: Cow<'a, str>,
+    /// The path, decoded and without the stage.
+    pub path: Cow<'a, str>,
+    /// What is behind the question mark, as sent: the gateway joins values of the same name with commas.
+    pub query: Cow<'a, str>,
+    /// Headers by lower-case name, in the order in which they came.
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// The body, base64 if `is_base64`.
+    pub body: Cow<'a, str>,
+    /// Whether the gateway took the body for binary.
+    pub is_base64: bool,
+    /// Address of the client.
+    pub source_ip: Cow<'a, str>,
+    /// The host that was asked.
+    pub hostname: Cow<'a, str>,
+    /// When the gateway had the request, in milliseconds since 1970-01-01T00:00:00Z.
+    pub time_ms: i64,
+}
+
+/// The event is none that a gateway sends.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// It is not JSON, or a member has another type.
+    #[error("the event is no request of API Gateway or of a function URL: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A member is not there.
+    #[error("the event is no request of API Gateway or of a function URL: it has no {0}")]
+    Missing(&'static str),
+}
+
+/// What the two payload formats have between them.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'a> {
+    #[serde(borrow)]
+    request_context: Option<Context<'a>>,
+    #[serde(borrow)]
+    raw_path: Option<Text<'a>>,
+    #[serde(borrow)]
+    raw_query_string: Option<Text<'a>>,
+    #[serde(borrow)]
+    http_method: Option<Text<'a>>,
+    #[serde(borrow)]
+    path: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "pairs")]
+    headers: Pairs<'a, Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "pairs")]
+    multi_value_headers: Pairs<'a, Vec<Text<'a>>>,
+    #[serde(borrow, default, deserialize_with = "pairs")]
+    query_string_parameters: Pairs<'a, Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "pairs")]
+    multi_value_query_string_parameters: Pairs<'a, Vec<Text<'a>>>,
+    #[serde(borrow)]
+    body: Option<Text<'a>>,
+    #[serde(default)]
+    is_base64_encoded: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Context<'a> {
+    #[serde(borrow)]
+    http: Option<Http<'a>>,
+    #[serde(borrow)]
+    identity: Option<Identity<'a>>,
+    #[serde(borrow)]
+    domain_name: Option<Text<'a>>,
+    #[serde(borrow)]
+    stage: Option<Text<'a>>,
+    time_epoch: Option<i64>,
+    request_time_epoch: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Http<'a> {
+    #[serde(borrow)]
+    method: Text<'a>,
+    #[serde(borrow)]
+    source_ip: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity<'a> {
+    #[serde(borrow)]
+    source_ip: Option<Text<'a>>,
+}
+
+/// The members of an object, in order. `null` is an empty one.
+type Pairs<'a, V> = Vec<(Text<'a>, V)>;
+
+fn pairs<'de: 'a, 'a, D: Deserializer<'de>, V: Deserialize<'de>>(deserializer: D) -> Result<Pairs<'a, V>, D::Error> {
+    struct Members<'a, V>(PhantomData<(&'a (), V)>);
+    impl<'de: 'a, 'a, V: Deserialize<'de>> Visitor<'de> for Members<'a, V> {
+        type Value = Pairs<'a, V>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object or null")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::with_capacity(16);
+            while let Some(member) = map.next_entry()? {
+                members.push(member);
+            }
+            Ok(members)
+        }
+    }
+    deserializer.deserialize_any(Members(PhantomData))
+}
+
+fn text(text: Option<Text<'_>>) -> Cow<'_, str> {
+    text.map(|text| text.0).unwrap_or_default()
+}
+
+/// Reads an event.
+pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
+    let event: Event<'_> = serde_json::from_slice(event)?;
+    let context = event.request_context.ok_or(RequestError::Missing("requestContext"))?;
+    match context.http {
+        Some(http) => Ok(Request {
+            method: http.method.0,
+            path: decoded(without_stage(text(event.raw_path), context.stage.as_ref())),
+            query: text(event.raw_query_string),
+            headers: lower_case(event.headers),
+            body: text(event.body),
+            is_base64: event.is_base64_encoded,
+            source_ip: text(http.source_ip),
+            hostname: text(context.domain_name),
+            time_ms: context.time_epoch.ok_or(RequestError::Missing("requestContext.timeEpoch"))?,
+        }),
+        None => Ok(Request {
+            method: event.http_method.ok_or(RequestError::Missing("httpMethod"))?.0,
+            path: decoded(text(event.path)),
+            query: encoded(event.multi_value_query_string_parameters, event.query_string_parameters).into(),
+            headers: lower_case(joined(event.multi_value_headers, event.headers)),
+            body: text(event.body),
+            is_base64: event.is_base64_encoded,
+            source_ip: text(context.identity.and_then(|identity| identity.source_ip)),
+            hostname: text(context.domain_name),
+            time_ms: context.request_time_epoch.ok_or(RequestError::Missing("requestContext.requestTimeEpoch"))?,
+        }),
+    }
+}
+
+impl Request<'_> {
+    /// The value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| &**value)
+    }
+}
+
+/// A path of a stage that is not `$default` starts with its name.
+fn without_stage<'a>(path: Cow<'a, str>, stage: Option<&Text<'_>>) -> Cow<'a, str> {
+    let rest = stage.and_then(|stage| path.strip_prefix('/')?.strip_prefix(&*stage.0));
+    match rest {
+        Some("") => "/".into(),
+        Some(rest) if rest.starts_with('/') => rest.to_owned().into(),
+        _ => path,
+    }
+}
+
+fn decoded(path: Cow<'_, str>) -> Cow<'_, str> {
+    if path.contains('%') { percent_decode_str(&path).decode_utf8_lossy().into_owned().into() } else { path }
+}
+
+fn lower_case<'a>(headers: Pairs<'a, Text<'a>>) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+    let lower = |name: Cow<'a, str>| match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => name.to_ascii_lowercase().into(),
+        false => name,
+    };
+    headers.into_iter().map(|(name, value)| (lower(name.0), value.0)).collect()
+}
+
+/// A REST API gives every value of a header apart; in the other format they come joined.
+fn joined<'a>(all: Pairs<'a, Vec<Text<'a>>>, last: Pairs<'a, Text<'a>>) -> Pairs<'a, Text<'a>> {
+    if all.is_empty() {
+        return last;
+    }
+    let join = |mut values: Vec<Text<'a>>| match values.len() {
+        1 => values.swap_remove(0),
+        _ => Text(values.iter().map(|value| &*value.0).collect::<Vec<_>>().join(",").into()),
+    };
+    all.into_iter().map(|(name, values)| (name, join(values))).collect()
+}
+
+/// A REST API decodes the query string and keeps no other.
+fn encoded<'a>(all: Pairs<'a, Vec<Text<'a>>>, last: Pairs<'a, Text<'a>>) -> String {
+    let mut query = String::new();
+    let mut add = |name: &str, value: &str| {
+        if !query.is_empty() {
+            query.push('&');
+        }
+        query.extend(utf8_percent_encode(name, NON_ALPHANUMERIC));
+        query.push('=');
+        query.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
+    };
+    if all.is_empty() {
+        last.iter().for_each(|(name, value)| add(&name.0, &value.0));
+    }
+    for (name, values) in &all {
+        values.iter().for_each(|value| add(&name.0, &value.0));
+    }
+    query
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn v2() -> serde_json::Value {
+        json!({
+            "version": "2.0", "routeKey": "POST /collect", "rawPath": "/prod/collect", "rawQueryString": "a=1&a=2",
+            "headers": {"content-type": "text/plain", "user-agent": "x"},
+            "requestContext": {"domainName": "collect.example", "stage": "prod", "timeEpoch": 1_795_183_906_123_i64,
+                "http": {"method": "POST", "path": "/prod/collect", "sourceIp": "192.0.2.7", "userAgent": "x"}},
+            "body": "v=1&t=é", "isBase64Encoded": false,
+        })
+    }
+
+    fn v1() -> serde_json::Value {
+        json!({
+            "httpMethod": "POST", "path": "/collect", "headers": {"Content-Type": "text/plain", "User-Agent": "x"},
+            "multiValueHeaders": {"Content-Type": ["text/plain"], "User-Agent": ["x"]},
+            "queryStringParameters": {"a": "2"}, "multiValueQueryStringParameters": {"a": ["1", "2"]},
+            "requestContext": {"domainName": "collect.example", "stage": "prod", "path": "/prod/collect",
+                "requestTimeEpoch": 1_795_183_906_123_i64, "identity": {"sourceIp": "192.0.2.7"}},
+            "body": "v=1&t=é", "isBase64Encoded": false,
+        })
+    }
+
+    #[test]
+    fn both_formats_say_the_same() {
+        let (v1, v2) = (v1().to_string(), v2().to_string());
+        let (rest, http) = (read(v1.as_bytes()).unwrap(), read(v2.as_bytes()).unwrap());
+        assert_eq!(rest, http);
+        assert_eq!(
+            (&*http.path, &*http.body, http.header("content-type")),
+            ("/collect", "v=1&t=é", Some("text/plain"))
+        );
+    }
+
+    #[test]
+    fn a_query_that_was_decoded_is_encoded_again() {
+        let mut event = v1();
+        event["multiValueQueryStringParameters"] = json!({"dl": ["https://a.example/?b=c&d"], "e e": ["+"]});
+        let event = event.to_string();
+        let query = read(event.as_bytes()).unwrap().query.into_owned();
+        assert_eq!(query, "dl=https%3A%2F%2Fa%2Eexample%2F%3Fb%3Dc%26d&e%20e=%2B");
+    }
+
+    #[test]
+    fn null_is_nothing() {
+        let mut event = v1();
+        for name in ["headers", "multiValueHeaders", "queryStringParameters", "multiValueQueryStringParameters", "body"]
+        {
+            event[name] = serde_json::Value::Null;
+        }
+        let event = event.to_string();
+        let request = read(event.as_bytes()).unwrap();
+        assert_eq!((request.headers.len(), &*request.query, &*request.body), (0, "", ""));
+    }
+
+    #[test]
+    fn what_is_no_request_is_said_to_be_none() {
+        for (event, says) in [
+            (json!({}), "it has no requestContext"),
+            (json!({"Records": []}), "it has no requestContext"),
+            (json!({"requestContext": {"elb": {}}}), "it has no httpMethod"),
+            (json!({"requestContext": {"http": {"method": "GET"}}}), "it has no requestContext.timeEpoch"),
+            (json!([]), "expected struct Event"),
+        ] {
+            let error = read(event.to_string().as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Events → Kinesis, each tried again until it is stored or the time is over.
+
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use aws_sdk_kinesis::{
+    Client,
+    error::DisplayErrorContext,
+    primitives::Blob,
+    types::{PutRecordsRequestEntry, PutRecordsResultEntry},
+};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
+
+use crate::event::Event;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Most characters of a partition key. Source: `PutRecordsRequestEntry`, Amazon Kinesis API reference.
+const MOST_KEY_CHARACTERS: usize = 256;
+
+/// What became of a request's events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Positions of the events that are not known to be stored.
+    pub failed: Vec<usize>,
+    /// Records that were sent again.
+    pub retried: usize,
+    /// Bytes of the events that are stored.
+    pub bytes: usize,
+}
+
+/// Stores events within `time`. What Kinesis refuses, record by record, is sent again by itself.
+pub async fn put(client: &Client, stream: &str, events: &[Event], time: Duration) -> Stored {
+    let until = Instant::now() + time;
+    let mut waiting: Vec<usize> = (0..events.len()).collect();
+    let (mut pause, mut retried) = (FIRST_PAUSE, 0);
+    while !waiting.is_empty() {
+        let attempt = attempt(client, stream, events, &waiting);
+        let refused = match timeout_at(until, attempt).await {
+            Ok(Ok(refused)) => refused,
+            Ok(Err(cause)) => {
+                warn!(%cause, records = waiting.len(), "records not stored, they are sent again");
+                waiting.iter().copied().collect()
+            }
+            Err(_) => break,
+        };
+        waiting.retain(|position| refused.contains(position));
+        if waiting.is_empty() || Instant::now() + pause >= until {
+            break;
+        }
+        retried += waiting.len();
+        sleep(jittered(pause)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    let failed: HashSet<usize> = waiting.iter().copied().collect();
+    let stored = events.iter().enumerate().filter(|(position, _)| !failed.contains(position));
+    Stored { bytes: stored.map(|(_, event)| event.line.len()).sum(), failed: waiting, retried }
+}
+
+/// Sends the events at `positions` once and gives back those that were refused.
+async fn attempt(
+    client: &Client,
+    stream: &str,
+    events: &[Event],
+    positions: &[usize],
+) -> Result<HashSet<usize>, String> {
+    let mut records = Vec::with_capacity(positions.len());
+    for position in positions {
+        let Some(event) = events.get(*position) else { continue };
+        let key: String = event.partition_key.chars().take(MOST_KEY_CHARACTERS).collect();
+        let record = PutRecordsRequestEntry::builder().data(Blob::new(event.line.clone())).partition_key(key).build();
+        records.push(record.map_err(|error| error.to_string())?);
+    }
+    let answer = client.put_records().stream_name(stream).set_records(Some(records)).send().await;
+    let answer = answer.map_err(|error| DisplayErrorContext(error).to_string())?;
+    // One entry for each record, in order; without one, nothing is known of the record.
+    let is_stored = |entry: Option<&PutRecordsResultEntry>| entry.is_some_and(|entry| entry.error_code().is_none());
+    let answers = (0..positions.len()).map(|at| answer.records().get(at));
+    Ok(positions.iter().zip(answers).filter(|(_, entry)| !is_stored(*entry)).map(|(position, _)| *position).collect())
+}
+
+/// Between half of `pause` and all of it, so that those who were refused together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(2);
+    Duration::from_millis(millis / 2 + RandomState::new().hash_one(0) % (millis / 2))
+}

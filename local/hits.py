@@ -1,0 +1,101 @@
+"""The pixel's part of the demo: a shop's traffic through the deployed API, counted from what landed."""
+
+import json
+import time
+from collections.abc import Sequence
+
+import duckdb
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from local import lake
+from local.command import run_logged
+from local.lake import LakeFile
+from local.paths import LAKE, LOGS, ROOT
+from local.progress import Failure, step
+from local.stack import Stack
+
+HITS = 2_000
+LAND_S = 60  # Firehose writes at once here, and after a minute or 10 MB on AWS
+SESSION_MINUTES = 30
+FILES = LAKE.relative_to(ROOT) / "collect" / "**" / "*"
+QUERY = f"""\
+with hit as (
+  select
+    context.client_id as client,
+    request.body.t as type,
+    request.body.pa as action,
+    epoch_ms(hit.time) as at
+  from read_json('{FILES}', format = 'newline_delimited', compression = 'none', union_by_name = true)
+), gap as (
+  select *, at - lag(at) over (partition by client order by at) > interval {SESSION_MINUTES} minutes as is_new
+  from hit
+)
+select
+  count(*) as hits,
+  count(*) filter (is_new is not false) as sessions,
+  count(*) filter (type = 'pageview') as page_views,
+  count(*) filter (action = 'detail') as details,
+  count(*) filter (action = 'add') as added,
+  count(*) filter (action = 'purchase') as purchases
+from gap
+"""
+
+
+def run(stack: Stack, seed: int, console: Console) -> list[str]:
+    """Runs it and says what is wrong."""
+    with step("Compiling landfall") as s:
+        run_logged(["cargo", "build", "--package", "landfall"], s, "compile-landfall")
+    with step(f"Pumping {HITS:,} hits through the API") as s:
+        url = f"{stack.endpoint_url}/_aws/execute-api/{stack.outputs['CollectApiId']}/$default/collect"
+        pump = ["target/debug/landfall", "pump", url, "--hits", str(HITS), "--seed", str(seed), "--json"]
+        run_logged(pump, s, "pump")
+        pumped = _answer()
+    with step("Fetching what landed of them"):
+        files = _landed(stack)
+    console.print(_table(pumped, files), Syntax(QUERY, "sql", background_color="default"))
+    duckdb.sql(QUERY).show()
+    ids = [json.loads(line)["event_id"] for file in files for line in file.path.read_text().splitlines()]
+    return _wrong(pumped["accepted"], ids)
+
+
+def _answer() -> dict[str, int]:
+    """What the pump printed last: one JSON object."""
+    text = (LOGS / "pump.log").read_text()
+    try:
+        return json.loads(text[text.index("{") :])
+    except ValueError as error:
+        raise Failure("landfall pump said nothing that can be read. See .local/logs/pump.log") from error
+
+
+def _landed(stack: Stack) -> list[LakeFile]:
+    """The files under `collect/`, when no more come."""
+    deadline, before = time.monotonic() + LAND_S, -1
+    while True:
+        files = [file for file in lake.fetch(stack) if file.key.startswith("collect/")]
+        lines = sum(file.path.read_text().count("\n") for file in files)
+        if lines >= HITS or time.monotonic() > deadline:
+            return files
+        if lines == before:
+            time.sleep(1)
+        before = lines
+
+
+def _table(pumped: dict[str, int], files: Sequence[LakeFile]) -> Table:
+    table = Table(title="Hits", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("sent", f"{HITS:,}")
+    table.add_row("accepted", f"{pumped['accepted']:,}")
+    table.add_row("files", f"{len(files):,}")
+    return table
+
+
+def _wrong(accepted: int, ids: Sequence[str]) -> list[str]:
+    wrong = []
+    if accepted != HITS:
+        wrong.append(f"{HITS:,} hits were sent, and {accepted:,} accepted.")
+    if len(set(ids)) != accepted:
+        wrong.append(f"{accepted:,} hits were accepted, and {len(set(ids)):,} landed.")
+    return wrong

@@ -1,0 +1,408 @@
+//! collect through its handler: real SDK client, a stream in memory that can throttle.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_sdk_s3::config::Credentials;
+use aws_smithy_runtime_api::{
+    client::{
+        http::{
+            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+            SharedHttpConnector,
+        },
+        orchestrator::{HttpRequest, HttpResponse},
+        runtime_components::RuntimeComponents,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use collect::{answer::Answer, app::App, config::Config, handler::handle};
+use runtime::clock;
+use serde_json::{Value, json};
+
+use crate::events::file;
+
+/// How the stream takes records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Mood {
+    #[default]
+    Well,
+    /// Of ten records, three are refused.
+    Throttling,
+    /// Nothing is answered but 500.
+    Down,
+}
+
+#[derive(Default)]
+struct State {
+    mood: Mood,
+    seen: usize,
+    /// Partition key and data of every record that was taken.
+    records: Vec<(String, String)>,
+    calls: usize,
+}
+
+/// A Kinesis stream. A clone is another handle on the same one.
+#[derive(Clone, Default)]
+struct Stream(Arc<Mutex<State>>);
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stream")
+    }
+}
+
+impl Stream {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// The events, in order.
+    fn events(&self) -> Vec<Value> {
+        self.state().records.iter().map(|(_, line)| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    async fn app(&self, variables: &[(&str, &str)]) -> App {
+        let config = Config::from_lookup(|name| match variables.iter().find(|(other, _)| *other == name) {
+            Some((_, value)) => Some((*value).to_owned()),
+            None => (name == "STREAM_NAME").then(|| "clicks".to_owned()),
+        });
+        let aws = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(SharedHttpClient::new(self.clone()))
+            .endpoint_url("http://127.0.0.1:1")
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .load()
+            .await;
+        App::new(config.unwrap(), &aws)
+    }
+}
+
+impl HttpClient for Stream {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Stream {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        assert_eq!(request.headers().get("x-amz-target"), Some("Kinesis_20131202.PutRecords"));
+        let request: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+        let mut state = self.state();
+        state.calls += 1;
+        let (status, body) = if state.mood == Mood::Down {
+            (500, json!({"__type": "InternalFailure"}))
+        } else {
+            let mut refused = 0;
+            let records = request["Records"].as_array().unwrap().iter().map(|record| {
+                state.seen += 1;
+                if state.mood == Mood::Throttling && matches!(state.seen % 10, 2 | 5 | 9) {
+                    refused += 1;
+                    return json!({"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow"});
+                }
+                let data = base64_simd::STANDARD.decode_to_vec(record["Data"].as_str().unwrap()).unwrap();
+                let key = record["PartitionKey"].as_str().unwrap().to_owned();
+                state.records.push((key, String::from_utf8(data).unwrap()));
+                json!({"SequenceNumber": "1", "ShardId": "shardId-000000000000"})
+            });
+            let records: Vec<Value> = records.collect();
+            (200, json!({"FailedRecordCount": refused, "Records": records}))
+        };
+        drop(state);
+        let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.to_string()));
+        response.headers_mut().insert("content-type", "application/x-amz-json-1.1");
+        HttpConnectorFuture::ready(Ok(response))
+    }
+}
+
+async fn ask(app: &App, event: &Value) -> Answer {
+    let deadline = u64::try_from(clock::unix_ms()).unwrap() + 10_000;
+    handle(app, Bytes::from(event.to_string()), deadline).await.unwrap()
+}
+
+fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    answer.headers.iter().find(|(other, _)| *other == name).map(|(_, value)| &**value)
+}
+
+/// A request with another body, path or header.
+fn request(method: &str, path: &str, query: &str, body: &str, headers: &[(&str, &str)]) -> Value {
+    let mut event = file("collect-text.json");
+    event["rawPath"] = json!(path);
+    event["requestContext"]["http"]["method"] = json!(method);
+    event["requestContext"]["http"]["path"] = json!(path);
+    event["rawQueryString"] = json!(query);
+    event["body"] = json!(body);
+    for (name, value) in headers {
+        event["headers"][*name] = json!(value);
+    }
+    event
+}
+
+const HIT: &str = "v=1&tid=UA-XXXXX-1&cid=555&t=pageview&dl=https%3A%2F%2Fshop.example%2F&z=1";
+
+#[tokio::test]
+async fn every_way_to_send_a_hit_stores_it() {
+    for name in [
+        "collect-json.json",
+        "collect-form.json",
+        "collect-text.json",
+        "collect-gzip.json",
+        "collect-rest.json",
+        "collect-function-url.json",
+    ] {
+        let stream = Stream::default();
+        let answer = ask(&stream.app(&[]).await, &file(name)).await;
+        assert_eq!((answer.status_code, answer.is_base64_encoded), (200, true), "{name}: {}", answer.body);
+        assert_eq!(header(&answer, "Content-Type"), Some("image/gif"));
+        assert_eq!(header(&answer, "Cache-Control"), Some("no-store"));
+        assert_eq!(header(&answer, "Access-Control-Allow-Origin"), Some("*"));
+        let [event] = &stream.events()[..] else { panic!("{name}: not one event") };
+        let body = &event["request"]["body"];
+        assert_eq!(body["pr1nm"], "Bandana", "{name}");
+        assert_eq!(event["service"]["id"], "api.collect");
+        assert_eq!(event["context"]["client_id"], "35009a79-1a05-49d7-b876-2b884d0f825b");
+        assert_eq!(event["context"]["user_ip"], "198.51.100.23");
+        assert_eq!(event["context"]["document_location"], "https://shop.example/product/42?utm_source=mail");
+        assert_eq!(event["request"]["id"], "1548123456789");
+        assert_eq!(event["request"]["timestamp"], 1_795_183_906_123_i64);
+        assert_eq!(event["request"]["path"], "/collect");
+        assert_eq!(event["products"][0]["price"], 19.99, "{name}");
+        let (key, line) = stream.state().records[0].clone();
+        assert_eq!(key, "35009a79-1a05-49d7-b876-2b884d0f825b");
+        assert!(line.ends_with("}\n") && line.matches('\n').count() == 1);
+    }
+}
+
+#[tokio::test]
+async fn the_old_json_gives_the_old_event() {
+    let stream = Stream::default();
+    ask(&stream.app(&[]).await, &file("collect-rest.json")).await;
+    let event = &stream.events()[0];
+    let sent: Value = serde_json::from_str(file("collect-rest.json")["body"].as_str().unwrap()).unwrap();
+    let agent = file("collect-rest.json")["headers"]["User-Agent"].clone();
+    assert_eq!(event["service"], json!({"id": "api.collect"}));
+    assert_eq!(
+        event["context"],
+        json!({
+            "user_ip": "198.51.100.23", "user_agent": agent, "document_location": sent["dl"],
+            "document_referrer": sent["dr"], "client_id": sent["cid"], "user_id": null,
+        })
+    );
+    let mut request = event["request"].clone();
+    let headers = request.as_object_mut().unwrap().remove("headers").unwrap();
+    assert_eq!(
+        request,
+        json!({
+            "id": sent["z"], "timestamp": 1_795_183_906_123_i64, "hostname": "q1w2e3r4t5.execute-api.us-east-1.amazonaws.com",
+            "path": "/collect", "method": "POST", "body": sent,
+        })
+    );
+    assert_eq!(headers["user-agent"], agent);
+    assert_eq!(
+        event["response"],
+        json!({
+            "id": sent["z"], "timestamp": 1_795_183_906_123_i64, "statusCode": 200,
+            "headers": {"Content-Type": "image/gif", "Access-Control-Allow-Origin": "*"},
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_beacon_without_a_body_is_a_hit_and_its_cookie_is_not_kept() {
+    let stream = Stream::default();
+    let answer = ask(&stream.app(&[]).await, &file("collect-beacon.json")).await;
+    assert_eq!(answer.status_code, 200);
+    let event = &stream.events()[0];
+    assert_eq!((&event["request"]["body"]["ec"], &event["request"]["method"]), (&json!("video"), &json!("GET")));
+    assert!(!event.to_string().contains("secret"), "{event}");
+}
+
+#[tokio::test]
+async fn a_batch_stores_the_good_and_names_the_bad() {
+    let stream = Stream::default();
+    let answer = ask(&stream.app(&[]).await, &file("collect-batch.json")).await;
+    assert_eq!(answer.status_code, 200);
+    let verdict: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(verdict["stored"], 3);
+    assert_eq!(verdict["invalid"][0]["index"], 1);
+    assert!(verdict["invalid"][0]["parserMessage"].to_string().contains("VALUE_REQUIRED"), "{verdict}");
+    let stored: Vec<Value> = stream.events().iter().map(|event| event["request"]["body"]["z"].clone()).collect();
+    assert_eq!(stored, ["0", "1", "2"]);
+    assert_eq!(stream.state().calls, 1, "a batch is one call");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_and_not_stored() {
+    let too_large = format!("{HIT}&dt={}", "a".repeat(9_000));
+    for (event, status, says) in [
+        (file("collect-bad-json.json"), 400, "invalid_json"),
+        (file("collect-bad-escape.json"), 400, "starts no escape"),
+        (request("POST", "/collect", "", "", &[]), 400, "empty"),
+        (request("POST", "/collect", "", "v=1&tid=UA-1-1&t=pageview", &[]), 400, "VALUE_REQUIRED"),
+        (request("POST", "/collect", "", &too_large, &[]), 413, "too_large"),
+        (request("POST", "/batch", "", &format!("{HIT}\n").repeat(21), &[]), 413, "there are 21 hits"),
+        (request("GET", "/nowhere", "", "", &[]), 404, "/debug/collect"),
+        (request("DELETE", "/collect", "", "", &[]), 405, "GET, HEAD, POST, OPTIONS"),
+        (request("GET", "/batch", HIT, "", &[]), 405, "POST, OPTIONS"),
+    ] {
+        let stream = Stream::default();
+        let answer = ask(&stream.app(&[]).await, &event).await;
+        assert_eq!(answer.status_code, status, "{}", answer.body);
+        assert!(answer.body.contains(says), "{}", answer.body);
+        assert_eq!(header(&answer, "Allow").is_some(), status == 405);
+        assert_eq!(stream.state().calls, 0);
+    }
+}
+
+#[tokio::test]
+async fn an_image_gets_a_picture_whatever_it_says() {
+    let stream = Stream::default();
+    let event = request("GET", "/collect", "v=1", "", &[("accept", "image/avif,image/*")]);
+    let answer = ask(&stream.app(&[]).await, &event).await;
+    assert_eq!((answer.status_code, header(&answer, "Content-Type")), (400, Some("image/gif")));
+}
+
+#[tokio::test]
+async fn head_is_answered_without_a_body_and_stored() {
+    let stream = Stream::default();
+    let answer = ask(&stream.app(&[]).await, &request("HEAD", "/collect", HIT, "", &[])).await;
+    assert_eq!((answer.status_code, &*answer.body, stream.events().len()), (200, "", 1));
+}
+
+#[tokio::test]
+async fn debug_explains_and_stores_nothing() {
+    let stream = Stream::default();
+    let app = stream.app(&[]).await;
+    let answer = ask(&app, &file("collect-debug.json")).await;
+    let document: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(document["hitParsingResult"][0]["valid"], false);
+    let messages = document["hitParsingResult"][0]["parserMessage"].as_array().unwrap();
+    let errors = messages.iter().filter(|message| message["messageType"] == "ERROR");
+    assert_eq!(errors.map(|message| &message["parameter"]).collect::<Vec<_>>(), ["cid", "dl"], "{document}");
+    assert_eq!(document["parserMessage"][0]["description"], "Found 1 hit in the request.");
+    let answer = ask(&app, &request("GET", "/debug/collect", HIT, "", &[])).await;
+    let document: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(document["hitParsingResult"][0]["valid"], true);
+    assert_eq!(stream.state().calls, 0);
+}
+
+#[tokio::test]
+async fn a_browser_is_told_who_may_read_answers() {
+    let stream = Stream::default();
+    let all = stream.app(&[]).await;
+    let some = stream.app(&[("ALLOWED_ORIGINS", "https://shop.example"), ("CORS_MAX_AGE_SECONDS", "60")]).await;
+    let preflight = ask(&all, &file("collect-preflight.json")).await;
+    assert_eq!((preflight.status_code, header(&preflight, "Access-Control-Allow-Origin")), (204, Some("*")));
+    assert_eq!(header(&preflight, "Access-Control-Max-Age"), Some("3600"));
+    let preflight = ask(&some, &file("collect-preflight.json")).await;
+    assert_eq!(header(&preflight, "Access-Control-Allow-Origin"), Some("https://shop.example"));
+    assert_eq!(header(&preflight, "Access-Control-Allow-Credentials"), Some("true"));
+    assert_eq!(
+        (header(&preflight, "Access-Control-Max-Age"), header(&preflight, "Vary")),
+        (Some("60"), Some("Origin"))
+    );
+    let stranger = request("POST", "/collect", "", HIT, &[("origin", "https://evil.example")]);
+    let answer = ask(&some, &stranger).await;
+    assert_eq!((answer.status_code, header(&answer, "Access-Control-Allow-Origin")), (200, None));
+    assert_eq!(ask(&all, &request("GET", "/health", "", "", &[])).await.status_code, 204);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_throttling_stream_every_200_is_stored_and_every_503_can_be_sent_again() {
+    let stream = Stream::default();
+    stream.state().mood = Mood::Throttling;
+    let app = Arc::new(stream.app(&[("DELIVERY_MAX_MS", "400")]).await);
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..16 {
+        let app = app.clone();
+        clients.spawn(async move {
+            let mut answers = BTreeMap::new();
+            for hit in 0..625 {
+                let z = format!("{client}-{hit}");
+                let body = format!("v=1&tid=UA-XXXXX-1&cid={client}&t=event&ec=a&ea=b&z={z}");
+                let answer = ask(&app, &request("POST", "/collect", "", &body, &[])).await;
+                if answer.status_code == 503 {
+                    assert_eq!(header(&answer, "Retry-After"), Some("1"));
+                }
+                answers.insert(z, answer.status_code);
+            }
+            answers
+        });
+    }
+    let answers: BTreeMap<String, u16> = clients.join_all().await.into_iter().flatten().collect();
+    assert_eq!(answers.len(), 10_000);
+    let stored: Vec<Value> = stream.events();
+    let ids: BTreeSet<&str> = stored.iter().map(|event| event["request"]["id"].as_str().unwrap()).collect();
+    let accepted: BTreeSet<&str> =
+        answers.iter().filter(|(_, status)| **status == 200).map(|(z, _)| z.as_str()).collect();
+    assert!(answers.values().all(|status| matches!(status, 200 | 503)));
+    assert!(accepted.is_subset(&ids), "a 200 is not in the stream");
+    assert_eq!(stored.len(), ids.len(), "a record that was refused is not doubled");
+    assert!(accepted.len() > 9_900, "{} of 10,000 were accepted", accepted.len());
+}
+
+#[tokio::test]
+async fn with_the_stream_down_nothing_is_acknowledged() {
+    let stream = Stream::default();
+    stream.state().mood = Mood::Down;
+    let app = stream.app(&[("DELIVERY_MAX_MS", "100")]).await;
+    for event in [file("collect-json.json"), file("collect-beacon.json"), file("collect-batch.json")] {
+        let answer = ask(&app, &event).await;
+        assert_eq!((answer.status_code, header(&answer, "Retry-After")), (503, Some("1")));
+    }
+    assert_eq!(stream.events().len(), 0);
+}
+
+#[tokio::test]
+async fn who_opts_out_is_not_told_apart() {
+    let opt_out = [("sec-gpc", "1"), ("x-forwarded-for", "198.51.100.23"), ("cf-connecting-ip", "198.51.100.23")];
+    let body = format!("{HIT}&uid=user-4711&uip=203.0.113.9&dr=https%3A%2F%2Fa.example%2F%3Femail%3Da%40b.example");
+    for (policy, address, client) in
+        [("anonymise", "203.0.113.0", json!("555")), ("drop-id", "203.0.113.0", json!(null))]
+    {
+        let stream = Stream::default();
+        let app = stream.app(&[("OPT_OUT", policy)]).await;
+        ask(&app, &request("POST", "/collect", "", &body, &opt_out)).await;
+        let event = &stream.events()[0];
+        assert_eq!((&event["context"]["user_ip"], &event["context"]["client_id"]), (&json!(address), &client));
+        let line = event.to_string();
+        for personal in ["user-4711", "203.0.113.9", "198.51.100.23", "a@b.example", "a%40b.example"] {
+            assert!(!line.contains(personal), "{personal} is in {line}");
+        }
+        assert_eq!(event["privacy"]["anonymised"], true);
+    }
+    let stream = Stream::default();
+    let app = stream.app(&[("OPT_OUT", "ignore")]).await;
+    ask(&app, &request("POST", "/collect", "", &body, &opt_out)).await;
+    assert_eq!(stream.events()[0]["context"]["user_id"], "user-4711");
+    ask(&app, &request("POST", "/collect", "", &format!("{body}&aip=1"), &[])).await;
+    assert_eq!(stream.events()[1]["context"]["user_id"], Value::Null, "aip counts under every policy");
+}
+
+#[tokio::test]
+async fn the_same_hit_has_the_same_event_id() {
+    let stream = Stream::default();
+    let app = stream.app(&[]).await;
+    for _ in 0..2 {
+        ask(&app, &file("collect-json.json")).await;
+    }
+    ask(&app, &file("collect-beacon.json")).await;
+    let ids: Vec<Value> = stream.events().iter().map(|event| event["event_id"].clone()).collect();
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[0], ids[2]);
+}
+
+#[tokio::test]
+async fn an_event_that_is_no_request_is_an_error() {
+    let stream = Stream::default();
+    let app = stream.app(&[]).await;
+    let error = handle(&app, Bytes::from_static(b"{\"Records\": []}"), 0).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the event is no request of API Gateway or of a function URL: it has no requestContext"
+    );
+}
