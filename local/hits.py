@@ -26,10 +26,10 @@ with hit as (
     context.client_id as client,
     request.body.t as type,
     request.body.pa as action,
-    epoch_ms(hit.time) as at
+    epoch_ms(hit.time) as sent_at
   from read_json('{FILES}', format = 'newline_delimited', compression = 'none', union_by_name = true)
 ), gap as (
-  select *, at - lag(at) over (partition by client order by at) > interval {SESSION_MINUTES} minutes as is_new
+  select *, sent_at - lag(sent_at) over (partition by client order by sent_at) > interval {SESSION_MINUTES} minutes as is_new
   from hit
 )
 select

@@ -426,6 +426,28 @@ async fn objects_of_the_incoming_bucket_become_loads() {
     assert_eq!(deployed.landfall(&["loads", "set-status", "--to", "ready_for_archiving", &id]).await.1, 0);
 }
 
+#[tokio::test]
+async fn hits_that_the_api_acknowledges_are_in_the_lake() {
+    let deployed = Deployed::new().await;
+    let api = deployed.stack.output("CollectApiId");
+    let url = format!("{}/_aws/execute-api/{api}/$default/collect", deployed.stack.endpoint_url);
+    let before = deployed.objects("collect/").await.len();
+    let (pumped, code) = deployed.landfall(&["pump", &url, "--hits", "200", "--seed", "7"]).await;
+    assert_eq!((pumped["accepted"].as_u64(), code), (Some(200), 0), "{pumped}");
+    let events = eventually("writing hits", SOON, || async {
+        let objects = deployed.objects("collect/").await;
+        let lines = objects.iter().skip(before).flat_map(|(_, body)| body.split(|byte| *byte == b'\n'));
+        let events: Vec<Value> =
+            lines.filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
+        (events.len() >= 200).then_some(events)
+    })
+    .await;
+    let ids: BTreeSet<&str> = events.iter().map(|event| event["event_id"].as_str().unwrap()).collect();
+    assert_eq!((events.len(), ids.len()), (200, 200));
+    assert!(events.iter().all(|event| event["service"]["id"] == "api.collect"));
+    assert!(events.iter().any(|event| event["products"][0]["price"].is_number()));
+}
+
 /// Kills the function processes of this emulator, without a warning, and says how many there were.
 fn kill_functions(endpoint_url: &str) -> usize {
     let wanted = format!("AWS_ENDPOINT_URL={endpoint_url}");
