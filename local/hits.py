@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import duckdb
 from rich.console import Console
@@ -27,7 +28,7 @@ with hit as (
     request.body.t as type,
     request.body.pa as action,
     epoch_ms(hit.time) as sent_at
-  from read_json('{FILES}', format = 'newline_delimited', compression = 'none', union_by_name = true)
+  from read_json('{FILES}', format = 'newline_delimited', compression = 'uncompressed', union_by_name = true)
 ), gap as (
   select *, sent_at - lag(sent_at) over (partition by client order by sent_at) > interval {SESSION_MINUTES} minutes as is_new
   from hit
@@ -55,12 +56,14 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
     with step("Fetching what landed of them"):
         files = _landed(stack)
     console.print(_table(pumped, files), Syntax(QUERY, "sql", background_color="default"))
-    duckdb.sql(QUERY).show()
+    counted = duckdb.sql(QUERY)
+    counted.show()
     ids = [json.loads(line)["event_id"] for file in files for line in file.path.read_text().splitlines()]
-    return _wrong(pumped["accepted"], ids)
+    row = dict(zip(counted.columns, counted.fetchall()[0], strict=True))
+    return [*_lost(pumped["accepted"], ids), *_miscounted(pumped, row)]
 
 
-def _answer() -> dict[str, int]:
+def _answer() -> dict[str, Any]:
     """What the pump printed last: one JSON object."""
     text = (LOGS / "pump.log").read_text()
     try:
@@ -82,7 +85,7 @@ def _landed(stack: Stack) -> list[LakeFile]:
         before = lines
 
 
-def _table(pumped: dict[str, int], files: Sequence[LakeFile]) -> Table:
+def _table(pumped: dict[str, Any], files: Sequence[LakeFile]) -> Table:
     table = Table(title="Hits", show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -92,7 +95,18 @@ def _table(pumped: dict[str, int], files: Sequence[LakeFile]) -> Table:
     return table
 
 
-def _wrong(accepted: int, ids: Sequence[str]) -> list[str]:
+def _miscounted(pumped: dict[str, Any], counted: dict[str, int]) -> list[str]:
+    """What the query says beside what was sent."""
+    kinds = pumped["sent"]["by_kind"]
+    sent = {"sessions": pumped["sessions"], "page_views": kinds["pageview"], "purchases": kinds["purchase"]}
+    return [
+        f"{number:,} {name} were sent, and {counted[name]:,} are counted."
+        for name, number in sent.items()
+        if counted[name] != number
+    ]
+
+
+def _lost(accepted: int, ids: Sequence[str]) -> list[str]:
     wrong = []
     if accepted != HITS:
         wrong.append(f"{HITS:,} hits were sent, and {accepted:,} accepted.")
