@@ -342,6 +342,28 @@ begin
 end
 $$;
 
+-- What objects are as loads; those without a table are none. In the order in which they are given.
+create function loads_of(
+  folder_tables bigint[], folder_changes boolean[], ods bigint[], folder_numbers integer[], covering timestamptz[],
+  keys text[], modified timestamptz[], sizes bigint[], etags text[], versions text[]
+) returns table (
+  table_id bigint, status cubic_load_status, status_reason text, s3_key text, s3_modified timestamptz, s3_size bigint,
+  s3_etag text, s3_version text, is_changes boolean
+)
+language sql stable
+begin atomic
+  select
+    folder_tables[o.folder],
+    case when o.size = 0 or folder_tables[o.folder] = any (ods) and o.snapshot is null
+      then 'ready_for_erroring' else 'ready' end::cubic_load_status,
+    case when o.size = 0 then 'empty_object'
+      when folder_tables[o.folder] = any (ods) and o.snapshot is null then 'no_snapshot' end,
+    o.key, o.modified, o.size, o.etag, o.version, folder_changes[o.folder]
+  from unnest(keys, modified, sizes, etags, versions, folder_numbers, covering)
+    as o (key, modified, size, etag, version, folder, snapshot)
+  where folder_tables[o.folder] is not null;
+end;
+
 create function register_objects(
   folders text[], folder_numbers integer[],
   keys text[], modified timestamptz[], sizes bigint[], etags text[], versions text[], hold_nul boolean[],
@@ -389,21 +411,25 @@ begin
     into covering
     from unnest(folder_numbers, modified) with ordinality as o (folder, modified, n);
   end if;
-  insert into cubic_loads (
-    table_id, status, status_reason, s3_key, s3_modified, s3_size, s3_etag, s3_version, is_changes
-  )
-  select
-    folder_tables[o.folder],
-    case when o.size = 0 or folder_tables[o.folder] = any (ods) and o.snapshot is null
-      then 'ready_for_erroring' else 'ready' end::cubic_load_status,
-    case when o.size = 0 then 'empty_object'
-      when folder_tables[o.folder] = any (ods) and o.snapshot is null then 'no_snapshot' end,
-    o.key, o.modified, o.size, o.etag, o.version, folder_changes[o.folder]
-  from unnest(keys, modified, sizes, etags, versions, folder_numbers, covering)
-    as o (key, modified, size, etag, version, folder, snapshot)
-  where folder_tables[o.folder] is not null
-  on conflict (s3_key, s3_modified, s3_etag) do nothing;
-  get diagnostics registered = row_count;
+  begin
+    -- Mostly nobody knows any of them, and then this is a tenth faster than looking at each.
+    insert into cubic_loads (
+      table_id, status, status_reason, s3_key, s3_modified, s3_size, s3_etag, s3_version, is_changes
+    )
+    select * from loads_of(
+      folder_tables, folder_changes, ods, folder_numbers, covering, keys, modified, sizes, etags, versions
+    );
+    get diagnostics registered = row_count;
+  exception when unique_violation then
+    insert into cubic_loads (
+      table_id, status, status_reason, s3_key, s3_modified, s3_size, s3_etag, s3_version, is_changes
+    )
+    select * from loads_of(
+      folder_tables, folder_changes, ods, folder_numbers, covering, keys, modified, sizes, etags, versions
+    )
+    on conflict (s3_key, s3_modified, s3_etag) do nothing;
+    get diagnostics registered = row_count;
+  end;
   if ods is not null then
     insert into cubic_load_ods_snapshots (load_id, snapshot)
     select l.id, o.snapshot
