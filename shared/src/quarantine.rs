@@ -56,12 +56,13 @@ impl QuarantineRecord {
     }
 }
 
-/// The object's body: one line a record, sorted by id.
+/// The object's body: one line a record, sorted by id and body.
 pub fn to_ndjson(records: &mut [QuarantineRecord]) -> Result<String, serde_json::Error> {
-    records.sort_by(|a, b| a.id.cmp(&b.id));
+    records.sort_by(|a, b| (&a.id, &a.body_base64).cmp(&(&b.id, &b.body_base64)));
     let mut body = String::new();
     for record in records.iter() {
-        body.push_str(&serde_json::to_string(record)?);
+        // Attributes are written as they came, perhaps over several lines. No string of JSON holds a line break.
+        body.push_str(&serde_json::to_string(record)?.replace(['\n', '\r'], " "));
         body.push('\n');
     }
     Ok(body)
@@ -97,6 +98,21 @@ mod tests {
         let mut forward = [record("a", b"1"), record("b", b"2")];
         let mut backward = [record("b", b"2"), record("a", b"1")];
         assert_eq!(to_ndjson(&mut forward).unwrap(), to_ndjson(&mut backward).unwrap());
+        let (mut forward, mut backward) =
+            ([record("a", b"1"), record("a", b"2")], [record("a", b"2"), record("a", b"1")]);
+        assert_eq!(to_ndjson(&mut forward).unwrap(), to_ndjson(&mut backward).unwrap(), "two records of one message");
+    }
+
+    #[test]
+    fn attributes_over_several_lines_are_one_line() {
+        let attributes = "{\r\n  \"type\": \"Order\\nCreated\"\n}";
+        let spread =
+            QuarantineRecord { attributes: RawValue::from_string(attributes.into()).unwrap(), ..record("a", b"1") };
+        let line = to_ndjson(&mut [spread]).unwrap();
+        assert_eq!(line.lines().count(), 1);
+        let read: QuarantineRecord = serde_json::from_str(&line).unwrap();
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(value(read.attributes.get()), value(attributes));
     }
 
     proptest! {
