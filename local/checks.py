@@ -2,7 +2,7 @@
 
 import shutil
 
-from local import emulator, environment, postgres, stack
+from local import clients, emulator, environment, postgres, stack
 from local.command import run_shown
 from local.paths import PEERS_REQUIREMENTS, PEERS_VENV, STACK_FILE
 from local.progress import Failure
@@ -27,6 +27,7 @@ def test() -> int:
     """Lint, then every test against a deployed stack. What was not running before is not afterwards."""
     if shutil.which("cargo-nextest") is None:
         raise Failure("cargo-nextest is missing: cargo install --locked cargo-nextest")
+    clients.ensure()
     if code := lint():
         return code
     keep_stack = emulator.running() is not None

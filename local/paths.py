@@ -8,6 +8,7 @@ REQUIREMENTS = ROOT / "local" / "requirements.txt"
 PEERS_REQUIREMENTS = ROOT / "bench" / "peers" / "requirements.txt"
 FUNCTIONS = ROOT / "functions"
 PROTO = ROOT / "proto"
+CLIENTS = ROOT / "tests" / "clients"
 
 STATE = ROOT / ".local"
 VENV = STATE / "venv"

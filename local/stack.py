@@ -92,6 +92,8 @@ def up(overrides: Mapping[str, str] | None = None, fresh: bool = False) -> Stack
     deployed = _recorded()
     if deployed and deployed.fingerprint == fingerprint and deployed.postgres_url == database.url:
         return deployed
+    # Until it is done nobody knows what is there.
+    STACK_FILE.unlink(missing_ok=True)
     with step("Deploying template.yaml to the emulator") as s:
         _client("s3", host.endpoint_url).create_bucket(Bucket=ARTIFACTS_BUCKET)
         deploy = ["sam", "deploy", "--config-env", "local", "--parameter-overrides", *_pairs(parameters)]

@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    process::Command,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -448,6 +449,156 @@ async fn hits_that_the_api_acknowledges_are_in_the_lake() {
     assert!(events.iter().any(|event| event["products"][0]["price"].is_number()));
 }
 
+/// What `tests/clients/send.mjs` prints.
+#[derive(Deserialize)]
+struct Wire {
+    hits: Vec<WireHit>,
+}
+
+/// A hit as a client put it on the wire.
+#[derive(Deserialize)]
+struct WireHit {
+    client: String,
+    method: String,
+    path: String,
+    content_type: Option<String>,
+    status: Option<u16>,
+    parameters: BTreeMap<String, Value>,
+}
+
+/// What of a hit has to be the same on the wire and in the lake: the method, the path and all parameters, as one text.
+fn told(method: &str, path: &str, parameters: &BTreeMap<String, Value>) -> String {
+    format!("{method} {path} {}", serde_json::to_string(parameters).unwrap())
+}
+
+/// Real Google Analytics clients, as npm installs them, send a fixed set of hits to a collect.
+fn send_with_clients(base_url: &str, run: &str) -> Vec<WireHit> {
+    let folder = events::root().join("tests/clients");
+    assert!(
+        folder.join("node_modules").exists(),
+        "the clients are not installed: `make test`, or `npm ci` in {folder:?}"
+    );
+    let sent = Command::new("node").arg(folder.join("send.mjs")).args([base_url, run]).output();
+    let sent =
+        sent.unwrap_or_else(|error| panic!("node, which runs the Google Analytics clients, did not start: {error}"));
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    serde_json::from_slice::<Wire>(&sent.stdout).unwrap().hits
+}
+
+#[tokio::test]
+async fn unmodified_clients_are_stored_as_they_sent() {
+    let deployed = Deployed::new().await;
+    let api = deployed.stack.output("CollectApiId");
+    let base_url = format!("{}/_aws/execute-api/{api}/$default", deployed.stack.endpoint_url);
+    // Each run leaves objects, so no two runs of a stack have the same name and client ids.
+    let run = format!("{api}-{}", deployed.objects("collect/").await.len());
+    let wire = send_with_clients(&base_url, &run);
+
+    let mut kinds = BTreeMap::<_, usize>::new();
+    for hit in &wire {
+        assert_eq!(hit.status, Some(200), "{} {:?} {:?}", hit.client, hit.content_type, hit.parameters);
+        *kinds.entry((&*hit.client, &*hit.method, &*hit.path, hit.content_type.as_deref())).or_default() += 1;
+    }
+    let (form, text) = (Some("application/x-www-form-urlencoded"), Some("text/plain;charset=UTF-8"));
+    let expected = BTreeMap::from([
+        (("curl", "GET", "/collect", None), 1),
+        (("curl", "HEAD", "/collect", None), 1),
+        (("curl", "POST", "/batch", form), 3),
+        (("curl", "POST", "/collect", None), 2),
+        (("curl", "POST", "/collect", Some("application/json")), 3),
+        (("curl", "POST", "/collect", form), 2),
+        (("curl", "POST", "/collect", Some("text/plain")), 2),
+        (("curl", "POST", "/collect", text), 1),
+        (("measurement-protocol", "POST", "/batch", text), 20),
+        (("measurement-protocol", "POST", "/collect", text), 10),
+        (("universal-analytics", "POST", "/batch", None), 23),
+        (("universal-analytics", "POST", "/collect", None), 9),
+    ]);
+    assert_eq!(kinds, expected);
+
+    let clients: BTreeSet<&str> = wire.iter().map(|hit| hit.parameters["cid"].as_str().unwrap()).collect();
+    let stored = eventually("writing hits of real clients", SOON, || async {
+        let objects = deployed.objects("collect/").await;
+        let lines = objects.iter().flat_map(|(_, body)| body.split(|byte| *byte == b'\n'));
+        let events = lines.filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap());
+        let is_ours = |event: &Value| event["context"]["client_id"].as_str().is_some_and(|id| clients.contains(id));
+        let events: Vec<Value> = events.filter(is_ours).collect();
+        (events.len() >= wire.len()).then_some(events)
+    })
+    .await;
+    let stored: Vec<String> = stored
+        .iter()
+        .map(|event| {
+            let text = |name: &str| event["request"][name].as_str().unwrap();
+            let parameters: BTreeMap<String, Value> = serde_json::from_value(event["request"]["body"].clone()).unwrap();
+            told(text("method"), text("path"), &parameters)
+        })
+        .collect();
+    let sent: BTreeSet<String> = wire.iter().map(|hit| told(&hit.method, &hit.path, &hit.parameters)).collect();
+    assert_eq!(sent.len(), wire.len(), "no two hits that are sent are the same");
+    let kept: BTreeSet<String> = stored.iter().cloned().collect();
+    let (missing, strange): (Vec<_>, Vec<_>) = (sent.difference(&kept).collect(), kept.difference(&sent).collect());
+    assert!(missing.is_empty() && strange.is_empty(), "sent only: {missing:#?}\nstored only: {strange:#?}");
+    assert_eq!(stored.len(), wire.len(), "each hit is stored once");
+}
+
+/// A function's own logs and the API's, as CloudWatch keeps them.
+fn logs(endpoint_url: &str, group: &str) -> String {
+    let host = endpoint_url.trim_start_matches("http://");
+    let body = serde_json::json!({"logGroupName": group, "limit": 10_000}).to_string();
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-Amz-Target: Logs_20140328.FilterLogEvents\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=test/20261120/us-east-1/logs/aws4_request, SignedHeaders=host, \
+         Signature=0\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = TcpStream::connect(host).unwrap();
+    connection.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
+}
+
+#[tokio::test]
+async fn logs_hold_nothing_personal() {
+    let deployed = Deployed::new().await;
+    let host = deployed.stack.endpoint_url.trim_start_matches("http://");
+    let path = format!("/_aws/execute-api/{}/$default", deployed.stack.output("CollectApiId"));
+    let personal =
+        ["203.0.113.77", "198.51.100.99", "client-4711", "user-4712", "jo@mail.example", "jo%40mail.example", "s3cr3t"];
+    let hit = "v=1&tid=UA-1-1&cid=client-4711&uid=user-4712&uip=203.0.113.77&t=pageview\
+        &dl=https%3A%2F%2Fa.example%2F%3Fmail%3Djo%40mail.example%26token%3Ds3cr3t";
+    for (method, path, body) in [
+        ("POST", format!("{path}/collect"), hit.to_owned()),
+        ("GET", format!("{path}/collect?{hit}"), String::new()),
+        ("POST", format!("{path}/debug/collect"), hit.to_owned()),
+        ("POST", format!("{path}/batch"), format!("{hit}\n{}", hit.replace("v=1", "v=%zz"))),
+        ("POST", format!("{path}/collect"), hit.replace("t=pageview", "t=nonsense")),
+        ("POST", format!("{path}/collect"), format!("{{\"cid\": \"{hit}")),
+        ("POST", format!("{path}/client-4711"), hit.to_owned()),
+    ] {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-Forwarded-For: 198.51.100.99\r\n\
+             Cookie: session=s3cr3t\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut connection = TcpStream::connect(host).unwrap();
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).unwrap();
+    }
+    let group = deployed.stack.output("CollectLogGroupName").to_owned();
+    let log = eventually("logging", SOON, || async {
+        let log = logs(&deployed.stack.endpoint_url, &group);
+        (log.matches("request answered").count() >= 7).then_some(log)
+    })
+    .await;
+    for personal in personal {
+        assert!(!log.contains(personal), "{personal} is in the log");
+    }
+}
+
 /// Kills the function processes of this emulator, without a warning, and says how many there were.
 fn kill_functions(endpoint_url: &str) -> usize {
     let wanted = format!("AWS_ENDPOINT_URL={endpoint_url}");
@@ -460,7 +611,7 @@ fn kill_functions(endpoint_url: &str) -> usize {
             read("cmdline").split(|byte| *byte == 0).next().is_some_and(|name| name.ends_with(b"bootstrap"));
         if is_function && is(wanted.as_bytes()) {
             let pid = process.file_name().into_string().unwrap();
-            killed += usize::from(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+            killed += usize::from(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
         }
     }
     killed

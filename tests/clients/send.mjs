@@ -1,0 +1,200 @@
+// Google Analytics clients, as they are installed from npm, and curl send a fixed set of hits to a deployed collect:
+//
+//     node send.mjs http://127.0.0.1:4566/_aws/execute-api/1234abcd/$default run-1
+//
+// Prints {"hits": [{client, method, path, content_type, status, parameters}]}: what each hit was on the wire, read from
+// a copy of the bytes and not from what this file asked the client to send. The address is given by the clients' own
+// options only. It is that of a relay in this process, which passes all bytes on unchanged, in both directions.
+
+import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import http from 'node:http'
+import net from 'node:net'
+import { promisify } from 'node:util'
+
+import protocol from 'measurement-protocol'
+import universal from 'universal-analytics'
+
+const PROPERTY = 'UA-12345-1'
+const PAGE = 'https://shop.example/shoes/?colour=dark%20red&size=42#reviews'
+const TITLE = 'Größe & Maß = 100 % + ☕ "quoted" \\ <b>\nline two\t日本語'
+
+const [address, run] = process.argv.slice(2)
+if (!address || !run) throw new Error('usage: node send.mjs <base url> <run>')
+const api = new URL(address)
+
+const clients = new Map()
+
+/** The client id, a UUID of version 4, that a client's hits of this run are found by. */
+function clientId(client) {
+  const digits = createHash('sha256').update(`${run} ${client}`).digest('hex')
+  const id = digits.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*$/, '$1-$2-4$3-8$4-$5')
+  clients.set(id, client)
+  return id
+}
+
+// --- The relay ---------------------------------------------------------------------------------------------------------
+
+const connections = []
+
+const relay = net.createServer((client) => {
+  const upstream = net.connect(Number(api.port) || 80, api.hostname)
+  const kept = { client, upstream, sent: [], answered: [] }
+  connections.push(kept)
+  client.on('data', (bytes) => kept.sent.push(bytes))
+  upstream.on('data', (bytes) => kept.answered.push(bytes))
+  client.on('error', () => upstream.destroy())
+  upstream.on('error', () => client.destroy())
+  client.pipe(upstream).pipe(client)
+})
+
+function closeRelay() {
+  relay.close()
+  for (const { client, upstream } of connections) {
+    client.destroy()
+    upstream.destroy()
+  }
+}
+
+/** The requests of a connection, as Node's own server reads the bytes, and the statuses that they were answered with. */
+async function requests({ sent, answered }) {
+  const read = []
+  const server = http.createServer(async (request, response) => {
+    const { method, url, headers } = request
+    const kept = { method, url, contentType: headers['content-type'] ?? null, body: '' }
+    read.push(kept)
+    for await (const text of request.setEncoding('utf8')) kept.body += text
+    response.end()
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const socket = net.connect(server.address().port, '127.0.0.1').resume()
+  socket.end(Buffer.concat(sent))
+  await once(socket, 'close')
+  server.close()
+  // An answer follows right behind the GIF of the one before.
+  const answers = Buffer.concat(answered).toString('latin1').matchAll(/HTTP\/1\.1 (\d{3}) /g)
+  const statuses = Array.from(answers, ([, status]) => Number(status))
+  return read.map((request, at) => ({ ...request, status: statuses[at] ?? null }))
+}
+
+/** The hits of a request. Of the same parameter the last counts, and the body before the query. */
+function hits({ method, url, contentType, body, status }) {
+  const { pathname, searchParams } = new URL(url, address)
+  const path = pathname.slice(api.pathname.length)
+  const form = (text) => Object.fromEntries(new URLSearchParams(text))
+  const payloads = /^[[{]/.test(body)
+    ? [JSON.parse(body)].flat()
+    : (path === '/batch' ? body.split('\n') : [body]).map(form)
+  return payloads.map((payload) => {
+    const parameters = { ...Object.fromEntries(searchParams), ...payload }
+    const client = clients.get(parameters.cid) ?? null
+    return { client, method, path, content_type: contentType, status, parameters }
+  })
+}
+
+// --- The clients -------------------------------------------------------------------------------------------------------
+
+async function universalAnalytics(base) {
+  const visitor = universal({ tid: PROPERTY, cid: clientId('universal-analytics'), uid: 'user 7', hostname: base })
+  visitor.set('cd1', 'persistent')
+  // A refused request is told by its status; what is told here never got an answer.
+  const send = () =>
+    new Promise((resolve, reject) => visitor.send((error) => (error instanceof Error ? reject(error) : resolve())))
+
+  for (const queue of [
+    () => visitor.pageview('/shoes?colour=dark red', 'https://shop.example', TITLE),
+    () => visitor.pageview({ dl: PAGE, dr: 'https://search.example/?q=shoes&hl=en', sr: '1920x1080', ul: 'de-de' }),
+    () => visitor.screenview('Start', 'Shop for Android', '1.2.0', 'example.shop', 'example.store'),
+    () => visitor.event('Video', 'play', TITLE, 42, { dp: '/shoes', ni: 1, cm1: 3.5, qt: 250 }),
+    () => visitor.transaction('order-1', 51.97, 5.0, 8.3, 'Shop & Söhne', { cu: 'EUR' }),
+    () => visitor.item(12.99, 4, 'SKU-1', 'Shoe ☕', 'red', { ti: 'order-1', cu: 'EUR' }),
+    () => visitor.exception('TypeError: x is "undefined"', true),
+    () => visitor.timing('assets', 'load', 1234, 'css'),
+    () =>
+      visitor.event({
+        ec: 'Ecommerce', ea: 'purchase', dp: '/thanks', cu: 'EUR',
+        pa: 'purchase', ti: 'order-2', ta: 'Shop', tr: 35.43, tt: 2.85, ts: 5.34, tcc: 'SUMMER',
+        pr1id: 'P1', pr1nm: 'T-shirt, "large"', pr1br: 'Ünder', pr1ca: 'Men/Shirts', pr1va: 'Black', pr1pr: 29.2,
+        pr1qt: 1, pr1cc: 'SAVE10', pr1ps: 1, pr1cd2: 'yes', pr2id: 'P2', pr2nm: 'Socks', pr2pr: '6.23', pr2qt: 2,
+        il1nm: 'Search', il1pi1id: 'P3', promo1id: 'PROMO', promo1nm: '',
+      }),
+  ]) {
+    queue()
+    await send()
+  }
+
+  // 23 hits in the queue: three requests to /batch, of 10, 10 and 3.
+  visitor
+    .pageview('/checkout')
+    .event('Checkout', 'pay', TITLE, 1)
+    .transaction('order-3', 25.98, 5, 2, 'Shop')
+    .item(12.99, 2, 'SKU-1', 'Shoe', 'red')
+    .item(0.5, 1, 'SKU-2', 'Lace & more', 'white')
+  for (let n = 1; n <= 18; n += 1) visitor.event('Queue', `queued ${n}`, TITLE, n, { dp: `/queue/${n}` })
+  await send()
+}
+
+async function measurementProtocol(base) {
+  const client = protocol.measure(PROPERTY, { cid: clientId('measurement-protocol'), uid: 'user 8' }, { server: base })
+  const kinds = [
+    client.pageview(PAGE).set({ dt: TITLE }),
+    client.pageview({ host: 'shop.example', path: '/about us' }),
+    client.set({ an: 'Shop', av: '1.2.0' }).screenview('High Scores'),
+    client.transaction('order-4', 'Member', 15.47, 3.5, 11.2),
+    client.item('order-4', 'Shoe ☕', 3.5, 4, 'SKU47', 'Blue'),
+    client.social('facebook', 'like', 'https://shop.example/a?b=c&d=e'),
+    client.event('error', '404', '/not-found', 7),
+    client.timing('deps', 'load', 3200, 'css'),
+    client.exception('it broke: 100 %', false),
+    client.event('custom', 'all').setCustomDimensions(['ä', '', 'c&d']).setCustomMetrics([1, 2.5]),
+  ]
+  for (const kind of kinds) await (await kind.send()).arrayBuffer()
+  // As many as the protocol allows in one request.
+  const batch = [...kinds, ...kinds].map((kind, n) => kind.set({ z: `batched-${n}` }))
+  await (await protocol.batchSend(batch)).arrayBuffer()
+}
+
+async function curl(base) {
+  const common = `v=1&tid=${PROPERTY}&cid=${clientId('curl')}&uip=203.0.113.77&ua=Test%2F1.0`
+  const hit = (title) => [
+    ['--data', `${common}&t=pageview&dl=${encodeURIComponent(PAGE)}`],
+    ['--data', 'cd3=&cd4=a+b%2Bc&cd5=first&cd5=last'],
+    ['--data-urlencode', `dt=${title} ${TITLE}`],
+  ].flat()
+  const json = (title) => ({
+    v: '1', tid: PROPERTY, cid: clientId('curl'), t: 'event', ec: 'json', ea: title, el: TITLE, ev: 3, ni: true,
+    cm1: -0.25, cd1: null, cd2: '', pr1id: 'P1', pr1pr: 29.95, more: { list: [1, 'two', { three: 3.5 }], none: null },
+  })
+  const type = (name) => ['--header', name === null ? 'Content-Type:' : `Content-Type: ${name}`]
+  const lines = ['one', 'two', 'three'].map((action) => `${common}&t=event&ec=batch&ea=${action}&el=%E2%98%95`)
+
+  for (const [path, ...options] of [
+    ['/collect', ...hit('form')],
+    ['/collect', ...type('text/plain'), ...hit('text')],
+    ['/collect', ...type('text/plain;charset=UTF-8'), ...hit('text of sendBeacon')],
+    ['/collect', ...type(null), ...hit('no content type')],
+    ['/collect', ...type('application/json'), '--data', JSON.stringify(json('object'))],
+    ['/collect', ...type('application/json'), '--data', JSON.stringify([json('first'), json('second')], null, 2)],
+    ['/collect', ...type('text/plain'), '--data', JSON.stringify(json('as text'))],
+    ['/collect', ...type(null), '--data', JSON.stringify(json('no content type'))],
+    ['/collect', '--get', ...hit('query')],
+    ['/collect', '--head', '--get', ...hit('head')],
+    ['/collect?z=behind&cd5=query&cd6=query%20only', ...hit('query and body')],
+    ['/batch', '--data-binary', lines.join('\n')],
+  ]) {
+    // Neither a proxy nor a .curlrc of the machine.
+    const always = ['--disable', '--noproxy', '*', '--silent', '--show-error', '--output', '/dev/null']
+    await promisify(execFile)('curl', [...always, ...options, `${base}${path}`])
+  }
+}
+
+await once(relay.listen(0, '127.0.0.1'), 'listening')
+const base = `http://127.0.0.1:${relay.address().port}${api.pathname}`
+try {
+  for (const client of [universalAnalytics, measurementProtocol, curl]) await client(base)
+} finally {
+  closeRelay()
+}
+const sent = await Promise.all(connections.map(requests))
+console.log(JSON.stringify({ hits: sent.flat().flatMap(hits) }))
