@@ -50,9 +50,8 @@ to 30 s. Any other status but 2xx is a rejection. A hit whose answer was lost is
 be kept twice. Ctrl-C sends nothing new and reports.
 
 What it costs: each request is one of API Gateway and one invocation of Lambda, and each hit is a record of
-the stream and of its delivery; retries are paid too. That is about 2 USD a million hits at list prices of
-us-east-1, mostly for requests, so --batch is cheaper; logs, WAF and what your warehouse does with the hits
-come on top. The hits are stored like real ones: load a deployment of its own, or filter tid UA-20261120-1
+the stream and of its delivery; retries are paid too. Requests cost the most, so --batch is cheaper; logs,
+WAF and what your warehouse does with the hits come on top. The hits are stored like real ones: load a deployment of its own, or filter tid UA-20261120-1
 out. Begin with a --rate, since other functions share the account's concurrency.
 
 It needs no AWS credentials.
