@@ -1,11 +1,12 @@
 //! What every function does in the same way, and nothing that one function alone does: its settings from the
-//! environment, its HTTPS, the event as bytes, the wall clock, metrics,
-//! and objects that are written once.
+//! environment, its HTTPS, the event as bytes, the wall clock, metrics, pauses between tries, and objects that are written
+//! once.
 
 pub mod clock;
 pub mod failure;
 pub mod https;
 pub mod metrics;
+pub mod pause;
 pub mod raw;
 pub mod settings;
 pub mod store;

@@ -1,10 +1,6 @@
 //! Events → Kinesis, each tried again until it is stored or the time is over.
 
-use std::{
-    collections::HashSet,
-    hash::{BuildHasher, RandomState},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use aws_sdk_kinesis::{
     Client,
@@ -12,6 +8,7 @@ use aws_sdk_kinesis::{
     primitives::Blob,
     types::{PutRecordsRequestEntry, PutRecordsResultEntry},
 };
+use runtime::pause::jittered;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
@@ -82,10 +79,4 @@ async fn attempt(
     let is_stored = |entry: Option<&PutRecordsResultEntry>| entry.is_some_and(|entry| entry.error_code().is_none());
     let answers = (0..positions.len()).map(|at| answer.records().get(at));
     Ok(positions.iter().zip(answers).filter(|(_, entry)| !is_stored(*entry)).map(|(position, _)| *position).collect())
-}
-
-/// Between half of `pause` and all of it, so that those who were refused together do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(2);
-    Duration::from_millis(millis / 2 + RandomState::new().hash_one(0) % (millis / 2))
 }

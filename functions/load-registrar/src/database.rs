@@ -4,14 +4,9 @@
 //! What is asked of the database is asked again until it is done or the invocation's time is over, so everything that is
 //! asked has to be the same done twice as done once. For what is not, there is [`Database::attempt`].
 
-use std::{
-    fmt,
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use runtime::failure::chain;
+use runtime::{failure::chain, pause::jittered};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -358,10 +353,4 @@ fn is_this_machine(host: &Host) -> bool {
 
 fn unreachable(error: tokio_postgres::Error) -> DatabaseError {
     DatabaseError::Connect(sentence(&error))
-}
-
-/// Between half of `pause` and all of it, so that those who failed together do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(2);
-    Duration::from_millis(millis / 2 + RandomState::new().hash_one(0) % (millis / 2))
 }
