@@ -1,12 +1,14 @@
-//! What every function does in the same way, and nothing that one function alone does: its settings from the
-//! environment, its HTTPS, the event as bytes, the wall clock, metrics, pauses between tries, and objects that are written
+//! What every function does in the same way, and nothing that one function alone does: its process, its settings
+//! from the environment, its HTTPS, the event as bytes, the wall clock, metrics, pauses between tries, and objects that are written
 //! once.
 
 pub mod clock;
+pub mod entry;
 pub mod failure;
 pub mod https;
 pub mod metrics;
 pub mod pause;
+pub mod quarantine;
 pub mod raw;
 pub mod settings;
 pub mod store;

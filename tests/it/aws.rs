@@ -117,15 +117,20 @@ impl Aws {
 
     /// Configuration of real clients that talk to these services and do not retry.
     pub(crate) async fn config(&self) -> SdkConfig {
-        aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(SharedHttpClient::new(self.clone()))
-            .endpoint_url("http://127.0.0.1:1")
-            .region(Region::from_static("eu-west-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .retry_config(RetryConfig::disabled())
-            .load()
-            .await
+        config_over(self.clone()).await
     }
+}
+
+/// Configuration of real clients that talk to `services` and do not retry.
+pub(crate) async fn config_over(services: impl HttpClient + 'static) -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(SharedHttpClient::new(services))
+        .endpoint_url("http://127.0.0.1:1")
+        .region(Region::from_static("eu-west-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .retry_config(RetryConfig::disabled())
+        .load()
+        .await
 }
 
 impl HttpClient for Aws {
@@ -168,7 +173,8 @@ fn name(request: &HttpRequest) -> String {
     }
 }
 
-fn respond(status: u16, body: &str, headers: &[(&'static str, String)]) -> HttpResponse {
+/// An answer of a service.
+pub(crate) fn respond(status: u16, body: &str, headers: &[(&'static str, String)]) -> HttpResponse {
     let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body));
     for (name, value) in headers {
         response.headers_mut().insert(*name, value.clone());

@@ -5,26 +5,20 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use aws_config::{BehaviorVersion, Region};
-use aws_sdk_s3::config::Credentials;
-use aws_smithy_runtime_api::{
-    client::{
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-            SharedHttpConnector,
-        },
-        orchestrator::{HttpRequest, HttpResponse},
-        runtime_components::RuntimeComponents,
-    },
-    http::StatusCode,
+use aws_smithy_runtime_api::client::{
+    http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+    orchestrator::HttpRequest,
+    runtime_components::RuntimeComponents,
 };
-use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use collect::{answer::Answer, app::App, config::Config, handler::handle};
 use runtime::clock;
 use serde_json::{Value, json};
 
-use crate::events::file;
+use crate::{
+    aws::{config_over, respond},
+    events::file,
+};
 
 /// How the stream takes records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,14 +65,7 @@ impl Stream {
             Some((_, value)) => Some((*value).to_owned()),
             None => (name == "STREAM_NAME").then(|| "clicks".to_owned()),
         });
-        let aws = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(SharedHttpClient::new(self.clone()))
-            .endpoint_url("http://127.0.0.1:1")
-            .region(Region::from_static("us-east-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .load()
-            .await;
-        App::new(config.unwrap(), &aws)
+        App::new(config.unwrap(), &config_over(self.clone()).await)
     }
 }
 
@@ -113,9 +100,8 @@ impl HttpConnector for Stream {
             (200, json!({"FailedRecordCount": refused, "Records": records}))
         };
         drop(state);
-        let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.to_string()));
-        response.headers_mut().insert("content-type", "application/x-amz-json-1.1");
-        HttpConnectorFuture::ready(Ok(response))
+        let content_type = ("content-type", "application/x-amz-json-1.1".to_owned());
+        HttpConnectorFuture::ready(Ok(respond(status, &body.to_string(), &[content_type])))
     }
 }
 

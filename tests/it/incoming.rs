@@ -7,25 +7,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_s3::config::Credentials;
-use aws_smithy_runtime_api::{
-    client::{
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-            SharedHttpConnector,
-        },
-        orchestrator::{HttpRequest, HttpResponse},
-        runtime_components::RuntimeComponents,
-    },
-    http::StatusCode,
+use aws_config::SdkConfig;
+use aws_smithy_runtime_api::client::{
+    http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
+    orchestrator::{HttpRequest, HttpResponse},
+    runtime_components::RuntimeComponents,
 };
-use aws_smithy_types::{body::SdkBody, retry::RetryConfig};
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 use shared::s3_key;
 
-use crate::aws::Aws;
+use crate::aws::{Aws, config_over, respond};
 
 /// The bucket of every test, and of the events.
 pub(crate) const INCOMING: &str = "landfall-incoming-000000000000-us-east-1";
@@ -119,14 +111,7 @@ impl Incoming {
     }
 
     pub(crate) async fn config(&self) -> SdkConfig {
-        aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(SharedHttpClient::new(self.clone()))
-            .endpoint_url("http://127.0.0.1:1")
-            .region(Region::from_static("us-east-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .retry_config(RetryConfig::disabled())
-            .load()
-            .await
+        config_over(self.clone()).await
     }
 }
 
@@ -140,7 +125,7 @@ impl HttpConnector for Incoming {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         if request.headers().get("x-amz-target") == Some("secretsmanager.GetSecretValue") {
             let body = json!({"SecretString": self.state().secret}).to_string();
-            return HttpConnectorFuture::ready(Ok(respond(200, body, &[])));
+            return HttpConnectorFuture::ready(Ok(respond(200, &body, &[])));
         }
         let target = request.uri().trim_start_matches("http://127.0.0.1:1/").to_owned();
         match target.strip_prefix(INCOMING) {
@@ -163,19 +148,11 @@ impl HttpConnector for Incoming {
     }
 }
 
-fn respond(status: u16, body: String, headers: &[(&'static str, String)]) -> HttpResponse {
-    let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body));
-    for (name, value) in headers {
-        response.headers_mut().insert(*name, value.clone());
-    }
-    response
-}
-
 impl State {
     fn head(&mut self, key: &str, query: &BTreeMap<String, String>) -> HttpResponse {
         *self.calls.entry("HeadObject").or_default() += 1;
         if self.unavailable.contains(key) {
-            return respond(503, String::new(), &[]);
+            return respond(503, "", &[]);
         }
         let wanted = query.get("versionId");
         let found = self
@@ -184,7 +161,7 @@ impl State {
             .rev()
             .find(|version| version.key == key && (wanted.is_none() || version.version.as_ref() == wanted));
         match found.filter(|_| wanted.is_some() || !self.deleted.contains(key)) {
-            None => respond(404, String::new(), &[]),
+            None => respond(404, "", &[]),
             Some(version) => {
                 let modified = Timestamp::from_second(version.modified).unwrap().to_zoned(TimeZone::UTC);
                 let headers = [
@@ -192,7 +169,7 @@ impl State {
                     ("content-length", version.size.to_string()),
                     ("last-modified", modified.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()),
                 ];
-                respond(200, String::new(), &headers)
+                respond(200, "", &headers)
             }
         }
     }
@@ -219,6 +196,6 @@ impl State {
             )
             .unwrap();
         }
-        respond(200, body + "</ListBucketResult>", &[])
+        respond(200, &(body + "</ListBucketResult>"), &[])
     }
 }

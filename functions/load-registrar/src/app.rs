@@ -1,9 +1,7 @@
 //! What lives as long as the sandbox: settings, clients and the connection to Postgres.
 
-use aws_config::{BehaviorVersion, SdkConfig};
-use runtime::https;
-
 use crate::{config::Config, database::Database};
+use aws_config::SdkConfig;
 
 /// Everything a handler needs.
 #[derive(Debug)]
@@ -23,11 +21,5 @@ impl App {
         let secrets = aws_sdk_secretsmanager::Client::new(aws);
         let database = Database::new(config.database.clone(), secrets);
         Self { config, s3: aws_sdk_s3::Client::new(aws), database }
-    }
-
-    /// The same with what Lambda gives.
-    pub async fn from_env(config: Config) -> Self {
-        let aws = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https::client()).load().await;
-        Self::new(config, &aws)
     }
 }

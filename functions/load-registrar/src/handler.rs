@@ -14,16 +14,16 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use runtime::{
     clock, metrics,
-    store::{self, Object, StoreError},
+    quarantine::{QuarantineError, keep},
 };
 use serde_json::Value;
 use shared::{
-    layout::{ContentId, Day, LayoutError, QuarantineKey},
+    layout::{ContentId, Day},
     metrics::{Metrics, Unit},
-    quarantine::{QuarantineRecord, to_ndjson},
+    quarantine::QuarantineRecord,
 };
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::{
     FUNCTION,
@@ -56,17 +56,6 @@ pub enum HandleError {
     /// The answer could not be written.
     #[error("the answer could not be written as JSON")]
     Answer(#[from] serde_json::Error),
-}
-
-/// Why poison was not kept.
-#[derive(Debug, thiserror::Error)]
-enum QuarantineError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Name(#[from] LayoutError),
-    #[error("the records could not be written as JSON")]
-    Json(#[from] serde_json::Error),
 }
 
 /// What one invocation did, in numbers.
@@ -201,18 +190,12 @@ fn sent_ms(record: &QuarantineRecord) -> Option<i64> {
     Some(sent.as_millisecond())
 }
 
-async fn quarantine(app: &App, day: Day, mut records: Vec<QuarantineRecord>) -> Result<(), QuarantineError> {
+async fn quarantine(app: &App, day: Day, records: Vec<QuarantineRecord>) -> Result<(), QuarantineError> {
     // Several records of one message share its id, so what they hold tells them apart.
     let ids: Vec<String> = records.iter().map(|record| format!("{} {}", record.id, record.body_base64)).collect();
     let content_id = ContentId::of(ids.iter().map(String::as_str));
     let first_ms = records.iter().filter_map(sent_ms).min().unwrap_or(0);
-    let key = QuarantineKey { function: FUNCTION.parse()?, day, name: content_id.name(first_ms)? }.to_string();
-    let count = records.len();
-    let body = Bytes::from(to_ndjson(&mut records)?);
-    let object = Object { key: &key, body, content_type: "application/x-ndjson", content_id, records: count };
-    store::put_once(&app.s3, &app.config.lake_bucket, object).await?;
-    warn!(file.key = %key, records = count, "records quarantined");
-    Ok(())
+    keep(&app.s3, &app.config.lake_bucket, FUNCTION, day, first_ms, content_id, records).await
 }
 
 fn respond(failed: BTreeSet<Option<String>>) -> Result<Value, HandleError> {

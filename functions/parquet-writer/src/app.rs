@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use aws_config::{BehaviorVersion, SdkConfig};
-use runtime::{https, settings::SettingError};
+use aws_config::SdkConfig;
+use runtime::settings::SettingError;
 use shared::event::{Registry, RegistryError};
 use shared::layout::EventsFormat;
 
@@ -69,12 +69,6 @@ impl App {
 }
 
 impl Clients {
-    /// Clients from the environment that Lambda gives, over one HTTPS client.
-    pub async fn from_env() -> Self {
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https::client()).load().await;
-        Self::of(&config)
-    }
-
     /// Clients that share one configuration.
     #[must_use]
     pub fn of(config: &SdkConfig) -> Self {

@@ -6,12 +6,13 @@ use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
 use runtime::{
     clock, metrics,
+    quarantine::{QuarantineError, keep},
     store::{self, Object, StoreError, Stored},
 };
 use shared::{
-    layout::{ContentId, Day, EventsKey, LayoutError, QuarantineKey},
+    layout::{ContentId, Day, EventsKey, LayoutError},
     metrics::{Metrics, Unit},
-    quarantine::{Disposition, rfc3339, to_ndjson},
+    quarantine::{Disposition, rfc3339},
 };
 use tracing::{error, info, warn};
 
@@ -44,9 +45,6 @@ pub enum LandError {
     /// The records give the file no valid name.
     #[error(transparent)]
     Name(#[from] LayoutError),
-    /// The quarantine records could not be written as JSON.
-    #[error("the quarantine records could not be written as JSON")]
-    Quarantine(#[from] serde_json::Error),
 }
 
 /// What one invocation did, in numbers.
@@ -199,21 +197,12 @@ pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Enc
 }
 
 /// Keeps the poison of one day, with its bytes and the reason.
-async fn quarantine(app: &App, poison: &[Poison]) -> Result<(), LandError> {
+async fn quarantine(app: &App, poison: &[Poison]) -> Result<(), QuarantineError> {
     let content_id = ContentId::of(poison.iter().map(|poison| poison.message_id.as_str()));
     let Some(first) = poison.first() else { return Ok(()) };
-    let key = QuarantineKey {
-        function: FUNCTION.parse()?,
-        day: first.day,
-        name: content_id.name(if first.day == Day::EPOCH { 0 } else { first.sent_at_ms })?,
-    }
-    .to_string();
-    let mut records: Vec<_> = poison.iter().map(|poison| poison.record.clone()).collect();
-    let body = Bytes::from(to_ndjson(&mut records)?);
-    let object = Object { key: &key, body, content_type: "application/x-ndjson", content_id, records: poison.len() };
-    store::put_once(&app.clients.s3, &app.config.bucket, object).await?;
-    warn!(file.key = %key, records = poison.len(), "records quarantined");
-    Ok(())
+    let first_ms = if first.day == Day::EPOCH { 0 } else { first.sent_at_ms };
+    let records = poison.iter().map(|poison| poison.record.clone()).collect();
+    keep(&app.clients.s3, &app.config.bucket, FUNCTION, first.day, first_ms, content_id, records).await
 }
 
 fn respond(failed: HashSet<String>) -> SqsBatchResponse {

@@ -1,33 +1,16 @@
-//! The function's entry: set up once, then one invocation after the other.
+//! The function's entry.
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
-use lambda_runtime::{Error, LambdaEvent, Runtime, layers::TracingLayer, service_fn, tracing};
 use parquet_writer::{
     app::{App, Clients},
     config::Config,
     handler::handle,
 };
-use runtime::raw::{self, RawEventLayer};
+use runtime::entry::{aws, serve};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    tracing::init_default_subscriber();
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(cause) => {
-            tracing::error!(%cause, "the function cannot run");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn run() -> Result<(), Error> {
-    let config = Config::from_env()?;
-    let app = Arc::new(App::new(config, Clients::from_env().await)?);
-    let handler = service_fn(move |event: LambdaEvent<()>| {
-        let app = app.clone();
-        async move { handle(&app, raw::event(), event.context.deadline).await.map_err(Error::from) }
-    });
-    Runtime::new(handler).layer(TracingLayer::new()).layer(RawEventLayer).run().await
+    let app = async { Ok(App::new(Config::from_env()?, Clients::of(&aws().await))?) };
+    serve(app, async |app, event, deadline_ms| handle(&app, event, deadline_ms).await).await
 }
