@@ -16,12 +16,32 @@ pub enum QuarantineError {
     /// The object could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no object to store.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+}
+
+/// Why records cannot be an object.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
     /// The records give the object no valid name.
     #[error(transparent)]
     Name(#[from] LayoutError),
     /// The records could not be written as JSON.
     #[error("the quarantine records could not be written as JSON")]
     Json(#[from] serde_json::Error),
+}
+
+/// The key and the bytes of the object that [`keep`] writes.
+pub fn object(
+    function: &str,
+    day: Day,
+    first_ms: i64,
+    content_id: ContentId,
+    records: &mut [QuarantineRecord],
+) -> Result<(String, Bytes), ObjectError> {
+    let key = QuarantineKey { function: function.parse()?, day, name: content_id.name(first_ms)? };
+    Ok((key.to_string(), to_ndjson(records)?.into()))
 }
 
 /// Keeps the records of one function and day as one object, which the same records always find again: it is named by
@@ -35,9 +55,8 @@ pub async fn keep(
     content_id: ContentId,
     mut records: Vec<QuarantineRecord>,
 ) -> Result<(), QuarantineError> {
-    let key = QuarantineKey { function: function.parse()?, day, name: content_id.name(first_ms)? }.to_string();
     let count = records.len();
-    let body = Bytes::from(to_ndjson(&mut records)?);
+    let (key, body) = object(function, day, first_ms, content_id, &mut records)?;
     let object = Object { key: &key, body, content_type: "application/x-ndjson", content_id, records: count };
     store::put_once(client, bucket, object).await?;
     warn!(file.key = %key, records = count, "records quarantined");

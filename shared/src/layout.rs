@@ -474,12 +474,29 @@ pub struct ShortUuid(String);
 
 /// The alphabet of `shortuuid`: letters and digits without 0, 1, I, O and l.
 const SHORT_UUID_ALPHABET: &str = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+/// Digits of that alphabet that any 128-bit number fits in.
+const SHORT_UUID_DIGITS: usize = 22;
+
+impl ShortUuid {
+    /// A UUID, most significant digit first.
+    #[must_use]
+    pub fn of(uuid: u128) -> Self {
+        let alphabet = SHORT_UUID_ALPHABET.as_bytes();
+        let base = alphabet.len() as u128;
+        let digits: Vec<char> = std::iter::successors(Some(uuid), |rest| Some(rest / base))
+            .take(SHORT_UUID_DIGITS)
+            .filter_map(|rest| alphabet.get(usize::try_from(rest % base).ok()?))
+            .map(|digit| char::from(*digit))
+            .collect();
+        Self(digits.into_iter().rev().collect())
+    }
+}
 
 impl FromStr for ShortUuid {
     type Err = LayoutError;
 
     fn from_str(text: &str) -> Result<Self, LayoutError> {
-        if text.len() == 22 && text.chars().all(|character| SHORT_UUID_ALPHABET.contains(character)) {
+        if text.len() == SHORT_UUID_DIGITS && text.chars().all(|character| SHORT_UUID_ALPHABET.contains(character)) {
             Ok(Self(text.to_owned()))
         } else {
             Err(LayoutError::Segment(text.to_owned(), "it is not a 22-character shortuuid"))
@@ -572,6 +589,19 @@ mod tests {
         assert_ne!(forward, ContentId::of(["ab"]).name(1_795_183_906_123).unwrap());
         assert_eq!(forward.as_str(), "20261120T141146123Z-911169ddaaf146af");
         assert!(ContentId::of(["a"]).name(-1).is_err());
+    }
+
+    /// What version 1.0.11 of the Python package `shortuuid` writes.
+    #[test]
+    fn short_uuids_are_those_of_the_python_package() {
+        for (uuid, text) in [
+            (0, "2222222222222222222222"),
+            (u128::MAX, "oZEq7ovRbLq6UnGMPwc8B5"),
+            (0x3a00_9633_4d4b_5165_a3ef_38f9_2b7e_9bde, "CLF9pNGn2ztvCeYN5weNJv"),
+        ] {
+            assert_eq!(ShortUuid::of(uuid).to_string(), text);
+            assert_eq!(text.parse(), Ok(ShortUuid::of(uuid)));
+        }
     }
 
     fn day() -> impl Strategy<Value = Day> {

@@ -7,6 +7,8 @@ pub mod event;
 pub mod json;
 pub mod layout;
 pub mod metrics;
+pub mod position;
 pub mod quarantine;
 pub mod registrar;
+pub mod rolled;
 pub mod s3_key;

@@ -1,22 +1,13 @@
 //! SQS events → messages, record by record.
-//!
-//! Lambda writes every record in the same order and without white space, and an event of 10,000 records is a quarter of
-//! a million JSON tokens. So a record is first compared with the shape that Lambda writes, literal by literal. At the
-//! first difference (an escape, another attribute, another order) the whole record goes to the JSON parser instead, and
-//! the two agree on whatever the first accepts.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-use memchr::memchr2;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
-use serde_json::{
-    json,
-    value::{RawValue, to_raw_value},
-};
-use shared::json::Text;
+use serde_json::value::{RawValue, to_raw_value};
+use shared::json::{self, Scan, Text};
 
 /// The event cannot be read at all; nothing was done.
 #[derive(Debug, thiserror::Error)]
@@ -58,158 +49,89 @@ pub struct Attributes<'a> {
 /// Hands every message of an SQS event to `each`, in order.
 ///
 /// On an error, `each` may have seen the messages before it.
-pub fn read<'a>(event: &'a [u8], mut each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
-    let Some(mut rest) = event.strip_prefix(b"{\"Records\":[") else { return read_json(event, each) };
-    let mut position = 0;
-    loop {
-        let mut scan = Scan { rest };
-        let message = match scan.record() {
-            Some(message) => {
-                rest = scan.rest;
-                message
-            }
-            None => {
-                let mut records = serde_json::Deserializer::from_slice(rest).into_iter::<EventRecord<'a>>();
-                let Some(Ok(record)) = records.next() else { return read_json_again(event, position, each) };
-                rest = rest.get(records.byte_offset()..).unwrap_or_default();
-                record.into_message(position)?
-            }
-        };
-        each(message);
-        position += 1;
-        match rest {
-            [b',', more @ ..] => rest = more,
-            b"]}" => return Ok(()),
-            _ => return read_json_again(event, position, each),
-        }
-    }
+pub fn read<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
+    json::records(event, record, |position, record: EventRecord<'a>| record.into_message(position), each)
 }
 
-/// Reads the event with the JSON parser alone: what [`read`] has to agree with.
+/// The same with the JSON parser alone: what [`read`] has to agree with.
 pub fn read_json<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
-    read_json_again(event, 0, each)
+    json::parse(event, 0, |position, record: EventRecord<'a>| record.into_message(position), each)
 }
 
-/// The same, for an event of which `seen` messages have been handed over.
-fn read_json_again<'a>(event: &'a [u8], seen: usize, mut each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
-    let event: Event<'a> = serde_json::from_slice(event)?;
-    for (position, record) in event.records.into_iter().enumerate().skip(seen) {
-        each(record.into_message(position)?);
-    }
-    Ok(())
-}
-
-/// The shape that Lambda writes, from the start of a record on.
-struct Scan<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Scan<'a> {
-    /// A whole record, or `None` at the first difference.
-    fn record(&mut self) -> Option<Message<'a>> {
-        self.literal(b"{\"messageId\":\"")?;
-        let message_id = self.text().filter(|id| !id.is_empty())?;
-        self.literal(b",\"receiptHandle\":\"")?;
-        self.string()?;
-        self.literal(b",\"body\":\"")?;
-        let body = self.text()?;
-        self.literal(b",\"attributes\":{")?;
-        let mut sent_timestamp = None;
-        self.members(|scan, name| {
-            scan.literal(b"\"")?;
-            match name {
-                b"SentTimestamp" => sent_timestamp = Some(scan.text()?.into()),
-                _ => drop(scan.string()?),
+/// A whole record in the shape that Lambda writes, or `None` at the first difference.
+fn record<'a>(scan: &mut Scan<'a>) -> Option<Message<'a>> {
+    scan.literal(b"{\"messageId\":\"")?;
+    let message_id = scan.text().filter(|id| !id.is_empty())?;
+    scan.literal(b",\"receiptHandle\":\"")?;
+    scan.string()?;
+    scan.literal(b",\"body\":\"")?;
+    let body = scan.text()?;
+    scan.literal(b",\"attributes\":{")?;
+    let mut sent_timestamp = None;
+    members(scan, |scan, name| {
+        scan.literal(b"\"")?;
+        match name {
+            b"SentTimestamp" => sent_timestamp = Some(scan.text()?.into()),
+            _ => drop(scan.string()?),
+        }
+        Some(())
+    })?;
+    scan.literal(b",\"messageAttributes\":{")?;
+    let mut attributes = Attributes::default();
+    members(scan, |scan, name| {
+        let attribute = match name {
+            b"source" => &mut attributes.source,
+            b"type" => &mut attributes.type_name,
+            b"event_id" => &mut attributes.event_id,
+            _ => return None,
+        };
+        scan.literal(b"{\"stringValue\":\"")?;
+        let value = scan.text()?;
+        // The empty lists come or stay away together.
+        if scan.literal(b",\"dataType\":\"String\"}").is_none() {
+            scan.literal(b",\"stringListValues\":[],\"binaryListValues\":[],\"dataType\":\"String\"}")?;
+        }
+        // A second value for the same name is the JSON parser's to decide on.
+        attribute.replace(value.into()).is_none().then_some(())
+    })?;
+    if !scan.rest.starts_with(b"}") {
+        scan.literal(b",")?;
+        members(scan, |scan, name| {
+            if matches!(name, b"messageId" | b"body" | b"attributes" | b"messageAttributes") {
+                return None;
             }
+            scan.literal(b"\"")?;
+            scan.string()?;
             Some(())
         })?;
-        self.literal(b",\"messageAttributes\":{")?;
-        let mut attributes = Attributes::default();
-        self.members(|scan, name| {
-            let attribute = match name {
-                b"source" => &mut attributes.source,
-                b"type" => &mut attributes.type_name,
-                b"event_id" => &mut attributes.event_id,
-                _ => return None,
-            };
-            scan.literal(b"{\"stringValue\":\"")?;
-            let value = scan.text()?;
-            // The empty lists come or stay away together.
-            if scan.literal(b",\"dataType\":\"String\"}").is_none() {
-                scan.literal(b",\"stringListValues\":[],\"binaryListValues\":[],\"dataType\":\"String\"}")?;
+    } else {
+        scan.literal(b"}")?;
+    }
+    Some(Message { message_id: message_id.into(), sent_timestamp, body: body.into(), attributes })
+}
+
+/// The members of an object whose brace has been read, to the closing brace.
+fn members<'a>(scan: &mut Scan<'a>, mut value: impl FnMut(&mut Scan<'a>, &'a [u8]) -> Option<()>) -> Option<()> {
+    if scan.rest.starts_with(b"}") {
+        return scan.literal(b"}");
+    }
+    loop {
+        scan.literal(b"\"")?;
+        let name = scan.string()?;
+        scan.literal(b":")?;
+        value(scan, name)?;
+        match scan.rest {
+            [b',', rest @ ..] => scan.rest = rest,
+            [b'}', rest @ ..] => {
+                scan.rest = rest;
+                return Some(());
             }
-            // A second value for the same name is the JSON parser's to decide on.
-            attribute.replace(value.into()).is_none().then_some(())
-        })?;
-        if !self.rest.starts_with(b"}") {
-            self.literal(b",")?;
-            self.members(|scan, name| {
-                if matches!(name, b"messageId" | b"body" | b"attributes" | b"messageAttributes") {
-                    return None;
-                }
-                scan.literal(b"\"")?;
-                scan.string()?;
-                Some(())
-            })?;
-        } else {
-            self.literal(b"}")?;
+            _ => return None,
         }
-        Some(Message { message_id: message_id.into(), sent_timestamp, body: body.into(), attributes })
-    }
-
-    /// The members of an object whose brace has been read, to the closing brace.
-    fn members(&mut self, mut value: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
-        if self.rest.starts_with(b"}") {
-            return self.literal(b"}");
-        }
-        loop {
-            self.literal(b"\"")?;
-            let name = self.string()?;
-            self.literal(b":")?;
-            value(self, name)?;
-            match self.rest {
-                [b',', rest @ ..] => self.rest = rest,
-                [b'}', rest @ ..] => {
-                    self.rest = rest;
-                    return Some(());
-                }
-                _ => return None,
-            }
-        }
-    }
-
-    fn literal(&mut self, literal: &[u8]) -> Option<()> {
-        self.rest = self.rest.strip_prefix(literal)?;
-        Some(())
-    }
-
-    /// What is left of a string whose quote has been read, its closing quote consumed.
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let end = memchr2(b'"', b'\\', self.rest)?;
-        let (string, rest) = self.rest.split_at_checked(end)?;
-        self.rest = rest.strip_prefix(b"\"")?;
-        Some(string)
-    }
-
-    /// The same, as text. JSON allows no control characters in it.
-    fn text(&mut self) -> Option<&'a str> {
-        let string = self.string()?;
-        // The smallest byte, and not the first small one: this way sixteen are looked at at once.
-        let smallest = string.iter().fold(u8::MAX, |smallest, byte| smallest.min(*byte));
-        if smallest < 0x20 {
-            return None;
-        }
-        std::str::from_utf8(string).ok()
     }
 }
 
-/// What is read of an SQS event; everything else is passed over.
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(rename = "Records", borrow)]
-    records: Vec<EventRecord<'a>>,
-}
-
+/// What is read of a record; everything else is passed over.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EventRecord<'a> {
@@ -307,7 +229,7 @@ impl Attributes<'_> {
         let object: serde_json::Map<String, serde_json::Value> = known
             .into_iter()
             .filter_map(|(name, value)| Some((name, value.as_deref()?)))
-            .map(|(name, value)| (name.to_owned(), json!({"dataType": "String", "stringValue": value})))
+            .map(|(name, value)| (name.to_owned(), serde_json::json!({"dataType": "String", "stringValue": value})))
             .collect();
         to_raw_value(&object).unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
@@ -378,7 +300,7 @@ mod tests {
         for tail in [tail, ""] {
             let record = as_lambda_writes("m-1", "AA==", &attributes, tail);
             let mut scan = Scan { rest: record.as_bytes() };
-            let message = scan.record().unwrap();
+            let message = super::record(&mut scan).unwrap();
             assert!(scan.rest.is_empty());
             assert_eq!((&*message.message_id, &*message.body), ("m-1", "AA=="));
             assert_eq!(message.sent_timestamp.as_deref(), Some("1795183906123"));

@@ -1,0 +1,251 @@
+//! One record → the table it belongs to and its line in a file.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use shared::{json::Text, layout::Segment};
+
+use crate::error::RecordError;
+
+/// What says which table a record belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableOf {
+    /// Every record belongs to this one.
+    Fixed(Segment),
+    /// A string in the record names it.
+    Pointer(Pointer),
+}
+
+/// A JSON pointer (RFC 6901) to a member of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointer {
+    names: Vec<String>,
+}
+
+impl FromStr for Pointer {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let names = text.strip_prefix('/').ok_or(())?;
+        Ok(Self { names: names.split('/').map(|name| name.replace("~1", "/").replace("~0", "~")).collect() })
+    }
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.names.iter().try_for_each(|name| write!(f, "/{}", name.replace('~', "~0").replace('/', "~1")))
+    }
+}
+
+/// The record's table, if the record names one, and its line, without a line break.
+pub fn read<'a>(data: &'a [u8], table_of: &TableOf) -> Result<(Option<Cow<'a, str>>, Cow<'a, str>), RecordError> {
+    let text = std::str::from_utf8(data).map_err(|cause| RecordError::Json(cause.to_string()))?;
+    // White space as JSON has it.
+    let text = text.trim_matches([' ', '\t', '\n', '\r']);
+    if text.is_empty() {
+        return Err(RecordError::Empty);
+    }
+    let not_json = |cause: serde_json::Error| RecordError::Json(cause.to_string());
+    let table = match table_of {
+        TableOf::Fixed(_) => {
+            serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
+            None
+        }
+        TableOf::Pointer(pointer) => {
+            let mut json = serde_json::Deserializer::from_str(text);
+            let found = At { names: &pointer.names }.deserialize(&mut json).map_err(not_json)?;
+            json.end().map_err(not_json)?;
+            Some(found.ok_or_else(|| RecordError::MissingTable(pointer.to_string()))?)
+        }
+    };
+    let line = if text.contains(['\n', '\r']) { Cow::Owned(compact(text)) } else { Cow::Borrowed(text) };
+    Ok((table, line))
+}
+
+/// JSON without the white space between its tokens, otherwise as it was.
+fn compact(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    json.chars()
+        .filter(|character| {
+            if in_string {
+                in_string = escaped || *character != '"';
+                escaped = *character == '\\' && !escaped;
+                return true;
+            }
+            in_string = *character == '"';
+            !matches!(character, ' ' | '\t' | '\n' | '\r')
+        })
+        .collect()
+}
+
+/// Reads a whole value and gives back the string that `names` lead to, the last one when names repeat.
+struct At<'n> {
+    names: &'n [String],
+}
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for At<'_> {
+    type Value = Option<Cow<'de, str>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(Text(name)) = map.next_key()? {
+            match self.names.split_first() {
+                Some((first, names)) if *first == name => found = map.next_value_seed(At { names })?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(self.names.is_empty().then_some(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(self.names.is_empty().then(|| Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn fixed() -> TableOf {
+        TableOf::Fixed("sample".parse().unwrap())
+    }
+
+    fn at(pointer: &str) -> TableOf {
+        TableOf::Pointer(pointer.parse().unwrap())
+    }
+
+    #[test]
+    fn a_line_is_the_record_as_it_came() {
+        for text in [r#"{"a": 1.10, "b":"x  y"}"#, "[1,2]", "12345678901234567890123", "null", "\"\u{2028}\""] {
+            assert_eq!(read(text.as_bytes(), &fixed()), Ok((None, text.into())));
+            assert_eq!(read(format!(" {text}\r\n").as_bytes(), &fixed()), Ok((None, text.into())));
+        }
+    }
+
+    #[test]
+    fn a_record_over_several_lines_is_one_line() {
+        let pretty = "{\n  \"a b\": \"x \\\" \\\\\",\r\n\t\"n\": 1.10\n}";
+        assert_eq!(read(pretty.as_bytes(), &fixed()).unwrap().1, r#"{"a b":"x \" \\","n":1.10}"#);
+    }
+
+    #[test]
+    fn the_table_is_the_string_that_the_pointer_leads_to() {
+        let record = br#"{"topic":"x","n":1,"meta":{"a/b":{"~":"deep"}},"topic":"last"}"#;
+        assert_eq!(read(record, &at("/topic")).unwrap().0.unwrap(), "last");
+        assert_eq!(read(record, &at("/meta/a~1b/~0")).unwrap().0.unwrap(), "deep");
+        assert_eq!(
+            at("/meta/a~1b/~0"),
+            TableOf::Pointer(Pointer { names: vec!["meta".into(), "a/b".into(), "~".into()] })
+        );
+        for pointer in ["/n", "/meta", "/none", "/topic/x", "/"] {
+            assert_eq!(read(record, &at(pointer)), Err(RecordError::MissingTable(pointer.to_owned())));
+        }
+        for record in ["[]", "\"topic\"", "1", "-1", "1.5", "true", "null", "{}"] {
+            assert_eq!(read(record.as_bytes(), &at("/topic")), Err(RecordError::MissingTable("/topic".to_owned())));
+        }
+        assert!("topic".parse::<Pointer>().is_err() && "".parse::<Pointer>().is_err());
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        for table_of in [fixed(), at("/topic")] {
+            for data in
+                [&b"{"[..], b"{} {}", b"hello", b"{\"a\":\"\xff\"}", b"{'a':1}", b"{\"a\":01}", b"\xef\xbb\xbf{}"]
+            {
+                assert!(matches!(read(data, &table_of), Err(RecordError::Json(_))), "{data:?}");
+            }
+            for data in [&b""[..], b" \r\n"] {
+                assert_eq!(read(data, &table_of), Err(RecordError::Empty));
+            }
+        }
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::hash_map("[a-c/~]{0,2}", inner, 0..5).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_has_no_line_break_and_is_the_same_json(value in json()) {
+            let pretty = serde_json::to_string_pretty(&value).unwrap();
+            let (_, line) = read(pretty.as_bytes(), &fixed()).unwrap();
+            prop_assert!(!line.contains(['\n', '\r']));
+            prop_assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+        }
+
+        #[test]
+        fn the_pointer_leads_where_serde_json_goes(value in json(), names in prop::collection::vec("[a-c/~]{0,2}", 1..3)) {
+            let pointer = Pointer { names };
+            let text = pointer.to_string();
+            prop_assert_eq!(text.parse::<Pointer>(), Ok(pointer));
+            // RFC 6901 counts in arrays, ours does not; names here are no numbers.
+            let expected = value.pointer(&text).and_then(Value::as_str);
+            let found = read(value.to_string().as_bytes(), &at(&text)).ok().and_then(|(table, _)| Some(table?.into_owned()));
+            prop_assert_eq!(found.as_deref(), expected);
+        }
+
+        #[test]
+        fn reading_never_panics(data in prop::collection::vec(any::<u8>(), 0..50)) {
+            drop(read(&data, &fixed()));
+            drop(read(&data, &at("/a")));
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Consecutive records of a window, and the segment that they are staged as.
+//!
+//! A segment is its records' lines, as they will stand in a file, and behind them an index with a line for every record:
+//! its position, when it arrived, the length of its line. A position is written as how many characters it shares with the
+//! one before it, and the others.
+
+use std::{fmt::Write, ops::Range};
+
+use bytes::Bytes;
+use shared::position::Position;
+
+/// One record of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place in the shard.
+    pub position: Position,
+    /// When it arrived in the stream, in milliseconds since 1970-01-01T00:00:00Z.
+    pub arrived_ms: i64,
+    /// Where its line ends in the run's lines, the line break included.
+    pub end: usize,
+}
+
+/// Consecutive records of a window, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Run {
+    entries: Vec<Entry>,
+    lines: Bytes,
+}
+
+/// What is to be known of consecutive records before they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Extent {
+    /// The first record.
+    pub first: Position,
+    /// The last record.
+    pub last: Position,
+    /// How many they are.
+    pub count: usize,
+    /// Length of their lines, with line breaks.
+    pub bytes: u64,
+    /// When the oldest arrived, in milliseconds since 1970-01-01T00:00:00Z.
+    pub oldest_ms: i64,
+    /// When the newest arrived.
+    pub newest_ms: i64,
+}
+
+impl Extent {
+    /// These records and those of `next`, which follow them.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        Self {
+            first: self.first,
+            last: next.last,
+            count: self.count + next.count,
+            bytes: self.bytes + next.bytes,
+            oldest_ms: self.oldest_ms.min(next.oldest_ms),
+            newest_ms: self.newest_ms.max(next.newest_ms),
+        }
+    }
+}
+
+/// Why bytes are no segment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {0} of the index is damaged")]
+pub struct IndexError(usize);
+
+impl Run {
+    /// Records whose positions rise, and their lines.
+    #[must_use]
+    pub fn new(entries: Vec<Entry>, lines: Bytes) -> Self {
+        Self { entries, lines }
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many records are at or below `position`.
+    #[must_use]
+    pub fn up_to(&self, position: Position) -> usize {
+        self.entries.partition_point(|entry| entry.position <= position)
+    }
+
+    /// The records of a range.
+    pub fn entries(&self, range: Range<usize>) -> &[Entry] {
+        self.entries.get(range).unwrap_or_default()
+    }
+
+    /// Where the line of record `index` begins.
+    fn start(&self, index: usize) -> usize {
+        index.checked_sub(1).and_then(|before| self.entries.get(before)).map_or(0, |entry| entry.end)
+    }
+
+    /// Length of the line of record `index`, with its line break.
+    #[must_use]
+    pub fn line_bytes(&self, index: usize) -> u64 {
+        self.entries.get(index).map_or(0, |entry| (entry.end - self.start(index)) as u64)
+    }
+
+    /// The lines of a range.
+    #[must_use]
+    pub fn lines(&self, range: Range<usize>) -> Bytes {
+        let (start, end) = (self.start(range.start), self.start(range.end));
+        if start < end { self.lines.slice(start..end) } else { Bytes::new() }
+    }
+
+    /// What is to be known of a range; `None` when it is empty.
+    #[must_use]
+    pub fn extent(&self, range: Range<usize>) -> Option<Extent> {
+        let bytes = (self.start(range.end) - self.start(range.start)) as u64;
+        let entries = self.entries(range);
+        Some(Extent {
+            first: entries.first()?.position,
+            last: entries.last()?.position,
+            count: entries.len(),
+            bytes,
+            oldest_ms: entries.iter().map(|entry| entry.arrived_ms).min()?,
+            newest_ms: entries.iter().map(|entry| entry.arrived_ms).max()?,
+        })
+    }
+
+    /// A range as a segment.
+    #[must_use]
+    pub fn to_segment(&self, range: Range<usize>) -> Bytes {
+        let lines = self.lines(range.clone());
+        let mut segment = Vec::with_capacity(lines.len() + range.len() * 48);
+        segment.extend_from_slice(&lines);
+        let (mut start, mut before) = (self.start(range.start), String::new());
+        let mut index = String::new();
+        for entry in self.entries(range) {
+            let position = entry.position.to_string();
+            let same = position.bytes().zip(before.bytes()).take_while(|(a, b)| a == b).count();
+            let rest = position.get(same..).unwrap_or_default();
+            // Writing to a String cannot fail.
+            let _ = writeln!(index, "{same} {rest} {} {}", entry.arrived_ms, entry.end - start);
+            (start, before) = (entry.end, position);
+        }
+        segment.extend_from_slice(index.as_bytes());
+        segment.into()
+    }
+
+    /// Reads a segment, whose lines are its first `line_bytes` bytes.
+    pub fn of_segment(segment: &Bytes, line_bytes: u64) -> Result<Self, IndexError> {
+        let damaged = || IndexError(0);
+        let at = usize::try_from(line_bytes).ok().filter(|at| *at <= segment.len()).ok_or_else(damaged)?;
+        let index = segment.get(at..).and_then(|index| std::str::from_utf8(index).ok()).ok_or_else(damaged)?;
+        let (mut entries, mut end, mut before) = (Vec::new(), 0_usize, String::new());
+        for (number, line) in index.lines().enumerate() {
+            let entry = entry(line, &before, end).filter(|entry| entry.end <= at).ok_or(IndexError(number))?;
+            if entries.last().is_some_and(|last: &Entry| last.position >= entry.position) {
+                return Err(IndexError(number));
+            }
+            (end, before) = (entry.end, entry.position.to_string());
+            entries.push(entry);
+        }
+        if end == at { Ok(Self { entries, lines: segment.slice(..at) }) } else { Err(IndexError(entries.len())) }
+    }
+}
+
+fn entry(line: &str, before: &str, end: usize) -> Option<Entry> {
+    let mut words = line.split(' ');
+    let (same, rest, arrived, bytes) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let position = [before.get(..same.parse().ok()?)?, rest].concat();
+    let entry = Entry {
+        position: position.parse().ok()?,
+        arrived_ms: arrived.parse().ok()?,
+        end: end.checked_add(bytes.parse().ok()?)?,
+    };
+    words.next().is_none().then_some(entry)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A run of records at these sequence numbers, each of which arrived at its number in milliseconds.
+    pub(crate) fn run_of(sequences: impl IntoIterator<Item = u64>) -> Run {
+        let (mut entries, mut lines) = (Vec::new(), Vec::new());
+        for sequence in sequences {
+            lines.extend_from_slice(format!("{{\"n\":{sequence}}}\n").as_bytes());
+            let position = Position::of_sequence_number(&sequence.to_string()).unwrap();
+            entries.push(Entry { position, arrived_ms: i64::try_from(sequence).unwrap(), end: lines.len() });
+        }
+        Run::new(entries, lines.into())
+    }
+
+    #[test]
+    fn a_segment_is_its_lines_and_an_index() {
+        let segment = run_of([9, 10, 12]).to_segment(1..3);
+        let zeros = "0".repeat(54);
+        let text = format!("{{\"n\":10}}\n{{\"n\":12}}\n0 {zeros}10.0000000 10 9\n55 2.0000000 12 9\n");
+        assert_eq!(std::str::from_utf8(&segment).unwrap(), text);
+        assert_eq!(Run::of_segment(&segment, 18).unwrap(), run_of([10, 12]));
+        for damage in [0, 17, 19, segment.len() as u64, u64::MAX] {
+            assert!(Run::of_segment(&segment, damage).is_err(), "{damage}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_segment_is_read_back(
+            sequences in prop::collection::btree_set(1..u64::MAX >> 1, 1..30),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let run = run_of(sequences.iter().copied());
+            let from = cut.index(run.len());
+            let rest = run.len() - from;
+            let read = Run::of_segment(&run.to_segment(from..run.len()), run.lines(from..run.len()).len() as u64).unwrap();
+            prop_assert_eq!(read.extent(0..rest), run.extent(from..run.len()));
+            prop_assert_eq!(read.lines(0..rest), run.lines(from..run.len()));
+        }
+
+        #[test]
+        fn reading_never_panics(segment in prop::collection::vec(any::<u8>(), 0..80), at in 0..100_u64) {
+            drop(Run::of_segment(&segment.into(), at));
+        }
+    }
+}

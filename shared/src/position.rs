@@ -1,0 +1,164 @@
+//! Where a record stands in its shard.
+
+use std::{fmt, str::FromStr};
+
+/// Decimal digits of a sequence number. Those of Kinesis have up to 56, those of emulators fewer.
+const SEQUENCE_DIGITS: usize = 56;
+/// Decimal digits of a sub-sequence number: more than there are records in the largest aggregate, which is 10 MiB.
+const SUB_SEQUENCE_DIGITS: usize = 7;
+/// Length of a position as text.
+const TEXT_BYTES: usize = SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS;
+/// Highest sub-sequence number.
+const MAX_SUB_SEQUENCE: u32 = 9_999_999;
+
+/// Why a text is no position or sequence number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PositionError {
+    /// A sequence number is not 1 to 56 decimal digits with a value above 0.
+    #[error("{0:?} is not a sequence number: 1 to 56 digits, not all of them 0")]
+    Sequence(String),
+    /// A sub-sequence number is too high.
+    #[error("{0} records in one aggregate are more than 10,000,000")]
+    SubSequence(usize),
+    /// A position is not 56 digits, a dot and 7 digits.
+    #[error("{0:?} is not a position: 56 digits, a dot, 7 digits")]
+    Shape(String),
+}
+
+/// A record's place in its shard: its sequence number, and its index in the aggregate that the producer packed it in (0
+/// for a record on its own). Ordered as numbers; as text of fixed width, so that texts have the same order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    sequence: [u8; SEQUENCE_DIGITS],
+    sub_sequence: u32,
+}
+
+impl Position {
+    /// Before every record.
+    pub const START: Self = Self { sequence: [b'0'; SEQUENCE_DIGITS], sub_sequence: 0 };
+
+    /// The position of a record on its own, from its sequence number with or without leading zeros.
+    pub fn of_sequence_number(text: &str) -> Result<Self, PositionError> {
+        let digits = text.as_bytes();
+        let mut sequence = [b'0'; SEQUENCE_DIGITS];
+        let place = SEQUENCE_DIGITS.checked_sub(digits.len()).and_then(|zeros| sequence.get_mut(zeros..));
+        match place {
+            Some(place) if digits.iter().all(u8::is_ascii_digit) => place.copy_from_slice(digits),
+            _ => return Err(PositionError::Sequence(text.to_owned())),
+        }
+        let position = Self { sequence, sub_sequence: 0 };
+        if position > Self::START { Ok(position) } else { Err(PositionError::Sequence(text.to_owned())) }
+    }
+
+    /// The position of a record of the aggregate that has this position.
+    pub fn in_aggregate(self, index: usize) -> Result<Self, PositionError> {
+        match u32::try_from(index) {
+            Ok(sub_sequence) if sub_sequence <= MAX_SUB_SEQUENCE => Ok(Self { sub_sequence, ..self }),
+            _ => Err(PositionError::SubSequence(index)),
+        }
+    }
+
+    /// The sequence number without leading zeros, as Kinesis writes it.
+    #[must_use]
+    pub fn sequence_number(&self) -> String {
+        let digits: String = self.sequence.iter().map(|digit| char::from(*digit)).collect();
+        digits.trim_start_matches('0').to_owned()
+    }
+
+    /// Index in the aggregate.
+    #[must_use]
+    pub const fn sub_sequence(&self) -> u32 {
+        self.sub_sequence
+    }
+}
+
+/// [`Position::START`].
+impl Default for Position {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
+impl FromStr for Position {
+    type Err = PositionError;
+
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        let shape = || PositionError::Shape(text.to_owned());
+        let (sequence, sub_sequence) = text.split_once('.').filter(|_| text.len() == TEXT_BYTES).ok_or_else(shape)?;
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(sequence) || !digits(sub_sequence) {
+            return Err(shape());
+        }
+        let sequence = sequence.as_bytes().try_into().map_err(|_| shape())?;
+        Ok(Self { sequence, sub_sequence: sub_sequence.parse().map_err(|_| shape())? })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.sequence).unwrap_or_default())?;
+        write!(f, ".{:0SUB_SEQUENCE_DIGITS$}", self.sub_sequence)
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.sequence_number(), self.sub_sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OF_KINESIS: &str = "49590338271490256608559692538361571095921575989136588898";
+
+    #[test]
+    fn sequence_numbers_of_kinesis_and_of_emulators_compare_as_numbers() {
+        let of = |text: &str| Position::of_sequence_number(text).unwrap();
+        assert!(of("000000000000000000000000000009") < of("10"));
+        assert!(of("10") < of(OF_KINESIS));
+        assert_eq!(of("007"), of("7"));
+        assert!(of(OF_KINESIS) < of(OF_KINESIS).in_aggregate(1).unwrap());
+        assert!(of("7").in_aggregate(9_999_999).unwrap() < of("8"));
+        assert_eq!(of(OF_KINESIS).sequence_number(), OF_KINESIS);
+        assert_eq!(of(OF_KINESIS).to_string(), format!("{OF_KINESIS}.0000000"));
+    }
+
+    #[test]
+    fn what_is_no_sequence_number_is_refused() {
+        let too_long = "1".repeat(57);
+        for text in ["", "0", "000", "-1", "+1", "1.0", "12a", "٣", &too_long] {
+            assert_eq!(Position::of_sequence_number(text), Err(PositionError::Sequence(text.to_owned())));
+        }
+        assert!(Position::START.in_aggregate(10_000_000).is_err());
+    }
+
+    fn position() -> impl Strategy<Value = Position> {
+        ("[0-9]{1,55}[1-9]", 0..10_000_000_usize)
+            .prop_map(|(text, index)| Position::of_sequence_number(&text).unwrap().in_aggregate(index).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn texts_have_the_order_of_positions_and_come_back(a in position(), b in position()) {
+            prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
+            prop_assert_eq!(a.to_string().parse::<Position>().unwrap(), a);
+            prop_assert!(a > Position::START);
+        }
+
+        #[test]
+        fn numbers_that_fit_a_register_have_the_order_of_numbers(a in 1..u128::MAX, b in 1..u128::MAX) {
+            let of = |number: u128| Position::of_sequence_number(&number.to_string()).unwrap();
+            prop_assert_eq!(of(a).cmp(&of(b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn parsing_never_panics(text in any::<String>()) {
+            drop(text.parse::<Position>());
+            drop(Position::of_sequence_number(&text));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What kafka-roller says of a file in its object's metadata, and `landfall audit` reads there.
+
+use std::{fmt, str::FromStr};
+
+use uuid::Uuid;
+
+use crate::{
+    layout::{LayoutError, RECORDS_METADATA, Segment, ShortUuid},
+    position::{Position, PositionError},
+};
+
+/// A window: what one file is cut from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Window {
+    /// The stream's name.
+    pub stream: Segment,
+    /// The shard's id.
+    pub shard: Segment,
+    /// The table that the records belong to.
+    pub table: Segment,
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.stream, self.shard, self.table)
+    }
+}
+
+/// Why a file was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It holds as many records as a file may.
+    Records,
+    /// Its oldest record is as old as a record may become in an open window.
+    Age,
+    /// One record more would have made it larger than a file may be.
+    Bytes,
+    /// The staged records that should have followed are gone.
+    Gap,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Records, Self::Age, Self::Bytes, Self::Gap];
+
+    /// The reason as it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Age => "age",
+            Self::Bytes => "bytes",
+            Self::Gap => "gap",
+        }
+    }
+}
+
+/// One file: the records of its window in `(after, last]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledFile {
+    /// The window that it was cut from.
+    pub window: Window,
+    /// The last record of the file before it, or [`Position::START`].
+    pub after: Position,
+    /// Its first record.
+    pub first: Position,
+    /// Its last record.
+    pub last: Position,
+    /// How many records it holds.
+    pub count: usize,
+    /// When its oldest record arrived, in milliseconds since 1970-01-01T00:00:00Z.
+    pub oldest_ms: i64,
+    /// When its newest record arrived.
+    pub newest_ms: i64,
+    /// Why it was closed.
+    pub reason: Reason,
+}
+
+/// Why an object's metadata does not describe a file of kafka-roller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RolledError {
+    /// A name is missing.
+    #[error("the object has no metadata {0}")]
+    Missing(&'static str),
+    /// A value is not what its name says.
+    #[error("the object's metadata {0} is {1:?}")]
+    Invalid(&'static str, String),
+    /// A name is no path segment.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A position is none.
+    #[error(transparent)]
+    Position(#[from] PositionError),
+}
+
+const STREAM: &str = "landfall-stream";
+const SHARD: &str = "landfall-shard";
+const TABLE: &str = "landfall-table";
+const AFTER: &str = "landfall-after";
+const FIRST: &str = "landfall-first";
+const LAST: &str = "landfall-last";
+const OLDEST: &str = "landfall-oldest-ms";
+const NEWEST: &str = "landfall-newest-ms";
+const REASON: &str = "landfall-reason";
+
+impl RolledFile {
+    /// The file's name: a UUID of version 5 over its window and first record. Two that cut the same window at the same
+    /// time choose the same name, so that S3 decides between them.
+    #[must_use]
+    pub fn id(&self) -> ShortUuid {
+        let name = format!("landfall:{}/{}", self.window, self.first);
+        ShortUuid::of(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).as_u128())
+    }
+
+    /// Names and values of the object's metadata.
+    #[must_use]
+    pub fn metadata(&self) -> [(&'static str, String); 10] {
+        [
+            (STREAM, self.window.stream.to_string()),
+            (SHARD, self.window.shard.to_string()),
+            (TABLE, self.window.table.to_string()),
+            (AFTER, self.after.to_string()),
+            (FIRST, self.first.to_string()),
+            (LAST, self.last.to_string()),
+            (RECORDS_METADATA, self.count.to_string()),
+            (OLDEST, self.oldest_ms.to_string()),
+            (NEWEST, self.newest_ms.to_string()),
+            (REASON, self.reason.name().to_owned()),
+        ]
+    }
+
+    /// Reads what [`metadata`](Self::metadata) wrote.
+    pub fn of_metadata<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<Self, RolledError> {
+        let text = |name: &'static str| value(name).ok_or(RolledError::Missing(name));
+        let reason = text(REASON)?;
+        let reason = Reason::ALL
+            .into_iter()
+            .find(|known| known.name() == reason)
+            .ok_or_else(|| RolledError::Invalid(REASON, reason.to_owned()))?;
+        Ok(Self {
+            window: Window {
+                stream: text(STREAM)?.parse()?,
+                shard: text(SHARD)?.parse()?,
+                table: text(TABLE)?.parse()?,
+            },
+            after: text(AFTER)?.parse()?,
+            first: text(FIRST)?.parse()?,
+            last: text(LAST)?.parse()?,
+            count: number(RECORDS_METADATA, text(RECORDS_METADATA)?)?,
+            oldest_ms: number(OLDEST, text(OLDEST)?)?,
+            newest_ms: number(NEWEST, text(NEWEST)?)?,
+            reason,
+        })
+    }
+}
+
+fn number<T: FromStr>(name: &'static str, text: &str) -> Result<T, RolledError> {
+    text.parse().map_err(|_| RolledError::Invalid(name, text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> RolledFile {
+        let of = |number: &str| Position::of_sequence_number(number).unwrap();
+        RolledFile {
+            window: Window {
+                stream: "cubic-kafka".parse().unwrap(),
+                shard: "shardId-000000000006".parse().unwrap(),
+                table: "sample".parse().unwrap(),
+            },
+            after: Position::START,
+            first: of("49590338271490256608559692538361571095921575989136588898"),
+            last: of("49590338271490256608559692540925702759324208523137515618").in_aggregate(3).unwrap(),
+            count: 10_000,
+            oldest_ms: 1_795_183_906_123,
+            newest_ms: 1_795_183_906_124,
+            reason: Reason::Records,
+        }
+    }
+
+    #[test]
+    fn metadata_is_read_back() {
+        let metadata = file().metadata();
+        let value = |name: &str| metadata.iter().find(|(other, _)| *other == name).map(|(_, value)| value.as_str());
+        assert_eq!(RolledFile::of_metadata(value).unwrap(), file());
+        let without = |name: &str| value(name).filter(|_| name != LAST);
+        assert_eq!(RolledFile::of_metadata(without), Err(RolledError::Missing(LAST)));
+    }
+
+    #[test]
+    fn the_name_depends_on_the_window_and_the_first_record_alone() {
+        let shorter = RolledFile { count: 7, reason: Reason::Age, last: file().first, ..file() };
+        assert_eq!(file().id(), shorter.id());
+        let other = RolledFile { first: file().last, ..file() };
+        assert_ne!(file().id(), other.id());
+        let mut other = file();
+        other.window.shard = "shardId-000000000007".parse().unwrap();
+        assert_ne!(file().id(), other.id());
+    }
+}
