@@ -14,6 +14,10 @@ mod events;
 #[cfg(test)]
 mod incoming;
 #[cfg(test)]
+mod kafka_model;
+#[cfg(test)]
+mod kafka_world;
+#[cfg(test)]
 mod load_registrar;
 #[cfg(test)]
 mod parquet_writer;

@@ -7,6 +7,9 @@ use crate::{
     config::Config,
 };
 
+/// The largest file, of 10 GiB, has 1,280 of them.
+const PART_BYTES: usize = 8 << 20;
+
 /// Everything a handler needs.
 #[derive(Debug)]
 pub struct App<B> {
@@ -16,6 +19,9 @@ pub struct App<B> {
     pub lake: B,
     /// Where files go.
     pub incoming: B,
+    /// A file that is larger is uploaded in parts of this many bytes. S3 takes no fewer than 5 MiB a part, and no more than
+    /// 10,000 parts.
+    pub part_bytes: usize,
 }
 
 impl App<S3> {
@@ -33,6 +39,6 @@ impl<B: Bucket> App<B> {
     /// The same over other buckets.
     #[must_use]
     pub fn over(config: Config, lake: B, incoming: B) -> Self {
-        Self { config, lake, incoming }
+        Self { config, lake, incoming, part_bytes: PART_BYTES }
     }
 }

@@ -79,23 +79,28 @@ pub struct Failure {
 
 /// What one invocation did, in numbers.
 #[derive(Debug, Default)]
-struct Tally {
+pub struct Tally {
     done: Vec<Done>,
     quarantined: BTreeMap<&'static str, usize>,
     failed_windows: usize,
     oldest_arrived_ms: Option<i64>,
 }
 
-/// Handles a batch or a tick.
+/// Handles a batch or a tick, and reports what was done.
 pub async fn handle<B: Bucket>(app: &App<B>, event: Bytes) -> Result<Response, HandleError> {
     let mut tally = Tally::default();
-    let result = match event::read(&event)? {
-        Event::Batch(None) => Ok(Response::default()),
-        Event::Batch(Some(delivery)) => Ok(land(app, &delivery, &mut tally).await),
-        Event::Tick(now_ms) => tick(app, now_ms, &mut tally).await,
-    };
+    let result = run(app, event, &mut tally).await;
     tally.report();
     result
+}
+
+/// Handles a batch or a tick.
+pub async fn run<B: Bucket>(app: &App<B>, event: Bytes, tally: &mut Tally) -> Result<Response, HandleError> {
+    match event::read(&event)? {
+        Event::Batch(None) => Ok(Response::default()),
+        Event::Batch(Some(delivery)) => Ok(land(app, &delivery, tally).await),
+        Event::Tick(now_ms) => tick(app, now_ms, tally).await,
+    }
 }
 
 /// Stages or rolls the records of a batch, and says where it has to go on.

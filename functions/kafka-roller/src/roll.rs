@@ -25,8 +25,6 @@ use crate::{
     window::{Part, Roll, State, Step},
 };
 
-/// A part of an upload. S3 takes no fewer than 5 MiB; 10,000 of them are enough for the largest file.
-const PART_BYTES: usize = 8 << 20;
 /// Segments that are read at once.
 const CONCURRENT_READS: usize = 8;
 /// How often a window is looked at anew because another invocation changed it meanwhile.
@@ -247,8 +245,15 @@ async fn write<B: Bucket>(
         content_type: if gzip { "application/gzip" } else { "application/x-ndjson" },
         metadata: file.metadata().to_vec(),
     };
-    let mut writer =
-        Writer { bucket: &app.incoming, key: &key, about: &about, buffer: BytesMut::new(), upload: None, bytes: 0 };
+    let mut writer = Writer {
+        bucket: &app.incoming,
+        key: &key,
+        about: &about,
+        part_bytes: app.part_bytes,
+        buffer: BytesMut::new(),
+        upload: None,
+        bytes: 0,
+    };
     let created = match fill(app, window, state, roll, &mut writer).await {
         Ok(()) => writer.finish().await,
         Err(cause) => Err(cause),
@@ -322,6 +327,7 @@ struct Writer<'a, B> {
     bucket: &'a B,
     key: &'a str,
     about: &'a About,
+    part_bytes: usize,
     buffer: BytesMut,
     upload: Option<Upload>,
     bytes: u64,
@@ -331,8 +337,8 @@ impl<B: Bucket> Writer<'_, B> {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), WindowError> {
         self.bytes += bytes.len() as u64;
         self.buffer.extend_from_slice(bytes);
-        while self.buffer.len() > PART_BYTES {
-            let part = self.buffer.split_to(PART_BYTES).freeze();
+        while self.buffer.len() > self.part_bytes {
+            let part = self.buffer.split_to(self.part_bytes).freeze();
             self.part(part).await?;
         }
         Ok(())

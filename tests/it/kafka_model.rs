@@ -1,0 +1,437 @@
+//! Histories of kafka-roller: a stream, its deliveries and redeliveries, ticks, and invocations that fail, die and come
+//! back from the dead, in every order, over an S3 in memory. However it went, each record ends in exactly one file.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Write,
+    io::Read,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use kafka_roller::{
+    app::App,
+    config::Config,
+    handler::{HandleError, Response, Tally, run},
+    line::TableOf,
+    staging,
+    window::Limits,
+};
+use md5::{Digest, Md5};
+use shared::{
+    position::Position,
+    rolled::{Reason, RolledFile},
+};
+
+use crate::kafka_world::{Fate, Object, Sim, World};
+
+/// Seeds of histories that went wrong once.
+const REGRESSIONS: &[u64] = &[];
+const HOUR_MS: i64 = 3_600_000;
+
+/// A die: the same seed throws the same numbers.
+#[derive(Clone)]
+struct Dice(Rc<Cell<u64>>);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(Rc::new(Cell::new(seed)))
+    }
+
+    /// 0 to `below` - 1 (splitmix64).
+    fn throw(&self, below: usize) -> usize {
+        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % below as u64) as usize
+    }
+
+    /// `chance` in a hundred.
+    fn percent(&self, chance: usize) -> bool {
+        self.throw(100) < chance
+    }
+}
+
+/// A record of the stream.
+#[derive(Clone)]
+struct Put {
+    sequence: u64,
+    arrived_ms: i64,
+    data: Vec<u8>,
+    /// The numbers of the records that it holds: one, or those of an aggregate, with the table of each.
+    holds: Vec<(&'static str, u64)>,
+    /// Which of its records are poison.
+    poison: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Shard {
+    puts: Vec<Put>,
+    /// Puts that the stream takes as handled.
+    checkpoint: usize,
+}
+
+type Invocation = Pin<Box<dyn Future<Output = Result<Response, HandleError>>>>;
+
+struct Actor {
+    invocation: Invocation,
+    /// The shard whose stream waits for the answer, and the puts that were handed over. `None` for ticks, and for those
+    /// whose answer nobody waits for any more.
+    delivery: Option<(usize, std::ops::Range<usize>)>,
+}
+
+struct History {
+    dice: Dice,
+    world: World,
+    app: Rc<App<Sim>>,
+    shards: Vec<Shard>,
+    actors: Vec<Actor>,
+    next: u64,
+    poison: usize,
+    /// Whether an aggregate may be put.
+    aggregates: bool,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let dice = Dice::new(seed);
+        let world = World::default();
+        let limits = Limits {
+            records: 1 + dice.throw(12),
+            bytes: if dice.percent(30) { 20 + dice.throw(200) as u64 } else { 1 << 20 },
+            age_ms: HOUR_MS,
+        };
+        let config = Config {
+            incoming_bucket: "incoming".into(),
+            lake_bucket: "lake".into(),
+            table_of: TableOf::Pointer("/t".parse().unwrap()),
+            limits,
+            gzip: dice.percent(5),
+        };
+        let mut app = App::over(config, world.bucket("lake"), world.bucket("incoming"));
+        app.part_bytes = if dice.percent(30) { 16 } else { 1 << 20 };
+        let shards = (0..1 + dice.throw(2)).map(|_| Shard::default()).collect();
+        let aggregates = dice.percent(40);
+        Self { dice, world, app: Rc::new(app), shards, actors: Vec::new(), next: 1, poison: 0, aggregates }
+    }
+
+    fn clock(&self) -> i64 {
+        self.world.0.borrow().clock_ms
+    }
+
+    fn wait(&self, ms: usize) {
+        self.world.0.borrow_mut().clock_ms += ms as i64;
+    }
+
+    /// Puts a record, or an aggregate of some.
+    fn put(&mut self) {
+        let shard = self.dice.throw(self.shards.len());
+        let many = if self.aggregates && self.dice.percent(30) { 1 + self.dice.throw(8) } else { 0 };
+        let (mut holds, mut records, mut poison) = (Vec::new(), Vec::new(), Vec::new());
+        for index in 0..many.max(1) {
+            self.next += 1;
+            if self.dice.percent(5) {
+                records.push(format!("no json {}", self.next).into_bytes());
+                poison.push(index);
+                continue;
+            }
+            let table = ["a", "b", "c"][self.dice.throw(3).min(self.dice.throw(3))];
+            let filler = "x".repeat(self.dice.throw(20));
+            records.push(format!("{{\"t\":\"{table}\",\"n\":{},\"x\":\"{filler}\"}}", self.next).into_bytes());
+            holds.push((table, self.next));
+        }
+        self.poison += poison.len();
+        self.world.note(format!("put {} in {shard}: {holds:?}", self.next));
+        let data = if many > 0 { pack(&records) } else { records.remove(0) };
+        let arrived_ms = self.clock() - self.dice.throw(50) as i64;
+        self.shards[shard].puts.push(Put { sequence: self.next, arrived_ms: arrived_ms.max(0), data, holds, poison });
+    }
+
+    fn invoke(&mut self, event: String, delivery: Option<(usize, std::ops::Range<usize>)>) {
+        self.world.note(format!("{} invoked at {} with {delivery:?}", self.actors.len(), self.clock()));
+        let app = self.app.clone();
+        let invocation =
+            Box::pin(async move { run(&app, Bytes::from(event), &mut Tally::default()).await }) as Invocation;
+        self.actors.push(Actor { invocation, delivery });
+    }
+
+    fn tick(&mut self) {
+        let time = jiff::Timestamp::from_millisecond(self.clock()).unwrap();
+        self.invoke(format!("{{\"time\":\"{time}\"}}"), None);
+    }
+
+    /// Hands the next records of a shard over, unless an answer is waited for.
+    fn deliver(&mut self, shard: usize, most: usize) {
+        let waiting = |actor: &Actor| actor.delivery.as_ref().is_some_and(|(of, _)| *of == shard);
+        let Shard { puts, checkpoint } = &self.shards[shard];
+        if *checkpoint < puts.len() && !self.actors.iter().any(waiting) {
+            let range = *checkpoint..puts.len().min(checkpoint + 1 + self.dice.throw(most));
+            let event = event(shard, &puts[range.clone()]);
+            self.invoke(event, Some((shard, range)));
+        }
+    }
+
+    /// Lets an invocation make one call or hear one answer.
+    fn go_on(&mut self, actor: usize) {
+        self.world.turn();
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready(result) = self.actors[actor].invocation.as_mut().poll(&mut context) {
+            let Actor { delivery, .. } = self.actors.swap_remove(actor);
+            self.world.note(format!("{actor} answered {result:?} for {delivery:?}"));
+            if let (Some((shard, range)), Ok(response)) = (delivery, result) {
+                self.acknowledge(shard, &range, &response);
+            }
+        }
+    }
+
+    /// What the stream makes of an answer. Whatever it takes as handled has to be durable by now.
+    fn acknowledge(&mut self, shard: usize, range: &std::ops::Range<usize>, response: &Response) {
+        let puts = &self.shards[shard].puts;
+        let checkpoint = match response.batch_item_failures.as_slice() {
+            [] => range.end,
+            [failure] => {
+                let at = puts[range.clone()].iter().position(|put| put.sequence.to_string() == failure.item_identifier);
+                range.start + at.expect("a failure names a record of the batch")
+            }
+            _ => panic!("one failure is enough"),
+        };
+        let (durable, quarantined) = (self.durable(), self.quarantined());
+        for put in &puts[range.start..checkpoint] {
+            assert!(put.holds.iter().all(|(_, number)| durable.contains(number)), "{} is acknowledged", put.sequence);
+            let position = Position::of_sequence_number(&put.sequence.to_string()).unwrap();
+            let ids = put.poison.iter().map(|index| position.in_aggregate(*index).unwrap());
+            for id in ids.map(|position| format!("shardId-{shard}:{position}")) {
+                assert!(quarantined.contains(&id), "{id} is acknowledged");
+            }
+        }
+        self.shards[shard].checkpoint = checkpoint;
+    }
+
+    /// Numbers of all records in segments and files.
+    fn durable(&self) -> BTreeSet<u64> {
+        let staged = self.world.objects("lake/staging/").into_iter().map(|(key, object)| {
+            let (_, item) = staging::parse(key.strip_prefix("lake/").unwrap()).unwrap();
+            match item {
+                staging::Item::Segment(staged) => object.body.slice(..usize::try_from(staged.extent.bytes).unwrap()),
+                staging::Item::Mark(_) => Bytes::new(),
+            }
+        });
+        let files = self.world.objects("incoming/").into_iter().map(|(_, object)| contents(&self.app, &object).into());
+        staged.chain(files).flat_map(|lines: Bytes| numbers(&lines)).collect()
+    }
+
+    /// Ids of the quarantined records.
+    fn quarantined(&self) -> BTreeSet<String> {
+        let objects = self.world.objects("lake/quarantine/kafka-roller/");
+        let records = objects.iter().flat_map(|(_, object)| std::str::from_utf8(&object.body).unwrap().lines());
+        records.map(|line| line.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()).collect()
+    }
+
+    /// A while in which anything may happen.
+    fn live(&mut self) {
+        let (dice, faults) = (self.dice.clone(), self.dice.throw(15));
+        self.world.take_turns(2 + self.dice.throw(4), move || match dice.throw(200) {
+            die if die >= faults => Fate::Done,
+            die if die % 2 == 0 => Fate::Refused,
+            _ => Fate::AnswerLost,
+        });
+        let most = 1 + self.dice.throw(15);
+        for _ in 0..60 + self.dice.throw(240) {
+            match self.dice.throw(100) {
+                0..12 => (0..1 + self.dice.throw(4)).for_each(|_| self.put()),
+                12..20 => self.deliver(self.dice.throw(self.shards.len()), most),
+                20..23 => self.tick(),
+                23..26 => self.wait(self.dice.throw(2 * HOUR_MS as usize)),
+                26..30 => self.wait(self.dice.throw(60_000)),
+                die if !self.actors.is_empty() => {
+                    let actor = self.dice.throw(self.actors.len());
+                    match die {
+                        // It dies, and the stream delivers again.
+                        30 => self.die(actor),
+                        // Nobody waits for it any more, and it goes on all the same.
+                        31..33 => self.actors[actor].delivery = None,
+                        _ => self.go_on(actor),
+                    }
+                }
+                _ => {}
+            }
+            if self.actors.len() > 6 {
+                self.die(self.dice.throw(self.actors.len()));
+            }
+        }
+    }
+
+    fn die(&mut self, actor: usize) {
+        self.world.note(format!("{actor} died"));
+        drop(self.actors.swap_remove(actor));
+    }
+
+    /// Everything works again, everything is delivered, and an hour passes.
+    fn end(&mut self) {
+        let dice = self.dice.clone();
+        self.world.take_turns(3, || Fate::Done);
+        while !self.actors.is_empty() {
+            let actor = dice.throw(self.actors.len());
+            self.go_on(actor);
+        }
+        self.world.run_freely();
+        for shard in 0..self.shards.len() {
+            while self.shards[shard].checkpoint < self.shards[shard].puts.len() {
+                self.deliver(shard, 20);
+                self.go_on(0);
+            }
+        }
+        for _ in 0..2 {
+            self.wait(HOUR_MS as usize);
+            self.tick();
+            self.go_on(0);
+        }
+    }
+
+    fn check(&self) {
+        let mut windows: BTreeMap<String, Vec<(RolledFile, Vec<u8>, i64)>> = BTreeMap::new();
+        for (_, object) in self.world.objects("incoming/cubic/kafka/") {
+            let file = RolledFile::of_metadata(|name| object.metadata.get(name).map(String::as_str)).unwrap();
+            let contents = contents(&self.app, &object);
+            windows.entry(file.window.to_string()).or_default().push((file, contents, object.written_ms));
+        }
+        let arrived: HashMap<u64, i64> = self
+            .shards
+            .iter()
+            .flat_map(|shard| &shard.puts)
+            .flat_map(|put| put.holds.iter().map(|(_, number)| (*number, put.arrived_ms)))
+            .collect();
+        let limits = &self.app.config.limits;
+        for (number, shard) in self.shards.iter().enumerate() {
+            for table in ["a", "b", "c"] {
+                let holds = shard.puts.iter().flat_map(|put| &put.holds).filter(|(of, _)| *of == table);
+                let expected: Vec<u64> = holds.map(|(_, number)| *number).collect();
+                let mut files = windows.remove(&format!("stream/shardId-{number}/{table}")).unwrap_or_default();
+                files.sort_by_key(|(file, ..)| file.first);
+                let landed: Vec<u64> = files.iter().flat_map(|(_, lines, _)| numbers(lines)).collect();
+                assert_eq!(landed, expected, "each record of {number}/{table} is in exactly one file, in order");
+                for ((file, lines, written_ms), next) in files.iter().zip(files.iter().skip(1).map(Some).chain([None]))
+                {
+                    let of_file = numbers(lines);
+                    assert_eq!(of_file.len(), file.count);
+                    assert!(file.count <= limits.records);
+                    assert!(lines.len() as u64 <= limits.bytes || file.count == 1, "{} bytes", lines.len());
+                    if let Some((next, ..)) = next {
+                        assert_eq!(next.after, file.last, "files tile");
+                    }
+                    let oldest = of_file.iter().map(|number| arrived[number]).min().unwrap();
+                    let newest = of_file.iter().map(|number| arrived[number]).max().unwrap();
+                    assert_eq!((file.oldest_ms, file.newest_ms), (oldest, newest));
+                    match file.reason {
+                        Reason::Records => assert_eq!(file.count, limits.records),
+                        Reason::Age => assert!(written_ms - oldest >= HOUR_MS, "closed after {}", written_ms - oldest),
+                        Reason::Bytes => {
+                            let more =
+                                next.map_or(0, |(_, lines, _)| 1 + lines.iter().position(|b| *b == b'\n').unwrap());
+                            assert!((lines.len() + more) as u64 >= limits.bytes, "closed at {} bytes", lines.len());
+                        }
+                        other => panic!("closed for {other:?}"),
+                    }
+                }
+            }
+        }
+        assert!(windows.is_empty(), "windows of nobody: {:?}", windows.keys());
+        let left = self.world.objects("lake/staging/");
+        assert!(left.iter().all(|(key, _)| key.contains("/rolled-")), "nothing is left open");
+        let folders: BTreeSet<&str> = left.iter().map(|(key, _)| key.rsplit_once('/').unwrap().0).collect();
+        assert_eq!(folders.len(), left.len(), "one mark a window");
+        assert_eq!(self.quarantined().len(), self.poison);
+    }
+}
+
+fn contents(app: &App<Sim>, object: &Object) -> Vec<u8> {
+    let mut lines = Vec::new();
+    if app.config.gzip {
+        GzDecoder::new(&*object.body).read_to_end(&mut lines).unwrap();
+    } else {
+        lines.extend_from_slice(&object.body);
+    }
+    lines
+}
+
+/// The numbers of records, found without a JSON parser: there are many histories.
+fn numbers(lines: &[u8]) -> Vec<u64> {
+    let lines = std::str::from_utf8(lines).unwrap().lines();
+    let number = |line: &str| line.split_once("\"n\":")?.1.split_once(',')?.0.parse().ok();
+    lines.map(|line| number(line).unwrap()).collect()
+}
+
+/// An aggregate as the Kinesis Producer Library writes it. Records here are shorter than 128 bytes.
+fn pack(records: &[Vec<u8>]) -> Vec<u8> {
+    let mut message = b"\x0a\x01k".to_vec();
+    for record in records {
+        let length = u8::try_from(record.len()).unwrap();
+        message.extend_from_slice(&[0x1a, length + 4, 0x08, 0, 0x1a, length]);
+        message.extend_from_slice(record);
+    }
+    [b"\xf3\x89\x9a\xc2", &message[..], &Md5::digest(&message)].concat()
+}
+
+fn event(shard: usize, puts: &[Put]) -> String {
+    let mut records = String::new();
+    for put in puts {
+        let (seconds, ms) = (put.arrived_ms / 1_000, put.arrived_ms % 1_000);
+        let separator = if records.is_empty() { "" } else { "," };
+        write!(
+            records,
+            r#"{separator}{{"kinesis":{{"kinesisSchemaVersion":"1.0","partitionKey":"k","sequenceNumber":"{0}","data":"{1}","approximateArrivalTimestamp":{seconds}.{ms:03}}},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-{shard}:{0}","eventName":"aws:kinesis:record","invokeIdentityArn":"arn","awsRegion":"eu-west-1","eventSourceARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/stream"}}"#,
+            put.sequence,
+            shared::quarantine::base64(&put.data),
+        )
+        .unwrap();
+    }
+    format!("{{\"Records\":[{records}]}}")
+}
+
+/// Plays the histories of some seeds. The seed of one that goes wrong is printed.
+fn play(seeds: impl IntoIterator<Item = u64>) {
+    for seed in seeds {
+        let mut history = History::new(seed);
+        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            history.live();
+            history.end();
+            history.check();
+        }));
+        if let Err(cause) = played {
+            println!("the history of seed {seed} went wrong:");
+            let zeros = "0".repeat(40);
+            history.world.take_calls().into_iter().for_each(|call| println!("{}", call.replace(&zeros, "")));
+            std::panic::resume_unwind(cause);
+        }
+    }
+}
+
+#[test]
+fn histories_that_went_wrong_once_end_well() {
+    play(REGRESSIONS.iter().copied());
+}
+
+#[test]
+fn each_record_ends_in_exactly_one_file_whatever_happened_1() {
+    play(0..5_000);
+}
+
+#[test]
+fn each_record_ends_in_exactly_one_file_whatever_happened_2() {
+    play(5_000..10_000);
+}
+
+#[test]
+fn each_record_ends_in_exactly_one_file_whatever_happened_3() {
+    play(10_000..15_000);
+}
+
+#[test]
+fn each_record_ends_in_exactly_one_file_whatever_happened_4() {
+    play(15_000..20_000);
+}

@@ -1,0 +1,260 @@
+//! An S3 in memory for kafka-roller, in which every call waits for its turn. Whoever gives the turns decides in which
+//! order the calls of several invocations happen, which of them fail, and after which of them an invocation dies.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    future::poll_fn,
+    rc::Rc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use kafka_roller::bucket::{About, Bucket, BucketError, Created, Upload};
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is done.
+    Done,
+    /// It is not done, and fails.
+    Refused,
+    /// It is done, and fails all the same.
+    AnswerLost,
+}
+
+/// An object as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Object {
+    pub(crate) body: Bytes,
+    pub(crate) metadata: HashMap<String, String>,
+    /// The world's clock when it was written, in milliseconds.
+    pub(crate) written_ms: i64,
+}
+
+/// Both buckets and all that is to be known of their calls.
+#[derive(Default)]
+pub(crate) struct State {
+    /// `bucket/key` → object.
+    pub(crate) objects: BTreeMap<String, Object>,
+    uploads: BTreeMap<String, (HashMap<String, String>, Vec<u8>)>,
+    begun: usize,
+    /// Every call that was done, such as `create lake/staging/…`, in order.
+    pub(crate) calls: Vec<String>,
+    /// Calls that may go on. Without turns, none waits.
+    turns: Option<usize>,
+    /// Decides over each call.
+    fate: Option<Box<dyn FnMut() -> Fate>>,
+    /// Keys in one page of a listing.
+    page: Option<usize>,
+    pub(crate) clock_ms: i64,
+}
+
+/// A handle on the world.
+#[derive(Clone, Default)]
+pub(crate) struct World(pub(crate) Rc<RefCell<State>>);
+
+impl World {
+    /// A bucket of this world.
+    pub(crate) fn bucket(&self, name: &'static str) -> Sim {
+        Sim { world: self.clone(), name }
+    }
+
+    /// From now on every call waits for [`turn`](Self::turn), and `fate` decides over it.
+    pub(crate) fn take_turns(&self, page: usize, fate: impl FnMut() -> Fate + 'static) {
+        let mut state = self.0.borrow_mut();
+        (state.turns, state.page) = (Some(0), Some(page));
+        state.fate = Some(Box::new(fate));
+    }
+
+    /// Lets one call go on, or an answer come back.
+    pub(crate) fn turn(&self) {
+        if let Some(turns) = &mut self.0.borrow_mut().turns {
+            *turns = 1;
+        }
+    }
+
+    /// From now on every call is done at once.
+    pub(crate) fn run_freely(&self) {
+        let mut state = self.0.borrow_mut();
+        (state.turns, state.fate) = (None, None);
+    }
+
+    /// Writes something down among the calls.
+    pub(crate) fn note(&self, note: String) {
+        self.0.borrow_mut().calls.push(note);
+    }
+
+    /// The calls since the last time.
+    pub(crate) fn take_calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.borrow_mut().calls)
+    }
+
+    /// Objects whose `bucket/key` starts with `prefix`.
+    pub(crate) fn objects(&self, prefix: &str) -> Vec<(String, Object)> {
+        let state = self.0.borrow();
+        let objects = state.objects.iter().filter(|(key, _)| key.starts_with(prefix));
+        objects.map(|(key, object)| (key.clone(), object.clone())).collect()
+    }
+
+    async fn wait(&self) {
+        poll_fn(|context| {
+            let mut state = self.0.borrow_mut();
+            match &mut state.turns {
+                None => Poll::Ready(()),
+                Some(turns) if *turns > 0 => {
+                    *turns -= 1;
+                    Poll::Ready(())
+                }
+                Some(_) => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// One bucket of the world.
+#[derive(Clone)]
+pub(crate) struct Sim {
+    world: World,
+    name: &'static str,
+}
+
+impl Sim {
+    /// Waits, does the call or not, waits again: an invocation may die before a call and before its answer.
+    async fn call<T>(
+        &self,
+        name: &'static str,
+        key: &str,
+        call: impl FnOnce(&mut State, &str) -> Result<T, BucketError>,
+    ) -> Result<T, BucketError> {
+        self.world.wait().await;
+        let path = format!("{}/{key}", self.name);
+        let (fate, result) = {
+            let mut state = self.world.0.borrow_mut();
+            let fate = state.fate.as_mut().map_or(Fate::Done, |fate| fate());
+            let result = (fate != Fate::Refused).then(|| {
+                let result = call(&mut state, &path);
+                state.calls.push(format!("{name} {path}"));
+                result
+            });
+            (fate, result)
+        };
+        self.world.wait().await;
+        match (fate, result) {
+            (Fate::Done, Some(result)) => result,
+            _ => {
+                Err(BucketError::Failed { call: name, bucket: self.name.into(), key: key.into(), cause: "fate".into() })
+            }
+        }
+    }
+}
+
+fn missing(path: &str) -> BucketError {
+    let (bucket, key) = path.split_once('/').unwrap();
+    BucketError::Missing(bucket.into(), key.into())
+}
+
+impl State {
+    fn create(&mut self, path: &str, body: Bytes, metadata: HashMap<String, String>) -> Created {
+        if self.objects.contains_key(path) {
+            return Created::Exists;
+        }
+        self.objects.insert(path.to_owned(), Object { body, metadata, written_ms: self.clock_ms });
+        Created::New
+    }
+}
+
+fn metadata(about: &About) -> HashMap<String, String> {
+    about.metadata.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+}
+
+impl Bucket for Sim {
+    async fn list(&self, prefix: &str) -> Result<Vec<String>, BucketError> {
+        let mut keys: Vec<String> = Vec::new();
+        loop {
+            let after = keys.last().map(|key| format!("{}/{key}", self.name));
+            let (page, full) = self
+                .call("list", prefix, |state, path| {
+                    let most = state.page.unwrap_or(1_000);
+                    let keys = state.objects.keys().filter(|key| key.starts_with(path));
+                    let keys = keys.filter(|key| after.as_ref().is_none_or(|after| *key > after));
+                    let page: Vec<_> = keys.take(most).map(|key| key.split_once('/').unwrap().1.to_owned()).collect();
+                    let full = page.len() == most;
+                    Ok((page, full))
+                })
+                .await?;
+            keys.extend(page);
+            if !full {
+                return Ok(keys);
+            }
+        }
+    }
+
+    async fn get(&self, key: &str, bytes: Option<u64>) -> Result<Bytes, BucketError> {
+        self.call("get", key, |state, path| {
+            let body = state.objects.get(path).ok_or_else(|| missing(path))?.body.clone();
+            Ok(bytes.map_or(body.clone(), |bytes| body.slice(..usize::try_from(bytes).unwrap().min(body.len()))))
+        })
+        .await
+    }
+
+    async fn create(&self, key: &str, body: Bytes, about: &About) -> Result<Created, BucketError> {
+        self.call("create", key, |state, path| Ok(state.create(path, body, metadata(about)))).await
+    }
+
+    async fn metadata(&self, key: &str) -> Result<HashMap<String, String>, BucketError> {
+        self.call("head", key, |state, path| Ok(state.objects.get(path).ok_or_else(|| missing(path))?.metadata.clone()))
+            .await
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {
+        self.call("delete", &keys[0], |state, _| {
+            keys.iter().for_each(|key| drop(state.objects.remove(&format!("{}/{key}", self.name))));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn begin(&self, key: &str, about: &About) -> Result<Upload, BucketError> {
+        self.call("begin", key, |state, path| {
+            state.begun += 1;
+            let id = format!("{path}#{}", state.begun);
+            state.uploads.insert(id.clone(), (metadata(about), Vec::new()));
+            Ok(Upload::new(key, &id))
+        })
+        .await
+    }
+
+    async fn part(&self, upload: &mut Upload, body: Bytes) -> Result<(), BucketError> {
+        let id = upload.id().to_owned();
+        self.call("part", upload.key(), |state, _| {
+            state.uploads.get_mut(&id).unwrap().1.extend_from_slice(&body);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn complete(&self, upload: &Upload) -> Result<Created, BucketError> {
+        self.call("complete", upload.key(), |state, path| {
+            let (metadata, body) = state.uploads[upload.id()].clone();
+            let created = state.create(path, body.into(), metadata);
+            if created == Created::New {
+                state.uploads.remove(upload.id());
+            }
+            Ok(created)
+        })
+        .await
+    }
+
+    async fn abort(&self, upload: &Upload) -> Result<(), BucketError> {
+        self.call("abort", upload.key(), |state, _| {
+            state.uploads.remove(upload.id());
+            Ok(())
+        })
+        .await
+    }
+}
