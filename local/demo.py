@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from local import hits, lake, loads, protos, queues, stack
+from local import hits, lake, loads, protos, queues, stack, topics
 from local.paths import LAKE, ROOT
 from local.progress import step
 
@@ -48,6 +48,7 @@ def run(count: int, seed: int) -> int:
         *_events(deployed, count, seed, console),
         *loads.run(deployed, seed, console),
         *hits.run(deployed, seed, console),
+        *topics.run(deployed, seed, console),
     ]
     return 1 if wrong else 0
 

@@ -55,7 +55,7 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
         _send_twice(stack, early, random.Random(seed))
     with step("Registering all but the snapshots") as s:
         queues.wait_until_empty(stack, queues.PUTS, 2 * len(early), s, held=len(late))
-        without_snapshot = {load["s3_key"] for load in _loads(stack) if load["status_reason"] == objects.NO_SNAPSHOT}
+        without_snapshot = {load["s3_key"] for load in every(stack) if load["status_reason"] == objects.NO_SNAPSHOT}
     with step("Registering the snapshots") as s:
         with queues.paused(stack, queues.PUTS):
             _send_twice(stack, late, random.Random(seed))
@@ -75,7 +75,7 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
     with step("Reading the loads") as s:
         queues.wait_until_empty(stack, queues.PUTS, 0, s)
         tables = stack.ask("tables_list")
-        registered = Registered(tables["tables"], list(_loads(stack)), tables["unregistered_objects"])
+        registered = Registered(tables["tables"], list(every(stack)), tables["unregistered_objects"])
         s.say("")
     dead = queues.depth(stack, queues.PUTS.dead_letters).all
 
@@ -183,7 +183,8 @@ def _reconcile(stack: Stack) -> Iterator[tuple[str, str]]:
             return
 
 
-def _loads(stack: Stack) -> Iterator[Load]:
+def every(stack: Stack) -> Iterator[Load]:
+    """Every load, page by page."""
     after = None
     while True:
         answer = stack.ask("loads_list", limit=PAGE, after=after)

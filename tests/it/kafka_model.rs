@@ -245,7 +245,7 @@ impl History {
     /// A while in which anything may happen.
     fn live(&mut self) {
         let (dice, faults) = (self.dice.clone(), self.dice.throw(15));
-        self.world.take_turns(2 + self.dice.throw(4), move || match dice.throw(200) {
+        self.world.take_turns(2 + self.dice.throw(4), move |_| match dice.throw(200) {
             die if die >= faults => Fate::Done,
             die if die % 2 == 0 => Fate::Refused,
             _ => Fate::AnswerLost,
@@ -286,7 +286,7 @@ impl History {
     /// Everything works again, everything is delivered, and an hour passes.
     fn end(&mut self) {
         let dice = self.dice.clone();
-        self.world.take_turns(3, || Fate::Done);
+        self.world.take_turns(3, |_| Fate::Done);
         while !self.actors.is_empty() {
             let actor = dice.throw(self.actors.len());
             self.go_on(actor);

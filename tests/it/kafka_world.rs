@@ -32,6 +32,8 @@ pub(crate) struct Object {
     pub(crate) written_ms: i64,
 }
 
+type Decide = Box<dyn FnMut(&str) -> Fate>;
+
 /// Both buckets and all that is to be known of their calls.
 #[derive(Default)]
 pub(crate) struct State {
@@ -44,7 +46,7 @@ pub(crate) struct State {
     /// Calls that may go on. Without turns, none waits.
     turns: Option<usize>,
     /// Decides over each call.
-    fate: Option<Box<dyn FnMut() -> Fate>>,
+    fate: Option<Decide>,
     /// Keys in one page of a listing.
     page: Option<usize>,
     pub(crate) clock_ms: i64,
@@ -61,10 +63,15 @@ impl World {
     }
 
     /// From now on every call waits for [`turn`](Self::turn), and `fate` decides over it.
-    pub(crate) fn take_turns(&self, page: usize, fate: impl FnMut() -> Fate + 'static) {
+    pub(crate) fn take_turns(&self, page: usize, fate: impl FnMut(&str) -> Fate + 'static) {
+        self.fail(fate);
         let mut state = self.0.borrow_mut();
         (state.turns, state.page) = (Some(0), Some(page));
-        state.fate = Some(Box::new(fate));
+    }
+
+    /// From now on `fate` decides over each call, such as `create lake/staging/…`.
+    pub(crate) fn fail(&self, fate: impl FnMut(&str) -> Fate + 'static) {
+        self.0.borrow_mut().fate = Some(Box::new(fate));
     }
 
     /// Lets one call go on, or an answer come back.
@@ -88,6 +95,16 @@ impl World {
     /// The calls since the last time.
     pub(crate) fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut self.0.borrow_mut().calls)
+    }
+
+    /// Somebody else writes an object.
+    pub(crate) fn place(&self, path: &str, body: &'static [u8]) {
+        self.0.borrow_mut().create(path, Bytes::from_static(body), HashMap::new());
+    }
+
+    /// Somebody else deletes an object.
+    pub(crate) fn remove(&self, path: &str) {
+        self.0.borrow_mut().objects.remove(path);
     }
 
     /// Objects whose `bucket/key` starts with `prefix`.
@@ -135,10 +152,11 @@ impl Sim {
         let path = format!("{}/{key}", self.name);
         let (fate, result) = {
             let mut state = self.world.0.borrow_mut();
-            let fate = state.fate.as_mut().map_or(Fate::Done, |fate| fate());
+            let call_name = format!("{name} {path}");
+            let fate = state.fate.as_mut().map_or(Fate::Done, |fate| fate(&call_name));
             let result = (fate != Fate::Refused).then(|| {
                 let result = call(&mut state, &path);
-                state.calls.push(format!("{name} {path}"));
+                state.calls.push(call_name);
                 result
             });
             (fate, result)

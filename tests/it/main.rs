@@ -1,7 +1,7 @@
 //! One binary for every test that crosses a crate's border.
 //!
-//! `parquet_writer` and `load_registrar` run the handlers against an AWS of their own, in memory; `load_registrar` needs a
-//! Postgres. `stack` and `replay` run against the deployed local stack. What needs more than this checkout is left out
+//! `parquet_writer`, `load_registrar`, `collect` and `kafka_roller` run the handlers against an AWS of their own, in memory;
+//! `load_registrar` needs a Postgres. `kafka_model` plays histories. `stack` and `replay` run against the deployed local stack. What needs more than this checkout is left out
 //! unless asked for (`make test` asks). `tidy` keeps code, template, events and
 //! documentation in step.
 
@@ -15,6 +15,8 @@ mod events;
 mod incoming;
 #[cfg(test)]
 mod kafka_model;
+#[cfg(test)]
+mod kafka_roller;
 #[cfg(test)]
 mod kafka_world;
 #[cfg(test)]

@@ -1,0 +1,169 @@
+"""The roller's part of the demo: three topics through the stream into files of 10,000 records, and what an hour leaves."""
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from rich.console import Console
+from rich.table import Table
+
+from local import loads, queues
+from local.command import run_logged
+from local.progress import Failure, Step, step
+from local.stack import Stack
+
+TOPICS = {"riders": 22_000, "fares": 2_200, "stations": 800}
+RECORDS = sum(TOPICS.values())
+FILES = {"riders": [10_000, 10_000, 2_000], "fares": [2_200], "stations": [800]}
+PUT_BATCH = 500  # what Kinesis takes in one call
+STALL_S = 90
+BUCKET = "KafkaFilesBucketName"
+
+
+@dataclass(frozen=True)
+class RolledFile:
+    """A file, what it says of itself, and the records in it."""
+
+    key: str
+    table: str
+    count: int
+    reason: str
+    size: int
+    offsets: list[int]
+
+
+def run(stack: Stack, seed: int, console: Console) -> list[str]:
+    """Runs it and says what is wrong."""
+    with step(f"Declaring the tables of {len(TOPICS)} topics"):
+        stack.ask("tables_apply", tables=[{"prefix": _prefix(topic), "kind": "kafka"} for topic in TOPICS])
+    with step(f"Putting {RECORDS:,} records on the stream") as s:
+        _put(stack, random.Random(seed), s)
+    with step("Rolling them") as s:
+        _wait_until_taken(stack, s)
+    with step("Letting an hour pass"):
+        _tick(stack, datetime.now(timezone.utc) + timedelta(hours=1))
+    with step("Fetching the files"):
+        files = [file for topic in TOPICS for file in _files(stack, topic)]
+    with step("Registering them") as s:
+        queues.wait_until_empty(stack, queues.PUTS, len(files), s)
+        registered = {load["s3_key"] for load in loads.every(stack)}
+    with step("Auditing them") as s:
+        audit = ["target/debug/landfall", "audit", "--bucket", stack.outputs[BUCKET]]
+        run_logged([*audit, *(word for topic in TOPICS for word in ("--table", topic))], s, "audit")
+    console.print(_table(files, registered))
+    wrong = [*_miscut(files), *_lost_or_doubled(files), *_unregistered(files, registered)]
+    for sentence in wrong:
+        console.print(sentence, style="red", highlight=False, soft_wrap=True)
+    if not wrong:
+        console.print(
+            f"{RECORDS:,} records = {len(files):,} files, each record once and in order; all registered, audit green.",
+            style="green",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return wrong
+
+
+def _prefix(topic: str) -> str:
+    return f"cubic/kafka/{topic}/"
+
+
+def _put(stack: Stack, rng: random.Random, step: Step) -> None:
+    """The topics in one another, but each of them in order: its name is its partition key."""
+    kinesis, stream = stack.client("kinesis"), stack.outputs["KafkaStreamName"]
+    order = [topic for topic, records in TOPICS.items() for _ in range(records)]
+    rng.shuffle(order)
+    offsets: Counter[str] = Counter()
+    entries = []
+    for topic in order:
+        value = {"id": rng.randrange(10**9), "station": rng.choice("ABCDEFG"), "amount": rng.randrange(500) / 100}
+        record = {"topic": topic, "offset": offsets[topic], "value": value}
+        offsets[topic] += 1
+        entries.append({"Data": json.dumps(record).encode(), "PartitionKey": topic})
+    for first in range(0, len(entries), PUT_BATCH):
+        answer = kinesis.put_records(StreamName=stream, Records=entries[first : first + PUT_BATCH])
+        if answer["FailedRecordCount"]:
+            raise Failure(f"The stream refused {answer['FailedRecordCount']:,} records.")
+        step.count(min(first + PUT_BATCH, len(entries)), len(entries))
+
+
+def _wait_until_taken(stack: Stack, step: Step) -> None:
+    """Until every record is in a file or staged."""
+    deadline, before = time.monotonic() + STALL_S, -1
+    while (taken := _staged(stack) + sum(file.count for topic in TOPICS for file in _files(stack, topic))) < RECORDS:
+        if taken != before:
+            deadline, before = time.monotonic() + STALL_S, taken
+        elif time.monotonic() > deadline:
+            raise Failure(f"{taken:,} of {RECORDS:,} records were taken from the stream, and no more come.")
+        step.count(taken, RECORDS)
+        time.sleep(0.5)
+    step.count(RECORDS, RECORDS)
+
+
+def _staged(stack: Stack) -> int:
+    """Records in segments, whose keys tell how many they hold."""
+    keys = (key for key, _ in _list(stack, stack.outputs["LakeBucketName"], "staging/") if key.endswith(".ndjson"))
+    return sum(int(key.rsplit("/", 1)[1].split("-")[3]) for key in keys)
+
+
+def _tick(stack: Stack, at: datetime) -> None:
+    """The schedule's event, as it will be then."""
+    event = {"source": "aws.events", "detail-type": "Scheduled Event", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    function = stack.outputs["KafkaRollerFunctionName"]
+    answer = stack.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
+    if "FunctionError" in answer:
+        raise Failure(f"kafka-roller could not roll: {json.load(answer['Payload'])['errorMessage']}")
+
+
+def _list(stack: Stack, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+    for page in stack.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        yield from ((item["Key"], item["Size"]) for item in page.get("Contents", []))
+
+
+def _files(stack: Stack, topic: str) -> list[RolledFile]:
+    """The topic's files, in the order of their records."""
+    s3, bucket, files = stack.client("s3"), stack.outputs[BUCKET], []
+    for key, size in _list(stack, bucket, _prefix(topic)):
+        found = s3.get_object(Bucket=bucket, Key=key)
+        said = found["Metadata"]
+        offsets = [json.loads(line)["offset"] for line in found["Body"].read().splitlines()]
+        count, reason = int(said["landfall-records"]), said["landfall-reason"]
+        files.append((said["landfall-first"], RolledFile(key, topic, count, reason, size, offsets)))
+    return [file for _, file in sorted(files, key=lambda pair: pair[0])]
+
+
+def _table(files: Sequence[RolledFile], registered: set[str]) -> Table:
+    table = Table("table", "file", title="Rolled files")
+    table.add_column("records", justify="right")
+    table.add_column("bytes", justify="right")
+    for heading in ("closed by", "load"):
+        table.add_column(heading)
+    for file in files:
+        load = "registered" if file.key in registered else "missing"
+        name = file.key.rsplit("/", 1)[1]
+        table.add_row(file.table, name, f"{file.count:,}", f"{file.size:,}", file.reason, load)
+    return table
+
+
+def _miscut(files: Sequence[RolledFile]) -> Iterator[str]:
+    for topic, wanted in FILES.items():
+        counts = [len(file.offsets) for file in files if file.table == topic]
+        if counts != wanted:
+            yield f"The files of {topic} hold {counts} records and not {wanted}."
+
+
+def _lost_or_doubled(files: Sequence[RolledFile]) -> Iterator[str]:
+    for topic, records in TOPICS.items():
+        offsets = [offset for file in files if file.table == topic for offset in file.offsets]
+        if offsets != list(range(records)):
+            lost, many = len(set(range(records)) - set(offsets)), len(offsets) - len(set(offsets))
+            yield f"{topic}: {lost:,} records are in no file and {many:,} in two, or they are out of order."
+
+
+def _unregistered(files: Sequence[RolledFile], registered: set[str]) -> list[str]:
+    missing = [file.key for file in files if file.key not in registered]
+    return [f"{len(missing):,} files are no loads, such as {min(missing)}."] if missing else []

@@ -1,0 +1,346 @@
+//! kafka-roller through its handler: sample events and boundaries, over an S3 in memory.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use kafka_roller::{
+    app::App,
+    config::Config,
+    handler::{Response, handle},
+};
+use serde_json::{Value, json};
+use shared::{
+    quarantine::{QuarantineRecord, base64},
+    rolled::{Reason, RolledFile},
+};
+
+use crate::{
+    events::file,
+    kafka_world::{Fate, Object, Sim, World},
+};
+
+/// When the first record of the sample events arrived.
+const ARRIVED_MS: i64 = 1_795_183_906_123;
+
+struct Stage {
+    world: World,
+    app: App<Sim>,
+}
+
+impl Stage {
+    fn new(extra: &[(&str, &str)]) -> Self {
+        let set = [("INCOMING_BUCKET", "incoming"), ("LAKE_BUCKET", "lake"), ("TABLE_POINTER", "/topic")];
+        let lookup =
+            |name| extra.iter().chain(&set).find(|(other, _)| *other == name).map(|(_, value)| value.to_string());
+        let world = World::default();
+        let app = App::over(Config::from_lookup(lookup).unwrap(), world.bucket("lake"), world.bucket("incoming"));
+        Self { world, app }
+    }
+
+    async fn handle(&self, event: &Value) -> Response {
+        handle(&self.app, Bytes::from(event.to_string())).await.unwrap()
+    }
+
+    /// Handles a batch of which nothing has to come again.
+    async fn land(&self, event: &Value) {
+        assert_eq!(self.handle(event).await, Response::default());
+    }
+
+    async fn tick(&self, ms: i64) {
+        self.land(&json!({"time": jiff::Timestamp::from_millisecond(ms).unwrap()})).await;
+    }
+
+    /// Table → its files in order, with what they say of themselves and their lines.
+    fn files(&self) -> BTreeMap<String, Vec<(RolledFile, Vec<Value>)>> {
+        let mut files: BTreeMap<String, Vec<(RolledFile, Vec<Value>)>> = BTreeMap::new();
+        for (key, object) in self.world.objects("incoming/cubic/kafka/") {
+            let about = RolledFile::of_metadata(|name| object.metadata.get(name).map(String::as_str)).unwrap();
+            let name = format!("incoming/cubic/kafka/{}/{}.json", about.window.table, about.id());
+            assert_eq!(key.trim_end_matches(".gz"), name);
+            files.entry(about.window.table.to_string()).or_default().push((about, lines(&key, &object)));
+        }
+        files.values_mut().for_each(|files| files.sort_by_key(|(about, _)| about.first));
+        files
+    }
+
+    fn counts(&self, table: &str) -> Vec<(usize, Reason)> {
+        self.files().remove(table).unwrap_or_default().iter().map(|(about, _)| (about.count, about.reason)).collect()
+    }
+
+    /// How many of each call there were since the last time.
+    fn calls(&self) -> BTreeMap<String, usize> {
+        let mut calls = BTreeMap::new();
+        for call in self.world.take_calls() {
+            *calls.entry(call.split(' ').next().unwrap().to_owned()).or_default() += 1;
+        }
+        calls
+    }
+}
+
+fn lines(key: &str, object: &Object) -> Vec<Value> {
+    let text = if key.ends_with(".gz") {
+        std::io::read_to_string(GzDecoder::new(&*object.body)).unwrap()
+    } else {
+        String::from_utf8(object.body.to_vec()).unwrap()
+    };
+    assert!(text.ends_with('\n'));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Records of one topic with these sequence numbers, each of which arrived a millisecond after the one before.
+fn batch(sequences: std::ops::Range<u64>) -> Value {
+    let record = |sequence: u64| {
+        let seconds =
+            format!("{}.{:03}", ARRIVED_MS / 1_000 + i64::try_from(sequence / 1_000).unwrap(), sequence % 1_000);
+        json!({
+            "kinesis": {
+                "partitionKey": "k",
+                "sequenceNumber": sequence.to_string(),
+                "data": base64(format!("{{\"topic\":\"t\",\"n\":{sequence}}}").as_bytes()),
+                "approximateArrivalTimestamp": serde_json::from_str::<Value>(&seconds).unwrap(),
+            },
+            "eventID": format!("shardId-0:{sequence}"),
+            "eventSourceARN": "arn:aws:kinesis:eu-west-1:123456789012:stream/s",
+        })
+    };
+    json!({"Records": sequences.map(record).collect::<Vec<_>>()})
+}
+
+#[tokio::test]
+async fn a_batch_waits_in_its_window_until_it_is_an_hour_old() {
+    let stage = Stage::new(&[]);
+    stage.land(&file("kafka-roller-batch.json")).await;
+    assert_eq!(stage.files(), BTreeMap::new());
+    stage.tick(ARRIVED_MS + 3_599_999).await;
+    assert_eq!(stage.files(), BTreeMap::new());
+    stage.land(&file("kafka-roller-tick.json")).await;
+    assert_eq!(stage.files(), BTreeMap::new(), "the tick of 15:11:46 is 123 ms early");
+    stage.tick(ARRIVED_MS + 3_600_000).await;
+    let files = stage.files();
+    let [(about, lines)] = files["sample"].as_slice() else { panic!("{files:?}") };
+    assert_eq!((about.count, about.reason, about.oldest_ms), (6, Reason::Age, ARRIVED_MS));
+    assert_eq!(lines.iter().map(|line| line["offset"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(about.first.sequence_number(), "49590338271490256608559692538361571095921575989136588898");
+}
+
+#[tokio::test]
+async fn a_single_record_and_then_silence_is_a_file() {
+    let stage = Stage::new(&[]);
+    stage.land(&batch(1..2)).await;
+    stage.tick(ARRIVED_MS + 2 * 3_600_000).await;
+    assert_eq!(stage.counts("t"), [(1, Reason::Age)]);
+    stage.calls();
+    stage.tick(ARRIVED_MS + 3 * 3_600_000).await;
+    assert_eq!(stage.calls(), BTreeMap::from([("list".into(), 1)]), "a tick with nothing to do only looks");
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_again_in_other_pieces_lands_once() {
+    let stage = Stage::new(&[]);
+    stage.land(&file("kafka-roller-batch.json")).await;
+    stage.land(&file("kafka-roller-batch.json")).await;
+    stage.calls();
+    stage.land(&file("kafka-roller-redelivered.json")).await;
+    assert_eq!(stage.calls(), BTreeMap::from([("list".into(), 1), ("create".into(), 1)]));
+    stage.tick(ARRIVED_MS + 3_600_000).await;
+    stage.land(&file("kafka-roller-redelivered.json")).await;
+    stage.tick(ARRIVED_MS + 9_600_000).await;
+    let offsets: Vec<u64> = stage.files()["sample"]
+        .iter()
+        .flat_map(|(_, lines)| lines)
+        .map(|line| line["offset"].as_u64().unwrap())
+        .collect();
+    assert_eq!(offsets, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(stage.counts("sample"), [(9, Reason::Age)]);
+}
+
+#[tokio::test]
+async fn the_same_records_give_the_same_file() {
+    let stage = || async {
+        let stage = Stage::new(&[("ROLL_COMPRESSION", "gzip")]);
+        stage.land(&file("kafka-roller-topics.json")).await;
+        stage.tick(ARRIVED_MS + 4_000_000).await;
+        stage.world.objects("incoming/").into_iter().map(|(key, object)| (key, object.body)).collect::<Vec<_>>()
+    };
+    let (once, again) = (stage().await, stage().await);
+    assert_eq!(once, again);
+    assert_eq!(once.len(), 3);
+    assert!(once.iter().all(|(key, _)| key.ends_with(".json.gz")));
+}
+
+#[tokio::test]
+async fn topics_have_windows_of_their_own_and_one_listing() {
+    let stage = Stage::new(&[]);
+    stage.land(&file("kafka-roller-topics.json")).await;
+    assert_eq!(stage.calls(), BTreeMap::from([("list".into(), 1), ("create".into(), 3)]));
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
+    assert_eq!(counts, [vec![(2, Reason::Age)], vec![(2, Reason::Age)], vec![(4, Reason::Age)]]);
+}
+
+#[tokio::test]
+async fn an_aggregate_of_another_encoder_is_its_records() {
+    let stage = Stage::new(&[]);
+    stage.land(&file("kafka-roller-aggregated.json")).await;
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    let files = stage.files();
+    let offsets = |table: &str| -> Vec<u64> {
+        files[table].iter().flat_map(|(_, lines)| lines).map(|line| line["offset"].as_u64().unwrap()).collect()
+    };
+    assert_eq!((offsets("sample"), offsets("riders")), (vec![0, 10, 12, 14, 2], vec![11, 13]));
+}
+
+#[tokio::test]
+async fn a_boundary_inside_an_aggregate_loses_and_repeats_nothing() {
+    let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+    for _ in 0..2 {
+        stage.land(&file("kafka-roller-aggregated.json")).await;
+    }
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    let offsets: Vec<Vec<u64>> = stage.files()["sample"]
+        .iter()
+        .map(|(_, lines)| lines.iter().map(|line| line["offset"].as_u64().unwrap()).collect())
+        .collect();
+    assert_eq!(offsets, [vec![0, 10], vec![12, 14], vec![2]]);
+}
+
+#[tokio::test]
+async fn poison_is_quarantined_with_shard_and_sequence_number_and_its_neighbours_land_in_order() {
+    let stage = Stage::new(&[]);
+    stage.land(&file("kafka-roller-poison.json")).await;
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    let files = stage.files();
+    let (_, lines) = &files["sample"][0];
+    assert_eq!(lines.iter().map(|line| line["offset"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 2, 4]);
+    let objects = stage.world.objects("lake/quarantine/kafka-roller/2026/11/20/");
+    let [(_, object)] = objects.as_slice() else { panic!("{objects:?}") };
+    let records: Vec<QuarantineRecord> =
+        std::str::from_utf8(&object.body).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(records.iter().map(|record| &*record.reason).collect::<Vec<_>>(), ["invalid_json", "invalid_table"]);
+    assert_eq!(records[0].body().unwrap(), br#"{"topic":"sample","offset":1"#);
+    let attributes: Value = serde_json::from_str(records[0].attributes.get()).unwrap();
+    assert_eq!(attributes["shard"], "shardId-000000000006");
+    assert_eq!(
+        attributes["sequence_number"],
+        file("kafka-roller-poison.json")["Records"][1]["kinesis"]["sequenceNumber"]
+    );
+}
+
+#[tokio::test]
+async fn poison_that_cannot_be_kept_comes_again() {
+    let stage = Stage::new(&[]);
+    stage.world.fail(|call| if call.contains("quarantine") { Fate::Refused } else { Fate::Done });
+    let response = stage.handle(&file("kafka-roller-poison.json")).await;
+    let poison = &file("kafka-roller-poison.json")["Records"][1]["kinesis"]["sequenceNumber"];
+    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": poison}]}));
+    stage.world.run_freely();
+    stage.land(&file("kafka-roller-poison.json")).await;
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    assert_eq!(stage.counts("sample"), [(3, Reason::Age)]);
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_staged_sends_the_batch_back_to_its_first_record() {
+    let stage = Stage::new(&[]);
+    let sequence =
+        |index: usize| file("kafka-roller-topics.json")["Records"][index]["kinesis"]["sequenceNumber"].clone();
+    stage.world.fail(|call| if call.contains("/riders/") { Fate::AnswerLost } else { Fate::Done });
+    let response = stage.handle(&file("kafka-roller-topics.json")).await;
+    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": sequence(1)}]}));
+    stage.world.fail(|call| if call.starts_with("list") { Fate::Refused } else { Fate::Done });
+    let response = stage.handle(&file("kafka-roller-topics.json")).await;
+    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": sequence(0)}]}));
+    stage.world.run_freely();
+    stage.land(&file("kafka-roller-topics.json")).await;
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
+    assert_eq!(counts, [vec![(2, Reason::Age)], vec![(2, Reason::Age)], vec![(4, Reason::Age)]]);
+}
+
+#[tokio::test]
+async fn the_ten_thousandth_record_closes_a_file() {
+    let stage = Stage::new(&[]);
+    stage.land(&batch(1..10_000)).await;
+    assert_eq!(stage.counts("t"), []);
+    stage.calls();
+    stage.land(&batch(10_000..10_001)).await;
+    assert_eq!(stage.counts("t"), [(10_000, Reason::Records)]);
+    let calls = [("list", 1), ("get", 1), ("create", 2), ("delete", 1)];
+    assert_eq!(stage.calls(), calls.map(|(call, times)| (call.to_owned(), times)).into());
+    assert_eq!(stage.world.objects("lake/staging/").len(), 1, "only the mark is left");
+}
+
+#[tokio::test]
+async fn what_is_more_than_a_file_waits_for_the_next() {
+    for (first, second, files) in [
+        (1..10_002, 10_002..10_003, vec![(10_000, Reason::Records), (2, Reason::Age)]),
+        (1..10_000, 10_000..20_000, vec![(10_000, Reason::Records), (9_999, Reason::Age)]),
+        (1..10_001, 10_001..20_001, vec![(10_000, Reason::Records), (10_000, Reason::Records)]),
+    ] {
+        let stage = Stage::new(&[]);
+        stage.land(&batch(first)).await;
+        stage.land(&batch(second.clone())).await;
+        stage.tick(ARRIVED_MS + 2 * 3_600_000).await;
+        assert_eq!(stage.counts("t"), files);
+        let numbers: Vec<u64> =
+            stage.files()["t"].iter().flat_map(|(_, lines)| lines).map(|line| line["n"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (1..second.end).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_file_closes_before_it_would_be_too_large_and_is_uploaded_in_parts() {
+    let mut stage = Stage::new(&[("ROLL_MAX_BYTES", "1024")]);
+    stage.app.part_bytes = 300;
+    stage.land(&batch(1..120)).await;
+    stage.tick(ARRIVED_MS + 2 * 3_600_000).await;
+    let files = stage.files();
+    let sizes: Vec<usize> = stage
+        .world
+        .objects("incoming/")
+        .iter()
+        .map(|(_, object)| object.body.len())
+        .filter(|size| *size > 1_000)
+        .collect();
+    assert_eq!(sizes.len(), files["t"].iter().filter(|(about, _)| about.reason == Reason::Bytes).count());
+    assert!(sizes.iter().all(|size| *size <= 1_024) && sizes.len() >= 2, "{sizes:?}");
+    assert_eq!(files["t"].iter().map(|(about, _)| about.count).sum::<usize>(), 119);
+    assert!(stage.calls()["part"] > 6);
+}
+
+#[tokio::test]
+async fn a_segment_that_somebody_deleted_leaves_a_gap_that_shows() {
+    let stage = Stage::new(&[]);
+    for sequences in [1..11, 11..21, 21..31] {
+        stage.land(&batch(sequences)).await;
+    }
+    let (second, _) = stage.world.objects("lake/staging/").remove(1);
+    stage.world.remove(&second);
+    stage.tick(ARRIVED_MS + 60_000).await;
+    assert_eq!(stage.counts("t"), [(10, Reason::Gap)]);
+    stage.tick(ARRIVED_MS + 2 * 3_600_000).await;
+    assert_eq!(stage.counts("t"), [(10, Reason::Gap), (10, Reason::Age)]);
+    let files = stage.files();
+    assert!(files["t"][1].0.after > files["t"][0].0.last, "the next file says after what it begins");
+}
+
+#[tokio::test]
+async fn an_object_that_is_not_ours_under_a_files_name_is_not_overwritten() {
+    let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+    stage.land(&batch(1..3)).await;
+    let (key, _) = stage.world.objects("incoming/").remove(0);
+    let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+    stage.world.place(&key, b"something else");
+    let response = stage.handle(&batch(1..3)).await;
+    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": "1"}]}));
+    assert_eq!(&*stage.world.objects("incoming/")[0].1.body, b"something else");
+}
+
+#[tokio::test]
+async fn other_events_are_refused_with_a_sentence() {
+    let stage = Stage::new(&[]);
+    let error = handle(&stage.app, Bytes::from_static(b"{\"detail\":1}")).await.unwrap_err();
+    assert!(error.to_string().starts_with("the event is neither a batch of Kinesis"), "{error}");
+    assert!(stage.calls().is_empty());
+}
