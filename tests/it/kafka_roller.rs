@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// When the first record of the sample events arrived.
-const ARRIVED_MS: i64 = 1_795_183_906_123;
+pub(crate) const ARRIVED_MS: i64 = 1_795_183_906_123;
 
 struct Stage {
     world: World,
@@ -89,7 +89,7 @@ fn lines(key: &str, object: &Object) -> Vec<Value> {
 }
 
 /// Records of one topic with these sequence numbers, each of which arrived a millisecond after the one before.
-fn batch(sequences: std::ops::Range<u64>) -> Value {
+pub(crate) fn batch(stream: &str, sequences: std::ops::Range<u64>) -> Value {
     let record = |sequence: u64| {
         let seconds =
             format!("{}.{:03}", ARRIVED_MS / 1_000 + i64::try_from(sequence / 1_000).unwrap(), sequence % 1_000);
@@ -101,7 +101,7 @@ fn batch(sequences: std::ops::Range<u64>) -> Value {
                 "approximateArrivalTimestamp": serde_json::from_str::<Value>(&seconds).unwrap(),
             },
             "eventID": format!("shardId-0:{sequence}"),
-            "eventSourceARN": "arn:aws:kinesis:eu-west-1:123456789012:stream/s",
+            "eventSourceARN": format!("arn:aws:kinesis:eu-west-1:123456789012:stream/{stream}"),
         })
     };
     json!({"Records": sequences.map(record).collect::<Vec<_>>()})
@@ -127,7 +127,7 @@ async fn a_batch_waits_in_its_window_until_it_is_an_hour_old() {
 #[tokio::test]
 async fn a_single_record_and_then_silence_is_a_file() {
     let stage = Stage::new(&[]);
-    stage.land(&batch(1..2)).await;
+    stage.land(&batch("s", 1..2)).await;
     stage.tick(ARRIVED_MS + 2 * 3_600_000).await;
     assert_eq!(stage.counts("t"), [(1, Reason::Age)]);
     stage.calls();
@@ -261,10 +261,10 @@ async fn a_table_that_cannot_be_staged_sends_the_batch_back_to_its_first_record(
 #[tokio::test]
 async fn the_ten_thousandth_record_closes_a_file() {
     let stage = Stage::new(&[]);
-    stage.land(&batch(1..10_000)).await;
+    stage.land(&batch("s", 1..10_000)).await;
     assert_eq!(stage.counts("t"), []);
     stage.calls();
-    stage.land(&batch(10_000..10_001)).await;
+    stage.land(&batch("s", 10_000..10_001)).await;
     assert_eq!(stage.counts("t"), [(10_000, Reason::Records)]);
     let calls = [("list", 1), ("get", 1), ("create", 2), ("delete", 1)];
     assert_eq!(stage.calls(), calls.map(|(call, times)| (call.to_owned(), times)).into());
@@ -279,8 +279,8 @@ async fn what_is_more_than_a_file_waits_for_the_next() {
         (1..10_001, 10_001..20_001, vec![(10_000, Reason::Records), (10_000, Reason::Records)]),
     ] {
         let stage = Stage::new(&[]);
-        stage.land(&batch(first)).await;
-        stage.land(&batch(second.clone())).await;
+        stage.land(&batch("s", first)).await;
+        stage.land(&batch("s", second.clone())).await;
         stage.tick(ARRIVED_MS + 2 * 3_600_000).await;
         assert_eq!(stage.counts("t"), files);
         let numbers: Vec<u64> =
@@ -293,7 +293,7 @@ async fn what_is_more_than_a_file_waits_for_the_next() {
 async fn a_file_closes_before_it_would_be_too_large_and_is_uploaded_in_parts() {
     let mut stage = Stage::new(&[("ROLL_MAX_BYTES", "1024")]);
     stage.app.part_bytes = 300;
-    stage.land(&batch(1..120)).await;
+    stage.land(&batch("s", 1..120)).await;
     stage.tick(ARRIVED_MS + 2 * 3_600_000).await;
     let files = stage.files();
     let sizes: Vec<usize> = stage
@@ -313,7 +313,7 @@ async fn a_file_closes_before_it_would_be_too_large_and_is_uploaded_in_parts() {
 async fn a_segment_that_somebody_deleted_leaves_a_gap_that_shows() {
     let stage = Stage::new(&[]);
     for sequences in [1..11, 11..21, 21..31] {
-        stage.land(&batch(sequences)).await;
+        stage.land(&batch("s", sequences)).await;
     }
     let (second, _) = stage.world.objects("lake/staging/").remove(1);
     stage.world.remove(&second);
@@ -328,11 +328,11 @@ async fn a_segment_that_somebody_deleted_leaves_a_gap_that_shows() {
 #[tokio::test]
 async fn an_object_that_is_not_ours_under_a_files_name_is_not_overwritten() {
     let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
-    stage.land(&batch(1..3)).await;
+    stage.land(&batch("s", 1..3)).await;
     let (key, _) = stage.world.objects("incoming/").remove(0);
     let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
     stage.world.place(&key, b"something else");
-    let response = stage.handle(&batch(1..3)).await;
+    let response = stage.handle(&batch("s", 1..3)).await;
     assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": "1"}]}));
     assert_eq!(&*stage.world.objects("incoming/")[0].1.body, b"something else");
 }

@@ -2,6 +2,8 @@
 //!
 //! `make test` deploys it and names its description in `LANDFALL_STACK`. These tests share it, one after the other.
 
+mod roller;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
