@@ -112,8 +112,8 @@ pub async fn put_once(client: &Client, bucket: &str, object: Object<'_>) -> Resu
     }
 }
 
-/// Whether the key exists already.
-fn is_taken<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+/// Whether an object was not written because its key exists already.
+pub fn is_taken<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     error.raw_response().is_some_and(|response| response.status().as_u16() == 412)
         || error.as_service_error().and_then(ProvideErrorMetadata::code) == Some("PreconditionFailed")
 }

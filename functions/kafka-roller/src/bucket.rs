@@ -9,6 +9,7 @@ use aws_sdk_s3::{
     types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier},
 };
 use bytes::Bytes;
+use runtime::store::is_taken;
 
 /// Most keys in one call that deletes.
 const MAX_DELETED: usize = 1_000;
@@ -132,6 +133,18 @@ impl S3 {
         move |error| BucketError::Failed { call, bucket, key, cause: DisplayErrorContext(error).to_string() }
     }
 
+    /// Tells an object that is not there from a call that failed.
+    fn missing<E>(&self, call: &'static str, key: &str) -> impl FnOnce(SdkError<E>) -> BucketError
+    where
+        SdkError<E>: std::error::Error + Send + Sync + 'static,
+    {
+        let (bucket, key_of_missing, failed) = (self.bucket.clone(), key.to_owned(), self.failed(call, key));
+        move |error| match error.raw_response().map(|response| response.status().as_u16()) {
+            Some(404) => BucketError::Missing(bucket, key_of_missing),
+            _ => failed(error),
+        }
+    }
+
     /// Tells a key that is taken from a call that failed.
     fn created<T, E>(
         &self,
@@ -145,14 +158,10 @@ impl S3 {
     {
         match result {
             Ok(_) => Ok(Created::New),
-            Err(error) if status(&error) == Some(412) => Ok(Created::Exists),
+            Err(error) if is_taken(&error) => Ok(Created::Exists),
             Err(error) => Err(self.failed(call, key)(error)),
         }
     }
-}
-
-fn status<E>(error: &SdkError<E>) -> Option<u16> {
-    error.raw_response().map(|response| response.status().as_u16())
 }
 
 fn metadata(about: &About) -> HashMap<String, String> {
@@ -173,10 +182,7 @@ impl Bucket for S3 {
     async fn get(&self, key: &str, bytes: Option<u64>) -> Result<Bytes, BucketError> {
         let range = bytes.map(|bytes| format!("bytes=0-{}", bytes.saturating_sub(1)));
         let object = self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await;
-        let object = object.map_err(|error| match status(&error) {
-            Some(404) => BucketError::Missing(self.bucket.clone(), key.to_owned()),
-            _ => self.failed("GetObject", key)(error),
-        })?;
+        let object = object.map_err(self.missing("GetObject", key))?;
         let body = object.body.collect().await.map_err(|cause| BucketError::Failed {
             call: "GetObject",
             bucket: self.bucket.clone(),
@@ -194,10 +200,7 @@ impl Bucket for S3 {
 
     async fn metadata(&self, key: &str) -> Result<HashMap<String, String>, BucketError> {
         let head = self.client.head_object().bucket(&self.bucket).key(key).send().await;
-        let head = head.map_err(|error| match status(&error) {
-            Some(404) => BucketError::Missing(self.bucket.clone(), key.to_owned()),
-            _ => self.failed("HeadObject", key)(error),
-        })?;
+        let head = head.map_err(self.missing("HeadObject", key))?;
         Ok(head.metadata.unwrap_or_default())
     }
 

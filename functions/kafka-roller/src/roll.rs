@@ -122,10 +122,6 @@ pub async fn settle<B: Bucket>(
         match state.step(&app.config.limits) {
             Step::Rest => break,
             Step::LookAgain(segment) => {
-                if looks > 0 {
-                    warn!(%window, after = %segment.after, "staged records before this one are gone");
-                    done.gaps += 1;
-                }
                 look(app, window, &mut state, &mut marks, &mut looks).await?;
                 state.suspect = Some(segment);
             }
@@ -138,6 +134,10 @@ pub async fn settle<B: Bucket>(
             },
             Step::Roll(roll) => match write(app, window, &state, &roll, &mut done).await {
                 Ok(last) => {
+                    if roll.after > state.rolled {
+                        warn!(%window, from = %state.rolled, to = %roll.after, "staged records are gone, no file holds them");
+                        done.gaps += 1;
+                    }
                     mark(app, window, last, &mut marks).await?;
                     state.rolled = state.rolled.max(last);
                 }
