@@ -1,4 +1,5 @@
-//! All benchmarks: `cargo bench -p bench`, or one part of them: `cargo bench -p bench -- speed|memory|cold-start|registrar`.
+//! All benchmarks: `cargo bench -p bench`, or one part of them: `cargo bench -p bench -- <part>`,
+//! which is speed, memory, cold-start, registrar or collect.
 //!
 //! For a profiler, one route in one process: `cargo bench -p bench -- landfall <event> <turns>`.
 
@@ -10,8 +11,10 @@ use std::{
 
 use bench::{
     Error,
-    cold_start::cold_start,
+    aws::Aws,
+    cold_start,
     events::{Envelope, sqs_event},
+    hits,
     idiomatic::Idiomatic,
     memory, ours,
     process::own_peak_mib,
@@ -20,6 +23,7 @@ use bench::{
     registrar::Bench,
     rounds::{Route, Timed, take_turns},
     targets::{Target, Verdict},
+    warm,
 };
 
 const SEED: u64 = 1;
@@ -30,13 +34,13 @@ fn main() -> Result<(), Error> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &*arguments {
         [] => benchmarks(|_| true),
-        [part @ ("speed" | "memory" | "cold-start" | "registrar")] => benchmarks(|name| name == *part),
+        [part @ ("speed" | "memory" | "cold-start" | "registrar" | "collect")] => benchmarks(|name| name == *part),
         ["drain", payload_mib] => {
             let (messages, counted) = ours::drain(&ours::app()?, payload_mib.parse::<usize>()? << 20, SEED)?;
             Ok(writeln!(stdout(), "{messages} {} {:.1}", counted >> 20, own_peak_mib()?)?)
         }
         [route, event, turns] => in_this_process(route, Path::new(event), turns.parse()?),
-        _ => Err("there are speed, memory, cold-start and registrar".into()),
+        _ => Err("there are speed, memory, cold-start, registrar and collect".into()),
     }
 }
 
@@ -70,10 +74,18 @@ fn benchmarks(wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
         verdicts.extend(memory::peaks("10,000 messages", &ten_thousand, &folder, &python)?);
     }
     if wanted("cold-start") {
-        verdicts.extend(cold_start("100 messages", &std::fs::read(&hundred)?, &folder, &python)?);
+        let aws = Aws::start(&folder, &python.public_roots()?)?;
+        let event = std::fs::read(&hundred)?;
+        verdicts.extend(cold_start::parquet_writer("100 messages", &event, &folder, &python, &aws)?);
     }
     if wanted("registrar") {
         verdicts.extend(load_registrar()?);
+    }
+    if wanted("collect") {
+        verdicts.extend(collect(&folder, &python)?);
+    }
+    if wanted("cold-start") || wanted("collect") {
+        cold_start::collect(&folder, &python, &Aws::start(&folder, &python.public_roots()?)?)?;
     }
     let mut out = stdout().lock();
     writeln!(out, "\ntargets")?;
@@ -119,15 +131,53 @@ fn load_registrar() -> Result<Vec<Verdict>, Error> {
     Ok(verdicts)
 }
 
+/// Requests → events by every route, and calls of the running function.
+fn collect(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
+    let config = hits::config()?;
+    let mut verdicts = Vec::new();
+    for (what, of) in [("form", hits::FORM), ("JSON", hits::JSON), ("query", hits::QUERY)] {
+        let event = &hits::event(of)?;
+        let (file, output) = (folder.join("hit.json"), folder.join("hit.line"));
+        std::fs::write(&file, event)?;
+        let mut routes: [Box<dyn Route>; 3] = [
+            Box::new(hits::Landfall { config: &config, event }),
+            Box::new(hits::LambdaHttp { event }),
+            Box::new(Handler::start(python, "hits", &file, hits::REQUESTS, output)?),
+        ];
+        let lines: Vec<Vec<u8>> =
+            routes.iter_mut().map(|route| Ok(route.run()?.output)).collect::<Result<_, Error>>()?;
+        hits::all_equal(&lines)?;
+        let title = format!("{what}, event of {} bytes → one record", event.len());
+        let timed = take_turns(&mut routes, 101, 1, &mut Progress::start(&title, 101))?;
+        print(&title, &timed)?;
+        let [ours, lambda_http, python] = &timed[..] else { return Err("a route is missing".into()) };
+        verdicts.push(faster(what, lambda_http, ours, 5.0));
+        verdicts.push(faster(what, python, ours, 8.0));
+    }
+    let timed = warm::collect(folder, &Aws::start(folder, &python.public_roots()?)?)?;
+    print("warm call, from the event to its answer", &timed)?;
+    for call in &timed {
+        let cycle: f64 = call.stages().map(|(_, micros)| micros).sum();
+        writeln!(stdout(), "{:30} {:>10.0} requests/s", call.name, 1e6 / cycle)?;
+    }
+    let [empty, calls @ ..] = &timed;
+    for call in calls {
+        let what = format!("warm call beside an empty handler: {}", call.name);
+        verdicts.push(Verdict::new(what, call.ratio(empty), "×", Target::AtMost(1.25)));
+    }
+    Ok(verdicts)
+}
+
 /// A Rust route and nothing else. Says what memory it took.
 fn in_this_process(route: &str, event: &Path, turns: usize) -> Result<(), Error> {
     let event = std::fs::read(event)?;
-    let app = ours::app()?;
+    let (app, config) = (ours::app()?, hits::config()?);
     let mut route: Box<dyn Route> = match route {
         "landfall" => Box::new(ours::Whole { app: &app, event: &event }),
         "decode" => Box::new(ours::Decode { app: &app, event: &event }),
         "encode" => Box::new(ours::Encode::new(&app, &event)?),
         "idiomatic" => Box::new(Idiomatic { event: &event }),
+        "collect" => Box::new(hits::Landfall { config: &config, event: &event }),
         route => return Err(format!("no route {route}").into()),
     };
     for _ in 0..turns {
@@ -152,7 +202,7 @@ fn parquet_writer(
         Box::new(ours::Decode { app: &app, event }),
         Box::new(ours::Encode::new(&app, event)?),
         Box::new(Idiomatic { event }),
-        Box::new(Handler::start(python, event_file, folder.join("python.parquet"))?),
+        Box::new(Handler::start(python, "handler", event_file, 1, folder.join("python.parquet"))?),
     ];
     let mut progress = Progress::start(messages, rounds);
     let mut files: Vec<PathBuf> = Vec::new();
@@ -182,7 +232,7 @@ fn print(title: &str, timed: &[Timed]) -> Result<(), Error> {
         let stages: Vec<String> = route.stages().map(|(stage, micros)| format!("{stage} {micros:.0}")).collect();
         writeln!(
             out,
-            "{:30} {:>10.1} µs  {:>6.2} × {:>10} bytes   {}",
+            "{:30} {:>10.2} µs  {:>6.2} × {:>10} bytes   {}",
             route.name,
             route.median(),
             route.ratio(base),

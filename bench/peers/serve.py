@@ -1,41 +1,41 @@
-"""Runs the handler whenever it is told to, so that starting Python is not what is measured.
+"""Runs a handler whenever it is told to, so that starting Python is not what is measured.
+
+    serve.py <module>
 
     > event <path>      read the event once
-    > run               encode it: nanoseconds in all, then each stage's
-    > write <path>      keep the last file
+    > run <turns>       handle it so often: nanoseconds in all, then each stage's of the last turn
+    > write <path>      keep the last output
 """
 
 import gc
+import importlib
 import sys
 import time
 from pathlib import Path
 
-from handler import encode, read
 
-
-def main() -> None:
-    body, file = b"", b""
+def main(module: str) -> None:
+    turn = importlib.import_module(module).turn
+    body, output = b"", b""
     for line in sys.stdin:
         match line.rstrip("\n").split(" ", 1):
             case ["event", path]:
                 body = Path(path).read_bytes()
                 answer = "ok"
-            case ["run"]:
+            case ["run", turns]:
                 started = time.perf_counter_ns()
-                event, json_nanoseconds = read(body)
-                encoded = encode(event)
+                for _ in range(int(turns)):
+                    output, stages, rest = turn(body)
                 total = time.perf_counter_ns() - started
-                file = encoded.file
-                stages = [("total", total), ("json", json_nanoseconds), *encoded.nanoseconds]
-                answer = " ".join(f"{stage} {nanoseconds}" for stage, nanoseconds in stages)
-                del event, encoded
+                answer = " ".join(f"{stage} {nanoseconds}" for stage, nanoseconds in [("total", total), *stages])
+                del rest
                 # What one invocation leaves behind is not the next one's to clean up.
                 gc.collect()
             case ["write", path]:
-                answer = str(Path(path).write_bytes(file))
+                answer = str(Path(path).write_bytes(output))
             case other:
                 raise SystemExit(f"unknown request: {other}")
         print(answer, flush=True)
 
 
-main()
+main(sys.argv[1])

@@ -1,11 +1,9 @@
-//! From starting a process to its first answer: the release binary and its peers, on one Runtime API, with one object
-//! to put and one notice to publish over TLS.
+//! From starting a process to its first answer: the release binaries and their peers, on one Runtime API, with AWS
+//! behind TLS.
 
 use std::{
-    fs::File,
     io::{Write, stdout},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::Arc,
     time::Instant,
 };
@@ -14,8 +12,9 @@ use serde::Deserialize;
 
 use crate::{
     Error,
-    aws::Aws,
-    process::Process,
+    aws::{Aws, Taken},
+    function::{Function, build},
+    hits,
     progress::Progress,
     python::Python,
     rounds::{median, quantile},
@@ -26,122 +25,106 @@ use crate::{
 const ROUNDS: u32 = 21;
 /// Invocations after the first, of either event.
 const WARM: u32 = 20;
-const NO_MESSAGES: &[u8] = br#"{"Records":[]}"#;
 
-/// Starts the functions in turns. `messages` says what is in `event`.
-pub fn cold_start(messages: &str, event: &[u8], folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
-    let mut functions = [
-        Function::new("Landfall", &build(&["--package", "parquet-writer"])?)?,
-        Function::new("idiomatic Rust, AWS SDK's defaults", &build_idiomatic(folder)?)?,
-        Function::python(python),
+/// What the functions are started for.
+struct Job<'a> {
+    /// What the event is, and what comes of it.
+    what: String,
+    event: Arc<[u8]>,
+    /// An event that is as good as an empty handler, and its name.
+    idle: (&'static str, &'static [u8]),
+    /// An answer that gives something back is fast for the wrong reason.
+    check: fn(&[u8]) -> Result<(), Error>,
+    /// What the function made of each event.
+    outputs: fn(Taken) -> Vec<Vec<u8>>,
+    aws: &'a Aws,
+    folder: &'a Path,
+}
+
+/// Starts parquet-writer and its peers in turns. `messages` says what is in `event`.
+pub fn parquet_writer(
+    messages: &str,
+    event: &[u8],
+    folder: &Path,
+    python: &Python,
+    aws: &Aws,
+) -> Result<Vec<Verdict>, Error> {
+    let settings =
+        [("LAKE_BUCKET", "lake"), ("LANDED_TOPIC_ARN", "arn:aws:sns:us-east-1:123456789012:landed")].as_slice();
+    let functions = [
+        Function::new("Landfall", build(&["--package", "parquet-writer"])?, settings)?,
+        Function::new("idiomatic Rust, AWS SDK's defaults", build_idiomatic(folder)?, settings)?,
+        Function::python("Python, boto3 and pyarrow", python, "function.handle", settings),
     ];
-    let bench = Bench { aws: Aws::start(folder, &python.public_roots()?)?, event: event.into(), folder };
-    let mut progress = Progress::start("cold starts", ROUNDS + 1);
-    let mut files = Vec::new();
-    for (position, function) in functions.iter().enumerate() {
-        let path = folder.join(format!("cold-start-{position}.parquet"));
-        std::fs::write(&path, bench.start(function)?.file)?;
-        files.push(path);
-    }
-    python.compare(&files)?;
-    for _ in 0..ROUNDS {
-        progress.advance();
-        for function in &mut functions {
-            let start = bench.start(function)?;
-            function.starts.push(start);
+    let job = Job {
+        what: format!("{messages}: one object, one notice"),
+        event: event.into(),
+        idle: ("no messages", br#"{"Records":[]}"#),
+        check: all_landed,
+        outputs: |taken| if taken.objects.len() == taken.notices { taken.objects } else { vec![] },
+        aws,
+        folder,
+    };
+    let [ours, idiomatic, peer] = job.take_turns(functions, |outputs| {
+        let mut files = Vec::new();
+        for (position, output) in outputs.iter().enumerate() {
+            let path = folder.join(format!("cold-start-{position}.parquet"));
+            std::fs::write(&path, output)?;
+            files.push(path);
         }
-    }
-    drop(progress);
-    print(messages, &functions)?;
-    let [ours, idiomatic, peer] = &functions;
-    let size = ours.size.unwrap_or_default() as f64 / 1e6;
+        python.compare(&files).map(drop)
+    })?;
+    let size = ours.function.size.unwrap_or_default() as f64 / 1e6;
     let what = |peer: &str| format!("cold start to first answer: {peer}");
     Ok(vec![
-        Verdict::new(what("Python"), peer.longer_than(ours), "×", Target::AtLeast(30.0)),
-        Verdict::new(what("idiomatic Rust, SDK's defaults"), idiomatic.longer_than(ours), "×", Target::AtLeast(4.0)),
+        Verdict::new(what("Python"), peer.longer_than(&ours), "×", Target::AtLeast(30.0)),
+        Verdict::new(what("idiomatic Rust, SDK's defaults"), idiomatic.longer_than(&ours), "×", Target::AtLeast(4.0)),
         Verdict::new("size of the binary", size, "MB", Target::AtMost(8.0)),
     ])
 }
 
-fn print(messages: &str, functions: &[Function]) -> Result<(), Error> {
-    let mut out = stdout().lock();
-    writeln!(out, "\ncold start with {messages}: one object, one notice; median (p10–p90) of {ROUNDS} starts")?;
-    let [next, answer, warm, none] = ["to first /next", "to first answer", "warm", "warm, no messages"];
-    writeln!(out, "{:34} {next:>24} {answer:>25} {warm:>13} {none:>18} {:>10}", "", "peak")?;
-    for function in functions {
-        let spread = |of: fn(&Start) -> f64, width: usize| {
-            let all = || function.starts.iter().map(of);
-            let (p10, p90) = (quantile(all(), 0.1), quantile(all(), 0.9));
-            format!("{:>width$.1} ({p10:.1}–{p90:.1}) ms", median(all()))
-        };
-        let middle = |of: fn(&Start) -> f64| median(function.starts.iter().map(of));
-        let size = function.size.map(|bytes| format!("   {bytes} bytes")).unwrap_or_default();
-        writeln!(
-            out,
-            "{:34} {:>24} {:>25} {:>10.2} ms {:>15.2} ms {:>6.1} MiB{size}",
-            function.name,
-            spread(|start| start.next_ms, 0),
-            spread(|start| start.answer_ms, 0),
-            middle(|start| start.warm_ms),
-            middle(|start| start.no_messages_ms),
-            middle(|start| start.peak_mib),
-        )?;
-    }
-    Ok(())
+/// Starts collect and its peer in turns. It has no target of its own.
+pub fn collect(folder: &Path, python: &Python, aws: &Aws) -> Result<(), Error> {
+    let settings = [("STREAM_NAME", "clicks")].as_slice();
+    let functions = [
+        Function::new("Landfall", build(&["--package", "collect"])?, settings)?,
+        Function::python("Python, boto3", python, "collector.handle", settings),
+    ];
+    let job = Job {
+        what: "a hit: one record".to_owned(),
+        event: hits::event(hits::FORM)?.into(),
+        idle: ("/health", hits::HEALTH),
+        check: hits::is_stored,
+        outputs: |taken| taken.records,
+        aws,
+        folder,
+    };
+    job.take_turns(functions, hits::all_equal).map(drop)
 }
 
-/// A function and how its starts went.
-struct Function {
-    name: &'static str,
-    program: PathBuf,
-    arguments: Vec<String>,
-    environment: Vec<(&'static str, String)>,
-    /// Of the binary, in bytes.
-    size: Option<u64>,
-    starts: Vec<Start>,
-}
-
-/// One start.
-struct Start {
-    next_ms: f64,
-    answer_ms: f64,
-    warm_ms: f64,
-    no_messages_ms: f64,
-    peak_mib: f64,
-    file: Vec<u8>,
-}
-
-impl Function {
-    fn new(name: &'static str, program: &Path) -> Result<Self, Error> {
-        let size = Some(std::fs::metadata(program)?.len());
-        let program = program.to_owned();
-        Ok(Self { name, program, arguments: vec![], environment: vec![], size, starts: vec![] })
-    }
-
-    fn python(python: &Python) -> Self {
-        Self {
-            name: "Python, boto3 and pyarrow",
-            program: python.interpreter.clone().into(),
-            arguments: ["-m", "awslambdaric", "function.handle"].map(str::to_owned).to_vec(),
-            environment: python.environment().to_vec(),
-            size: None,
-            starts: vec![],
+impl Job<'_> {
+    /// Starts all functions in turns, after a round that does not count. `compare` refuses outputs that differ.
+    fn take_turns<const N: usize>(
+        &self,
+        functions: [Function; N],
+        compare: impl Fn(&[Vec<u8>]) -> Result<(), Error>,
+    ) -> Result<[Started; N], Error> {
+        let mut all = functions.map(|function| Started { function, starts: vec![] });
+        let mut progress = Progress::start("cold starts", ROUNDS + 1);
+        let first: Vec<Vec<u8>> =
+            all.iter().map(|started| Ok(self.start(&started.function)?.output)).collect::<Result<_, Error>>()?;
+        compare(&first)?;
+        for _ in 0..ROUNDS {
+            progress.advance();
+            for started in &mut all {
+                started.starts.push(self.start(&started.function)?);
+            }
         }
+        drop(progress);
+        self.print(&all)?;
+        Ok(all)
     }
 
-    /// The median of the rounds' ratios of the time to the first answer.
-    fn longer_than(&self, base: &Self) -> f64 {
-        median(self.starts.iter().zip(&base.starts).map(|(this, base)| this.answer_ms / base.answer_ms))
-    }
-}
-
-struct Bench<'a> {
-    aws: Aws,
-    event: Arc<[u8]>,
-    folder: &'a Path,
-}
-
-impl Bench<'_> {
     fn start(&self, function: &Function) -> Result<Start, Error> {
         let log = self.folder.join("cold-start.log");
         self.try_start(function, &log).map_err(|error| {
@@ -152,77 +135,91 @@ impl Bench<'_> {
 
     fn try_start(&self, function: &Function, log: &Path) -> Result<Start, Error> {
         let api = RuntimeApi::start()?;
-        let log = File::create(log)?;
-        let mut command = Command::new(&function.program);
-        command
-            .args(&function.arguments)
-            .current_dir(Python::peers())
-            .env_clear()
-            .envs(self.environment(&api))
-            .envs(function.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
         let started = Instant::now();
-        let mut process = Process(command.spawn()?);
+        let mut process = function.start(&api, self.aws, log)?;
         let first = api.next(&mut process.0)?;
         let answered = api.invoke(&mut process.0, &first, self.event.clone())?;
-        all_landed(&answered.body)?;
-        let mut taken = self.aws.take();
-        if (taken.objects.len(), taken.notices) != (1, 1) {
-            return Err(format!("{} objects, {} notices", taken.objects.len(), taken.notices).into());
-        }
-        let mut warm = |event: Arc<[u8]>| -> Result<f64, Error> {
+        (self.check)(&answered.body)?;
+        let Ok([output]) = <[Vec<u8>; 1]>::try_from((self.outputs)(self.aws.take())) else {
+            return Err("the first invocation did not do its work once".into());
+        };
+        let mut warm = |event: Arc<[u8]>, check: fn(&[u8]) -> Result<(), Error>| -> Result<f64, Error> {
             let mut times = Vec::new();
             for _ in 0..WARM {
                 let next = api.next(&mut process.0)?;
                 let answered = api.invoke(&mut process.0, &next, event.clone())?;
-                all_landed(&answered.body)?;
+                check(&answered.body)?;
                 times.push(answered.time.as_secs_f64() * 1e3);
             }
             Ok(median(times.into_iter()))
         };
-        let (warm_ms, no_messages_ms) = (warm(self.event.clone())?, warm(NO_MESSAGES.into())?);
-        if self.aws.take().notices != WARM as usize {
-            return Err("a warm invocation did not announce its object".into());
+        let warm_ms = warm(self.event.clone(), self.check)?;
+        let idle_ms = warm(self.idle.1.into(), |_| Ok(()))?;
+        if (self.outputs)(self.aws.take()).len() != WARM as usize {
+            return Err("a warm invocation did not do its work".into());
         }
         Ok(Start {
             next_ms: (first.at - started).as_secs_f64() * 1e3,
             answer_ms: (answered.at - started).as_secs_f64() * 1e3,
             warm_ms,
-            no_messages_ms,
+            idle_ms,
             peak_mib: process.peak_mib()?,
-            file: taken.objects.pop().unwrap_or_default(),
+            output,
         })
     }
 
-    /// What Lambda sets, and the template.
-    fn environment(&self, api: &RuntimeApi) -> impl Iterator<Item = (&'static str, String)> {
-        let lambda = [
-            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512"),
-            ("AWS_LAMBDA_FUNCTION_NAME", "parquet-writer"),
-            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-            ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/parquet-writer"),
-            ("AWS_LAMBDA_LOG_STREAM_NAME", "stream"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("LAKE_BUCKET", "lake"),
-            ("LANDED_TOPIC_ARN", "arn:aws:sns:us-east-1:123456789012:landed"),
-            ("LANG", "en_US.UTF-8"),
-            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
-        ];
-        let runtime_api = ("AWS_LAMBDA_RUNTIME_API", api.address.to_string());
-        lambda
-            .map(|(name, value)| (name, value.to_owned()))
-            .into_iter()
-            .chain([runtime_api])
-            .chain(self.aws.environment())
+    fn print(&self, functions: &[Started]) -> Result<(), Error> {
+        let mut out = stdout().lock();
+        writeln!(out, "\ncold start with {}; median (p10–p90) of {ROUNDS} starts", self.what)?;
+        let [next, answer, warm] = ["to first /next", "to first answer", "warm"];
+        let idle = format!("warm, {}", self.idle.0);
+        writeln!(out, "{:34} {next:>24} {answer:>25} {warm:>13} {idle:>18} {:>10}", "", "peak")?;
+        for Started { function, starts } in functions {
+            let spread = |of: fn(&Start) -> f64, width: usize| {
+                let all = || starts.iter().map(of);
+                let (p10, p90) = (quantile(all(), 0.1), quantile(all(), 0.9));
+                format!("{:>width$.1} ({p10:.1}–{p90:.1}) ms", median(all()))
+            };
+            let middle = |of: fn(&Start) -> f64| median(starts.iter().map(of));
+            let size = function.size.map(|bytes| format!("   {bytes} bytes")).unwrap_or_default();
+            writeln!(
+                out,
+                "{:34} {:>24} {:>25} {:>10.2} ms {:>15.2} ms {:>6.1} MiB{size}",
+                function.name,
+                spread(|start| start.next_ms, 0),
+                spread(|start| start.answer_ms, 0),
+                middle(|start| start.warm_ms),
+                middle(|start| start.idle_ms),
+                middle(|start| start.peak_mib),
+            )?;
+        }
+        Ok(())
     }
 }
 
-/// An answer that gives messages back is fast for the wrong reason.
+/// A function and how its starts went.
+struct Started {
+    function: Function,
+    starts: Vec<Start>,
+}
+
+/// One start.
+struct Start {
+    next_ms: f64,
+    answer_ms: f64,
+    warm_ms: f64,
+    idle_ms: f64,
+    peak_mib: f64,
+    output: Vec<u8>,
+}
+
+impl Started {
+    /// The median of the rounds' ratios of the time to the first answer.
+    fn longer_than(&self, base: &Self) -> f64 {
+        median(self.starts.iter().zip(&base.starts).map(|(this, base)| this.answer_ms / base.answer_ms))
+    }
+}
+
 fn all_landed(answer: &[u8]) -> Result<(), Error> {
     #[derive(Deserialize)]
     struct Answer {
@@ -238,24 +235,4 @@ fn build_idiomatic(folder: &Path) -> Result<PathBuf, Error> {
     let manifest = Python::peers().join("idiomatic/Cargo.toml");
     let target = folder.join("idiomatic");
     build(&["--manifest-path", &manifest.display().to_string(), "--target-dir", &target.display().to_string()])
-}
-
-/// Builds a release binary and says where it is. Cargo shows the progress.
-fn build(arguments: &[&str]) -> Result<PathBuf, Error> {
-    #[derive(Deserialize)]
-    struct Message {
-        executable: Option<PathBuf>,
-    }
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--message-format=json-render-diagnostics"])
-        .args(arguments)
-        .stderr(Stdio::inherit())
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("cargo build {}: {}", arguments.join(" "), output.status).into());
-    }
-    let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Message>();
-    let executables: Vec<PathBuf> =
-        messages.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(|message| message.executable).collect();
-    executables.into_iter().next().ok_or_else(|| "cargo built no executable".into())
 }

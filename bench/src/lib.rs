@@ -6,6 +6,8 @@
 pub mod aws;
 pub mod cold_start;
 pub mod events;
+pub mod function;
+pub mod hits;
 pub mod http;
 pub mod idiomatic;
 pub mod memory;
@@ -18,6 +20,7 @@ pub mod registrar;
 pub mod rounds;
 pub mod runtime_api;
 pub mod targets;
+pub mod warm;
 
 /// Whatever ends a benchmark early.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

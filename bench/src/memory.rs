@@ -28,7 +28,7 @@ pub fn peaks(messages: &str, event: &Path, folder: &Path, python: &Python) -> Re
     for _ in 0..PROCESSES {
         ours.push(peak_of(&["landfall", &event.display().to_string(), &TURNS.to_string()])?);
         idiomatic.push(peak_of(&["idiomatic", &event.display().to_string(), &TURNS.to_string()])?);
-        let mut handler = Handler::start(python, event, folder.join("python.parquet"))?;
+        let mut handler = Handler::start(python, "handler", event, 1, folder.join("python.parquet"))?;
         for _ in 0..TURNS {
             handler.run()?;
         }

@@ -99,6 +99,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 /// The handler in a process of its own, which times itself: the pipe is not in its time.
 #[derive(Debug)]
 pub struct Handler {
+    turns: u32,
     process: Process,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -106,11 +107,14 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// Starts the process and gives it the event. Its file goes to `output`.
-    pub fn start(python: &Python, event: &Path, output: PathBuf) -> Result<Self, Error> {
-        let mut process = python.script("serve.py").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    /// Starts the process with a handler, a module of `peers/`, and gives it the event, which it handles `turns` times
+    /// in a run. What it makes of it goes to `output`.
+    pub fn start(python: &Python, module: &str, event: &Path, turns: u32, output: PathBuf) -> Result<Self, Error> {
+        let mut script = python.script("serve.py");
+        let mut process = script.arg(module).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (requests, answers) = process.stdin.take().zip(process.stdout.take()).ok_or("no pipe")?;
-        let mut handler = Self { process: Process(process), requests, answers: BufReader::new(answers), output };
+        let answers = BufReader::new(answers);
+        let mut handler = Self { turns, process: Process(process), requests, answers, output };
         handler.ask(&format!("event {}", event.display()))?;
         Ok(handler)
     }
@@ -130,8 +134,8 @@ impl Handler {
         self.process.peak_mib()
     }
 
-    /// The last file.
-    pub fn file(&mut self) -> Result<Vec<u8>, Error> {
+    /// The last output.
+    pub fn output(&mut self) -> Result<Vec<u8>, Error> {
         self.ask(&format!("write {}", self.output.display()))?;
         Ok(std::fs::read(&self.output)?)
     }
@@ -143,7 +147,7 @@ impl Route for Handler {
     }
 
     fn run(&mut self) -> Result<Run, Error> {
-        let answer = self.ask("run")?;
+        let answer = self.ask(&format!("run {}", self.turns))?;
         let mut words = answer.split(' ');
         let mut run = Run::default();
         while let Some((stage, nanoseconds)) = words.next().zip(words.next()) {
@@ -156,7 +160,7 @@ impl Route for Handler {
                 _ => run.stages.push(("parquet", time)),
             }
         }
-        run.output = self.file()?;
-        Ok(run)
+        run.output = self.output()?;
+        Ok(run.of_each(self.turns))
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     answer::{self, Answer},
     app::App,
     body::{self, BodyError, Read},
+    config::Config,
     event::{self, Event, Received},
     request::{self, Request, RequestError},
     stream::{self, Stored},
@@ -89,9 +90,10 @@ struct Verdict {
     invalid: Vec<Invalid>,
 }
 
-#[derive(Serialize)]
+/// A hit that is not stored.
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Invalid {
+pub struct Invalid {
     /// Its position in the request, from 0.
     index: usize,
     parser_message: Vec<ParserMessage>,
@@ -157,9 +159,30 @@ async fn store(
     time: Duration,
     tally: &mut Tally,
 ) -> Result<Answer, HandleError> {
+    let (events, invalid) = events(&app.config, request, read);
+    tally.invalid = invalid.len();
+    tally.anonymised = events.iter().filter(|event| event.anonymised).count();
+    tally.redacted = events.iter().map(|event| event.redacted).sum();
+    tally.stored = stream::put(&app.kinesis, &app.config.stream, &events, time).await;
+    tally.hits_stored = events.len() - tally.stored.failed.len();
+    if !tally.stored.failed.is_empty() {
+        error!(hits = tally.stored.failed.len(), "hits not stored, the client is told to come again");
+        let detail = "the stream does not take hits at the moment; send the same request again";
+        return Ok(refuse(request, 503, &Refusal { error: "unavailable", detail })?.with("Retry-After", "1"));
+    }
+    if invalid.is_empty() {
+        return Ok(Answer::pixel(200));
+    }
+    let status = if events.is_empty() { 400 } else { 200 };
+    refuse(request, status, &Verdict { stored: events.len(), invalid })
+}
+
+/// The valid hits as they are stored, and what is wrong with the others.
+#[must_use]
+pub fn events(config: &Config, request: &Request<'_>, read: &[Read]) -> (Vec<Event>, Vec<Invalid>) {
     let mut events: Vec<Event> = Vec::with_capacity(read.len());
     let mut invalid: Vec<Invalid> = Vec::new();
-    let origin = answer::allowed_origin(&app.config, request).unwrap_or_default();
+    let origin = answer::allowed_origin(config, request).unwrap_or_default();
     let headers = [("Content-Type", "image/gif"), ("Access-Control-Allow-Origin", &*origin)];
     let headers = if origin.is_empty() { &headers[..1] } else { &headers };
     let answered = event::Answer { status: 200, headers };
@@ -179,26 +202,12 @@ async fn store(
         };
         match hit {
             Ok(hit) if validate::is_valid(&messages) => {
-                events.push(event::event(hit, &received, &answered, app.config.opt_out));
+                events.push(event::event(hit, &received, &answered, config.opt_out));
             }
             _ => invalid.push(Invalid { index, parser_message: messages }),
         }
     }
-    tally.invalid = invalid.len();
-    tally.anonymised = events.iter().filter(|event| event.anonymised).count();
-    tally.redacted = events.iter().map(|event| event.redacted).sum();
-    tally.stored = stream::put(&app.kinesis, &app.config.stream, &events, time).await;
-    tally.hits_stored = events.len() - tally.stored.failed.len();
-    if !tally.stored.failed.is_empty() {
-        error!(hits = tally.stored.failed.len(), "hits not stored, the client is told to come again");
-        let detail = "the stream does not take hits at the moment; send the same request again";
-        return Ok(refuse(request, 503, &Refusal { error: "unavailable", detail })?.with("Retry-After", "1"));
-    }
-    if invalid.is_empty() {
-        return Ok(Answer::pixel(200));
-    }
-    let status = if events.is_empty() { 400 } else { 200 };
-    refuse(request, status, &Verdict { stored: events.len(), invalid })
+    (events, invalid)
 }
 
 /// JSON that says why; but an `<img>` gets a picture, whatever it says.

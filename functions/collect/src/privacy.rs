@@ -376,9 +376,14 @@ pub fn redact_url(text: &str) -> (Cow<'_, str>, usize) {
     // What is taken out can change how the rest reads: a value that ends a host, say. So it is read until it stays.
     for _ in 0..MOST_PASSES {
         let before = found.count;
-        if found.text.bytes().any(|byte| matches!(byte, b'@' | b'=' | b'%')) {
+        let [at, equals, percent] = [b'@', b'=', b'%'].map(|byte| found.text.as_bytes().contains(&byte));
+        if at {
             found.replace(user_info);
+        }
+        if equals || percent {
             found.replace(secret_values);
+        }
+        if at || percent {
             found.replace(addresses);
         }
         if found.text.contains("eyJ") {

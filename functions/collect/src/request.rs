@@ -138,7 +138,11 @@ fn text(text: Option<Text<'_>>) -> Cow<'_, str> {
 
 /// Reads an event.
 pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
-    let event: Event<'_> = serde_json::from_slice(event)?;
+    // Looked at once, and not string by string, unless it is wrong somewhere: that may be where nobody reads.
+    let event: Event<'_> = match str::from_utf8(event) {
+        Ok(event) => serde_json::from_str(event)?,
+        Err(_) => serde_json::from_slice(event)?,
+    };
     let context = event.request_context.ok_or(RequestError::Missing("requestContext"))?;
     match context.http {
         Some(http) => Ok(Request {

@@ -1,0 +1,201 @@
+//! `collect`, request → event: our route without the network, and the peer that uses the usual crate.
+
+use collect::{body, config::Config, handler, request};
+use lambda_http::{
+    Request, RequestExt as _, RequestPayloadExt as _,
+    request::{LambdaRequest, RequestContext},
+};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Error,
+    rounds::{Route, Run, Stopwatch},
+};
+
+/// Requests a turn: one takes a few microseconds, and the clock is not to be a part of it.
+pub const REQUESTS: u32 = 200;
+
+/// A hit as a form, base64 as the gateway has it.
+pub const FORM: &str = include_str!("../../events/collect-form.json");
+/// A hit as JSON.
+pub const JSON: &str = include_str!("../../events/collect-json.json");
+/// A hit behind a question mark.
+pub const QUERY: &str = include_str!("../../events/collect-beacon.json");
+/// A hit to be explained.
+pub const DEBUG: &str = include_str!("../../events/collect-debug.json");
+/// Nothing to do.
+pub const HEALTH: &[u8] =
+    br#"{"version":"2.0","rawPath":"/health","headers":{},"requestContext":{"timeEpoch":0,"http":{"method":"GET"}}}"#;
+
+/// What a browser sends beside what the events of `events/` hold.
+const BROWSER: [(&str, &str); 9] = [
+    ("accept-language", "en-US,en;q=0.9"),
+    ("origin", "https://shop.example"),
+    ("referer", "https://shop.example/product/42?utm_source=mail"),
+    ("sec-ch-ua", "\"Chromium\";v=\"142\", \"Google Chrome\";v=\"142\", \"Not_A Brand\";v=\"99\""),
+    ("sec-ch-ua-mobile", "?0"),
+    ("sec-ch-ua-platform", "\"Linux\""),
+    ("sec-fetch-dest", "empty"),
+    ("sec-fetch-mode", "cors"),
+    ("sec-fetch-site", "cross-site"),
+];
+
+/// An event of `events/` as API Gateway sends it for a browser: on one line, with all headers, and without a cookie,
+/// which only we leave out.
+pub fn event(of: &str) -> Result<Vec<u8>, Error> {
+    let mut event: Value = serde_json::from_str(of)?;
+    let headers = event.get_mut("headers").and_then(Value::as_object_mut).ok_or("no headers")?;
+    headers.extend(BROWSER.map(|(name, value)| (name.to_owned(), value.into())));
+    headers.remove("cookie");
+    Ok(serde_json::to_vec(&event)?)
+}
+
+/// Refuses events that differ in what all routes write; ours add more.
+pub fn all_equal(lines: &[Vec<u8>]) -> Result<(), Error> {
+    let mut common = lines.iter().map(|line| -> Result<_, Error> {
+        let mut event: Map<String, Value> = serde_json::from_slice(line)?;
+        event.retain(|name, _| ["service", "context", "request", "response"].contains(&name.as_str()));
+        Ok(event)
+    });
+    let first = common.next().ok_or("there is no event")??;
+    for other in common {
+        let other = other?;
+        if other != first {
+            return Err(format!("the routes make different events:\n{}\n{}", json!(first), json!(other)).into());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses any answer but the pixel.
+pub fn is_stored(answer: &[u8]) -> Result<(), Error> {
+    is(answer, 200, "image/gif")
+}
+
+/// Refuses any answer but the verdict on a hit.
+pub fn is_explained(answer: &[u8]) -> Result<(), Error> {
+    is(answer, 200, "application/json")
+}
+
+/// Refuses any answer but the one without content.
+pub fn is_healthy(answer: &[u8]) -> Result<(), Error> {
+    is(answer, 204, "")
+}
+
+fn is(answer: &[u8], status: u16, content_type: &str) -> Result<(), Error> {
+    let answer: Value = serde_json::from_slice(answer)?;
+    let found = answer.pointer("/headers/Content-Type").and_then(Value::as_str).unwrap_or_default();
+    if answer.get("statusCode") == Some(&status.into()) && found == content_type {
+        return Ok(());
+    }
+    Err(format!("the function answered {answer}").into())
+}
+
+/// The function as it is configured by default.
+pub fn config() -> Result<Config, Error> {
+    Ok(Config::from_lookup(|name| (name == "STREAM_NAME").then(|| "clicks".to_owned()))?)
+}
+
+/// Request → event, as the handler does it.
+#[derive(Debug)]
+pub struct Landfall<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// The event of the gateway.
+    pub event: &'a [u8],
+}
+
+impl Route for Landfall<'_> {
+    fn name(&self) -> &str {
+        "Landfall"
+    }
+
+    fn run(&mut self) -> Result<Run, Error> {
+        let watch = Stopwatch::start();
+        let mut line = Vec::new();
+        for _ in 0..REQUESTS {
+            let request = request::read(self.event)?;
+            let read = body::hits(&request.body, request.is_base64, &request.query, false)?;
+            let (events, _) = handler::events(self.config, &request, &read);
+            line = events.into_iter().next().ok_or("the hit is not valid")?.line;
+        }
+        Ok(watch.stop(line).of_each(REQUESTS))
+    }
+}
+
+/// Request → the four parts that the events have in common, the usual way.
+#[derive(Debug)]
+pub struct LambdaHttp<'a> {
+    /// The event of the gateway.
+    pub event: &'a [u8],
+}
+
+impl Route for LambdaHttp<'_> {
+    fn name(&self) -> &str {
+        "lambda_http"
+    }
+
+    fn run(&mut self) -> Result<Run, Error> {
+        let watch = Stopwatch::start();
+        let mut line = Vec::new();
+        for _ in 0..REQUESTS {
+            // As lambda_runtime reads the payload type of a handler, and lambda_http hands it on.
+            let mut json = serde_json::Deserializer::from_slice(self.event);
+            let request: LambdaRequest = serde_path_to_error::deserialize(&mut json)?;
+            line = usual(&request.into())?;
+        }
+        Ok(watch.stop(line).of_each(REQUESTS))
+    }
+}
+
+fn usual(request: &Request) -> Result<Vec<u8>, Error> {
+    let Some(RequestContext::ApiGatewayV2(context)) = request.request_context_ref() else {
+        return Err("not from an HTTP API".into());
+    };
+    let hit: Map<String, Value> = match request.payload()? {
+        Some(hit) => hit,
+        None => request
+            .query_string_parameters_ref()
+            .into_iter()
+            .flat_map(|query| query.iter())
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect(),
+    };
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let headers: Map<String, Value> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| Ok((name.to_string(), value.to_str()?.into())))
+        .collect::<Result<_, Error>>()?;
+    let user_ip = hit.get("uip").and_then(Value::as_str).or(context.http.source_ip.as_deref());
+    let user_agent = hit.get("ua").and_then(Value::as_str).or_else(|| header("user-agent"));
+    let event = json!({
+        "service": {"id": "api.collect"},
+        "context": {
+            "user_ip": user_ip,
+            "user_agent": user_agent,
+            "document_location": hit.get("dl"),
+            "document_referrer": hit.get("dr"),
+            "client_id": hit.get("cid"),
+            "user_id": hit.get("uid"),
+        },
+        "request": {
+            "id": hit.get("z"),
+            "timestamp": context.time_epoch,
+            "hostname": context.domain_name,
+            "path": request.uri().path(),
+            "method": request.method().as_str(),
+            "headers": headers,
+            "body": hit,
+        },
+        "response": {
+            "id": hit.get("z"),
+            "timestamp": context.time_epoch,
+            "statusCode": 200,
+            "headers": {"Content-Type": "image/gif", "Access-Control-Allow-Origin": "*"},
+        },
+    });
+    let mut line = serde_json::to_vec(&event)?;
+    line.push(b'\n');
+    Ok(line)
+}
