@@ -1,5 +1,5 @@
 //! All benchmarks: `cargo bench -p bench`, or one part of them: `cargo bench -p bench -- <part>`,
-//! which is speed, memory, cold-start, registrar or collect.
+//! which is speed, memory, cold-start, registrar, collect or roller.
 //!
 //! For a profiler, one route in one process: `cargo bench -p bench -- landfall <event> <turns>`.
 
@@ -20,6 +20,7 @@ use bench::{
     process::own_peak_mib,
     progress::Progress,
     python::{Handler, Python},
+    records,
     registrar::Bench,
     rounds::{Route, Timed, take_turns},
     targets::{Target, Verdict},
@@ -27,6 +28,8 @@ use bench::{
 };
 
 const SEED: u64 = 1;
+/// The event of a stream.
+const RECORDS: &str = "records.json";
 
 fn main() -> Result<(), Error> {
     // Cargo passes --bench.
@@ -34,13 +37,19 @@ fn main() -> Result<(), Error> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &*arguments {
         [] => benchmarks(|_| true),
-        [part @ ("speed" | "memory" | "cold-start" | "registrar" | "collect")] => benchmarks(|name| name == *part),
+        [part @ ("speed" | "memory" | "cold-start" | "registrar" | "collect" | "roller")] => {
+            benchmarks(|name| name == *part)
+        }
         ["drain", payload_mib] => {
             let (messages, counted) = ours::drain(&ours::app()?, payload_mib.parse::<usize>()? << 20, SEED)?;
             Ok(writeln!(stdout(), "{messages} {} {:.1}", counted >> 20, own_peak_mib()?)?)
         }
+        ["roll", mib] => {
+            let bytes = records::roll(mib.parse()?)?;
+            Ok(writeln!(stdout(), "{bytes} {:.1}", own_peak_mib()?)?)
+        }
         [route, event, turns] => in_this_process(route, Path::new(event), turns.parse()?),
-        _ => Err("there are speed, memory, cold-start, registrar and collect".into()),
+        _ => Err("there are speed, memory, cold-start, registrar, collect and roller".into()),
     }
 }
 
@@ -83,6 +92,10 @@ fn benchmarks(wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
     }
     if wanted("collect") {
         verdicts.extend(collect(&folder, &python)?);
+    }
+    if wanted("roller") {
+        verdicts.extend(kafka_roller(&folder, &python)?);
+        memory::roller(&folder.join(RECORDS))?;
     }
     if wanted("cold-start") || wanted("collect") {
         cold_start::collect(&folder, &python, &Aws::start(&folder, &python.public_roots()?)?)?;
@@ -168,6 +181,34 @@ fn collect(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
     Ok(verdicts)
 }
 
+/// Records → the bytes of a file by every route.
+fn kafka_roller(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
+    let (event, file) = (&records::full_event(), folder.join(RECORDS));
+    std::fs::write(&file, event)?;
+    let mut routes: [Box<dyn Route>; 5] = [
+        Box::new(records::Landfall::new(event, false)?),
+        Box::new(records::Floor::new(event)),
+        Box::new(records::Typed { event }),
+        Box::new(Handler::start(python, "records", &file, 1, folder.join("records.ndjson"))?),
+        Box::new(records::Landfall::new(event, true)?),
+    ];
+    let files: Vec<Vec<u8>> = routes.iter_mut().map(|route| Ok(route.run()?.output)).collect::<Result<_, Error>>()?;
+    if files.windows(2).any(|pair| pair.first() != pair.last()) {
+        return Err("the routes do not write the same bytes, so their times mean nothing".into());
+    }
+    let title = format!("{} records, event of {} bytes → the bytes of the file", records::RECORDS, event.len());
+    let timed = take_turns(&mut routes, 31, 1, &mut Progress::start(&title, 31))?;
+    print(&title, &timed)?;
+    let mut out = stdout().lock();
+    for route in &timed {
+        writeln!(out, "{:30} {:>12.0} records/s", route.name, records::RECORDS as f64 / route.median() * 1e6)?;
+    }
+    let [ours, floor, typed, python, _] = &timed[..] else { return Err("a route is missing".into()) };
+    let what = "10,000 records";
+    let beside = Verdict::new(format!("{what}: time of {}", floor.name), ours.ratio(floor), "×", Target::AtMost(3.0));
+    Ok(vec![faster(what, typed, ours, 15.0), faster(what, python, ours, 25.0), beside])
+}
+
 /// A Rust route and nothing else. Says what memory it took.
 fn in_this_process(route: &str, event: &Path, turns: usize) -> Result<(), Error> {
     let event = std::fs::read(event)?;
@@ -177,6 +218,7 @@ fn in_this_process(route: &str, event: &Path, turns: usize) -> Result<(), Error>
         "decode" => Box::new(ours::Decode { app: &app, event: &event }),
         "encode" => Box::new(ours::Encode::new(&app, &event)?),
         "idiomatic" => Box::new(Idiomatic { event: &event }),
+        "roller" => Box::new(records::Landfall::new(&event, false)?),
         "collect" => Box::new(hits::Landfall { config: &config, event: &event }),
         route => return Err(format!("no route {route}").into()),
     };

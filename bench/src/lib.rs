@@ -16,6 +16,7 @@ pub mod process;
 pub mod progress;
 pub mod proxy;
 pub mod python;
+pub mod records;
 pub mod registrar;
 pub mod rounds;
 pub mod runtime_api;

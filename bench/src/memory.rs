@@ -18,6 +18,7 @@ const PROCESSES: u32 = 5;
 /// What an invocation leaves behind may make the next one's peak higher.
 const TURNS: u32 = 5;
 const DRAIN_PAYLOAD_MIB: u32 = 64;
+const ROLL_MIB: u32 = 128;
 /// What the function sets aside besides the messages, as its config.rs does.
 const BASE_MEMORY_MIB: f64 = 256.0;
 
@@ -55,6 +56,23 @@ pub fn peaks(messages: &str, event: &Path, folder: &Path, python: &Python) -> Re
         ),
         Verdict::new(format!("{what}: peak memory beside what it counts"), drain, "MiB", Target::AtMost(allowed)),
     ])
+}
+
+/// Peaks of taking an event of records in, and of a large roll.
+pub fn roller(event: &Path) -> Result<(), Error> {
+    let mut progress = Progress::start("peak memory", PROCESSES + 1);
+    let mut peaks = Vec::new();
+    for _ in 0..PROCESSES {
+        peaks.push(peak_of(&["roller", &event.display().to_string(), &TURNS.to_string()])?);
+        progress.advance();
+    }
+    let said = said_by(&["roll", &ROLL_MIB.to_string()])?;
+    let (bytes, peak) = said.split_once(' ').ok_or("a roll says two numbers")?;
+    drop(progress);
+    let mut out = stdout().lock();
+    writeln!(out, "\npeak memory of a process that does nothing else")?;
+    writeln!(out, "an event of 6 MB, {TURNS} times   {:>10.1} MiB", median(peaks.into_iter()))?;
+    Ok(writeln!(out, "a roll of {bytes} bytes   {peak:>10} MiB")?)
 }
 
 fn peak_of(arguments: &[&str]) -> Result<f64, Error> {

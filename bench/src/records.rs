@@ -1,0 +1,262 @@
+//! Records of a stream: the event that Lambda makes of them, and every way from it to the bytes of a file.
+
+use std::{cell::Cell, collections::HashMap, fmt::Write, ops::Range};
+
+use aws_lambda_events::kinesis::KinesisEvent;
+use bytes::Bytes;
+use kafka_roller::{
+    app::App,
+    batch::Batch,
+    bucket::{About, Bucket, BucketError, Created, Upload},
+    config::Config,
+    event::{self, Delivery, Event},
+    handler::{self, Tally},
+    line::TableOf,
+    run::Extent,
+    staging::{self, Item},
+};
+use shared::{position::Position, quarantine::base64, rolled::Window};
+
+use crate::{
+    Error,
+    rounds::{Route, Run, Stopwatch},
+};
+
+/// Most records that Lambda hands over.
+pub const RECORDS: usize = 10_000;
+const ARRIVED_MS: usize = 1_795_183_906_123;
+const STEP_MS: usize = 3;
+
+/// 69 bytes, whichever the number is.
+fn line(number: usize) -> String {
+    let (offset, station, amount) = (10_000_000 + number, 100 + number % 131, 100 + number % 877);
+    format!("{{\"topic\":\"riders\",\"offset\":{offset},\"station\":{station},\"amount\":{amount}}}")
+}
+
+/// A batch as Lambda writes it, from record `first` on.
+#[must_use]
+pub fn kinesis_event(first: usize, count: usize, line: impl Fn(usize) -> String) -> Vec<u8> {
+    let mut records = String::new();
+    for number in first..first + count {
+        let separator = if number == first { "" } else { "," };
+        let sequence = format!("49590338271490256608559692538361571095{number:018}");
+        let (seconds, ms) = ((ARRIVED_MS + number * STEP_MS) / 1_000, (ARRIVED_MS + number * STEP_MS) % 1_000);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            records,
+            r#"{separator}{{"kinesis":{{"kinesisSchemaVersion":"1.0","partitionKey":"riders","sequenceNumber":"{sequence}","data":"{}","approximateArrivalTimestamp":{seconds}.{ms:03}}},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-000000000006:{sequence}","eventName":"aws:kinesis:record","invokeIdentityArn":"arn:aws:iam::123456789012:role/landfall-kafka-roller","awsRegion":"eu-west-1","eventSourceARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/landfall-kafka"}}"#,
+            base64(line(number).as_bytes())
+        );
+    }
+    format!("{{\"Records\":[{records}]}}").into_bytes()
+}
+
+/// As many small records as Lambda hands over: 5.9 MB.
+#[must_use]
+pub fn full_event() -> Vec<u8> {
+    kinesis_event(1, RECORDS, line)
+}
+
+fn delivery(event: &[u8]) -> Result<Delivery<'_>, Error> {
+    match event::read(event)? {
+        Event::Batch(Some(delivery)) => Ok(delivery),
+        _ => Err("the event holds no records".into()),
+    }
+}
+
+/// Event → the bytes of the file, as the handler does it.
+#[derive(Debug)]
+pub struct Landfall<'a> {
+    event: &'a [u8],
+    table_of: TableOf,
+}
+
+impl<'a> Landfall<'a> {
+    /// `by_topic`: whether the records name their table.
+    pub fn new(event: &'a [u8], by_topic: bool) -> Result<Self, Error> {
+        let table_of = if by_topic {
+            TableOf::Pointer("/topic".parse().map_err(|()| "no pointer")?)
+        } else {
+            TableOf::Fixed("riders".parse()?)
+        };
+        Ok(Self { event, table_of })
+    }
+}
+
+impl Route for Landfall<'_> {
+    fn name(&self) -> &str {
+        match self.table_of {
+            TableOf::Fixed(_) => "Landfall",
+            TableOf::Pointer(_) => "Landfall, table by /topic",
+        }
+    }
+
+    fn run(&mut self) -> Result<Run, Error> {
+        let mut watch = Stopwatch::start();
+        let delivery = delivery(self.event)?;
+        watch.lap("event");
+        let batch = Batch::of(&delivery, &self.table_of);
+        watch.lap("lines");
+        let run = batch.runs.into_values().next().ok_or("there is no table")?;
+        let lines = run.lines(0..run.len());
+        drop(delivery);
+        Ok(watch.stop(lines.to_vec()))
+    }
+}
+
+/// Event → the same bytes, the usual way: the typed event, as `lambda_runtime` reads it.
+#[derive(Debug)]
+pub struct Typed<'a> {
+    /// The event.
+    pub event: &'a [u8],
+}
+
+impl Route for Typed<'_> {
+    fn name(&self) -> &str {
+        "typed event"
+    }
+
+    fn run(&mut self) -> Result<Run, Error> {
+        let mut watch = Stopwatch::start();
+        let mut json = serde_json::Deserializer::from_slice(self.event);
+        let event: KinesisEvent = serde_path_to_error::deserialize(&mut json)?;
+        watch.lap("event");
+        let mut lines = Vec::new();
+        for record in &event.records {
+            lines.extend_from_slice(&record.kinesis.data);
+            lines.push(b'\n');
+        }
+        watch.lap("lines");
+        drop(event);
+        Ok(watch.stop(lines))
+    }
+}
+
+/// What cannot be left out: base64 of the data, wherever it is, and a line break.
+#[derive(Debug)]
+pub struct Floor<'a> {
+    event: &'a [u8],
+    data: Vec<Range<usize>>,
+}
+
+impl<'a> Floor<'a> {
+    /// Finds the data beforehand.
+    #[must_use]
+    pub fn new(event: &'a [u8]) -> Self {
+        let (mark, mut data, mut at) = (&b"\"data\":\""[..], Vec::new(), 0);
+        while let Some(found) = event.get(at..).and_then(|rest| rest.windows(mark.len()).position(|part| part == mark))
+        {
+            let start = at + found + mark.len();
+            let end =
+                event.get(start..).and_then(|rest| rest.iter().position(|byte| *byte == b'"')).unwrap_or_default();
+            data.push(start..start + end);
+            at = start + end;
+        }
+        Self { event, data }
+    }
+}
+
+impl Route for Floor<'_> {
+    fn name(&self) -> &str {
+        "floor: base64 and copy"
+    }
+
+    fn run(&mut self) -> Result<Run, Error> {
+        let watch = Stopwatch::start();
+        let mut lines = Vec::with_capacity(self.event.len());
+        for data in &self.data {
+            let data = self.event.get(data.clone()).unwrap_or_default();
+            base64_simd::STANDARD.decode_append(data, &mut lines)?;
+            lines.push(b'\n');
+        }
+        Ok(watch.stop(lines))
+    }
+}
+
+/// A window that is staged in segments, and a bucket that forgets what is uploaded: what a roll takes besides.
+struct Staged {
+    keys: Vec<String>,
+    /// The lines of every segment.
+    lines: Bytes,
+    uploaded: Cell<u64>,
+}
+
+/// Bytes of a line in [`roll`].
+const LONG_LINE: usize = 1_024;
+/// Lines that fit into an event of 6 MB.
+const SEGMENT_LINES: usize = 4_000;
+
+/// Rolls a window of `mib` MiB, staged in segments as large as an event makes them. Gives back the bytes of the file.
+pub fn roll(mib: usize) -> Result<u64, Error> {
+    let segments = ((mib << 20) / (LONG_LINE * SEGMENT_LINES)).max(1);
+    let bytes = segments * SEGMENT_LINES * LONG_LINE;
+    let config = Config::from_lookup(|name| {
+        Some(match name {
+            "INCOMING_BUCKET" | "LAKE_BUCKET" => "bucket".to_owned(),
+            "TABLE" => "riders".to_owned(),
+            "ROLL_MAX_BYTES" => bytes.to_string(),
+            "ROLL_MAX_RECORDS" => "10000000".to_owned(),
+            _ => return None,
+        })
+    })?;
+    let long = "x".repeat(LONG_LINE - 3);
+    let line = |number: usize| if number <= SEGMENT_LINES { format!("\"{long}\"") } else { "0".to_owned() };
+    let event = kinesis_event(1, segments * SEGMENT_LINES, line);
+    let batch = Batch::of(&delivery(&event)?, &config.table_of);
+    let run = batch.runs.into_values().next().ok_or("there is no table")?;
+    let mut staged = Staged { keys: vec![], lines: run.lines(0..SEGMENT_LINES), uploaded: Cell::default() };
+    let (stream, shard, table) = ("landfall-kafka".parse()?, "shardId-000000000006".parse()?, "riders".parse()?);
+    let (window, mut after) = (Window { stream, shard, table }, Position::START);
+    for first in (0..run.len()).step_by(SEGMENT_LINES) {
+        let extent = run.extent(first..first + SEGMENT_LINES).ok_or("a segment is empty")?;
+        let extent = Extent { bytes: (SEGMENT_LINES * LONG_LINE) as u64, ..extent };
+        staged.keys.push(staging::key(&window, &Item::Segment(staging::Staged { after, extent })));
+        after = extent.last;
+    }
+    drop((event, run));
+    let app = App::over(config, &staged, &staged);
+    let tick = Bytes::from_static(b"{\"time\":\"2030-01-01T00:00:00Z\"}");
+    tokio::runtime::Builder::new_current_thread().build()?.block_on(handler::run(&app, tick, &mut Tally::default()))?;
+    Ok(staged.uploaded.get())
+}
+
+impl Bucket for &Staged {
+    async fn list(&self, _: &str) -> Result<Vec<String>, BucketError> {
+        Ok(self.keys.clone())
+    }
+
+    async fn get(&self, _: &str, _: Option<u64>) -> Result<Bytes, BucketError> {
+        // Every answer of S3 has memory of its own.
+        Ok(Bytes::copy_from_slice(&self.lines))
+    }
+
+    async fn create(&self, _: &str, body: Bytes, _: &About) -> Result<Created, BucketError> {
+        self.uploaded.set(self.uploaded.get() + body.len() as u64);
+        Ok(Created::New)
+    }
+
+    async fn metadata(&self, key: &str) -> Result<HashMap<String, String>, BucketError> {
+        Err(BucketError::Missing("bucket".into(), key.into()))
+    }
+
+    async fn delete(&self, _: &[String]) -> Result<(), BucketError> {
+        Ok(())
+    }
+
+    async fn begin(&self, key: &str, _: &About) -> Result<Upload, BucketError> {
+        Ok(Upload::new(key, "1"))
+    }
+
+    async fn part(&self, _: &mut Upload, body: Bytes) -> Result<(), BucketError> {
+        self.uploaded.set(self.uploaded.get() + body.len() as u64);
+        Ok(())
+    }
+
+    async fn complete(&self, _: &Upload) -> Result<Created, BucketError> {
+        Ok(Created::New)
+    }
+
+    async fn abort(&self, _: &Upload) -> Result<(), BucketError> {
+        Ok(())
+    }
+}
