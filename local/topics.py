@@ -140,11 +140,11 @@ def _table(files: Sequence[RolledFile], registered: set[str]) -> Table:
     table = Table("table", "file", title="Rolled files")
     table.add_column("records", justify="right")
     table.add_column("bytes", justify="right")
-    for heading in ("closed by", "load"):
+    for heading in ("closed by", "is a load"):
         table.add_column(heading)
     for file in files:
-        load = "registered" if file.key in registered else "missing"
-        name = file.key.rsplit("/", 1)[1]
+        load = "yes" if file.key in registered else "no"
+        name = file.key.rsplit("/", 1)[1].split(".")[0]
         table.add_row(file.table, name, f"{file.count:,}", f"{file.size:,}", file.reason, load)
     return table
 
