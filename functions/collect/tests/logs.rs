@@ -40,14 +40,14 @@ fn answer(stream: TcpStream, events: &Mutex<VecDeque<String>>) -> Option<(String
         line.clear();
         reader.read_line(&mut line).ok()?;
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
+            length = value.trim().parse().ok()?;
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let body = String::from_utf8(body).unwrap();
+    let body = String::from_utf8(body).ok()?;
     let (status, headers, answer) = if first.contains("/invocation/next") {
-        let Some(event) = events.lock().unwrap().pop_front() else {
+        let Some(event) = events.lock().ok()?.pop_front() else {
             // Until the function is killed.
             reader.read_to_end(&mut Vec::new()).ok()?;
             return None;
@@ -57,7 +57,7 @@ fn answer(stream: TcpStream, events: &Mutex<VecDeque<String>>) -> Option<(String
         ("200 OK", headers, event)
     } else if first.contains("/invocation/") {
         ("202 Accepted", "", String::new())
-    } else if events.lock().unwrap().is_empty() {
+    } else if events.lock().ok()?.is_empty() {
         // What Kinesis says of a value that it does not like: it repeats it.
         let message = "Value 'client-4711' at 'records.1.member.partitionKey' failed to satisfy constraint";
         ("400 Bad Request", "", json!({"__type": "ValidationException", "message": message}).to_string())
