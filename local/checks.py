@@ -28,13 +28,21 @@ def test() -> int:
     if shutil.which("cargo-nextest") is None:
         raise Failure("cargo-nextest is missing: cargo install --locked cargo-nextest")
     clients.ensure()
+    browser = clients.browser()
     if code := lint():
         return code
     keep_stack = emulator.running() is not None
     keep_postgres = keep_stack or postgres.running() is not None
     try:
         deployed = stack.up()
-        return run_shown(TESTS, {"LANDFALL_STACK": str(STACK_FILE), "LANDFALL_POSTGRES": deployed.postgres_url})
+        return run_shown(
+            TESTS,
+            {
+                "LANDFALL_STACK": str(STACK_FILE),
+                "LANDFALL_POSTGRES": deployed.postgres_url,
+                "LANDFALL_CHROMIUM": browser,
+            },
+        )
     finally:
         if not keep_stack:
             emulator.stop()

@@ -1,4 +1,4 @@
-"""The npm packages of the test with real Google Analytics clients."""
+"""The real clients of the tests: npm packages of Google Analytics, curl, and a browser."""
 
 import hashlib
 import re
@@ -9,6 +9,8 @@ from local.command import run_logged
 from local.paths import CLIENTS
 from local.progress import Failure, step
 
+# Under the names that packages of Linux and Google give it.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 NEEDED = "Node 20.19, 22.12 or newer is needed for the tests of real clients"
 
 
@@ -22,6 +24,17 @@ def ensure() -> None:
     with step("Installing the Google Analytics clients of the tests") as s:
         run_logged(["npm", "ci", "--prefix", str(CLIENTS)], s, "install-clients")
     installed.write_text(wanted)
+
+
+def browser() -> str:
+    """A Chromium on the PATH."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        raise Failure(
+            "Chromium is needed for the test of the example page, and there is none on the PATH: "
+            "apt-get install chromium on Debian, or your system's package of Chromium or Chrome."
+        )
+    return found
 
 
 def _check_node() -> None:

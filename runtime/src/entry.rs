@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use bytes::Bytes;
-use lambda_runtime::{Error, LambdaEvent, Runtime, layers::TracingLayer, service_fn, tracing};
+use lambda_runtime::{Error, LambdaEvent, Runtime, layers::TracingLayer, service_fn};
 use serde::Serialize;
 
 use crate::{
@@ -30,7 +30,7 @@ where
     R: Serialize,
     E: Into<Error>,
 {
-    tracing::init_default_subscriber();
+    lambda_runtime::tracing::init_default_subscriber();
     let run = async {
         let app = Arc::new(app.await?);
         let handler = service_fn(|event: LambdaEvent<()>| {

@@ -15,6 +15,6 @@ pub fn print(metrics: impl IntoIterator<Item = Metrics>) {
         lines.push('\n');
     }
     if let Err(cause) = std::io::stdout().write_all(lines.as_bytes()) {
-        lambda_runtime::tracing::warn!(%cause, "metrics could not be printed");
+        tracing::warn!(%cause, "metrics could not be printed");
     }
 }

@@ -2,11 +2,11 @@
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
-use lambda_runtime::tracing::warn;
 use shared::{
     layout::{ContentId, Day, LayoutError, QuarantineKey},
     quarantine::{QuarantineRecord, to_ndjson},
 };
+use tracing::warn;
 
 use crate::store::{self, Object, StoreError};
 

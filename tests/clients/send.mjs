@@ -4,17 +4,16 @@
 //
 // Prints {"hits": [{client, method, path, content_type, status, parameters}]}: what each hit was on the wire, read from
 // a copy of the bytes and not from what this file asked the client to send. The address is given by the clients' own
-// options only. It is that of a relay in this process, which passes all bytes on unchanged, in both directions.
+// options only. It is that of a relay in this process.
 
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
-import http from 'node:http'
-import net from 'node:net'
 import { promisify } from 'node:util'
 
 import protocol from 'measurement-protocol'
 import universal from 'universal-analytics'
+
+import { hits, relay } from './relay.mjs'
 
 const PROPERTY = 'UA-12345-1'
 const PAGE = 'https://shop.example/shoes/?colour=dark%20red&size=42#reviews'
@@ -32,65 +31,6 @@ function clientId(client) {
   const id = digits.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*$/, '$1-$2-4$3-8$4-$5')
   clients.set(id, client)
   return id
-}
-
-// --- The relay ---------------------------------------------------------------------------------------------------------
-
-const connections = []
-
-const relay = net.createServer((client) => {
-  const upstream = net.connect(Number(api.port) || 80, api.hostname)
-  const kept = { client, upstream, sent: [], answered: [] }
-  connections.push(kept)
-  client.on('data', (bytes) => kept.sent.push(bytes))
-  upstream.on('data', (bytes) => kept.answered.push(bytes))
-  client.on('error', () => upstream.destroy())
-  upstream.on('error', () => client.destroy())
-  client.pipe(upstream).pipe(client)
-})
-
-function closeRelay() {
-  relay.close()
-  for (const { client, upstream } of connections) {
-    client.destroy()
-    upstream.destroy()
-  }
-}
-
-/** The requests of a connection, as Node's own server reads the bytes, and the statuses that they were answered with. */
-async function requests({ sent, answered }) {
-  const read = []
-  const server = http.createServer(async (request, response) => {
-    const { method, url, headers } = request
-    const kept = { method, url, contentType: headers['content-type'] ?? null, body: '' }
-    read.push(kept)
-    for await (const text of request.setEncoding('utf8')) kept.body += text
-    response.end()
-  })
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  const socket = net.connect(server.address().port, '127.0.0.1').resume()
-  socket.end(Buffer.concat(sent))
-  await once(socket, 'close')
-  server.close()
-  // An answer follows right behind the GIF of the one before.
-  const answers = Buffer.concat(answered).toString('latin1').matchAll(/HTTP\/1\.1 (\d{3}) /g)
-  const statuses = Array.from(answers, ([, status]) => Number(status))
-  return read.map((request, at) => ({ ...request, status: statuses[at] ?? null }))
-}
-
-/** The hits of a request. Of the same parameter the last counts, and the body before the query. */
-function hits({ method, url, contentType, body, status }) {
-  const { pathname, searchParams } = new URL(url, address)
-  const path = pathname.slice(api.pathname.length)
-  const form = (text) => Object.fromEntries(new URLSearchParams(text))
-  const payloads = /^[[{]/.test(body)
-    ? [JSON.parse(body)].flat()
-    : (path === '/batch' ? body.split('\n') : [body]).map(form)
-  return payloads.map((payload) => {
-    const parameters = { ...Object.fromEntries(searchParams), ...payload }
-    const client = clients.get(parameters.cid) ?? null
-    return { client, method, path, content_type: contentType, status, parameters }
-  })
 }
 
 // --- The clients -------------------------------------------------------------------------------------------------------
@@ -189,12 +129,11 @@ async function curl(base) {
   }
 }
 
-await once(relay.listen(0, '127.0.0.1'), 'listening')
-const base = `http://127.0.0.1:${relay.address().port}${api.pathname}`
+const wire = await relay(api)
 try {
-  for (const client of [universalAnalytics, measurementProtocol, curl]) await client(base)
+  for (const client of [universalAnalytics, measurementProtocol, curl]) await client(wire.base)
 } finally {
-  closeRelay()
+  wire.close()
 }
-const sent = await Promise.all(connections.map(requests))
-console.log(JSON.stringify({ hits: sent.flat().flatMap(hits) }))
+const sent = (await wire.requests()).flatMap((request) => hits(api, request))
+console.log(JSON.stringify({ hits: sent.map((hit) => ({ client: clients.get(hit.parameters.cid) ?? null, ...hit })) }))

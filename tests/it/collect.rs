@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -13,11 +14,12 @@ use aws_smithy_runtime_api::client::{
 use bytes::Bytes;
 use collect::{answer::Answer, app::App, config::Config, handler::handle};
 use runtime::clock;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     aws::{config_over, respond},
-    events::file,
+    events::{file, root},
 };
 
 /// How the stream takes records.
@@ -391,4 +393,61 @@ async fn an_event_that_is_no_request_is_an_error() {
         error.to_string(),
         "the event is no request of API Gateway or of a function URL: it has no requestContext"
     );
+}
+
+/// A line of `tests/golden/collect.ndjson`.
+#[derive(Deserialize)]
+struct Recorded {
+    name: String,
+    event: Box<RawValue>,
+}
+
+/// A line of `tests/golden/collect.expected.ndjson`.
+#[derive(Serialize)]
+struct Made {
+    name: String,
+    answer: Answer,
+    records: Vec<Record>,
+}
+
+#[derive(Serialize)]
+struct Record {
+    partition_key: String,
+    /// As it is in the stream, but for the line's end.
+    data: Box<RawValue>,
+}
+
+/// The requests of npm clients, curl and Chromium are events as the local stack's API handed them over, with another
+/// address and time. `LANDFALL_RECORD=1` writes anew what is expected.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "asked for by hand, to record what is made of the requests")]
+async fn recorded_requests_are_answered_and_stored_byte_for_byte_as_before() {
+    let golden = root().join("tests/golden");
+    let mut made = String::new();
+    for line in fs::read_to_string(golden.join("collect.ndjson")).unwrap().lines() {
+        let Recorded { name, event } = serde_json::from_str(line).unwrap();
+        let stream = Stream::default();
+        let deadline = u64::try_from(clock::unix_ms()).unwrap() + 10_000;
+        let event = Bytes::from(event.get().to_owned());
+        let answer = handle(&stream.app(&[]).await, event, deadline).await.unwrap();
+        let records = std::mem::take(&mut stream.state().records);
+        let records = records.into_iter().map(|(partition_key, line)| Record {
+            partition_key,
+            data: RawValue::from_string(line.strip_suffix('\n').unwrap().to_owned()).unwrap(),
+        });
+        let records = records.collect();
+        made += &serde_json::to_string(&Made { name, answer, records }).unwrap();
+        made.push('\n');
+    }
+    let path = golden.join("collect.expected.ndjson");
+    if std::env::var("LANDFALL_RECORD").is_ok() {
+        fs::write(path, made).unwrap();
+        panic!("recorded; look at the difference and run the test again without LANDFALL_RECORD");
+    }
+    let expected = fs::read_to_string(path).unwrap();
+    assert!(made.lines().count() >= 25);
+    assert_eq!(made.lines().count(), expected.lines().count());
+    for (made, expected) in made.lines().zip(expected.lines()) {
+        assert_eq!(made, expected);
+    }
 }

@@ -19,8 +19,8 @@ use aws_sdk_s3::config::Credentials;
 use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
 use landfall::{Cli, clients::Clients, console::Console, context::Context};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use shared::{quarantine::QuarantineRecord, registrar::table_name};
 
 use crate::events::{self, Sent};
@@ -429,11 +429,15 @@ async fn objects_of_the_incoming_bucket_become_loads() {
     assert_eq!(deployed.landfall(&["loads", "set-status", "--to", "ready_for_archiving", &id]).await.1, 0);
 }
 
+/// Where the emulator has what the output `CollectUrl` names on AWS.
+fn collect_url(deployed: &Deployed) -> String {
+    format!("{}/_aws/execute-api/{}/$default", deployed.stack.endpoint_url, deployed.stack.output("CollectApiId"))
+}
+
 #[tokio::test]
 async fn hits_that_the_api_acknowledges_are_in_the_lake() {
     let deployed = Deployed::new().await;
-    let api = deployed.stack.output("CollectApiId");
-    let url = format!("{}/_aws/execute-api/{api}/$default/collect", deployed.stack.endpoint_url);
+    let url = format!("{}/collect", collect_url(&deployed));
     let before = deployed.objects("collect/").await.len();
     let (pumped, code) = deployed.landfall(&["pump", &url, "--hits", "200", "--seed", "7"]).await;
     assert_eq!((pumped["accepted"].as_u64(), code), (Some(200), 0), "{pumped}");
@@ -460,6 +464,7 @@ struct Wire {
 /// A hit as a client put it on the wire.
 #[derive(Deserialize)]
 struct WireHit {
+    #[serde(default)]
     client: String,
     method: String,
     path: String,
@@ -473,28 +478,52 @@ fn told(method: &str, path: &str, parameters: &BTreeMap<String, Value>) -> Strin
     format!("{method} {path} {}", serde_json::to_string(parameters).unwrap())
 }
 
-/// Real Google Analytics clients, as npm installs them, send a fixed set of hits to a collect.
-fn send_with_clients(base_url: &str, run: &str) -> Vec<WireHit> {
+/// What a program of `tests/clients` prints.
+fn run_client<T: DeserializeOwned>(program: &str, arguments: &[&str]) -> T {
     let folder = events::root().join("tests/clients");
     assert!(
         folder.join("node_modules").exists(),
         "the clients are not installed: `make test`, or `npm ci` in {folder:?}"
     );
-    let sent = Command::new("node").arg(folder.join("send.mjs")).args([base_url, run]).output();
-    let sent =
-        sent.unwrap_or_else(|error| panic!("node, which runs the Google Analytics clients, did not start: {error}"));
-    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
-    serde_json::from_slice::<Wire>(&sent.stdout).unwrap().hits
+    let ran = Command::new("node").arg(folder.join(program)).args(arguments).output();
+    let ran = ran.unwrap_or_else(|error| panic!("node, which runs {program}, did not start: {error}"));
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+/// The events of these hits, when the lake has them: nothing gets there but by way of the stream. Each hit is stored
+/// once, with the method, the path and all parameters that were on the wire.
+async fn stored_as_sent(deployed: &Deployed, wire: &[WireHit]) -> Vec<Value> {
+    let clients: BTreeSet<&str> = wire.iter().map(|hit| hit.parameters["cid"].as_str().unwrap()).collect();
+    let events = eventually("writing hits of real clients", SOON, || async {
+        let objects = deployed.objects("collect/").await;
+        let lines = objects.iter().flat_map(|(_, body)| body.split(|byte| *byte == b'\n'));
+        let events = lines.filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap());
+        let is_ours = |event: &Value| event["context"]["client_id"].as_str().is_some_and(|id| clients.contains(id));
+        let events: Vec<Value> = events.filter(is_ours).collect();
+        (events.len() >= wire.len()).then_some(events)
+    })
+    .await;
+    let stored = events.iter().map(|event| {
+        let text = |name: &str| event["request"][name].as_str().unwrap();
+        let parameters: BTreeMap<String, Value> = serde_json::from_value(event["request"]["body"].clone()).unwrap();
+        told(text("method"), text("path"), &parameters)
+    });
+    let sent: BTreeSet<String> = wire.iter().map(|hit| told(&hit.method, &hit.path, &hit.parameters)).collect();
+    assert_eq!(sent.len(), wire.len(), "no two hits that are sent are the same");
+    let kept: BTreeSet<String> = stored.collect();
+    let (missing, strange): (Vec<_>, Vec<_>) = (sent.difference(&kept).collect(), kept.difference(&sent).collect());
+    assert!(missing.is_empty() && strange.is_empty(), "sent only: {missing:#?}\nstored only: {strange:#?}");
+    assert_eq!(events.len(), wire.len(), "each hit is stored once");
+    events
 }
 
 #[tokio::test]
 async fn unmodified_clients_are_stored_as_they_sent() {
     let deployed = Deployed::new().await;
-    let api = deployed.stack.output("CollectApiId");
-    let base_url = format!("{}/_aws/execute-api/{api}/$default", deployed.stack.endpoint_url);
     // Each run leaves objects, so no two runs of a stack have the same name and client ids.
-    let run = format!("{api}-{}", deployed.objects("collect/").await.len());
-    let wire = send_with_clients(&base_url, &run);
+    let run = format!("run-{}", deployed.objects("collect/").await.len());
+    let Wire { hits: wire } = run_client("send.mjs", &[&collect_url(&deployed), &run]);
 
     let mut kinds = BTreeMap::<_, usize>::new();
     for hit in &wire {
@@ -518,36 +547,82 @@ async fn unmodified_clients_are_stored_as_they_sent() {
     ]);
     assert_eq!(kinds, expected);
 
-    let clients: BTreeSet<&str> = wire.iter().map(|hit| hit.parameters["cid"].as_str().unwrap()).collect();
-    let stored = eventually("writing hits of real clients", SOON, || async {
-        let objects = deployed.objects("collect/").await;
-        let lines = objects.iter().flat_map(|(_, body)| body.split(|byte| *byte == b'\n'));
-        let events = lines.filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap());
-        let is_ours = |event: &Value| event["context"]["client_id"].as_str().is_some_and(|id| clients.contains(id));
-        let events: Vec<Value> = events.filter(is_ours).collect();
-        (events.len() >= wire.len()).then_some(events)
-    })
-    .await;
-    let stored: Vec<String> = stored
-        .iter()
-        .map(|event| {
-            let text = |name: &str| event["request"][name].as_str().unwrap();
-            let parameters: BTreeMap<String, Value> = serde_json::from_value(event["request"]["body"].clone()).unwrap();
-            told(text("method"), text("path"), &parameters)
-        })
-        .collect();
-    let sent: BTreeSet<String> = wire.iter().map(|hit| told(&hit.method, &hit.path, &hit.parameters)).collect();
-    assert_eq!(sent.len(), wire.len(), "no two hits that are sent are the same");
-    let kept: BTreeSet<String> = stored.iter().cloned().collect();
-    let (missing, strange): (Vec<_>, Vec<_>) = (sent.difference(&kept).collect(), kept.difference(&sent).collect());
-    assert!(missing.is_empty() && strange.is_empty(), "sent only: {missing:#?}\nstored only: {strange:#?}");
-    assert_eq!(stored.len(), wire.len(), "each hit is stored once");
+    stored_as_sent(&deployed, &wire).await;
+}
+
+/// What `tests/clients/browser.mjs` prints.
+#[derive(Deserialize)]
+struct Browsed {
+    hits: Vec<WireHit>,
+    visits: Vec<Visit>,
+}
+
+/// What a page knew of itself.
+#[derive(Deserialize)]
+struct Visit {
+    visit: String,
+    origin: String,
+    user_agent: String,
+    /// What it read of an answer.
+    answer: Value,
+    /// `dl`, `dr`, `dt`, `ul` and `sr`.
+    #[serde(flatten)]
+    parameters: BTreeMap<String, Value>,
+}
+
+#[tokio::test]
+async fn the_example_page_in_a_browser_is_stored_as_it_sent() {
+    let deployed = Deployed::new().await;
+    let browsed: Browsed = run_client("browser.mjs", &[&collect_url(&deployed)]);
+    let events = stored_as_sent(&deployed, &browsed.hits).await;
+    assert!(browsed.hits.iter().all(|hit| hit.status == Some(200)));
+
+    let form = json!("application/x-www-form-urlencoded;charset=UTF-8");
+    let add = json!({
+        "ec": "cart", "ea": "add", "el": "Bandana", "pa": "add",
+        "pr1id": "SKU-1", "pr1nm": "Bandana, \"red\" & 100 %", "pr1pr": "19.99", "pr1qt": "1",
+    });
+    let add: BTreeMap<String, Value> = serde_json::from_value(add).unwrap();
+    let mut clients = Vec::new();
+    for (visit, name) in browsed.visits.iter().zip(["beacon", "missing", "refusing", "blocked"]) {
+        assert_eq!(visit.visit, name);
+        let is_beacon = matches!(name, "beacon" | "blocked");
+        let (method, content_type) = if is_beacon { ("POST", form.clone()) } else { ("GET", Value::Null) };
+        let mut of_page: Vec<&Value> =
+            events.iter().filter(|event| event["request"]["body"]["dl"] == visit.parameters["dl"]).collect();
+        of_page.sort_by_key(|event| event["request"]["body"]["t"] == "pageview");
+        let [event, view] = of_page[..] else { panic!("{} hits of the page {name}", of_page.len()) };
+        for (hit, t, more) in [(view, "pageview", &BTreeMap::new()), (event, "event", &add)] {
+            let mut expected = visit.parameters.clone();
+            expected
+                .extend([("v", "1"), ("tid", "UA-XXXXX-1"), ("t", t)].map(|(name, text)| (name.into(), text.into())));
+            expected.extend(["cid", "z"].map(|name| (name.into(), hit["request"]["body"][name].clone())));
+            expected.extend(more.clone());
+            assert_eq!(hit["request"]["body"], json!(expected), "{name}");
+            let context = &hit["context"];
+            assert_eq!(context["user_agent"], *visit.user_agent);
+            assert_eq!(context["document_location"], visit.parameters["dl"]);
+            assert_eq!(context["client_id"], view["context"]["client_id"]);
+            let request = &hit["request"];
+            assert_eq!(
+                (&request["method"], &request["headers"]["content-type"]),
+                (&json!(method), &content_type),
+                "{name}"
+            );
+            assert_eq!(request["headers"]["referer"], format!("{}/", visit.origin));
+        }
+        clients.push(view["context"]["client_id"].as_str().unwrap());
+    }
+    let [first, second, third, blocked] = clients[..] else { panic!("four visits") };
+    assert!(first == second && second == third && third != blocked, "the client id is kept: {clients:?}");
+    // The page has another origin than the API, and may read.
+    assert_eq!(browsed.visits[0].answer, json!({"status": 200, "type": "image/gif", "bytes": 43}));
 }
 
 /// A function's own logs and the API's, as CloudWatch keeps them.
 fn logs(endpoint_url: &str, group: &str) -> String {
     let host = endpoint_url.trim_start_matches("http://");
-    let body = serde_json::json!({"logGroupName": group, "limit": 10_000}).to_string();
+    let body = json!({"logGroupName": group, "limit": 10_000}).to_string();
     let request = format!(
         "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nX-Amz-Target: Logs_20140328.FilterLogEvents\r\n\
          Authorization: AWS4-HMAC-SHA256 Credential=test/20261120/us-east-1/logs/aws4_request, SignedHeaders=host, \

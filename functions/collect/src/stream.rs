@@ -4,7 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use aws_sdk_kinesis::{
     Client,
-    error::DisplayErrorContext,
+    error::{DisplayErrorContext, ProvideErrorMetadata as _, SdkError},
+    operation::put_records::PutRecordsError,
     primitives::Blob,
     types::{PutRecordsRequestEntry, PutRecordsResultEntry},
 };
@@ -74,9 +75,19 @@ async fn attempt(
         records.push(record.map_err(|error| error.to_string())?);
     }
     let answer = client.put_records().stream_name(stream).set_records(Some(records)).send().await;
-    let answer = answer.map_err(|error| DisplayErrorContext(error).to_string())?;
+    let answer = answer.map_err(|error| cause(&error))?;
     // One entry for each record, in order; without one, nothing is known of the record.
     let is_stored = |entry: Option<&PutRecordsResultEntry>| entry.is_some_and(|entry| entry.error_code().is_none());
     let answers = (0..positions.len()).map(|at| answer.records().get(at));
     Ok(positions.iter().zip(answers).filter(|(_, entry)| !is_stored(*entry)).map(|(position, _)| *position).collect())
+}
+
+/// What went wrong, for the log: not what Kinesis says about it, because it may quote a record.
+fn cause(error: &SdkError<PutRecordsError>) -> String {
+    match error {
+        SdkError::ServiceError(service) => {
+            error.code().map_or_else(|| format!("status {}", service.raw().status().as_u16()), str::to_owned)
+        }
+        other => DisplayErrorContext(other).to_string(),
+    }
 }

@@ -1,0 +1,147 @@
+//! The binary itself, told to log as much as it can.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    sync::{Arc, Mutex, mpsc::channel},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+/// What no log may hold.
+const PERSONAL: [&str; 6] = ["client-4711", "user-4712", "203.0.113.77", "198.51.100.99", "jo@mail.example", "s3cr3t"];
+const PATIENCE: Duration = Duration::from_secs(30);
+const HIT: &str = "v=1&tid=UA-1-1&cid=client-4711&uid=user-4712&uip=203.0.113.77&t=pageview\
+    &dl=https%3A%2F%2Fa.example%2F%3Fmail%3Djo@mail.example%26token%3Ds3cr3t";
+
+fn event(path: &str, body: &str) -> String {
+    json!({
+        "version": "2.0", "rawPath": path, "rawQueryString": "dt=client-4711", "headers": {"cookie": "a=s3cr3t"},
+        "requestContext": {"domainName": "collect.example", "stage": "$default", "timeEpoch": 1_795_183_906_123_i64,
+            "http": {"method": "POST", "path": path, "sourceIp": "198.51.100.99"}},
+        "body": body, "isBase64Encoded": false,
+    })
+    .to_string()
+}
+
+/// Answers one request, as Lambda's Runtime API or as Kinesis, and says what it was. Without an event there is no
+/// answer, as in Lambda.
+fn answer(stream: TcpStream, events: &Mutex<VecDeque<String>>) -> Option<(String, String)> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
+    reader.read_line(&mut first).ok()?;
+    while line != "\r\n" {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let body = String::from_utf8(body).ok()?;
+    let (status, headers, answer) = if first.contains("/invocation/next") {
+        let Some(event) = events.lock().ok()?.pop_front() else {
+            // Until the function is killed.
+            reader.read_to_end(&mut Vec::new()).ok()?;
+            return None;
+        };
+        let headers = "Lambda-Runtime-Aws-Request-Id: 1\r\nLambda-Runtime-Invoked-Function-Arn: arn\r\n\
+            Lambda-Runtime-Deadline-Ms: 9999999999999\r\n";
+        ("200 OK", headers, event)
+    } else if first.contains("/invocation/") {
+        ("202 Accepted", "", String::new())
+    } else if events.lock().ok()?.is_empty() {
+        // What Kinesis says of a value that it does not like: it repeats it.
+        let message = "Value 'client-4711' at 'records.1.member.partitionKey' failed to satisfy constraint";
+        ("400 Bad Request", "", json!({"__type": "ValidationException", "message": message}).to_string())
+    } else {
+        let records = [json!({"SequenceNumber": "1", "ShardId": "shardId-000000000000"})];
+        ("200 OK", "", json!({"FailedRecordCount": 0, "Records": records}).to_string())
+    };
+    let head = format!("HTTP/1.1 {status}\r\n{headers}Connection: close\r\nContent-Length: {}\r\n\r\n", answer.len());
+    (&stream).write_all(format!("{head}{answer}").as_bytes()).ok()?;
+    Some((first, body))
+}
+
+#[test]
+fn no_level_of_logging_lets_anything_personal_through() {
+    let mut events = VecDeque::from([
+        event("/collect", HIT),
+        event("/debug/collect", HIT),
+        event("/collect", &HIT.replace("v=1", "v=%zz")),
+        event("/collect", &json!({"cid": "client-4711", "more": [["user-4712"]]}).to_string()[..30]),
+        event("/client-4711", HIT),
+        // With the last one, Kinesis is in a bad mood.
+        event("/collect", HIT),
+    ]);
+    let count = events.len();
+    // Nobody answers an event that is none.
+    events.push_front("{\"client-4711\": \"s3cr3t\"}".to_owned());
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, calls) = channel();
+    thread::spawn(move || {
+        let events = Arc::new(Mutex::new(events));
+        for stream in listener.incoming().flatten() {
+            let (events, sender) = (events.clone(), sender.clone());
+            thread::spawn(move || answer(stream, &events).map(|call| sender.send(call)));
+        }
+    });
+    // A pipe that nobody reads would stop a function that says much.
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("logs.txt");
+    let log = File::create(&path).unwrap();
+    let mut function = Command::new(env!("CARGO_BIN_EXE_collect"))
+        .env_clear()
+        .envs([
+            ("AWS_LAMBDA_LOG_LEVEL", "TRACE"),
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
+            ("RUST_LOG", "trace"),
+            ("AWS_LAMBDA_FUNCTION_NAME", "collect"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", "us-east-1"),
+            ("STREAM_NAME", "clicks"),
+            ("DELIVERY_MAX_MS", "300"),
+        ])
+        .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
+        .env("AWS_ENDPOINT_URL", format!("http://{address}"))
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let mut answers = Vec::new();
+    let mut stored = 0;
+    while answers.len() <= count {
+        let (first, body) = calls.recv_timeout(PATIENCE).unwrap();
+        stored += usize::from(first.starts_with("POST / "));
+        if first.contains("/invocation/1/") {
+            answers.push((first.contains("/response"), body));
+        }
+    }
+    function.kill().unwrap();
+    function.wait().unwrap();
+    let log = fs::read_to_string(path).unwrap();
+
+    // All of it happened, and was logged.
+    let status = |body: &str| serde_json::from_str::<Value>(body).unwrap()["statusCode"].clone();
+    let statuses: Vec<Value> =
+        answers.iter().map(|(is_response, body)| if *is_response { status(body) } else { Value::Null }).collect();
+    assert_eq!(json!(statuses), json!([null, 200, 200, 400, 400, 404, 503]), "{log}");
+    assert!(
+        stored > 2 && log.matches("request answered").count() == count && log.contains("records not stored"),
+        "{log}"
+    );
+    for personal in PERSONAL {
+        assert!(!log.contains(personal), "{personal} is in the log: {log}");
+    }
+}

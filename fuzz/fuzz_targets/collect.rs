@@ -1,0 +1,84 @@
+//! Requests to collect: whatever comes, no panic, and what is made of it stays within what one call of Kinesis takes.
+//!
+//! Bytes that are no event of a gateway are taken as the body of one, as they are and as binary (which may be gzip).
+#![no_main]
+
+use collect::{
+    body::{self, MOST_HITS},
+    event::{self, Answer, Received},
+    privacy::Policy,
+    request::{self, Request},
+    validate::{HitParsingResult, debug_document, validate},
+};
+use libfuzzer_sys::fuzz_target;
+use shared::quarantine::base64;
+
+/// Bytes of the request line and of all headers. Source: "Quotas for configuring and running an HTTP API", Amazon API
+/// Gateway developer guide.
+const MOST_HEAD_BYTES: usize = 10_240;
+/// Source: `PutRecords`, Amazon Kinesis API reference: a record, and all of a call.
+const MOST_RECORD_BYTES: usize = 1 << 20;
+const MOST_CALL_BYTES: usize = 5 << 20;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(request) = request::read(bytes) {
+        follow(&request);
+        return;
+    }
+    let (text, binary) = (String::from_utf8_lossy(bytes), base64(bytes));
+    for (body, is_base64) in [(&*text, false), (&*binary, true)] {
+        follow(&Request { body: body.into(), is_base64, ..beacon() });
+    }
+});
+
+/// The way of a request through the function, without the stream.
+fn follow(request: &Request) {
+    let headers = request.headers.iter().map(|(name, value)| name.len() + value.len());
+    let head = request.method.len() + request.path.len() + request.query.len() + request.hostname.len();
+    if headers.sum::<usize>() + head + request.source_ip.len() > MOST_HEAD_BYTES {
+        return;
+    }
+    for batch in [false, true] {
+        let Ok(hits) = body::hits(&request.body, request.is_base64, &request.query, batch) else { continue };
+        assert!((1..=MOST_HITS).contains(&hits.len()));
+        let read = || hits.iter().filter_map(|(rules, hit)| hit.as_ref().ok().map(|hit| (*rules, hit)));
+        let results: Vec<_> =
+            read().map(|(rules, hit)| HitParsingResult::new(&request.path, hit, validate(hit, rules))).collect();
+        serde_json::from_str::<serde_json::Value>(&debug_document(&results)).expect("the verdict is JSON");
+        let mut bytes = 0;
+        for (_, hit) in read() {
+            let event = event::event(hit, &received(request), &Answer { status: 200, headers: &[] }, Policy::DropId);
+            let line = event.line.strip_suffix(b"\n").expect("an event is a line");
+            assert!(!line.contains(&b'\n') && line.len() < MOST_RECORD_BYTES);
+            serde_json::from_slice::<&serde_json::value::RawValue>(line).expect("an event is JSON");
+            bytes += event.line.len() + event.partition_key.len();
+        }
+        assert!(bytes <= MOST_CALL_BYTES, "{bytes} bytes of events");
+    }
+}
+
+fn received<'a>(request: &'a Request<'_>) -> Received<'a> {
+    Received {
+        time_ms: request.time_ms,
+        source_ip: Some(&request.source_ip),
+        user_agent: request.header("user-agent"),
+        hostname: &request.hostname,
+        path: &request.path,
+        method: &request.method,
+        headers: &request.headers,
+    }
+}
+
+fn beacon() -> Request<'static> {
+    Request {
+        method: "POST".into(),
+        path: "/collect".into(),
+        query: "z=1".into(),
+        headers: vec![("dnt".into(), "1".into()), ("x-forwarded-for".into(), "198.51.100.23".into())],
+        body: "".into(),
+        is_base64: false,
+        source_ip: "198.51.100.23".into(),
+        hostname: "collect.example".into(),
+        time_ms: 1_795_183_906_123,
+    }
+}

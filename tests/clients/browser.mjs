@@ -1,0 +1,122 @@
+// A headless Chromium visits examples/collect.html, which sends to a deployed collect on another origin:
+//
+//     LANDFALL_CHROMIUM=chromium node browser.mjs http://127.0.0.1:4566/_aws/execute-api/1234abcd/$default
+//
+// Prints {"hits": [{method, path, content_type, status, parameters}], "visits": […]}: what was on the wire, and what each
+// page knew of itself. The page is served as it is but for the address in `data-collect`; a visitor
+// is added, who takes sendBeacon away on some visits, adds to the cart, and at last reads an answer.
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import http from 'node:http'
+import os from 'node:os'
+import path from 'node:path'
+import { text } from 'node:stream/consumers'
+import { setTimeout as pause } from 'node:timers/promises'
+
+import { hits, relay } from './relay.mjs'
+
+const PATIENCE_MS = 60_000
+const EXAMPLES = new URL('../../examples/', import.meta.url)
+
+// What happens to a page before it starts.
+const VISITS = {
+  beacon: '',
+  missing: 'delete Navigator.prototype.sendBeacon',
+  refusing: 'Navigator.prototype.sendBeacon = () => false',
+  blocked: 'Object.defineProperty(window, "localStorage", { get() { throw new Error("blocked") } })',
+}
+
+const [address] = process.argv.slice(2)
+if (!address) throw new Error('usage: node browser.mjs <base url>')
+const api = new URL(address)
+
+/** Runs in the page. */
+async function visit(reads) {
+  document.getElementById('add').click()
+  const { language, userAgent } = navigator
+  const known = {
+    origin: location.origin, dl: location.href, dr: document.referrer, dt: document.title, ul: language,
+    sr: `${screen.width}x${screen.height}`, user_agent: userAgent, answer: null,
+  }
+  if (reads) {
+    // As text/plain: the emulator answers preflight requests without asking the function.
+    const body = JSON.stringify({ cid: localStorage.collect_cid, z: 'read' })
+    const { collect } = document.querySelector('script[data-collect]').dataset
+    const answer = await fetch(collect, { method: 'POST', body })
+    const type = answer.headers.get('Content-Type')
+    known.answer = { status: answer.status, type, bytes: (await answer.arrayBuffer()).byteLength }
+  }
+  const next = await fetch(`/visited${location.search}`, { method: 'POST', body: JSON.stringify(known) })
+  location.assign(await next.text())
+}
+
+const wire = await relay(api)
+const visits = []
+let finish
+const finished = new Promise((resolve) => (finish = resolve))
+
+const site = http.createServer(async (request, response) => {
+  const { pathname, searchParams } = new URL(request.url, 'http://site.example')
+  const names = Object.keys(VISITS)
+  const at = names.indexOf(searchParams.get('visit'))
+  const respond = (type, body) => response.setHeader('Content-Type', `${type}; charset=utf-8`).end(body)
+  switch (pathname) {
+    case '/collect.js':
+      return respond('text/javascript', await readFile(new URL('collect.js', EXAMPLES)))
+    case '/collect.html': {
+      const page = await readFile(new URL('collect.html', EXAMPLES), 'utf8')
+      const failed = `(error) => fetch('/failed', { method: 'POST', body: error.stack })`
+      const visitor = `(${visit})(${at === 0}).catch(${failed})`
+      return respond(
+        'text/html',
+        page
+          .replace('<head>', `<head><script>${VISITS[names[at]]}</script>`)
+          .replace(/data-collect="[^"]*"/, `data-collect="${wire.base}/collect"`)
+          .replace('</body>', `<script>${visitor}</script></body>`),
+      )
+    }
+    case '/visited': {
+      visits.push({ visit: names[at], ...JSON.parse(await text(request)) })
+      // A page that is left takes its images with it: two hits a page, and of the first page also what it reads.
+      while (wire.answers() < 2 * visits.length + 1) await pause(20)
+      respond('text/plain', at + 1 < names.length ? `/collect.html?visit=${names[at + 1]}` : 'about:blank')
+      return at + 1 < names.length || finish()
+    }
+    case '/failed':
+      return finish(await text(request))
+    default:
+      return response.writeHead(404).end()
+  }
+})
+await once(site.listen(0, '127.0.0.1'), 'listening')
+
+const profile = await mkdtemp(path.join(os.tmpdir(), 'landfall-chromium-'))
+const chromium = spawn(process.env.LANDFALL_CHROMIUM ?? 'chromium', [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--no-proxy-server',
+  '--disable-background-networking', '--disable-component-update', `--user-data-dir=${profile}`,
+  `http://127.0.0.1:${site.address().port}/collect.html?visit=${Object.keys(VISITS)[0]}`,
+], { stdio: ['ignore', 'ignore', 'pipe'] })
+let said = ''
+chromium.stderr.setEncoding('utf8').on('data', (text) => (said += text))
+const ended = once(chromium, 'close')
+
+try {
+  const failed = await Promise.race([
+    finished,
+    ended.then(([code]) => `Chromium ended with code ${code}`),
+    pause(PATIENCE_MS, `${visits.length} pages were visited in ${PATIENCE_MS} ms`, { ref: false }),
+  ])
+  if (failed) throw new Error(`${failed}\n${said}`)
+} finally {
+  chromium.kill()
+  await ended
+  site.closeAllConnections()
+  site.close()
+  wire.close()
+  await rm(profile, { recursive: true, force: true, maxRetries: 5 })
+}
+
+const sent = (await wire.requests()).flatMap((request) => hits(api, request))
+console.log(JSON.stringify({ hits: sent, visits }))
