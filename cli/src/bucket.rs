@@ -1,5 +1,7 @@
 //! S3: listing, reading, writing once, deleting.
 
+use std::collections::HashMap;
+
 use aws_sdk_s3::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
@@ -83,16 +85,83 @@ pub async fn list(
     Ok(listed)
 }
 
+/// An object whose bytes are still to come.
+#[derive(Debug)]
+pub struct Opened {
+    /// What is said of it: names without their prefix, and values.
+    pub metadata: HashMap<String, String>,
+    body: ByteStream,
+    bucket: String,
+    key: String,
+}
+
+impl Opened {
+    /// The next bytes; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BucketError> {
+        self.body.try_next().await.map_err(|error| BucketError::Object {
+            bucket: self.bucket.clone(),
+            key: self.key.clone(),
+            verb: "read",
+            cause: error.to_string(),
+        })
+    }
+}
+
+/// Begins to read an object; `None` when it is gone.
+pub async fn open(client: &Client, bucket: &str, key: &str) -> Result<Option<Opened>, BucketError> {
+    let (bucket, key) = (bucket.to_owned(), key.to_owned());
+    match client.get_object().bucket(&bucket).key(&key).send().await {
+        Ok(object) => {
+            Ok(Some(Opened { metadata: object.metadata.unwrap_or_default(), body: object.body, bucket, key }))
+        }
+        Err(error) if code(&error) == Some("NoSuchKey") => Ok(None),
+        Err(error) => Err(BucketError::Object { bucket, key, verb: "read", cause: cause(&error) }),
+    }
+}
+
 /// The object's bytes; `None` when it is gone.
 pub async fn read(client: &Client, bucket: &str, key: &str) -> Result<Option<Bytes>, BucketError> {
-    let failed = |cause| BucketError::Object { bucket: bucket.to_owned(), key: key.to_owned(), verb: "read", cause };
-    match client.get_object().bucket(bucket).key(key).send().await {
-        Ok(object) => match object.body.collect().await {
-            Ok(body) => Ok(Some(body.into_bytes())),
-            Err(error) => Err(failed(error.to_string())),
-        },
-        Err(error) if code(&error) == Some("NoSuchKey") => Ok(None),
-        Err(error) => Err(failed(cause(&error))),
+    let Some(Opened { body, bucket, key, .. }) = open(client, bucket, key).await? else { return Ok(None) };
+    match body.collect().await {
+        Ok(body) => Ok(Some(body.into_bytes())),
+        Err(error) => Err(BucketError::Object { bucket, key, verb: "read", cause: error.to_string() }),
+    }
+}
+
+/// The object's metadata; `None` when it is gone.
+pub async fn metadata(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+) -> Result<Option<HashMap<String, String>>, BucketError> {
+    match client.head_object().bucket(bucket).key(key).send().await {
+        Ok(head) => Ok(Some(head.metadata.unwrap_or_default())),
+        Err(error) if code(&error) == Some("NotFound") => Ok(None),
+        Err(error) => {
+            let (bucket, key) = (bucket.to_owned(), key.to_owned());
+            Err(BucketError::Object { bucket, key, verb: "checked", cause: cause(&error) })
+        }
+    }
+}
+
+/// Writes an object unless its key is taken, and says whether it did.
+pub async fn create(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    body: Bytes,
+    content_type: &str,
+    metadata: HashMap<String, String>,
+) -> Result<bool, BucketError> {
+    let put = client.put_object().bucket(bucket).key(key).if_none_match("*");
+    let put = put.content_type(content_type).set_metadata(Some(metadata));
+    match put.body(ByteStream::from(body)).send().await {
+        Ok(_) => Ok(true),
+        Err(error) if is_taken(&error) => Ok(false),
+        Err(error) => {
+            let (bucket, key) = (bucket.to_owned(), key.to_owned());
+            Err(BucketError::Object { bucket, key, verb: "written", cause: cause(&error) })
+        }
     }
 }
 
@@ -106,34 +175,14 @@ pub async fn put_once(
     records: usize,
 ) -> Result<(), BucketError> {
     let (content_id, records) = (content_id.to_string(), records.to_string());
-    let put = client
-        .put_object()
-        .bucket(bucket)
-        .key(key)
-        .if_none_match("*")
-        .content_type("application/x-ndjson")
-        .metadata(CONTENT_ID_METADATA, &content_id)
-        .metadata(RECORDS_METADATA, &records)
-        .body(ByteStream::from(body))
-        .send()
-        .await;
-    let failed = |verb, cause| BucketError::Object { bucket: bucket.to_owned(), key: key.to_owned(), verb, cause };
-    match put {
-        Ok(_) => Ok(()),
-        Err(error) if is_taken(&error) => {
-            let head = client.head_object().bucket(bucket).key(key).send().await;
-            let head = head.map_err(|error| failed("checked", cause(&error)))?;
-            let is = |name: &str, value: &str| {
-                head.metadata().and_then(|metadata| metadata.get(name)).is_some_and(|found| found == value)
-            };
-            if is(CONTENT_ID_METADATA, &content_id) && is(RECORDS_METADATA, &records) {
-                Ok(())
-            } else {
-                Err(BucketError::Conflict { bucket: bucket.to_owned(), key: key.to_owned() })
-            }
-        }
-        Err(error) => Err(failed("written", cause(&error))),
+    let said = [(CONTENT_ID_METADATA, content_id), (RECORDS_METADATA, records)];
+    let said: HashMap<String, String> = said.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    if create(client, bucket, key, body.into(), "application/x-ndjson", said.clone()).await?
+        || metadata(client, bucket, key).await?.is_some_and(|found| said.iter().all(|(k, v)| found.get(k) == Some(v)))
+    {
+        return Ok(());
     }
+    Err(BucketError::Conflict { bucket: bucket.to_owned(), key: key.to_owned() })
 }
 
 /// Deletes an object. One that is gone already is fine.

@@ -70,8 +70,15 @@ async fn config(
         .await
 }
 
-fn response(status: u16, body: &Value) -> HttpResponse {
+/// An answer in JSON.
+pub(crate) fn response(status: u16, body: &Value) -> HttpResponse {
     HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.to_string()))
+}
+
+/// A context whose services answer to every request what `answer` says.
+pub(crate) async fn services(mut answer: impl FnMut(&HttpRequest) -> HttpResponse + Send + 'static) -> Context {
+    let config = config(RetryConfig::disabled(), move |request| Ok(answer(request))).await;
+    Context::new(Clients::of(&config))
 }
 
 /// A context whose SQS gives to an action and its request what `answer` says, as status and body.

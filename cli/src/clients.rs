@@ -22,9 +22,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(16 * 60);
 /// The AWS clients.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    /// For commands to load-registrar.
+    /// For records that are in no file.
+    pub kinesis: aws_sdk_kinesis::Client,
+    /// For commands to load-registrar, and for the settings of kafka-roller.
     pub lambda: aws_sdk_lambda::Client,
-    /// For quarantined records.
+    /// For quarantined records and rolled files.
     pub s3: aws_sdk_s3::Client,
     /// For queues.
     pub sqs: aws_sdk_sqs::Client,
@@ -74,6 +76,7 @@ impl Clients {
     #[must_use]
     pub fn of(config: &SdkConfig) -> Self {
         Self {
+            kinesis: aws_sdk_kinesis::Client::new(config),
             lambda: invoking(config, ANSWER_TIMEOUT),
             s3: aws_sdk_s3::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),

@@ -1,9 +1,11 @@
-//! `landfall`, the operator's command line: tables are declared, loads are looked after, and what the functions left
-//! behind is sent again.
+//! `landfall`, the operator's command line: tables are declared, loads are looked after, files are audited, and what the
+//! functions left behind is sent again.
 //!
 //! One module per command. A command plans with pure functions over values and touches AWS only through [`queue`],
-//! [`bucket`] and [`registrar`], and [`pump`] not at all; it gives back an [`outcome`], and [`run`] prints it and turns it into an exit code.
+//! [`bucket`], [`stream`] and [`registrar`], and [`pump`] not at all; it gives back an [`outcome`], and [`run`] prints it
+//! and turns it into an exit code.
 
+pub mod audit;
 pub mod bucket;
 #[cfg(test)]
 mod canned;
@@ -19,6 +21,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod registrar;
 pub mod replay;
+pub mod stream;
 pub mod tables;
 pub mod text;
 pub mod when;
@@ -26,8 +29,8 @@ pub mod when;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude, pump::PumpArgs,
-    reconcile::ReconcileArgs, replay::Replay, tables::Tables,
+    audit::AuditArgs, console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude,
+    pump::PumpArgs, reconcile::ReconcileArgs, replay::Replay, tables::Tables,
 };
 
 /// What follows the options in the long help.
@@ -74,6 +77,8 @@ pub enum Command {
     Loads(Loads),
     /// Compares the bucket with the loads and registers what no event announced.
     Reconcile(ReconcileArgs),
+    /// Checks that the files rolled from a stream hold every record once, and writes missing ones anew.
+    Audit(AuditArgs),
     /// Sends the traffic of a web shop to a /collect URL: a demonstration, or a load test.
     Pump(PumpArgs),
 }
@@ -117,6 +122,10 @@ pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
         Command::Reconcile(args) => {
             let reconciled = reconcile::reconcile(args, context, console).await;
             conclude(reconciled, cli.json, console)
+        }
+        Command::Audit(args) => {
+            let audited = audit::audit(args, context, console).await;
+            conclude(audited, cli.json, console)
         }
         Command::Pump(args) => pump::run(args, cli.json, &context.interrupt, console).await,
     }

@@ -33,6 +33,14 @@ pub struct RegistrarArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionName(String);
 
+impl FunctionName {
+    /// The name or ARN as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for FunctionName {
     type Err = &'static str;
 

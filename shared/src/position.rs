@@ -58,6 +58,33 @@ impl Position {
         }
     }
 
+    /// The record of the stream that it is in.
+    #[must_use]
+    pub const fn record(self) -> Self {
+        Self { sub_sequence: 0, ..self }
+    }
+
+    /// The highest position below this one; [`START`](Self::START) is its own.
+    #[must_use]
+    pub fn before(self) -> Self {
+        if let Some(sub_sequence) = self.sub_sequence.checked_sub(1) {
+            return Self { sub_sequence, ..self };
+        }
+        if self == Self::START {
+            return self;
+        }
+        let mut sequence = self.sequence;
+        // Subtracts 1 as on paper: zeros borrow from the digit before them.
+        for digit in sequence.iter_mut().rev() {
+            if *digit > b'0' {
+                *digit -= 1;
+                break;
+            }
+            *digit = b'9';
+        }
+        Self { sequence, sub_sequence: MAX_SUB_SEQUENCE }
+    }
+
     /// The sequence number without leading zeros, as Kinesis writes it.
     #[must_use]
     pub fn sequence_number(&self) -> String {
@@ -136,6 +163,16 @@ mod tests {
         assert!(Position::START.in_aggregate(10_000_000).is_err());
     }
 
+    #[test]
+    fn nothing_is_between_a_position_and_the_one_before() {
+        let of = |text: &str| Position::of_sequence_number(text).unwrap();
+        assert_eq!(of("1000").before(), of("999").in_aggregate(9_999_999).unwrap());
+        assert_eq!(of("7").in_aggregate(3).unwrap().before(), of("7").in_aggregate(2).unwrap());
+        assert_eq!(Position::START.before(), Position::START);
+        assert!(of("1").before() > Position::START);
+        assert_eq!(of("7").in_aggregate(3).unwrap().record(), of("7"));
+    }
+
     fn position() -> impl Strategy<Value = Position> {
         ("[0-9]{1,55}[1-9]", 0..10_000_000_usize)
             .prop_map(|(text, index)| Position::of_sequence_number(&text).unwrap().in_aggregate(index).unwrap())
@@ -147,6 +184,7 @@ mod tests {
             prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
             prop_assert_eq!(a.to_string().parse::<Position>().unwrap(), a);
             prop_assert!(a > Position::START);
+            prop_assert!(a.before() < a && (b <= a.before() || b >= a));
         }
 
         #[test]

@@ -37,11 +37,13 @@ pub enum Reason {
     Bytes,
     /// The staged records that should have followed are gone.
     Gap,
+    /// The file was missing, and `landfall audit` has written it anew from the stream.
+    Repair,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::Records, Self::Age, Self::Bytes, Self::Gap];
+    pub const ALL: [Self; 5] = [Self::Records, Self::Age, Self::Bytes, Self::Gap, Self::Repair];
 
     /// The reason as it is written.
     #[must_use]
@@ -51,6 +53,7 @@ impl Reason {
             Self::Age => "age",
             Self::Bytes => "bytes",
             Self::Gap => "gap",
+            Self::Repair => "repair",
         }
     }
 }
@@ -85,6 +88,9 @@ pub enum RolledError {
     /// A value is not what its name says.
     #[error("the object's metadata {0} is {1:?}")]
     Invalid(&'static str, String),
+    /// Ranges or times run backwards, or there are no records.
+    #[error("the object's metadata contradicts itself")]
+    Contradiction,
     /// A name is no path segment.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -137,7 +143,7 @@ impl RolledFile {
             .into_iter()
             .find(|known| known.name() == reason)
             .ok_or_else(|| RolledError::Invalid(REASON, reason.to_owned()))?;
-        Ok(Self {
+        let file = Self {
             window: Window {
                 stream: text(STREAM)?.parse()?,
                 shard: text(SHARD)?.parse()?,
@@ -150,7 +156,10 @@ impl RolledFile {
             oldest_ms: number(OLDEST, text(OLDEST)?)?,
             newest_ms: number(NEWEST, text(NEWEST)?)?,
             reason,
-        })
+        };
+        let is_sound =
+            file.after < file.first && file.first <= file.last && file.count > 0 && file.oldest_ms <= file.newest_ms;
+        if is_sound { Ok(file) } else { Err(RolledError::Contradiction) }
     }
 }
 
@@ -187,6 +196,8 @@ mod tests {
         assert_eq!(RolledFile::of_metadata(value).unwrap(), file());
         let without = |name: &str| value(name).filter(|_| name != LAST);
         assert_eq!(RolledFile::of_metadata(without), Err(RolledError::Missing(LAST)));
+        let backwards = |name: &str| value(if name == LAST { AFTER } else { name });
+        assert_eq!(RolledFile::of_metadata(backwards), Err(RolledError::Contradiction));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use shared::{
     json::{self, Scan, Text},
     layout::{LayoutError, Segment},
     position::{Position, PositionError},
+    quarantine::base64,
 };
 
 /// The event cannot be read at all; nothing was done.
@@ -86,6 +87,26 @@ pub struct Record<'a> {
     pub data: Cow<'a, str>,
     event_id: Cow<'a, str>,
     stream_arn: Cow<'a, str>,
+}
+
+impl<'a> Record<'a> {
+    /// A record that was read from the stream itself and did not come with an event.
+    pub fn of_stream(
+        sequence_number: &'a str,
+        partition_key: &'a str,
+        arrived_ms: i64,
+        data: &[u8],
+    ) -> Result<Self, PositionError> {
+        Ok(Self {
+            position: Position::of_sequence_number(sequence_number)?,
+            sequence_number: sequence_number.into(),
+            partition_key: partition_key.into(),
+            arrived_ms,
+            data: base64(data).into(),
+            event_id: Cow::default(),
+            stream_arn: Cow::default(),
+        })
+    }
 }
 
 /// Reads the event.

@@ -1,0 +1,624 @@
+//! `landfall audit`: the files of kafka-roller, put side by side: whether a record is in none of them, or in two.
+//!
+//! [`examine`] reads a file and [`contents`] its lines, [`tiling`] fits all of them together, [`repair`] writes anew what is
+//! missing, [`report`] tells.
+
+pub mod contents;
+pub mod examine;
+#[cfg(test)]
+mod lake;
+pub mod repair;
+pub mod report;
+pub mod tiling;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use clap::Args;
+use futures_util::{StreamExt, stream};
+use kafka_roller::config::Config;
+use shared::{
+    layout::{KafkaKey, Segment},
+    rolled::Window,
+};
+
+use self::{
+    examine::{Examined, Examiner},
+    repair::{RepairError, Repairer},
+    report::{Audited, Fault, Problem, Row, Written},
+    tiling::{File, Gap, Tiling, tile},
+};
+use crate::{
+    Exit,
+    bucket::{self, BucketError},
+    console::Console,
+    context::Context,
+    failure::cause,
+    outcome::Failed,
+    registrar::FunctionName,
+};
+
+/// The folder of all files.
+const FOLDER: &str = "cubic/kafka/";
+/// Requests to S3 that run side by side.
+const S3_REQUESTS: usize = 16;
+/// The name that the stack `landfall` gives the function.
+const DEFAULT_FUNCTION: &str = "landfall-kafka-roller";
+
+const HELP: &str = "\
+Each file says in its metadata which records of which shard it holds, and which record came before them.
+So the files of a shard and table must follow each other:
+
+  gap          records between two files are in none
+  overlap      records are in two files
+  wrong_count  a file holds another number of lines than it says
+
+Files that say nothing of themselves, hold lines that are no JSON or cannot be read are listed too. The
+README lists all problems. Every file is read; --no-contents only asks for what it says of itself.
+
+Files that were moved elsewhere, as archived loads may be, look missing if they lie between two that
+are still there: name those buckets too, with further --bucket. What is older than the oldest file is
+not looked for.
+
+--repair reads the records of each gap from the stream, as long as it has them, and writes the missing
+files to the first bucket, where they are loads like any other. Nothing is overwritten. Records that
+the stream has no longer are named: they are lost. Be sure that the missing files are nowhere else,
+or their records are loaded twice. A gap is left alone while a file of its table cannot be read or
+understood, since the records may be in that one.
+
+Exit code: 0 when nothing is wrong, or everything that was is repaired; 3 when something is wrong; 2 when
+the arguments make no sense; 1 when not everything was audited, or a repair failed.
+
+Examples:
+  landfall audit --bucket landfall-incoming-123456789012-eu-west-1
+  landfall audit --bucket $INCOMING --bucket $ARCHIVE --table sample --no-contents --json
+  landfall audit --bucket $INCOMING --bucket $ARCHIVE --repair";
+
+/// The arguments of `landfall audit`.
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
+pub struct AuditArgs {
+    /// Bucket that files are written to; may be given again for buckets that they are moved to.
+    #[arg(long, required = true)]
+    pub bucket: Vec<String>,
+    /// Only files of this table; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub table: Vec<Segment>,
+    /// Only files of this stream.
+    #[arg(long, value_name = "NAME")]
+    pub stream: Option<Segment>,
+    /// Do not read the files.
+    #[arg(long)]
+    pub no_contents: bool,
+    /// Write missing files anew, from the stream.
+    #[arg(long)]
+    pub repair: bool,
+    /// With --repair, name or ARN of the function that writes the files: the stack's name, then -kafka-roller.
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_FUNCTION, display_order = 90)]
+    pub function: FunctionName,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// A bucket cannot be listed.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// Someone pressed Ctrl-C. Without all files nothing can be said of any.
+    #[error("interrupted before all files were read; nothing was changed")]
+    Interrupted,
+    /// The function does not say how it writes files.
+    #[error("the settings of function {function} cannot be read: {cause}")]
+    Function {
+        /// The function.
+        function: String,
+        /// Why.
+        cause: String,
+    },
+    /// The function writes elsewhere.
+    #[error("function {function} writes to bucket {bucket}; to repair, make it the first --bucket")]
+    OtherBucket {
+        /// The function.
+        function: String,
+        /// Its bucket.
+        bucket: String,
+    },
+}
+
+impl From<AuditError> for Failed {
+    fn from(error: AuditError) -> Self {
+        let exit = match error {
+            AuditError::OtherBucket { .. } => Exit::Usage,
+            AuditError::Bucket(_) | AuditError::Interrupted | AuditError::Function { .. } => Exit::Incomplete,
+        };
+        Self { sentence: error.to_string(), exit }
+    }
+}
+
+impl AuditArgs {
+    /// How the function writes files.
+    async fn roller(&self, context: &Context) -> Result<Config, AuditError> {
+        let function = self.function.as_str().to_owned();
+        let answer = context.clients.lambda.get_function_configuration().function_name(&function).send().await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Err(AuditError::Function { function, cause: cause(&error) }),
+        };
+        let variables = answer.environment.and_then(|environment| environment.variables).unwrap_or_default();
+        match Config::from_lookup(|name| variables.get(name).cloned()) {
+            Ok(config) if self.bucket.first() == Some(&config.incoming_bucket) => Ok(config),
+            Ok(config) => Err(AuditError::OtherBucket { function, bucket: config.incoming_bucket }),
+            Err(error) => Err(AuditError::Function { function, cause: error.to_string() }),
+        }
+    }
+
+    fn prefixes(&self) -> Vec<String> {
+        if self.table.is_empty() {
+            return vec![FOLDER.to_owned()];
+        }
+        let tables: BTreeSet<&Segment> = self.table.iter().collect();
+        tables.into_iter().map(|table| format!("{FOLDER}{table}/")).collect()
+    }
+}
+
+/// Audits files, and repairs gaps if that is asked for. `Err` means that nothing was changed.
+pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Result<Audited, AuditError> {
+    let config = if args.repair { Some(args.roller(context).await?) } else { None };
+    let mut audit = Audit::of(args, context);
+    audit.look(console).await?;
+    // A listing takes time: a file that was written meanwhile may be in it, and the one before that one not. What is
+    // still a gap when listing again brings nothing new is one.
+    while audit.has_gaps() && audit.look(console).await? {}
+    let mut audited = audit.report();
+    if let Some(config) = &config {
+        audit.repair(config, &mut audited, console).await;
+    }
+    Ok(audited)
+}
+
+/// What is known so far.
+struct Audit<'a> {
+    args: &'a AuditArgs,
+    context: &'a Context,
+    /// Objects that were looked at: key and bucket.
+    seen: BTreeSet<(String, String)>,
+    windows: BTreeMap<Window, Files>,
+    /// Tables with files that may hold any record.
+    unclear: BTreeSet<Segment>,
+    problems: Vec<Problem>,
+}
+
+/// The files of one window.
+#[derive(Default)]
+struct Files {
+    files: Vec<File>,
+    tiling: Tiling,
+    wrong_counts: usize,
+}
+
+impl<'a> Audit<'a> {
+    fn of(args: &'a AuditArgs, context: &'a Context) -> Self {
+        let (seen, windows) = (BTreeSet::new(), BTreeMap::new());
+        Self { args, context, seen, windows, unclear: BTreeSet::new(), problems: Vec::new() }
+    }
+
+    fn gaps(&self) -> impl Iterator<Item = &Gap> {
+        self.windows.values().flat_map(|files| &files.tiling.gaps)
+    }
+
+    fn has_gaps(&self) -> bool {
+        self.gaps().next().is_some()
+    }
+
+    /// Lists, examines what is new, fits everything together, and says whether anything was new.
+    async fn look(&mut self, console: &Console) -> Result<bool, AuditError> {
+        let new = self.list(console).await?;
+        let progress = console.progress("Audited", "files", Some(new.len()));
+        let (args, context) = (self.args, self.context);
+        let examiner = Examiner { s3: &context.clients.s3, stream: args.stream.as_ref(), contents: !args.no_contents };
+        let examined = new.iter().map(async |(bucket, key)| (bucket, key, examiner.examine(bucket, key).await));
+        let mut examined = stream::iter(examined).buffer_unordered(S3_REQUESTS);
+        while let Some((bucket, key, examined)) = examined.next().await {
+            if context.interrupt.is_set() {
+                return Err(AuditError::Interrupted);
+            }
+            self.keep(bucket, key, examined);
+            progress.add(1);
+        }
+        for Files { files, tiling, .. } in self.windows.values_mut() {
+            *tiling = tile(files);
+        }
+        Ok(!new.is_empty())
+    }
+
+    /// Files that were not seen before.
+    async fn list(&mut self, console: &Console) -> Result<Vec<(String, KafkaKey)>, AuditError> {
+        let _waiting = console.waiting("the listing");
+        let mut new = Vec::new();
+        for bucket in &self.args.bucket {
+            for prefix in self.args.prefixes() {
+                for object in bucket::list(&self.context.clients.s3, bucket, &prefix, None, |_| true).await? {
+                    // What consoles show as folders may be an empty object.
+                    if object.key.ends_with('/') || !self.seen.insert((object.key.clone(), bucket.clone())) {
+                        continue;
+                    }
+                    match object.key.parse() {
+                        Ok(key) => new.push((bucket.clone(), key)),
+                        Err(error) => {
+                            let at = format!("s3://{bucket}/{}", object.key);
+                            self.problems.push(Problem::of_file(Fault::ForeignKey, at, format!("{error}")));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(new)
+    }
+
+    fn keep(&mut self, bucket: &str, key: &KafkaKey, Examined { rolled, problems }: Examined) {
+        let has = |faults: &[Fault]| problems.iter().any(|problem| faults.contains(&problem.fault));
+        match rolled {
+            Some(rolled) => {
+                let files = self.windows.entry(rolled.window.clone()).or_default();
+                files.wrong_counts += usize::from(has(&[Fault::WrongCount]));
+                files.files.push(File { bucket: bucket.to_owned(), key: key.to_string(), rolled });
+            }
+            None if has(&[Fault::Unreadable, Fault::DamagedMetadata]) => drop(self.unclear.insert(key.table.clone())),
+            None => {}
+        }
+        self.problems.extend(problems);
+    }
+
+    fn report(&self) -> Audited {
+        let (mut windows, mut problems) = (Vec::new(), self.problems.clone());
+        problems.sort_by(|a, b| a.at.cmp(&b.at));
+        for (window, Files { files, tiling, wrong_counts }) in &self.windows {
+            windows.push(Row::of(window, files, tiling, *wrong_counts));
+            problems.extend(tiling.gaps.iter().map(Problem::gap));
+            problems.extend(tiling.overlaps.iter().map(Problem::overlap));
+        }
+        windows.sort_by(|a, b| (&a.table, &a.stream, &a.shard).cmp(&(&b.table, &b.stream, &b.shard)));
+        Audited {
+            buckets: self.args.bucket.clone(),
+            contents: !self.args.no_contents,
+            windows,
+            problems,
+            written: Vec::new(),
+            stopped: None,
+        }
+    }
+
+    /// Fills the gaps, one after the other, and reports what became of them.
+    async fn repair(&self, config: &Config, audited: &mut Audited, console: &Console) {
+        let progress = console.progress("Read from the stream:", "records", None);
+        let mut repairer = Repairer {
+            context: self.context,
+            config,
+            taken: self.seen.iter().map(|(key, _)| key.as_str()).collect(),
+            shards: HashMap::new(),
+            progress: &progress,
+        };
+        for gap in self.gaps() {
+            let mut files = Vec::new();
+            let repaired = if self.unclear.contains(&gap.window().table) {
+                Err(RepairError::Unclear)
+            } else {
+                repairer.repair(gap, &mut files).await
+            };
+            audited.written.extend(files.iter().map(Written::of));
+            match repaired {
+                Ok(lost) if lost.is_empty() => {
+                    let found = Problem::gap(gap);
+                    audited.problems.iter_mut().filter(|problem| **problem == found).for_each(Problem::mend);
+                }
+                Ok(lost) => audited.problems.extend(lost.iter().map(|lost| Problem::lost(gap, lost))),
+                Err(error @ RepairError::Interrupted) => {
+                    audited.stopped = Some(error.to_string());
+                    break;
+                }
+                Err(error) => audited.problems.push(Problem::not_repaired(gap, &error)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+
+    use super::{
+        lake::{self, Lake, Shared},
+        tiling::tests::rolled,
+    };
+    use crate::{
+        canned::{Ended, run},
+        context::{Context, Interrupt},
+    };
+
+    const IN: &str = "incoming";
+
+    fn line(number: u64) -> String {
+        format!("{{\"topic\":\"sample\",\"n\":{number}}}\n")
+    }
+
+    fn lines(after: u64, last: u64) -> String {
+        (after + 1..=last).map(line).collect()
+    }
+
+    /// Files that begin and end with these numbers, one behind the other, and the stream that they come from.
+    fn chain(ends: &[u64]) -> (Shared, Vec<String>) {
+        let mut lake = Lake { is_sharded: true, ..Lake::default() };
+        lake.variables = [("INCOMING_BUCKET", IN), ("LAKE_BUCKET", "lake"), ("TABLE_POINTER", "/topic")].into();
+        let keys = ends.windows(2).map(|ends| lake.roll(IN, &rolled(ends[0], ends[1]), &lines(ends[0], ends[1])));
+        let keys = keys.collect();
+        for number in 1..=*ends.last().unwrap() {
+            lake.records.push((number, rolled(number - 1, number).newest_ms, line(number)));
+        }
+        (Arc::new(Mutex::new(lake)), keys)
+    }
+
+    fn remove(lake: &Shared, key: &str) -> lake::Object {
+        lake.lock().unwrap().objects.remove(&(IN.to_owned(), key.to_owned())).unwrap()
+    }
+
+    async fn audit(lake: &Shared, arguments: &[&str]) -> Ended {
+        run(&lake::context(lake).await, &[&["audit", "--bucket", IN], arguments].concat()).await
+    }
+
+    fn faults(ended: &Ended) -> Vec<(String, bool)> {
+        let problems = ended.json()["problems"].as_array().unwrap().clone();
+        let fault = |problem: &Value| problem["fault"].as_str().unwrap().to_owned();
+        problems.iter().map(|problem| (fault(problem), problem["repaired"].as_bool().unwrap())).collect()
+    }
+
+    fn one(fault: &str, repaired: bool) -> Vec<(String, bool)> {
+        vec![(fault.to_owned(), repaired)]
+    }
+
+    #[tokio::test]
+    async fn files_that_follow_each_other_are_green() {
+        let (lake, _) = chain(&[0, 10, 25, 30, 31, 40]);
+        let ended = audit(&lake, &[]).await;
+        let expected = "\
+table   shard                             files  records  first                     last                      gaps  overlaps  wrong counts
+sample  cubic-kafka/shardId-000000000006      5       40  2026-11-20T14:11:41.000Z  2026-11-20T14:12:20.000Z     0         0             0
+
+audited 5 files of 40 records: they follow each other without gap or overlap and hold what they say
+";
+        assert_eq!((ended.code, ended.err.as_str(), ended.out.as_str()), (0, "", expected));
+        let json = audit(&lake, &["--json"]).await.json();
+        assert_eq!((&json["complete"], &json["windows"][0]["records"]), (&true.into(), &40.into()));
+        assert_eq!((&json["windows"][0]["begins_after"], &json["stopped"]), (&Value::Null, &Value::Null));
+        let nothing = audit(&lake, &["--table", "other"]).await;
+        assert_eq!((nothing.code, nothing.out.starts_with("audited 0 files of 0 records: ")), (0, true));
+    }
+
+    #[tokio::test]
+    async fn a_gap_and_an_overlap_are_named_with_their_files_and_positions() {
+        let (lake, keys) = chain(&[0, 10, 20, 30, 40]);
+        remove(&lake, &keys[1]);
+        let (copy, copied) = ("cubic/kafka/sample/vytxeTZskVKR7C7WgdSP3d.json", rolled(20, 30));
+        lake.lock().unwrap().put(IN, copy, &copied.metadata(), &lines(20, 30));
+        let ended = audit(&lake, &[]).await;
+        let [first, twice] = [&keys[0], &keys[2]].map(|key| format!("s3://{IN}/{key}"));
+        let files = [twice.clone(), format!("s3://{IN}/{copy}")];
+        let window = "cubic-kafka/shardId-000000000006/sample";
+        let behind = files.iter().min().unwrap();
+        let expected = format!(
+            "gap  {window}  after 10.0 up to 20.0: between {first}, until 2026-11-20T14:11:50.000Z, and {behind}, from \
+             2026-11-20T14:12:01.000Z\n\
+             overlap  {window}  after 20.0 up to 30.0: in {} and in {}\n\n\
+             audited 4 files of 40 records: 2 problems\n",
+            files.iter().min().unwrap(),
+            files.iter().max().unwrap(),
+        );
+        assert_eq!(ended.code, 3);
+        assert!(ended.out.ends_with(&expected), "{}", ended.out);
+        let json = audit(&lake, &["--json"]).await.json();
+        assert_eq!((&json["complete"], &json["windows"][0]["gaps"]), (&false.into(), &1.into()));
+        let up_to = rolled(20, 30).after.to_string();
+        assert_eq!(json["problems"][0]["up_to"], up_to);
+    }
+
+    #[tokio::test]
+    async fn whatever_is_wrong_with_a_file_is_told_and_the_others_are_audited() {
+        let (lake, keys) = chain(&[0, 10, 20]);
+        let put = |key: &str, metadata: &[(&'static str, String)], body: &str| {
+            lake.lock().unwrap().put(IN, &format!("cubic/kafka/{key}"), metadata, body);
+        };
+        let other = |table: &str| {
+            let mut rolled = rolled(0, 2);
+            rolled.window.table = table.parse().unwrap();
+            rolled
+        };
+        let name = "vytxeTZskVKR7C7WgdSP3d.json";
+        put(&format!("nothing/{name}"), &[], "{}\n");
+        put(&format!("damaged/{name}"), &other("damaged").metadata()[1..], "{}\n");
+        put(&format!("moved/{name}"), &other("sample").metadata(), "{}\n{}\n");
+        put(&format!("short/{name}"), &other("short").metadata(), "{}\n");
+        put(&format!("text/{name}"), &other("text").metadata(), "{}\nhello\n");
+        put(&format!("gzip/{name}.gz"), &other("gzip").metadata(), "{}\n{}\n");
+        put("sample/notes.txt", &[], "hello");
+        put("sample/", &[], "");
+        put(&format!("denied/{name}"), &other("denied").metadata(), "{}\n{}\n");
+        lake.lock().unwrap().broken.insert(format!("cubic/kafka/denied/{name}"));
+        let ended = audit(&lake, &["--json"]).await;
+        assert_eq!(ended.code, 1, "{}", ended.out);
+        let expected = [
+            "damaged_metadata",
+            "unreadable",
+            "not_json",
+            "other_table",
+            "no_metadata",
+            "foreign_key",
+            "wrong_count",
+            "not_json",
+        ];
+        assert_eq!(faults(&ended), expected.map(|fault| (fault.to_owned(), false)));
+        let json = ended.json();
+        let detail = |index: usize| json["problems"][index]["detail"].as_str().unwrap().to_owned();
+        assert_eq!(detail(0), "the object has no metadata landfall-stream");
+        assert!(detail(1).ends_with("could not be read: AccessDenied: no key"), "{}", detail(1));
+        assert!(detail(2).starts_with("it is no whole gzip file: "), "{}", detail(2));
+        assert_eq!(detail(6), "1 line, and it says 2 from 1.0 to 2.0");
+        assert_eq!(detail(7), "1 line is no JSON; the first is line 2: expected value at line 1 column 1");
+        let sample = json["windows"].as_array().unwrap().iter().find(|row| row["table"] == "sample").unwrap();
+        assert_eq!((&sample["files"], keys.len()), (&2.into(), 2));
+
+        let quick = audit(&lake, &["--json", "--no-contents", "--table", "short", "--table", "text"]).await;
+        assert_eq!((quick.code, faults(&quick)), (0, vec![]));
+    }
+
+    #[tokio::test]
+    async fn without_contents_no_file_is_read() {
+        let (lake, _) = chain(&[0, 10, 20]);
+        let ended = audit(&lake, &["--no-contents"]).await;
+        assert!(ended.out.ends_with("without gap or overlap; they were not read\n"), "{}", ended.out);
+        assert!(!ended.out.contains("wrong counts"));
+        let calls = |call: &str| lake.lock().unwrap().calls(call);
+        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (0, 2, 1));
+        audit(&lake, &[]).await;
+        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (2, 2, 2));
+    }
+
+    #[tokio::test]
+    async fn files_that_were_moved_are_looked_for_in_the_other_buckets() {
+        let (lake, keys) = chain(&[0, 10, 20, 30, 40]);
+        let moved = remove(&lake, &keys[1]);
+        lake.lock().unwrap().objects.insert(("archive".to_owned(), keys[1].clone()), moved);
+        assert_eq!(faults(&audit(&lake, &["--json"]).await), one("gap", false));
+        assert_eq!(audit(&lake, &["--bucket", "archive"]).await.code, 0);
+        remove(&lake, &keys[0]);
+        let late = audit(&lake, &["--bucket", "archive"]).await;
+        assert_eq!(late.code, 0);
+        assert!(late.out.ends_with(
+            "\nnote: 1 window begins later than its shard: older files, if there were any, are elsewhere\n"
+        ));
+        let other = audit(&lake, &["--stream", "other"]).await;
+        assert!(other.out.starts_with("audited 0 files"), "{}", other.out);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_during_the_listing_is_no_gap() {
+        let (lake, keys) = chain(&[0, 10, 20, 30]);
+        lake.lock().unwrap().hidden.insert(keys[1].clone());
+        let ended = audit(&lake, &[]).await;
+        assert_eq!(ended.code, 0, "{}", ended.out);
+        assert_eq!(lake.lock().unwrap().calls("GetObject"), 3);
+    }
+
+    #[tokio::test]
+    async fn a_missing_file_is_written_anew_as_it_was() {
+        for compression in ["none", "gzip"] {
+            let (lake, keys) = chain(&[0, 50, 90, 100]);
+            lake.lock().unwrap().variables.insert("ROLL_COMPRESSION", compression);
+            lake.lock().unwrap().throttles = 1;
+            let mut missing = remove(&lake, &keys[1]);
+            let ended = audit(&lake, &["--repair", "--json"]).await;
+            assert_eq!((ended.code, faults(&ended)), (0, one("gap", true)), "{}", ended.out);
+            let suffix = if compression == "gzip" { ".gz" } else { "" };
+            let key = format!("{}{suffix}", keys[1]);
+            let written = lake.lock().unwrap().objects[&(IN.to_owned(), key.clone())].clone();
+            missing.metadata.insert("landfall-reason".to_owned(), "repair".to_owned());
+            assert_eq!(written.metadata, missing.metadata);
+            assert!(compression == "gzip" || written.body == missing.body);
+            assert_eq!(ended.json()["written"], serde_json::json!([{"at": format!("s3://{IN}/{key}"), "records": 40}]));
+            // It is read, decompressed and counted now, and there is nothing left to do.
+            let again = audit(&lake, &["--repair"]).await;
+            assert_eq!(again.code, 0);
+            assert!(again.out.ends_with("and hold what they say\n"), "{}", again.out);
+            assert_eq!(lake.lock().unwrap().calls("PutObject"), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wide_gap_becomes_files_as_long_as_the_function_makes_them() {
+        let (lake, keys) = chain(&[0, 10, 45, 100, 120]);
+        lake.lock().unwrap().variables.insert("ROLL_MAX_RECORDS", "30");
+        remove(&lake, &keys[1]);
+        remove(&lake, &keys[2]);
+        let ended = audit(&lake, &["--repair"]).await;
+        let written: Vec<&str> = ended.out.lines().filter(|line| line.starts_with("written  ")).collect();
+        assert_eq!((ended.code, written.len()), (0, 3), "{}", ended.out);
+        assert!(ended.out.contains("\ngap, repaired  cubic-kafka/"), "{}", ended.out);
+        assert!(ended.out.ends_with("\naudited 2 files of 30 records: 1 gap repaired\n"), "{}", ended.out);
+        assert_eq!(audit(&lake, &[]).await.code, 0);
+    }
+
+    #[tokio::test]
+    async fn what_the_stream_has_no_longer_is_lost_and_stays_a_gap() {
+        let (lake, keys) = chain(&[0, 10, 20, 30]);
+        remove(&lake, &keys[1]);
+        lake.lock().unwrap().records.drain(..14);
+        let ended = audit(&lake, &["--repair"]).await;
+        assert_eq!(ended.code, 3);
+        let lost = "lost  cubic-kafka/shardId-000000000006/sample  after 10.0 up to 14.9999999: the stream has no such \
+                    records any more; they arrived from 2026-11-20T14:11:50.000Z to 2026-11-20T14:11:55.000Z\n";
+        assert!(ended.out.contains(lost), "{}", ended.out);
+        assert!(ended.out.contains("6 records\n\naudited 2 files of 20 records: 2 problems\n"), "{}", ended.out);
+        let again = audit(&lake, &["--json"]).await;
+        let up_to = rolled(14, 15).first.before().to_string();
+        assert_eq!((faults(&again), &again.json()["problems"][0]["up_to"]), (one("gap", false), &up_to.into()));
+
+        // The whole shard is gone.
+        lake.lock().unwrap().is_sharded = false;
+        let gone = audit(&lake, &["--repair", "--json"]).await;
+        assert_eq!(gone.code, 3);
+        assert_eq!(faults(&gone), [one("gap", false), one("lost", false)].concat());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_when_a_file_may_hold_it_or_the_name_is_taken() {
+        let (lake, keys) = chain(&[0, 10, 20, 30]);
+        let mut damaged = remove(&lake, &keys[1]);
+        let whole = damaged.clone();
+        damaged.metadata.remove("landfall-last");
+        let place = (IN.to_owned(), keys[1].clone());
+        lake.lock().unwrap().objects.insert(place.clone(), damaged.clone());
+        let ended = audit(&lake, &["--repair"]).await;
+        let expected = "a file of its table cannot be read or understood, and may hold these records\n";
+        assert_eq!(ended.code, 1);
+        assert!(ended.out.contains(expected), "{}", ended.out);
+        assert_eq!(lake.lock().unwrap().calls("PutObject"), 0);
+
+        // It says nothing at all, and has the name that the missing file has.
+        lake.lock().unwrap().objects.insert(place.clone(), lake::Object { metadata: [].into(), ..whole.clone() });
+        let ended = audit(&lake, &["--repair"]).await;
+        assert_eq!(ended.code, 1);
+        assert!(ended.out.contains("exists and holds other records; it was not overwritten\n"), "{}", ended.out);
+        assert_eq!(lake.lock().unwrap().objects[&place].body, whole.body);
+    }
+
+    #[tokio::test]
+    async fn a_function_that_is_not_the_right_one_is_told() {
+        let (lake, _) = chain(&[0, 10]);
+        let missing = audit(&lake, &["--repair", "--function", "other"]).await;
+        assert_eq!(missing.code, 1);
+        assert_eq!(
+            missing.err,
+            "error: the settings of function other cannot be read: ResourceNotFoundException: Function not found\n"
+        );
+        lake.lock().unwrap().variables.insert("INCOMING_BUCKET", "elsewhere");
+        let other = audit(&lake, &["--repair"]).await;
+        assert_eq!(other.code, 2);
+        assert!(
+            other.err.ends_with("writes to bucket elsewhere; to repair, make it the first --bucket\n"),
+            "{}",
+            other.err
+        );
+        lake.lock().unwrap().variables.clear();
+        assert!(audit(&lake, &["--repair"]).await.err.contains("environment variable INCOMING_BUCKET is not set"));
+    }
+
+    #[tokio::test]
+    async fn ctrl_c_leaves_everything_unsaid() {
+        let (lake, _) = chain(&[0, 10]);
+        let interrupt = Interrupt::default();
+        interrupt.set();
+        let context = Context { interrupt, ..lake::context(&lake).await };
+        let ended = run(&context, &["audit", "--bucket", IN]).await;
+        assert_eq!((ended.code, ended.out.as_str()), (1, ""));
+        assert_eq!(ended.err, "error: interrupted before all files were read; nothing was changed\n");
+    }
+}

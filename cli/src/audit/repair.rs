@@ -1,0 +1,381 @@
+//! Writing a missing file anew, from what the stream still has.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::{self, Write},
+    ops,
+};
+
+use aws_sdk_kinesis::types::Record;
+use bytes::Bytes;
+use flate2::{Compression, GzBuilder};
+use kafka_roller::{
+    batch::Batch,
+    config::Config,
+    event::{self, Delivery},
+    line::TableOf,
+    run::{Entry, Run},
+    window::{Limits, State, Step},
+};
+use shared::{
+    layout::KafkaKey,
+    position::{Position, PositionError},
+    rolled::{Reason, RolledFile},
+};
+
+use super::tiling::{File, Gap, Range};
+use crate::{
+    bucket::{self, BucketError},
+    console::Progress,
+    context::Context,
+    stream::{self, Reader, StreamError},
+};
+
+/// Largest file that is written, before compression, whatever the function is told: it is held in memory.
+const MAX_BYTES: u64 = 128 << 20;
+
+/// Why a gap was not repaired.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// Some file may hold the records.
+    #[error("a file of its table cannot be read or understood, and may hold these records")]
+    Unclear,
+    /// Someone pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// The stream could not be read.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// A file could not be written.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// A record of the stream has no place in it.
+    #[error(transparent)]
+    Position(#[from] PositionError),
+    /// A record of the stream does not say when it arrived.
+    #[error("record {0} does not say when it arrived")]
+    Arrival(String),
+    /// A file could not be compressed.
+    #[error("the file could not be compressed: {0}")]
+    Gzip(#[from] io::Error),
+}
+
+/// Records that are in no file and no longer in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Where they were.
+    pub range: Range,
+    /// They arrived then or later, in milliseconds since 1970-01-01T00:00:00Z.
+    pub since_ms: i64,
+    /// They arrived then or earlier.
+    pub until_ms: i64,
+}
+
+/// Fills gaps.
+#[derive(Debug)]
+pub struct Repairer<'a> {
+    /// The clients.
+    pub context: &'a Context,
+    /// What the function is told.
+    pub config: &'a Config,
+    /// Keys that are taken.
+    pub taken: BTreeSet<&'a str>,
+    /// The shards of each stream that was asked for them, and how many digits their sequence numbers have.
+    pub shards: HashMap<String, HashMap<String, usize>>,
+    /// Counts the records that are read.
+    pub progress: &'a Progress,
+}
+
+impl Repairer<'_> {
+    /// Fills a gap as far as the stream has its records, and gives back what it has no longer. What was written is in
+    /// `files` also when the rest failed. Nothing is overwritten.
+    pub async fn repair(&mut self, gap: &Gap, files: &mut Vec<File>) -> Result<Vec<Lost>, RepairError> {
+        let kinesis = &self.context.clients.kinesis;
+        let window = gap.window();
+        let (stream, shard) = (window.stream.as_str(), window.shard.as_str());
+        if !self.shards.contains_key(stream) {
+            self.shards.insert(stream.to_owned(), stream::shards(kinesis, stream).await?);
+        }
+        let mut refill = Refill::of(gap, &self.config.table_of, self.config.limits);
+        // A shard that is not listed was closed so long ago that all its records are gone.
+        if let Some(digits) = self.shards.get(stream).and_then(|shards| shards.get(shard)) {
+            let begin = format!("{:0>digits$}", gap.range().after.sequence_number());
+            let mut reader = Reader::at(kinesis, stream, shard, &begin).await?;
+            while !refill.is_past
+                && let Some(records) = reader.next().await?
+            {
+                if self.context.interrupt.is_set() {
+                    return Err(RepairError::Interrupted);
+                }
+                self.progress.add(records.len());
+                refill.take(&records)?;
+                for (file, lines) in refill.cut(None) {
+                    files.push(self.write(file, lines).await?);
+                }
+            }
+        }
+        for (file, lines) in refill.cut(Some(i64::MAX)) {
+            files.push(self.write(file, lines).await?);
+        }
+        Ok(refill.lost(files))
+    }
+
+    /// Writes a file as the function would.
+    async fn write(&self, rolled: RolledFile, lines: Bytes) -> Result<File, RepairError> {
+        let gzip = self.config.gzip;
+        let key = KafkaKey { table: rolled.window.table.clone(), id: rolled.id(), gzip };
+        let other = KafkaKey { gzip: !gzip, ..key.clone() }.to_string();
+        let (key, bucket) = (key.to_string(), self.config.incoming_bucket.clone());
+        if self.taken.contains(other.as_str()) {
+            return Err(BucketError::Conflict { bucket, key: other }.into());
+        }
+        let (body, content_type) = if gzip {
+            // As the function does: no name, no time.
+            let mut gzip = GzBuilder::new().write(Vec::new(), Compression::default());
+            gzip.write_all(&lines)?;
+            (gzip.finish()?.into(), "application/gzip")
+        } else {
+            (lines, "application/x-ndjson")
+        };
+        let s3 = &self.context.clients.s3;
+        let metadata = rolled.metadata().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        if !bucket::create(s3, &bucket, &key, body, content_type, metadata).await? {
+            // Another repair of the same gap writes the same file.
+            let found = bucket::metadata(s3, &bucket, &key).await?.unwrap_or_default();
+            if RolledFile::of_metadata(|name| found.get(name).map(String::as_str)).as_ref() != Ok(&rolled) {
+                return Err(BucketError::Conflict { bucket, key }.into());
+            }
+        }
+        Ok(File { bucket, key, rolled })
+    }
+}
+
+/// What was read of a gap and is in no file yet. Pure.
+struct Refill<'a> {
+    gap: &'a Gap,
+    /// Its positions.
+    wanted: Range,
+    table_of: &'a TableOf,
+    limits: Limits,
+    /// What the next file begins after.
+    after: Position,
+    /// Whether the stream has given any record.
+    has_begun: bool,
+    /// Whether the stream has been read to the end of the gap.
+    is_past: bool,
+    entries: Vec<Entry>,
+    lines: Vec<u8>,
+}
+
+impl<'a> Refill<'a> {
+    fn of(gap: &'a Gap, table_of: &'a TableOf, limits: Limits) -> Self {
+        let limits = Limits { bytes: limits.bytes.min(MAX_BYTES), ..limits };
+        let wanted = gap.range();
+        Self {
+            gap,
+            wanted,
+            table_of,
+            limits,
+            after: wanted.after,
+            has_begun: false,
+            is_past: false,
+            entries: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Keeps what belongs in the gap. What the function refuses is in the quarantine and not missing.
+    fn take(&mut self, records: &[Record]) -> Result<(), RepairError> {
+        let window = self.gap.window();
+        let records: Result<Vec<_>, RepairError> = records.iter().map(of_stream).collect();
+        let delivery = Delivery { stream: window.stream.clone(), shard: window.shard.clone(), records: records? };
+        let (Some(first), Some(last)) = (delivery.records.first(), delivery.records.last()) else { return Ok(()) };
+        // Only when the record before the gap is still there is it certain that nothing behind it is gone.
+        if !self.has_begun && first.position > self.wanted.after.record() {
+            self.after = first.position.before().min(self.wanted.up_to);
+        }
+        self.has_begun = true;
+        self.is_past = last.position >= self.wanted.up_to.record();
+        let mut batch = Batch::of(&delivery, self.table_of);
+        let Some(run) = batch.runs.remove(&window.table) else { return Ok(()) };
+        self.keep(&run, run.up_to(self.wanted.after)..run.up_to(self.wanted.up_to));
+        Ok(())
+    }
+
+    /// Keeps the records of a range behind those that are kept already.
+    fn keep(&mut self, run: &Run, range: ops::Range<usize>) {
+        let mut end = self.lines.len();
+        for (index, entry) in range.clone().zip(run.entries(range.clone())) {
+            end += usize::try_from(run.line_bytes(index)).unwrap_or_default();
+            self.entries.push(Entry { end, ..*entry });
+        }
+        self.lines.extend_from_slice(&run.lines(range));
+    }
+
+    /// The files that are full or, at `now_ms`, old enough, each with its lines.
+    fn cut(&mut self, now_ms: Option<i64>) -> Vec<(RolledFile, Bytes)> {
+        let fresh = Run::new(std::mem::take(&mut self.entries), std::mem::take(&mut self.lines).into());
+        let mut state = State { rolled: self.after, fresh, now_ms, ..State::default() };
+        let mut files = Vec::new();
+        // The function's own machine says where a file ends.
+        while let Step::Roll(roll) = state.step(&self.limits) {
+            let extent = roll.extent;
+            let range = state.fresh.up_to(state.rolled)..state.fresh.up_to(extent.last);
+            let file = RolledFile {
+                window: self.gap.window().clone(),
+                after: roll.after,
+                first: extent.first,
+                last: extent.last,
+                count: extent.count,
+                oldest_ms: extent.oldest_ms,
+                newest_ms: extent.newest_ms,
+                reason: Reason::Repair,
+            };
+            files.push((file, state.fresh.lines(range)));
+            state.rolled = extent.last;
+        }
+        self.after = state.rolled;
+        self.keep(&state.fresh, state.fresh.up_to(self.after)..state.fresh.len());
+        files
+    }
+
+    /// What of the gap is in none of the files that fill it.
+    fn lost(&self, files: &[File]) -> Vec<Lost> {
+        let Range { after, up_to } = self.wanted;
+        let (since_ms, until_ms) = (self.gap.before.rolled.newest_ms, self.gap.next.rolled.oldest_ms);
+        let (Some(first), Some(last)) = (files.first(), files.last()) else {
+            return vec![Lost { range: self.wanted, since_ms, until_ms }];
+        };
+        let (first, last) = (&first.rolled, &last.rolled);
+        let head = Lost { range: Range { after, up_to: first.after }, since_ms, until_ms: first.oldest_ms };
+        let tail = Lost { range: Range { after: last.last, up_to }, since_ms: last.newest_ms, until_ms };
+        [head, tail].into_iter().filter(|lost| lost.range.after < lost.range.up_to).collect()
+    }
+}
+
+fn of_stream(record: &Record) -> Result<event::Record<'_>, RepairError> {
+    let arrived_ms = record.approximate_arrival_timestamp().and_then(|time| time.to_millis().ok());
+    let arrived_ms = arrived_ms.ok_or_else(|| RepairError::Arrival(record.sequence_number().to_owned()))?;
+    let key = record.partition_key().unwrap_or_default();
+    Ok(event::Record::of_stream(record.sequence_number(), key, arrived_ms, record.data().as_ref())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kinesis::primitives::{Blob, DateTime};
+    use proptest::prelude::*;
+
+    use super::{
+        super::tiling::tests::{at, rolled},
+        *,
+    };
+
+    /// A record of table `sample` or of another one.
+    fn record(number: u64, is_ours: bool) -> Record {
+        let table = if is_ours { "sample" } else { "other" };
+        let data = format!(r#"{{"topic":"{table}","n":{number}}}"#);
+        Record::builder()
+            .sequence_number(format!("{number:030}"))
+            .partition_key("k")
+            .data(Blob::new(data))
+            .approximate_arrival_timestamp(DateTime::from_millis(rolled(number - 1, number).newest_ms))
+            .build()
+            .unwrap()
+    }
+
+    fn file(after: u64, last: u64) -> File {
+        File { bucket: "incoming".into(), key: format!("{after}"), rolled: rolled(after, last) }
+    }
+
+    /// Files and their lines, and what is lost.
+    fn refill(gap: &Gap, records: usize, pages: &[&[Record]]) -> (Vec<(RolledFile, String)>, Vec<Lost>) {
+        let table_of = TableOf::Pointer("/topic".parse().unwrap());
+        let limits = Limits { records, bytes: 1 << 20, age_ms: 3_600_000 };
+        let mut refill = Refill::of(gap, &table_of, limits);
+        let mut files = Vec::new();
+        for page in pages {
+            if !refill.is_past {
+                refill.take(page).unwrap();
+                files.extend(refill.cut(None));
+            }
+        }
+        files.extend(refill.cut(Some(i64::MAX)));
+        let rolled = |(rolled, _): &(RolledFile, _)| File { rolled: rolled.clone(), ..gap.next.clone() };
+        let lost = refill.lost(&files.iter().map(rolled).collect::<Vec<_>>());
+        (files.into_iter().map(|(file, lines)| (file, String::from_utf8(lines.to_vec()).unwrap())).collect(), lost)
+    }
+
+    #[test]
+    fn what_the_stream_has_no_longer_is_told_and_the_rest_is_written() {
+        let gap = Gap { before: file(0, 10), next: file(20, 30) };
+        let records: Vec<Record> = (14..=31).map(|number| record(number, true)).collect();
+        let (files, lost) = refill(&gap, 10_000, &[&records]);
+        let [(file, lines)] = files.as_slice() else { panic!("{files:?}") };
+        assert_eq!((file.after, file.first, file.last, file.count), (at(14).before(), at(14), at(20), 7));
+        assert_eq!((file.reason, lines.lines().count()), (Reason::Repair, 7));
+        let range = Range { after: at(10), up_to: at(14).before() };
+        assert_eq!(lost, [Lost { range, since_ms: rolled(9, 10).newest_ms, until_ms: rolled(13, 14).oldest_ms }]);
+
+        // Whatever the stream has behind the gap, and when it has nothing.
+        for pages in [&[&records[8..]][..], &[]] {
+            let (files, lost) = refill(&gap, 10_000, pages);
+            assert_eq!((files, lost[0].range, lost.len()), (vec![], gap.range(), 1));
+        }
+    }
+
+    #[test]
+    fn a_gap_may_begin_and_end_in_an_aggregate() {
+        let mut gap = Gap { before: file(0, 10), next: file(12, 30) };
+        gap.before.rolled.last = at(10).in_aggregate(4).unwrap();
+        gap.next.rolled.after = at(12).in_aggregate(1).unwrap();
+        let records: Vec<Record> = (10..=12).map(|number| record(number, true)).collect();
+        let (files, lost) = refill(&gap, 10_000, &[&records]);
+        assert_eq!((files[0].0.after, files[0].0.last), (gap.range().after, at(12)));
+        // 12.1 was promised, and the record with number 12 is none of several.
+        assert_eq!(lost[0].range, Range { after: at(12), up_to: gap.range().up_to });
+    }
+
+    proptest! {
+        #[test]
+        fn files_and_losses_tile_the_gap_and_hold_what_the_stream_has(
+            tables in prop::collection::vec(any::<bool>(), 2..60),
+            ends in any::<[prop::sample::Index; 2]>(),
+            trimmed in 0..40_usize,
+            page in 1..9_usize,
+            most in 1..9_usize,
+        ) {
+            let ours: Vec<u64> = (1..).zip(&tables).filter(|(_, is_ours)| **is_ours).map(|(number, _)| number).collect();
+            prop_assume!(ours.len() > 2);
+            let [first, next] = ends.map(|end| end.index(ours.len() - 1));
+            let (first, next) = (first.min(next), first.max(next) + 1);
+            let gap = Gap { before: file(ours[first] - 1, ours[first]), next: file(ours[next], ours[next] + 1) };
+            let range = gap.range();
+            let records: Vec<Record> =
+                (1..).zip(&tables).skip(trimmed).map(|(number, is_ours)| record(number, *is_ours)).collect();
+            // The stream begins with the record before the gap, if it still has it.
+            let begin = (usize::try_from(ours[first]).unwrap() - 1).saturating_sub(trimmed).min(records.len());
+            let pages: Vec<&[Record]> = records[begin..].chunks(page).collect();
+            let (files, lost) = refill(&gap, most, &pages);
+
+            let mut pieces: Vec<Range> =
+                files.iter().map(|(file, _)| Range { after: file.after, up_to: file.last }).collect();
+            pieces.extend(lost.iter().map(|lost| lost.range));
+            pieces.sort_by_key(|piece| piece.after);
+            prop_assert_eq!(pieces.first().map(|piece| piece.after), Some(range.after));
+            prop_assert_eq!(pieces.last().map(|piece| piece.up_to), Some(range.up_to));
+            prop_assert!(pieces.windows(2).all(|two| two[0].up_to == two[1].after), "{:?}", pieces);
+
+            let left = |number: &&u64| usize::try_from(**number).unwrap() > trimmed;
+            let expected: String = ours[first + 1..=next]
+                .iter()
+                .filter(left)
+                .map(|number| format!("{{\"topic\":\"sample\",\"n\":{number}}}\n"))
+                .collect();
+            prop_assert_eq!(files.iter().map(|(_, lines)| lines.as_str()).collect::<String>(), expected);
+            for (file, lines) in &files {
+                prop_assert!(file.count == lines.lines().count() && file.count <= most);
+            }
+            prop_assert_eq!(lost.is_empty(), trimmed < usize::try_from(ours[first]).unwrap());
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Kinesis: the shards of a stream, and reading one of them from a record on.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_kinesis::{
+    Client,
+    types::{Record, ShardIteratorType},
+};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::failure::{cause, code};
+
+/// A shard answers five reads a second, to all readers together.
+const BETWEEN_READS: Duration = Duration::from_millis(200);
+/// How often a read is tried that Kinesis has no throughput for, besides what the SDK tries …
+const ATTEMPTS: u32 = 8;
+/// … and the wait before the second attempt, which doubles with each further one.
+const BACKOFF: Duration = Duration::from_millis(500);
+/// Error codes of too many or too large reads.
+const THROTTLES: [&str; 3] =
+    ["ProvisionedThroughputExceededException", "LimitExceededException", "KMSThrottlingException"];
+
+/// Why a stream could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// There is no such stream.
+    #[error("stream {0} does not exist")]
+    Missing(String),
+    /// Kinesis said no.
+    #[error("stream {stream} cannot be read: {call}: {cause}")]
+    Call {
+        /// The stream.
+        stream: String,
+        /// What was asked.
+        call: &'static str,
+        /// Kinesis' answer.
+        cause: String,
+    },
+}
+
+fn failed(stream: &str, call: &'static str, code: Option<&str>, cause: String) -> StreamError {
+    match code {
+        Some("ResourceNotFoundException") => StreamError::Missing(stream.to_owned()),
+        _ => StreamError::Call { stream: stream.to_owned(), call, cause },
+    }
+}
+
+/// The shards whose records the stream still has, and how many digits their sequence numbers are written with: 56 by
+/// Kinesis, fewer with leading zeros by emulators, which take no others.
+pub async fn shards(client: &Client, stream: &str) -> Result<HashMap<String, usize>, StreamError> {
+    let mut shards = HashMap::new();
+    let mut request = client.list_shards().stream_name(stream);
+    loop {
+        let answer = request.send().await.map_err(|error| failed(stream, "ListShards", code(&error), cause(&error)))?;
+        for shard in answer.shards() {
+            let digits = shard.sequence_number_range().map_or(0, |range| range.starting_sequence_number().len());
+            shards.insert(shard.shard_id().to_owned(), digits);
+        }
+        let Some(next) = answer.next_token else { return Ok(shards) };
+        request = client.list_shards().next_token(next);
+    }
+}
+
+/// Reads a shard in order.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    client: &'a Client,
+    stream: &'a str,
+    iterator: Option<String>,
+    next_read: Instant,
+}
+
+impl<'a> Reader<'a> {
+    /// Begins with the record of this sequence number or, when the stream has it no longer, with the oldest that is left.
+    pub async fn at(
+        client: &'a Client,
+        stream: &'a str,
+        shard: &str,
+        sequence_number: &str,
+    ) -> Result<Self, StreamError> {
+        let request = client.get_shard_iterator().stream_name(stream).shard_id(shard);
+        let at = request.clone().shard_iterator_type(ShardIteratorType::AtSequenceNumber);
+        let answer = match at.starting_sequence_number(sequence_number).send().await {
+            // Not documented for a record that is gone; to be on the safe side.
+            Err(error) if code(&error) == Some("InvalidArgumentException") => {
+                request.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await
+            }
+            answer => answer,
+        };
+        let answer = answer.map_err(|error| failed(stream, "GetShardIterator", code(&error), cause(&error)))?;
+        Ok(Self { client, stream, iterator: answer.shard_iterator, next_read: Instant::now() })
+    }
+
+    /// The next records, possibly none; `None` when there are no more: the end of a closed shard, or now.
+    pub async fn next(&mut self) -> Result<Option<Vec<Record>>, StreamError> {
+        let Some(iterator) = self.iterator.take() else { return Ok(None) };
+        let mut pause = BACKOFF;
+        for attempt in 1.. {
+            sleep_until(self.next_read).await;
+            let answer = self.client.get_records().shard_iterator(&iterator).send().await;
+            self.next_read = Instant::now() + BETWEEN_READS;
+            match answer {
+                Ok(answer) => {
+                    let is_now = answer.records.is_empty() && answer.millis_behind_latest == Some(0);
+                    self.iterator = answer.next_shard_iterator.filter(|_| !is_now);
+                    return Ok(Some(answer.records));
+                }
+                Err(error) if attempt < ATTEMPTS && code(&error).is_some_and(|code| THROTTLES.contains(&code)) => {
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => return Err(failed(self.stream, "GetRecords", code(&error), cause(&error))),
+            }
+        }
+        Ok(None)
+    }
+}
