@@ -133,32 +133,66 @@ async fn a_large_file_is_uploaded_in_parts_and_exists_once() {
     assert!(uploads.uploads().is_empty(), "the one that lost is aborted: {uploads:?}");
 }
 
+/// The stream of the stack, and the function that reads it.
+struct Rolling<'a> {
+    deployed: &'a Deployed,
+    table: &'static str,
+    kinesis: aws_sdk_kinesis::Client,
+    lambda: aws_sdk_lambda::Client,
+}
+
+impl<'a> Rolling<'a> {
+    async fn new(deployed: &'a Deployed, table: &'static str) -> Self {
+        let config = deployed.stack.config().await;
+        let (kinesis, lambda) = (aws_sdk_kinesis::Client::new(&config), aws_sdk_lambda::Client::new(&config));
+        Self { deployed, table, kinesis, lambda }
+    }
+
+    /// Puts records with these numbers, lets the function stage them, and an hour pass.
+    async fn roll(&self, numbers: std::ops::Range<usize>) {
+        let entries = numbers.clone().map(|number| {
+            let data = Blob::new(format!("{{\"topic\":\"{}\",\"n\":{number}}}", self.table));
+            PutRecordsRequestEntry::builder().data(data).partition_key(self.table).build().unwrap()
+        });
+        let put = self.kinesis.put_records().stream_name(self.deployed.stack.output("KafkaStreamName"));
+        let put = put.set_records(Some(entries.collect())).send().await.unwrap();
+        assert_eq!(put.failed_record_count(), Some(0));
+        eventually("staging records", SOON, || async {
+            let segments = self.deployed.objects("staging/").await;
+            let of_table = segments.iter().filter(|(key, _)| key.contains(self.table) && key.ends_with(".ndjson"));
+            let counts = of_table.map(|(key, _)| key.split('-').rev().nth(3).unwrap().parse::<usize>().unwrap());
+            (counts.sum::<usize>() == numbers.len()).then_some(())
+        })
+        .await;
+        let later = jiff::Timestamp::from_millisecond(runtime::clock::unix_ms() + HOUR_MS).unwrap();
+        let event = aws_sdk_lambda::primitives::Blob::new(json!({"time": later}).to_string());
+        let function = self.deployed.stack.output("KafkaRollerFunctionName");
+        let answer = self.lambda.invoke().function_name(function).payload(event).send().await.unwrap();
+        assert_eq!(answer.function_error(), None);
+    }
+}
+
 #[tokio::test]
-async fn records_on_the_stream_are_rolled_by_the_deployed_function() {
+async fn the_deployed_function_rolls_and_what_goes_missing_is_found_and_repaired() {
     let (deployed, table) = (Deployed::new().await, "roll_deployed");
-    let config = deployed.stack.config().await;
-    let kinesis = aws_sdk_kinesis::Client::new(&config);
-    let entries = (0..300).map(|number| {
-        let data = Blob::new(format!("{{\"topic\":\"{table}\",\"n\":{number}}}"));
-        PutRecordsRequestEntry::builder().data(data).partition_key(table).build().unwrap()
-    });
-    let put = kinesis.put_records().stream_name(deployed.stack.output("KafkaStreamName"));
-    let put = put.set_records(Some(entries.collect())).send().await.unwrap();
-    assert_eq!(put.failed_record_count(), Some(0));
-    eventually("staging records", SOON, || async {
-        let segments = deployed.objects("staging/").await;
-        let of_table = segments.iter().filter(|(key, _)| key.contains(table) && key.ends_with(".ndjson"));
-        let count: usize =
-            of_table.map(|(key, _)| key.split('-').rev().nth(3).unwrap().parse::<usize>().unwrap()).sum();
-        (count == 300).then_some(())
-    })
-    .await;
-    let later = jiff::Timestamp::from_millisecond(runtime::clock::unix_ms() + HOUR_MS).unwrap();
-    let lambda = aws_sdk_lambda::Client::new(&config);
-    let event = aws_sdk_lambda::primitives::Blob::new(json!({"time": later}).to_string());
-    let function = deployed.stack.output("KafkaRollerFunctionName");
-    let answer = lambda.invoke().function_name(function).payload(event).send().await.unwrap();
-    assert_eq!(answer.function_error(), None);
-    let files = files(&deployed, table).await;
-    assert_eq!((counts(&files), numbers(&files)), (vec![(300, Reason::Age)], (0..300).collect()));
+    let rolling = Rolling::new(&deployed, table).await;
+    for first in [0, 300, 600] {
+        rolling.roll(first..first + 300).await;
+    }
+    let complete = files(&deployed, table).await;
+    assert_eq!((counts(&complete), numbers(&complete)), (vec![(300, Reason::Age); 3], (0..900).collect()));
+
+    let bucket = deployed.stack.output("KafkaFilesBucketName");
+    let audit = ["audit", "--bucket", bucket, "--table", table];
+    assert_eq!(deployed.landfall(&audit).await.1, 0);
+    let missing = format!("cubic/kafka/{table}/{}.json", complete[1].0.id());
+    deployed.s3.delete_object().bucket(bucket).key(&missing).send().await.unwrap();
+    let (said, code) = deployed.landfall(&audit).await;
+    assert_eq!(code, 3, "{said}");
+    let (said, code) = deployed.landfall(&[&audit[..], &["--repair"]].concat()).await;
+    assert_eq!(code, 0, "{said}");
+    let repaired = files(&deployed, table).await;
+    assert_eq!(numbers(&repaired), (0..900).collect::<Vec<_>>());
+    assert_eq!((repaired[1].0.id(), repaired[1].0.reason), (complete[1].0.id(), Reason::Repair));
+    assert_eq!(deployed.landfall(&audit).await.1, 0);
 }
