@@ -136,13 +136,13 @@ async fn a_large_file_is_uploaded_in_parts_and_exists_once() {
 /// The stream of the stack, and the function that reads it.
 struct Rolling<'a> {
     deployed: &'a Deployed,
-    table: &'static str,
+    table: &'a str,
     kinesis: aws_sdk_kinesis::Client,
     lambda: aws_sdk_lambda::Client,
 }
 
 impl<'a> Rolling<'a> {
-    async fn new(deployed: &'a Deployed, table: &'static str) -> Self {
+    async fn new(deployed: &'a Deployed, table: &'a str) -> Self {
         let config = deployed.stack.config().await;
         let (kinesis, lambda) = (aws_sdk_kinesis::Client::new(&config), aws_sdk_lambda::Client::new(&config));
         Self { deployed, table, kinesis, lambda }
@@ -174,7 +174,8 @@ impl<'a> Rolling<'a> {
 
 #[tokio::test]
 async fn the_deployed_function_rolls_and_what_goes_missing_is_found_and_repaired() {
-    let (deployed, table) = (Deployed::new().await, "roll_deployed");
+    // A table of its own: the stack may be there from the time before.
+    let (deployed, table) = (Deployed::new().await, &format!("roll_{}", runtime::clock::unix_ms()));
     let rolling = Rolling::new(&deployed, table).await;
     for first in [0, 300, 600] {
         rolling.roll(first..first + 300).await;
