@@ -44,7 +44,7 @@ pub fn kinesis_event(first: usize, count: usize, line: impl Fn(usize) -> String)
         // Writing to a String cannot fail.
         let _ = write!(
             records,
-            r#"{separator}{{"kinesis":{{"kinesisSchemaVersion":"1.0","partitionKey":"riders","sequenceNumber":"{sequence}","data":"{}","approximateArrivalTimestamp":{seconds}.{ms:03}}},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-000000000006:{sequence}","eventName":"aws:kinesis:record","invokeIdentityArn":"arn:aws:iam::123456789012:role/landfall-kafka-roller","awsRegion":"eu-west-1","eventSourceARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/landfall-kafka"}}"#,
+            r#"{separator}{{"kinesis":{{"kinesisSchemaVersion":"1.0","partitionKey":"riders","sequenceNumber":"{sequence}","data":"{}","approximateArrivalTimestamp":{seconds}.{ms:03}}},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"shardId-000000000006:{sequence}","eventName":"aws:kinesis:record","invokeIdentityArn":"arn:aws:iam::123456789012:role/roller","awsRegion":"eu-west-1","eventSourceARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/kafka"}}"#,
             base64(line(number).as_bytes())
         );
     }
@@ -199,19 +199,22 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
             _ => return None,
         })
     })?;
-    let long = "x".repeat(LONG_LINE - 3);
-    let line = |number: usize| if number <= SEGMENT_LINES { format!("\"{long}\"") } else { "0".to_owned() };
-    let event = kinesis_event(1, segments * SEGMENT_LINES, line);
+    let long = format!("\"{}\"", "x".repeat(LONG_LINE - 3));
+    let event = kinesis_event(1, SEGMENT_LINES, |_| long.clone());
     let batch = Batch::of(&delivery(&event)?, &config.table_of);
     let run = batch.runs.into_values().next().ok_or("there is no table")?;
     let mut staged = Staged { keys: vec![], lines: run.lines(0..SEGMENT_LINES), uploaded: Cell::default() };
+    let extent = run.extent(0..SEGMENT_LINES).ok_or("a segment is empty")?;
     let (stream, shard, table) = ("landfall-kafka".parse()?, "shardId-000000000006".parse()?, "riders".parse()?);
     let (window, mut after) = (Window { stream, shard, table }, Position::START);
-    for first in (0..run.len()).step_by(SEGMENT_LINES) {
-        let extent = run.extent(first..first + SEGMENT_LINES).ok_or("a segment is empty")?;
-        let extent = Extent { bytes: (SEGMENT_LINES * LONG_LINE) as u64, ..extent };
-        staged.keys.push(staging::key(&window, &Item::Segment(staging::Staged { after, extent })));
-        after = extent.last;
+    for number in 1..=segments * 2 {
+        let position = Position::of_sequence_number(&number.to_string())?;
+        if number % 2 == 0 {
+            let first = Position::of_sequence_number(&(number - 1).to_string())?;
+            let extent = Extent { first, last: position, ..extent };
+            staged.keys.push(staging::key(&window, &Item::Segment(staging::Staged { after, extent })));
+            after = position;
+        }
     }
     drop((event, run));
     let app = App::over(config, &staged, &staged);

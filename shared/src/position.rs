@@ -43,7 +43,10 @@ impl Position {
         let mut sequence = [b'0'; SEQUENCE_DIGITS];
         let place = SEQUENCE_DIGITS.checked_sub(digits.len()).and_then(|zeros| sequence.get_mut(zeros..));
         match place {
-            Some(place) if digits.iter().all(u8::is_ascii_digit) => place.copy_from_slice(digits),
+            // Every digit is looked at, because that goes sixteen at a time.
+            Some(place) if digits.iter().fold(true, |all, digit| all & digit.is_ascii_digit()) => {
+                place.copy_from_slice(digits);
+            }
             _ => return Err(PositionError::Sequence(text.to_owned())),
         }
         let position = Self { sequence, sub_sequence: 0 };

@@ -65,8 +65,8 @@ impl Batch {
         let mut data = Vec::new();
         for record in &delivery.records {
             data.clear();
-            if base64_simd::STANDARD.decode_append(record.data.as_bytes(), &mut data).is_err() {
-                reader.refuse(record, record.position, record.data.as_bytes(), RecordError::Base64);
+            if base64_simd::STANDARD.decode_append(&record.data, &mut data).is_err() {
+                reader.refuse(record, record.position, &record.data, RecordError::Base64);
                 continue;
             }
             // No JSON begins like an aggregate.

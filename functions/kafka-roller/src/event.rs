@@ -84,9 +84,15 @@ pub struct Record<'a> {
     /// When it arrived in the stream, in milliseconds since 1970-01-01T00:00:00Z.
     pub arrived_ms: i64,
     /// Its data: base64.
-    pub data: Cow<'a, str>,
-    event_id: Cow<'a, str>,
+    pub data: Cow<'a, [u8]>,
+}
+
+/// Where a record comes from, as Lambda writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Source<'a> {
     stream_arn: Cow<'a, str>,
+    /// The shard's id.
+    shard: Cow<'a, str>,
 }
 
 impl<'a> Record<'a> {
@@ -102,9 +108,7 @@ impl<'a> Record<'a> {
             sequence_number: sequence_number.into(),
             partition_key: partition_key.into(),
             arrived_ms,
-            data: base64(data).into(),
-            event_id: Cow::default(),
-            stream_arn: Cow::default(),
+            data: base64(data).into_bytes().into(),
         })
     }
 }
@@ -116,46 +120,63 @@ pub fn read(event: &[u8]) -> Result<Event<'_>, EventError> {
     {
         return Ok(Event::Tick(tick));
     }
-    let mut records: Vec<Record<'_>> = Vec::with_capacity(event.len() / 512);
-    let mut tail: Option<&[u8]> = None;
-    json::records(event, |scan| record(scan, &mut tail), KinesisRecord::into_record, |record| records.push(record))?;
-    deliver(records).map(Event::Batch)
+    let (mut records, mut last) = (Records::with_capacity(event.len() / 512), None);
+    json::records(event, |scan| record(scan, &mut last), KinesisRecord::into_record, |record| records.push(record))?;
+    records.deliver().map(Event::Batch)
 }
 
 /// Reads a batch with the JSON parser alone: what [`read`] has to agree with.
 pub fn read_json(event: &[u8]) -> Result<Option<Delivery<'_>>, EventError> {
-    let mut records = Vec::new();
+    let mut records = Records::with_capacity(0);
     json::parse(event, 0, KinesisRecord::into_record, |record| records.push(record))?;
-    deliver(records)
+    records.deliver()
 }
 
-fn deliver(mut records: Vec<Record<'_>>) -> Result<Option<Delivery<'_>>, EventError> {
-    let Some(first) = records.first() else { return Ok(None) };
-    let place = |record: &Record<'_>, position| {
-        let stream = record.stream_arn.rsplit_once('/').map_or(&*record.stream_arn, |(_, name)| name).parse();
-        let shard = record.event_id.split_once(':').map_or(&*record.event_id, |(shard, _)| shard).parse();
-        let both = stream.and_then(|stream: Segment| Ok((stream, shard?)));
-        both.map_err(|cause: LayoutError| EventError::Record(position, cause.into()))
-    };
-    let (stream, shard): (Segment, Segment) = place(first, 0)?;
-    for (position, record) in records.iter().enumerate().skip(1) {
-        let tail = |record: &Record<'_>| record.event_id.len().checked_sub(record.sequence_number.len());
-        let same_shard = record.event_id.get(..tail(record).unwrap_or_default())
-            == first.event_id.get(..tail(first).unwrap_or_default());
-        if record.stream_arn == first.stream_arn && same_shard {
-            continue;
+/// Records that should be of one shard.
+struct Records<'a> {
+    records: Vec<Record<'a>>,
+    source: Option<Source<'a>>,
+    /// The first source that is another one.
+    other: Option<(usize, Source<'a>)>,
+}
+
+impl<'a> Records<'a> {
+    fn with_capacity(records: usize) -> Self {
+        Self { records: Vec::with_capacity(records), source: None, other: None }
+    }
+
+    fn push(&mut self, (record, source): (Record<'a>, Source<'a>)) {
+        match &self.source {
+            Some(first) if *first == source => {}
+            Some(_) => drop(self.other.get_or_insert((self.records.len(), source))),
+            None => self.source = Some(source),
         }
-        let other = place(record, position)?;
-        if (&other.0, &other.1) != (&stream, &shard) {
+        self.records.push(record);
+    }
+
+    fn deliver(self) -> Result<Option<Delivery<'a>>, EventError> {
+        let Self { mut records, source: Some(source), other } = self else { return Ok(None) };
+        let (stream, shard) = source.place(0)?;
+        if let Some((index, other)) = other {
+            let other = other.place(index)?;
             return Err(EventError::Shards(format!("{stream}/{shard}"), format!("{}/{}", other.0, other.1)));
         }
+        // Lambda hands records over in order and once each. Whoever else calls may not.
+        if !records.is_sorted_by(|a, b| a.position < b.position) {
+            records.sort_by_key(|record| record.position);
+            records.dedup_by_key(|record| record.position);
+        }
+        Ok(Some(Delivery { stream, shard, records }))
     }
-    // Lambda hands records over in order and once each. Whoever else calls may not.
-    if !records.is_sorted_by(|a, b| a.position < b.position) {
-        records.sort_by_key(|record| record.position);
-        records.dedup_by_key(|record| record.position);
+}
+
+impl Source<'_> {
+    /// The stream's name and the shard's id. `index`: of the record.
+    fn place(&self, index: usize) -> Result<(Segment, Segment), EventError> {
+        let stream = self.stream_arn.rsplit_once('/').map_or(&*self.stream_arn, |(_, name)| name).parse();
+        let both = stream.and_then(|stream: Segment| Ok((stream, self.shard.parse()?)));
+        both.map_err(|cause: LayoutError| EventError::Record(index, cause.into()))
     }
-    Ok(Some(Delivery { stream, shard, records }))
 }
 
 /// The time of a scheduled event; `None` when there are records instead.
@@ -174,49 +195,51 @@ fn tick(event: &[u8]) -> Result<Option<i64>, EventError> {
     }
 }
 
+/// What follows the id of a record, which is the same for all records of a stream.
+struct Last<'a> {
+    tail: &'a [u8],
+    stream_arn: &'a str,
+}
+
 /// A whole record in the shape that Lambda writes, or `None` at the first difference.
-///
-/// `tail`: what follows a record's id, which is the same for all records of a shard.
-fn record<'a>(scan: &mut Scan<'a>, tail: &mut Option<&'a [u8]>) -> Option<Record<'a>> {
+fn record<'a>(scan: &mut Scan<'a>, last: &mut Option<Last<'a>>) -> Option<(Record<'a>, Source<'a>)> {
     scan.literal(b"{\"kinesis\":{\"kinesisSchemaVersion\":\"1.0\",\"partitionKey\":\"")?;
     let partition_key = scan.text()?;
     scan.literal(b",\"sequenceNumber\":\"")?;
     let sequence_number = scan.text()?;
     let position = Position::of_sequence_number(sequence_number).ok()?;
     scan.literal(b",\"data\":\"")?;
-    let data = scan.text()?;
+    // What is no base64 is the JSON parser's to judge: it may not be JSON either.
+    // Every byte is looked at, because that goes sixteen at a time.
+    let graphic = |data: &&[u8]| data.iter().fold(true, |all, byte| all & byte.is_ascii_graphic());
+    let data = scan.string().filter(graphic)?;
     scan.literal(b",\"approximateArrivalTimestamp\":")?;
     let (arrived, rest) = scan.rest.split_at_checked(scan.rest.iter().position(|byte| *byte == b'}')?)?;
     let arrived_ms = plain_ms(arrived)?;
     scan.rest = rest;
     scan.literal(b"},\"eventSource\":\"aws:kinesis\",\"eventVersion\":\"1.0\",\"eventID\":\"")?;
-    let event_id = scan.text()?;
-    event_id.strip_suffix(sequence_number)?.strip_suffix(':')?;
-    let before = scan.rest;
-    match tail {
-        Some(tail) if before.starts_with(tail) => scan.literal(tail)?,
+    let shard = scan.text()?.strip_suffix(sequence_number)?.strip_suffix(':')?;
+    let stream_arn = match last {
+        Some(last) if scan.rest.starts_with(last.tail) => {
+            scan.literal(last.tail)?;
+            last.stream_arn
+        }
         _ => {
+            let before = scan.rest;
             scan.literal(b",\"eventName\":\"aws:kinesis:record\",\"invokeIdentityArn\":\"")?;
             scan.text()?;
             scan.literal(b",\"awsRegion\":\"")?;
             scan.text()?;
             scan.literal(b",\"eventSourceARN\":\"")?;
-            scan.text()?;
+            let stream_arn = scan.text()?;
             scan.literal(b"}")?;
-            *tail = before.get(..before.len() - scan.rest.len());
+            *last = before.get(..before.len() - scan.rest.len()).map(|tail| Last { tail, stream_arn });
+            stream_arn
         }
-    }
-    let arn =
-        tail.and_then(|tail| tail.strip_suffix(b"\"}")).and_then(|tail| tail.rsplit(|byte| *byte == b'"').next())?;
-    Some(Record {
-        position,
-        sequence_number: sequence_number.into(),
-        partition_key: partition_key.into(),
-        arrived_ms,
-        data: data.into(),
-        event_id: event_id.into(),
-        stream_arn: std::str::from_utf8(arn).ok()?.into(),
-    })
+    };
+    let source = Source { stream_arn: stream_arn.into(), shard: shard.into() };
+    let (sequence_number, partition_key) = (sequence_number.into(), partition_key.into());
+    Some((Record { position, sequence_number, partition_key, arrived_ms, data: data.into() }, source))
 }
 
 /// Seconds with at most three decimals, as Lambda writes them → milliseconds. Anything else is left to [`arrived_ms`].
@@ -270,23 +293,29 @@ struct Kinesis<'a> {
 }
 
 impl<'a> KinesisRecord<'a> {
-    fn into_record(index: usize, record: Self) -> Result<Record<'a>, EventError> {
+    fn into_record(index: usize, record: Self) -> Result<(Record<'a>, Source<'a>), EventError> {
         record.record().map_err(|fault| EventError::Record(index, fault))
     }
 
-    fn record(self) -> Result<Record<'a>, RecordFault> {
+    fn record(self) -> Result<(Record<'a>, Source<'a>), RecordFault> {
         let kinesis = self.kinesis.ok_or(RecordFault::Kinesis)?;
         let sequence_number = kinesis.sequence_number.unwrap_or_default().0;
         let arrival = kinesis.approximate_arrival_timestamp.map_or("missing", RawValue::get);
-        Ok(Record {
+        let shard = match self.event_id.0 {
+            Cow::Borrowed(id) => id.rsplit_once(':').map_or(id, |(shard, _)| shard).into(),
+            Cow::Owned(id) => id.rsplit_once(':').map_or(&*id, |(shard, _)| shard).to_owned().into(),
+        };
+        let record = Record {
             position: Position::of_sequence_number(&sequence_number)?,
             sequence_number,
             partition_key: kinesis.partition_key.0,
             arrived_ms: arrived_ms(arrival).ok_or_else(|| RecordFault::Arrival(arrival.to_owned()))?,
-            data: kinesis.data.ok_or(RecordFault::Kinesis)?.0,
-            event_id: self.event_id.0,
-            stream_arn: self.stream_arn.0,
-        })
+            data: match kinesis.data.ok_or(RecordFault::Kinesis)?.0 {
+                Cow::Borrowed(data) => data.as_bytes().into(),
+                Cow::Owned(data) => data.into_bytes().into(),
+            },
+        };
+        Ok((record, Source { stream_arn: self.stream_arn.0, shard }))
     }
 }
 
@@ -325,10 +354,10 @@ mod tests {
             ),
             as_lambda_writes("2", "49590338271490256608559692540925702759324208523137515618", "", "1545084711.1", TAIL),
         ];
-        let mut tail = None;
+        let mut last = None;
         for text in &records {
             let mut scan = Scan { rest: text.as_bytes() };
-            let fast = record(&mut scan, &mut tail).unwrap();
+            let fast = record(&mut scan, &mut last).unwrap();
             assert!(scan.rest.is_empty());
             let slow: KinesisRecord<'_> = serde_json::from_str(text).unwrap();
             assert_eq!(fast, slow.record().unwrap());

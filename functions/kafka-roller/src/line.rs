@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+use memchr::memchr2;
 use serde::{
     Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -61,7 +62,8 @@ pub fn read<'a>(data: &'a [u8], table_of: &TableOf) -> Result<(Option<Cow<'a, st
             Some(found.ok_or_else(|| RecordError::MissingTable(pointer.to_string()))?)
         }
     };
-    let line = if text.contains(['\n', '\r']) { Cow::Owned(compact(text)) } else { Cow::Borrowed(text) };
+    let line =
+        if memchr2(b'\n', b'\r', text.as_bytes()).is_some() { Cow::Owned(compact(text)) } else { Cow::Borrowed(text) };
     Ok((table, line))
 }
 
