@@ -23,6 +23,8 @@ ARTIFACTS_BUCKET = "landfall-artifacts"
 # Outputs. A stack without a database has no registrar.
 WRITER = "ParquetWriterFunctionName"
 REGISTRAR = "LoadRegistrarFunctionName"
+COLLECT = "CollectFunctionName"
+ROLLER = "KafkaRollerFunctionName"
 
 # The release build of a deployment takes minutes for link-time optimisation; it changes nothing that can be seen here.
 FAST_BUILD = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
@@ -142,7 +144,7 @@ def _env(stack: Stack) -> str:
     """For a shell that sources it: the tools, the fake account, and what functions would find in their environment."""
     functions = stack.client("lambda")
     variables = {**FAKE_ACCOUNT, "AWS_ENDPOINT_URL": stack.endpoint_url}
-    for function in (WRITER, REGISTRAR):
+    for function in (WRITER, REGISTRAR, COLLECT, ROLLER):
         if function in stack.outputs:
             described = functions.get_function_configuration(FunctionName=stack.outputs[function])
             variables |= described["Environment"]["Variables"]
