@@ -44,8 +44,7 @@ pub struct State {
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// The segments before this one are missing. Either they came while the listing was under way, or they are gone: list
-    /// again, and see whether they still are.
+    /// The segments before this one are missing: list again, and see whether they still are.
     LookAgain(Staged),
     /// Read this segment: only some of its records belong in the next file.
     Open(Staged),
