@@ -9,7 +9,7 @@ use kafka_roller::{
     batch::Batch,
     bucket::{About, Bucket, BucketError, Created, Upload},
     config::Config,
-    event::{self, Delivery, Event},
+    event::Event,
     handler::{self, Tally},
     line::TableOf,
     run::Extent,
@@ -57,9 +57,9 @@ pub fn full_event() -> Vec<u8> {
     kinesis_event(1, RECORDS, line)
 }
 
-fn delivery(event: &[u8]) -> Result<Delivery<'_>, Error> {
-    match event::read(event)? {
-        Event::Batch(Some(delivery)) => Ok(delivery),
+fn batch(event: &[u8], table_of: &TableOf) -> Result<Batch, Error> {
+    match Batch::of_event(event, table_of)? {
+        Event::Batch(Some(batch)) => Ok(batch),
         _ => Err("the event holds no records".into()),
     }
 }
@@ -92,15 +92,12 @@ impl Route for Landfall<'_> {
     }
 
     fn run(&mut self) -> Result<Run, Error> {
-        let mut watch = Stopwatch::start();
-        let delivery = delivery(self.event)?;
-        watch.lap("event");
-        let batch = Batch::of(&delivery, &self.table_of);
-        watch.lap("lines");
-        let run = batch.runs.into_values().next().ok_or("there is no table")?;
+        let event = self.event.to_vec();
+        let watch = Stopwatch::start();
+        let run = batch(&event, &self.table_of)?.runs.into_values().next().ok_or("there is no table")?;
         let lines = run.lines(0..run.len());
-        drop(delivery);
-        Ok(watch.stop(lines.to_vec()))
+        drop(run);
+        Ok(watch.stop(lines.into()))
     }
 }
 
@@ -117,8 +114,9 @@ impl Route for Typed<'_> {
     }
 
     fn run(&mut self) -> Result<Run, Error> {
+        let event = self.event.to_vec();
         let mut watch = Stopwatch::start();
-        let mut json = serde_json::Deserializer::from_slice(self.event);
+        let mut json = serde_json::Deserializer::from_slice(&event);
         let event: KinesisEvent = serde_path_to_error::deserialize(&mut json)?;
         watch.lap("event");
         let mut lines = Vec::new();
@@ -162,10 +160,11 @@ impl Route for Floor<'_> {
     }
 
     fn run(&mut self) -> Result<Run, Error> {
+        let event = self.event.to_vec();
         let watch = Stopwatch::start();
-        let mut lines = Vec::with_capacity(self.event.len());
+        let mut lines = Vec::with_capacity(event.len());
         for data in &self.data {
-            let data = self.event.get(data.clone()).unwrap_or_default();
+            let data = event.get(data.clone()).unwrap_or_default();
             base64_simd::STANDARD.decode_append(data, &mut lines)?;
             lines.push(b'\n');
         }
@@ -201,8 +200,7 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
     })?;
     let long = format!("\"{}\"", "x".repeat(LONG_LINE - 3));
     let event = kinesis_event(1, SEGMENT_LINES, |_| long.clone());
-    let batch = Batch::of(&delivery(&event)?, &config.table_of);
-    let run = batch.runs.into_values().next().ok_or("there is no table")?;
+    let run = batch(&event, &config.table_of)?.runs.into_values().next().ok_or("there is no table")?;
     let mut staged = Staged { keys: vec![], lines: run.lines(0..SEGMENT_LINES), uploaded: Cell::default() };
     let extent = run.extent(0..SEGMENT_LINES).ok_or("a segment is empty")?;
     let (stream, shard, table) = ("landfall-kafka".parse()?, "shardId-000000000006".parse()?, "riders".parse()?);

@@ -3,13 +3,13 @@
 use std::{fmt, str::FromStr};
 
 /// Decimal digits of a sequence number. Those of Kinesis have up to 56, those of emulators fewer.
-const SEQUENCE_DIGITS: usize = 56;
+pub const SEQUENCE_DIGITS: usize = 56;
 /// Decimal digits of a sub-sequence number: more than there are records in the largest aggregate, which is 10 MiB.
 const SUB_SEQUENCE_DIGITS: usize = 7;
 /// Length of a position as text.
 const TEXT_BYTES: usize = SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS;
 /// Highest sub-sequence number.
-const MAX_SUB_SEQUENCE: u32 = 9_999_999;
+const MAX_SUB_SEQUENCE: u64 = 9_999_999;
 
 /// Why a text is no position or sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum PositionError {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     sequence: [u8; SEQUENCE_DIGITS],
-    sub_sequence: u32,
+    sub_sequence: u64,
 }
 
 impl Position {
@@ -42,20 +42,28 @@ impl Position {
         let digits = text.as_bytes();
         let mut sequence = [b'0'; SEQUENCE_DIGITS];
         let place = SEQUENCE_DIGITS.checked_sub(digits.len()).and_then(|zeros| sequence.get_mut(zeros..));
-        match place {
-            // Every digit is looked at, because that goes sixteen at a time.
-            Some(place) if digits.iter().fold(true, |all, digit| all & digit.is_ascii_digit()) => {
-                place.copy_from_slice(digits);
+        if let Some(place) = place {
+            place.copy_from_slice(digits);
+            if let Some(position) = Self::of_digits(&sequence) {
+                return Ok(position);
             }
-            _ => return Err(PositionError::Sequence(text.to_owned())),
         }
-        let position = Self { sequence, sub_sequence: 0 };
-        if position > Self::START { Ok(position) } else { Err(PositionError::Sequence(text.to_owned())) }
+        Err(PositionError::Sequence(text.to_owned()))
+    }
+
+    /// The position of a record on its own, from a sequence number of the length that Kinesis gives it.
+    #[inline]
+    #[must_use]
+    pub fn of_digits(sequence: &[u8; SEQUENCE_DIGITS]) -> Option<Self> {
+        // Every digit is looked at, because that goes sixteen at a time.
+        let are_digits = sequence.iter().fold(true, |all, digit| all & digit.is_ascii_digit());
+        let position = Self { sequence: *sequence, sub_sequence: 0 };
+        (are_digits && position > Self::START).then_some(position)
     }
 
     /// The position of a record of the aggregate that has this position.
     pub fn in_aggregate(self, index: usize) -> Result<Self, PositionError> {
-        match u32::try_from(index) {
+        match u64::try_from(index) {
             Ok(sub_sequence) if sub_sequence <= MAX_SUB_SEQUENCE => Ok(Self { sub_sequence, ..self }),
             _ => Err(PositionError::SubSequence(index)),
         }
@@ -97,7 +105,7 @@ impl Position {
 
     /// Index in the aggregate.
     #[must_use]
-    pub const fn sub_sequence(&self) -> u32 {
+    pub const fn sub_sequence(&self) -> u64 {
         self.sub_sequence
     }
 }

@@ -12,7 +12,7 @@ use flate2::{Compression, GzBuilder};
 use kafka_roller::{
     batch::Batch,
     config::Config,
-    event::{self, Delivery},
+    event::{self, Shard},
     line::TableOf,
     run::{Entry, Run},
     window::{Limits, State, Step},
@@ -187,16 +187,16 @@ impl<'a> Refill<'a> {
     /// Keeps what belongs in the gap. What the function refuses is in the quarantine and not missing.
     fn take(&mut self, records: &[Record]) -> Result<(), RepairError> {
         let window = self.gap.window();
-        let records: Result<Vec<_>, RepairError> = records.iter().map(of_stream).collect();
-        let delivery = Delivery { stream: window.stream.clone(), shard: window.shard.clone(), records: records? };
-        let (Some(first), Some(last)) = (delivery.records.first(), delivery.records.last()) else { return Ok(()) };
+        let records = records.iter().map(of_stream).collect::<Result<Vec<_>, _>>()?;
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
         // Only when the record before the gap is still there is it certain that nothing behind it is gone.
         if !self.has_begun && first.position > self.wanted.after.record() {
             self.after = first.position.before().min(self.wanted.up_to);
         }
         self.has_begun = true;
         self.is_past = last.position >= self.wanted.up_to.record();
-        let mut batch = Batch::of(&delivery, self.table_of);
+        let shard = Shard { stream: window.stream.clone(), id: window.shard.clone() };
+        let mut batch = Batch::of(shard, records, self.table_of);
         let Some(run) = batch.runs.remove(&window.table) else { return Ok(()) };
         self.keep(&run, run.up_to(self.wanted.after)..run.up_to(self.wanted.up_to));
         Ok(())

@@ -1,4 +1,4 @@
-//! A delivery of a shard → a run of records for each table, poison apart. Pure.
+//! A batch of a shard → a run of records for each table, poison apart. Pure.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -14,18 +14,22 @@ use crate::{
     FUNCTION,
     aggregate::unpack,
     error::RecordError,
-    event::{Delivery, Record},
+    event::{self, Event, EventError, Record, Shard},
     line::{self, TableOf},
     run::{Entry, Run},
 };
 
-/// The records of a delivery.
-#[derive(Debug, Default)]
+/// Records of a shard, ready to be staged.
+#[derive(Debug)]
 pub struct Batch {
+    /// Where they come from.
+    pub shard: Shard,
     /// Records that can land, by table.
     pub runs: BTreeMap<Segment, Run>,
     /// Records that never will, in order.
     pub poison: Vec<Poison>,
+    /// When the oldest arrived, in milliseconds since 1970-01-01T00:00:00Z; `None` when there are none.
+    pub oldest_ms: Option<i64>,
 }
 
 /// A record that can never land, and all that is kept of it.
@@ -48,62 +52,124 @@ struct Growing {
     lines: Vec<u8>,
 }
 
-struct Reader<'a> {
-    delivery: &'a Delivery<'a>,
-    table_of: &'a TableOf,
+/// A record that turned out to be poison.
+struct Refused<'a> {
+    position: Position,
+    record: Record<'a>,
+    data: Vec<u8>,
+    error: RecordError,
+}
+
+/// Decodes records one after the other, as they are read.
+struct Reader<'a, 't> {
+    table_of: &'t TableOf,
+    /// How many records and how many bytes of lines a table is given room for.
+    room: (usize, usize),
     tables: Vec<Growing>,
     /// The table of the record before.
     latest: usize,
-    poison: Vec<Poison>,
+    refused: Vec<Refused<'a>>,
+    /// The data of the record that is being read.
+    data: Vec<u8>,
+    /// The record before.
+    before: Position,
+    oldest_ms: Option<i64>,
+    /// Whether records do not rise, or the JSON parser has to judge the data of one.
+    is_doubtful: bool,
 }
 
+/// Fewest bytes of a record in an event, and most parts of an event that are lines: room is not memory until it is used.
+const RECORD_BYTES: usize = 400;
+const LINES_OF_EVENT: usize = 4;
+
 impl Batch {
-    /// Decodes every record.
+    /// Reads an event and decodes every record of a batch. `None`: there are none.
+    pub fn of_event(event: &[u8], table_of: &TableOf) -> Result<Event<Option<Self>>, EventError> {
+        let mut reader = Reader::new(table_of, (event.len() / RECORD_BYTES, event.len() / LINES_OF_EVENT));
+        let shard = match event::read(event, |record| reader.push(&record))? {
+            Event::Tick(tick) => return Ok(Event::Tick(tick)),
+            Event::Batch(None) => return Ok(Event::Batch(None)),
+            Event::Batch(Some(shard)) => shard,
+        };
+        if !reader.is_doubtful {
+            return Ok(Event::Batch(Some(reader.finish(shard))));
+        }
+        // Lambda hands records over in order and once each. Whoever else calls may not.
+        let mut records = Vec::new();
+        event::read_json(event, |record| records.push(record))?;
+        records.sort_by_key(|record| record.position);
+        records.dedup_by_key(|record| record.position);
+        Ok(Event::Batch(Some(Self::of(shard, records, table_of))))
+    }
+
+    /// Decodes records of a shard, whose positions rise.
     #[must_use]
-    pub fn of(delivery: &Delivery<'_>, table_of: &TableOf) -> Self {
-        let mut reader = Reader { delivery, table_of, tables: Vec::new(), latest: 0, poison: Vec::new() };
-        let mut data = Vec::new();
-        for record in &delivery.records {
-            data.clear();
-            if base64_simd::STANDARD.decode_append(&record.data, &mut data).is_err() {
-                reader.refuse(record, record.position, &record.data, RecordError::Base64);
-                continue;
-            }
-            // No JSON begins like an aggregate.
-            if data.first() != Some(&crate::aggregate::MAGIC[0]) {
-                reader.read(record, record.position, &data);
-                continue;
-            }
-            match unpack(&Bytes::copy_from_slice(&data)) {
-                None => reader.read(record, record.position, &data),
-                Some(Err(_)) => reader.refuse(record, record.position, &data, RecordError::Aggregate),
-                Some(Ok(packed)) => {
-                    for (index, data) in packed.iter().enumerate() {
-                        match record.position.in_aggregate(index) {
-                            Ok(position) => reader.read(record, position, data),
-                            // No aggregate that Kinesis takes is so large.
-                            Err(_) => reader.refuse(record, record.position, data, RecordError::Aggregate),
-                        }
+    pub fn of<'a>(shard: Shard, records: impl IntoIterator<Item = Record<'a>>, table_of: &TableOf) -> Self {
+        let mut reader = Reader::new(table_of, (0, 0));
+        records.into_iter().for_each(|record| reader.push(&record));
+        reader.finish(shard)
+    }
+}
+
+impl<'a, 't> Reader<'a, 't> {
+    fn new(table_of: &'t TableOf, room: (usize, usize)) -> Self {
+        Self {
+            table_of,
+            room,
+            tables: Vec::new(),
+            latest: 0,
+            refused: Vec::new(),
+            data: Vec::new(),
+            before: Position::START,
+            oldest_ms: None,
+            is_doubtful: false,
+        }
+    }
+
+    fn push(&mut self, record: &Record<'a>) {
+        self.is_doubtful |= record.position <= self.before;
+        self.before = record.position;
+        self.oldest_ms = Some(self.oldest_ms.map_or(record.arrived_ms, |oldest| oldest.min(record.arrived_ms)));
+        let mut data = std::mem::take(&mut self.data);
+        data.clear();
+        if base64_simd::STANDARD.decode_append(&record.data, &mut data).is_err() {
+            self.is_doubtful |= !record.data.iter().all(u8::is_ascii_graphic);
+            self.refuse(record, record.position, &record.data, RecordError::Base64);
+        } else {
+            self.decode(record, &data);
+        }
+        self.data = data;
+    }
+
+    fn decode(&mut self, record: &Record<'a>, data: &[u8]) {
+        // No JSON begins like an aggregate.
+        let packed =
+            if data.starts_with(&crate::aggregate::MAGIC) { unpack(&Bytes::copy_from_slice(data)) } else { None };
+        match packed {
+            None => self.read(record, record.position, data),
+            Some(Err(_)) => self.refuse(record, record.position, data, RecordError::Aggregate),
+            Some(Ok(packed)) => {
+                for (index, data) in packed.iter().enumerate() {
+                    match record.position.in_aggregate(index) {
+                        Ok(position) => self.read(record, position, data),
+                        // No aggregate that Kinesis takes is so large.
+                        Err(_) => self.refuse(record, record.position, data, RecordError::Aggregate),
                     }
                 }
             }
         }
-        let runs = reader.tables.into_iter().map(|table| (table.table, Run::new(table.entries, table.lines.into())));
-        Self { runs: runs.collect(), poison: reader.poison }
     }
-}
 
-impl Reader<'_> {
-    fn read(&mut self, record: &Record<'_>, position: Position, data: &[u8]) {
+    fn read(&mut self, record: &Record<'a>, position: Position, data: &[u8]) {
         if let Err(error) = self.take(record, position, data) {
             self.refuse(record, position, data, error);
         }
     }
 
-    fn take(&mut self, record: &Record<'_>, position: Position, data: &[u8]) -> Result<(), RecordError> {
+    fn take(&mut self, record: &Record<'a>, position: Position, data: &[u8]) -> Result<(), RecordError> {
         let (table, line) = line::read(data, self.table_of)?;
         let table = self.table(table)?;
-        table.lines.extend_from_slice(line.as_bytes());
+        table.lines.extend_from_slice(&line);
         table.lines.push(b'\n');
         table.entries.push(Entry { position, arrived_ms: record.arrived_ms, end: table.lines.len() });
         Ok(())
@@ -122,7 +188,10 @@ impl Reader<'_> {
                 Some(known) => known,
                 None => {
                     let table = name.parse().map_err(|cause| RecordError::InvalidTable(format!("{cause}")))?;
-                    self.tables.push(Growing { table, entries: Vec::new(), lines: Vec::new() });
+                    // The first table is often the only one.
+                    let (records, bytes) = std::mem::take(&mut self.room);
+                    let (entries, lines) = (Vec::with_capacity(records), Vec::with_capacity(bytes));
+                    self.tables.push(Growing { table, entries, lines });
                     self.tables.len() - 1
                 }
             };
@@ -130,38 +199,48 @@ impl Reader<'_> {
         self.tables.get_mut(self.latest).ok_or(RecordError::Empty)
     }
 
-    fn refuse(&mut self, record: &Record<'_>, position: Position, data: &[u8], error: RecordError) {
+    fn refuse(&mut self, record: &Record<'a>, position: Position, data: &[u8], error: RecordError) {
+        self.refused.push(Refused { position, record: record.clone(), data: data.to_vec(), error });
+    }
+
+    fn finish(self, shard: Shard) -> Batch {
+        let runs = self.tables.into_iter().map(|table| (table.table, Run::new(table.entries, table.lines.into())));
+        let poison = self.refused.into_iter().map(|refused| refused.into_poison(&shard)).collect();
+        Batch { runs: runs.collect(), poison, oldest_ms: self.oldest_ms, shard }
+    }
+}
+
+impl Refused<'_> {
+    fn into_poison(self, shard: &Shard) -> Poison {
+        let Self { position, record, data, error } = self;
         let attributes = json!({
-            "stream": self.delivery.stream.as_str(),
-            "shard": self.delivery.shard.as_str(),
-            "sequence_number": record.sequence_number,
+            "stream": shard.stream.as_str(),
+            "shard": shard.id.as_str(),
+            "sequence_number": record.sequence_number(),
             "sub_sequence": position.sub_sequence(),
             "partition_key": record.partition_key,
         });
-        self.poison.push(Poison {
+        Poison {
             position,
             arrived_ms: record.arrived_ms,
             record: QuarantineRecord {
                 function: FUNCTION.to_owned(),
                 reason: error.reason().to_owned(),
                 detail: error.to_string(),
-                id: format!("{}:{position}", self.delivery.shard),
+                id: format!("{}:{position}", shard.id),
                 sent_at: rfc3339(record.arrived_ms),
                 attributes: to_raw_value(&attributes).unwrap_or_default(),
-                body_base64: base64(data),
+                body_base64: base64(&data),
             },
             error,
-        });
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        aggregate::tests::pack,
-        event::{Event, read},
-    };
+    use crate::aggregate::tests::pack;
 
     fn delivery(data: &[&[u8]]) -> String {
         let records: Vec<_> = data
@@ -184,9 +263,15 @@ mod tests {
     }
 
     fn batch(data: &[&[u8]]) -> Batch {
-        let event = delivery(data);
-        let Ok(Event::Batch(Some(delivery))) = read(event.as_bytes()) else { panic!("no batch") };
-        Batch::of(&delivery, &TableOf::Pointer("/topic".parse().unwrap()))
+        of_event(&delivery(data)).unwrap()
+    }
+
+    fn of_event(event: &str) -> Result<Batch, String> {
+        match Batch::of_event(event.as_bytes(), &TableOf::Pointer("/topic".parse().unwrap())) {
+            Ok(Event::Batch(Some(batch))) => Ok(batch),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn lines(batch: &Batch, table: &str) -> String {
@@ -227,5 +312,29 @@ mod tests {
         let positions: Vec<String> = run.entries(0..3).iter().map(|entry| format!("{:?}", entry.position)).collect();
         assert_eq!(positions, ["1.0", "1.2", "2.0"]);
         assert_eq!(format!("{:?}", batch.poison[0].position), "1.1");
+    }
+
+    #[test]
+    fn records_out_of_order_are_put_in_order_and_twins_dropped() {
+        let event = delivery(&[br#"{"topic":"a","n":1}"#, br#"{"topic":"a","n":2}"#, br#"{"topic":"a","n":3}"#]);
+        let event = event.replace(":\"3\"", ":\"1\"").replace(":\"2\"", ":\"3\"");
+        let batch = of_event(&event).unwrap();
+        assert_eq!(lines(&batch, "a"), "{\"topic\":\"a\",\"n\":1}\n{\"topic\":\"a\",\"n\":2}\n");
+        let run = &batch.runs[&"a".parse().unwrap()];
+        let positions: Vec<String> = run.entries(0..2).iter().map(|entry| format!("{:?}", entry.position)).collect();
+        assert_eq!(positions, ["1.0", "3.0"]);
+    }
+
+    #[test]
+    fn data_that_is_no_base64_is_json_or_the_event_is_none() {
+        let event = delivery(&[br#"{"topic":"a","n":1}"#, br#"{"topic":"a","n":2}"#]);
+        let encoded = base64(br#"{"topic":"a","n":2}"#);
+        assert!(event.contains(&encoded));
+        // Escapes, as no one writes base64.
+        let escaped = event.replace(&encoded, &encoded.replace('e', "\\u0065"));
+        assert_eq!(lines(&of_event(&escaped).unwrap(), "a"), lines(&of_event(&event).unwrap(), "a"));
+        let poison = of_event(&event.replace(&encoded, "é!")).unwrap().poison;
+        assert_eq!((poison[0].error.reason(), poison[0].record.body().unwrap()), ("invalid_base64", "é!".into()));
+        assert!(of_event(&event.replace(&encoded, "\u{1}")).unwrap_err().contains("control character"));
     }
 }

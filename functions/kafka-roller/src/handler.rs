@@ -22,7 +22,7 @@ use crate::{
     app::App,
     batch::{Batch, Poison},
     bucket::{About, Bucket, BucketError},
-    event::{self, Delivery, Event, EventError},
+    event::{self, Event, EventError, Shard},
     roll::{self, Done, Listed, WindowError, settle},
     run::Run,
     staging,
@@ -96,37 +96,30 @@ pub async fn handle<B: Bucket>(app: &App<B>, event: Bytes) -> Result<Response, H
 
 /// Handles a batch or a tick.
 pub async fn run<B: Bucket>(app: &App<B>, event: Bytes, tally: &mut Tally) -> Result<Response, HandleError> {
-    match event::read(&event)? {
+    match Batch::of_event(&event, &app.config.table_of)? {
         Event::Batch(None) => Ok(Response::default()),
-        Event::Batch(Some(delivery)) => Ok(land(app, &delivery, tally).await),
+        Event::Batch(Some(batch)) => {
+            let first = land(app, batch, tally).await;
+            let sequence_number = first.and_then(|first| event::sequence_number(&event, first));
+            let failures = sequence_number.map(|item_identifier| Failure { item_identifier });
+            Ok(Response { batch_item_failures: failures.into_iter().collect() })
+        }
         Event::Tick(now_ms) => tick(app, now_ms, tally).await,
     }
 }
 
-/// Stages or rolls the records of a batch, and says where it has to go on.
-async fn land<B: Bucket>(app: &App<B>, delivery: &Delivery<'_>, tally: &mut Tally) -> Response {
-    let batch = Batch::of(delivery, &app.config.table_of);
-    tally.oldest_arrived_ms = delivery.records.iter().map(|record| record.arrived_ms).min();
+/// Stages or rolls the records of a batch. Gives back the first one that is not durable.
+async fn land<B: Bucket>(app: &App<B>, batch: Batch, tally: &mut Tally) -> Option<Position> {
+    tally.oldest_arrived_ms = batch.oldest_ms;
     let kept = quarantine_all(app, &batch.poison, tally).await;
-    let landed = land_all(app, delivery, batch.runs, tally).await;
-    let first = landed.into_iter().chain(kept.err()).min();
-    let first = first.and_then(|position| {
-        // The record that it is part of: the last one that does not come after it.
-        let after = delivery.records.partition_point(|record| record.position <= position);
-        after.checked_sub(1).and_then(|at| delivery.records.get(at))
-    });
-    Response {
-        batch_item_failures: first
-            .map(|record| Failure { item_identifier: record.sequence_number.to_string() })
-            .into_iter()
-            .collect(),
-    }
+    let landed = land_all(app, &batch.shard, batch.runs, tally).await;
+    landed.into_iter().chain(kept.err()).min()
 }
 
 /// Gives back the first position of each table that is not durable.
 async fn land_all<B: Bucket>(
     app: &App<B>,
-    delivery: &Delivery<'_>,
+    shard: &Shard,
     runs: BTreeMap<Segment, Run>,
     tally: &mut Tally,
 ) -> Vec<Position> {
@@ -134,7 +127,7 @@ async fn land_all<B: Bucket>(
     let listed = if runs.is_empty() {
         return Vec::new();
     } else {
-        app.lake.list(&staging::shard_folder(&delivery.stream, &delivery.shard)).await
+        app.lake.list(&staging::shard_folder(&shard.stream, &shard.id)).await
     };
     let mut listed = match listed {
         Ok(keys) => roll::windows(&keys),
@@ -144,7 +137,7 @@ async fn land_all<B: Bucket>(
         }
     };
     let windows = runs.into_iter().map(|(table, run)| {
-        let window = Window { stream: delivery.stream.clone(), shard: delivery.shard.clone(), table };
+        let window = Window { stream: shard.stream.clone(), shard: shard.id.clone(), table };
         let listed = listed.remove(&window).unwrap_or_default();
         async {
             let first = run.extent(0..run.len()).map(|extent| extent.first);

@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod handler;
 pub mod line;
+mod plain;
 pub mod roll;
 pub mod run;
 pub mod staging;

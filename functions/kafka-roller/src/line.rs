@@ -4,12 +4,12 @@ use std::{borrow::Cow, fmt, str::FromStr};
 
 use memchr::memchr2;
 use serde::{
-    Deserializer,
+    Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use shared::{json::Text, layout::Segment};
 
-use crate::error::RecordError;
+use crate::{error::RecordError, plain};
 
 /// What says which table a record belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,45 +42,62 @@ impl fmt::Display for Pointer {
 }
 
 /// The record's table, if the record names one, and its line, without a line break.
-pub fn read<'a>(data: &'a [u8], table_of: &TableOf) -> Result<(Option<Cow<'a, str>>, Cow<'a, str>), RecordError> {
-    let text = std::str::from_utf8(data).map_err(|cause| RecordError::Json(cause.to_string()))?;
+pub fn read<'a>(data: &'a [u8], table_of: &TableOf) -> Result<(Option<Cow<'a, str>>, Cow<'a, [u8]>), RecordError> {
+    let names = match table_of {
+        TableOf::Fixed(_) => None,
+        TableOf::Pointer(pointer) => Some(&*pointer.names),
+    };
+    if let Some(table) = plain::find(data, names)
+        && (table.is_some() || names.is_none())
+    {
+        return Ok((table.map(Cow::Borrowed), data.into()));
+    }
     // White space as JSON has it.
-    let text = text.trim_matches([' ', '\t', '\n', '\r']);
-    if text.is_empty() {
+    let json = trim(data);
+    if json.is_empty() {
         return Err(RecordError::Empty);
     }
+    // The parser passes over strings without looking at their encoding.
+    if !json.is_ascii() {
+        std::str::from_utf8(json).map_err(|cause| RecordError::Json(cause.to_string()))?;
+    }
     let not_json = |cause: serde_json::Error| RecordError::Json(cause.to_string());
+    let mut parser = serde_json::Deserializer::from_slice(json);
     let table = match table_of {
         TableOf::Fixed(_) => {
-            serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
+            IgnoredAny::deserialize(&mut parser).map_err(not_json)?;
             None
         }
         TableOf::Pointer(pointer) => {
-            let mut json = serde_json::Deserializer::from_str(text);
-            let found = At { names: &pointer.names }.deserialize(&mut json).map_err(not_json)?;
-            json.end().map_err(not_json)?;
-            Some(found.ok_or_else(|| RecordError::MissingTable(pointer.to_string()))?)
+            let found = At { names: &pointer.names }.deserialize(&mut parser).map_err(not_json)?;
+            Some(found.ok_or_else(|| RecordError::MissingTable(pointer.to_string())))
         }
     };
-    let line =
-        if memchr2(b'\n', b'\r', text.as_bytes()).is_some() { Cow::Owned(compact(text)) } else { Cow::Borrowed(text) };
-    Ok((table, line))
+    parser.end().map_err(not_json)?;
+    let line = if memchr2(b'\n', b'\r', json).is_some() { compact(json).into() } else { json.into() };
+    Ok((table.transpose()?, line))
+}
+
+fn trim(json: &[u8]) -> &[u8] {
+    let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let start = json.iter().position(is_text).unwrap_or(json.len());
+    let end = json.iter().rposition(is_text).map_or(start, |last| last + 1);
+    json.get(start..end).unwrap_or_default()
 }
 
 /// JSON without the white space between its tokens, otherwise as it was.
-fn compact(json: &str) -> String {
+fn compact(json: &[u8]) -> Vec<u8> {
     let (mut in_string, mut escaped) = (false, false);
-    json.chars()
-        .filter(|character| {
-            if in_string {
-                in_string = escaped || *character != '"';
-                escaped = *character == '\\' && !escaped;
-                return true;
-            }
-            in_string = *character == '"';
-            !matches!(character, ' ' | '\t' | '\n' | '\r')
-        })
-        .collect()
+    let kept = json.iter().filter(|byte| {
+        if in_string {
+            in_string = escaped || **byte != b'"';
+            escaped = **byte == b'\\' && !escaped;
+            return true;
+        }
+        in_string = **byte == b'"';
+        !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+    });
+    kept.copied().collect()
 }
 
 /// Reads a whole value and gives back the string that `names` lead to, the last one when names repeat.
@@ -166,15 +183,15 @@ mod tests {
     #[test]
     fn a_line_is_the_record_as_it_came() {
         for text in [r#"{"a": 1.10, "b":"x  y"}"#, "[1,2]", "12345678901234567890123", "null", "\"\u{2028}\""] {
-            assert_eq!(read(text.as_bytes(), &fixed()), Ok((None, text.into())));
-            assert_eq!(read(format!(" {text}\r\n").as_bytes(), &fixed()), Ok((None, text.into())));
+            assert_eq!(read(text.as_bytes(), &fixed()), Ok((None, text.as_bytes().into())));
+            assert_eq!(read(format!(" {text}\r\n").as_bytes(), &fixed()), Ok((None, text.as_bytes().into())));
         }
     }
 
     #[test]
     fn a_record_over_several_lines_is_one_line() {
         let pretty = "{\n  \"a b\": \"x \\\" \\\\\",\r\n\t\"n\": 1.10\n}";
-        assert_eq!(read(pretty.as_bytes(), &fixed()).unwrap().1, r#"{"a b":"x \" \\","n":1.10}"#);
+        assert_eq!(&*read(pretty.as_bytes(), &fixed()).unwrap().1, br#"{"a b":"x \" \\","n":1.10}"#);
     }
 
     #[test]
@@ -229,8 +246,8 @@ mod tests {
         fn a_line_has_no_line_break_and_is_the_same_json(value in json()) {
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             let (_, line) = read(pretty.as_bytes(), &fixed()).unwrap();
-            prop_assert!(!line.contains(['\n', '\r']));
-            prop_assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
+            prop_assert!(!line.contains(&b'\n') && !line.contains(&b'\r'));
+            prop_assert_eq!(serde_json::from_slice::<Value>(&line).unwrap(), value);
         }
 
         #[test]
