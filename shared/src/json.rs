@@ -73,6 +73,46 @@ impl<'a> Scan<'a> {
         }
         std::str::from_utf8(string).ok()
     }
+
+    /// The same, if it is short and plain as most are: ASCII.
+    #[inline]
+    pub fn plain(&mut self) -> Option<&'a [u8]> {
+        let all = self.rest;
+        let mut rest = all;
+        let end = loop {
+            let Some((word, more)) = rest.split_first_chunk::<WORD>() else {
+                let is_usual = |byte: &u8| byte.is_ascii() && *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+                break rest.iter().position(|byte| !is_usual(byte))?;
+            };
+            let unusual = unusual(u64::from_le_bytes(*word));
+            if unusual != 0 {
+                // The first unusual byte is the lowest one.
+                break unusual.trailing_zeros() as usize / WORD;
+            }
+            rest = more;
+        };
+        let (string, rest) = all.split_at_checked(all.len() - rest.len() + end)?;
+        self.rest = rest.strip_prefix(b"\"")?;
+        Some(string)
+    }
+}
+
+/// Bytes that [`Scan::plain`] looks at at once.
+const WORD: usize = 8;
+const LOW_BITS: u64 = u64::MAX / 0xff;
+const HIGH_BITS: u64 = LOW_BITS << 7;
+
+/// The highest bit of every byte that is a quote, a backslash, a control character or not ASCII. Bytes above the first
+/// such byte may be marked as well.
+///
+/// Source: "Determine if a word has a byte less than n", Bit Twiddling Hacks, S. E. Anderson.
+#[inline]
+const fn unusual(word: u64) -> u64 {
+    let (quote, backslash) = (word ^ (LOW_BITS * b'"' as u64), word ^ (LOW_BITS * b'\\' as u64));
+    let control = word.wrapping_sub(LOW_BITS * 0x20) & !word;
+    let quote = quote.wrapping_sub(LOW_BITS) & !quote;
+    let backslash = backslash.wrapping_sub(LOW_BITS) & !backslash;
+    (control | quote | backslash | word) & HIGH_BITS
 }
 
 /// The events that Lambda makes of a queue or a stream.
@@ -130,4 +170,26 @@ pub fn parse<'a, R: Deserialize<'a>, T, E: From<Error>>(
         each(parsed(position, record)?);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_string_is_what_the_parser_reads(text in "[ -~]{0,30}|\\PC{0,20}|(?s).{0,20}", cut in 0..30_usize, rest in "\\PC{0,20}") {
+            let mut json = format!("{}{rest}", serde_json::to_string(&text).unwrap()).into_bytes();
+            let is_plain = text.bytes().all(|byte| (b' '..=0x7f).contains(&byte) && byte != b'"' && byte != b'\\');
+            let mut scan = Scan { rest: &json[1..] };
+            prop_assert_eq!(scan.plain(), is_plain.then_some(text.as_bytes()));
+            if is_plain {
+                prop_assert_eq!(scan.rest, rest.as_bytes());
+                json.truncate(1 + cut.min(text.len()));
+                prop_assert_eq!(Scan { rest: &json[1..] }.plain(), None);
+            }
+        }
+    }
 }

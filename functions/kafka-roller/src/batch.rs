@@ -218,7 +218,7 @@ impl Refused<'_> {
             "shard": shard.id.as_str(),
             "sequence_number": record.sequence_number(),
             "sub_sequence": position.sub_sequence(),
-            "partition_key": record.partition_key,
+            "partition_key": String::from_utf8_lossy(&record.partition_key),
         });
         Poison {
             position,

@@ -77,8 +77,8 @@ pub struct Record<'a> {
     pub position: Position,
     /// Its sequence number in digits, as Lambda wrote it, by which it is reported as failed.
     pub sequence_number: Cow<'a, [u8]>,
-    /// Its partition key.
-    pub partition_key: Cow<'a, str>,
+    /// Its partition key, in UTF-8.
+    pub partition_key: Cow<'a, [u8]>,
     /// When it arrived in the stream, in milliseconds since 1970-01-01T00:00:00Z.
     pub arrived_ms: i64,
     /// Its data: base64.
@@ -104,7 +104,7 @@ impl<'a> Record<'a> {
         Ok(Self {
             position: Position::of_sequence_number(sequence_number)?,
             sequence_number: sequence_number.as_bytes().into(),
-            partition_key: partition_key.into(),
+            partition_key: partition_key.as_bytes().into(),
             arrived_ms,
             data: base64(data).into_bytes().into(),
         })
@@ -236,7 +236,10 @@ struct Last<'a> {
 #[inline]
 fn record<'a>(scan: &mut Scan<'a>, last: &mut Option<Last<'a>>) -> Option<(Record<'a>, Option<Source<'a>>)> {
     scan.literal(b"{\"kinesis\":{\"kinesisSchemaVersion\":\"1.0\",\"partitionKey\":\"")?;
-    let partition_key = scan.text()?;
+    let partition_key = match scan.plain() {
+        Some(key) => key,
+        None => scan.text()?.as_bytes(),
+    };
     scan.literal(b",\"sequenceNumber\":\"")?;
     let (sequence_number, position) = sequence(scan)?;
     scan.literal(b",\"data\":\"")?;
@@ -374,7 +377,7 @@ impl<'a> KinesisRecord<'a> {
         let record = Record {
             position: Position::of_sequence_number(&sequence_number)?,
             sequence_number: bytes(sequence_number),
-            partition_key: kinesis.partition_key.0,
+            partition_key: bytes(kinesis.partition_key.0),
             arrived_ms: arrived_ms(arrival).ok_or_else(|| RecordFault::Arrival(arrival.to_owned()))?,
             data: bytes(kinesis.data.ok_or(RecordFault::Kinesis)?.0),
         };

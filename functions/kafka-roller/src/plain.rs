@@ -4,88 +4,91 @@
 //! about half the time that the JSON parser takes. Everything else is left to the parser, and the two agree on whatever is
 //! recognised.
 
+use shared::json::Scan;
+
 /// Objects and arrays within one another. What is nested deeper is left to the parser.
 const MAX_DEPTH: u8 = 32;
-/// Bytes that are looked at at once.
-const WORD: usize = 8;
-const LOW_BITS: u64 = u64::MAX / 0xff;
-const HIGH_BITS: u64 = LOW_BITS << 7;
 
 /// The string that `names` lead to in `json`, the last one when names repeat; `Some(None)` when they lead to none.
 ///
 /// `None` unless `json` is one value, without white space around it, of ASCII without escapes or line breaks.
 pub(crate) fn find<'a>(json: &'a [u8], names: Option<&[String]>) -> Option<Option<&'a str>> {
-    let mut scan = Scan { rest: json };
-    let found = scan.value(names, MAX_DEPTH)?;
-    scan.rest.is_empty().then_some(())?;
-    match found {
+    let mut reader = Reader { scan: Scan { rest: json }, found: None };
+    reader.value(names, MAX_DEPTH)?;
+    reader.scan.rest.is_empty().then_some(())?;
+    match reader.found {
         Some(text) => std::str::from_utf8(text).ok().map(Some),
         None => Some(None),
     }
 }
 
-struct Scan<'a> {
-    rest: &'a [u8],
+struct Reader<'a> {
+    scan: Scan<'a>,
+    found: Option<&'a [u8]>,
 }
 
-type Found<'a> = Option<&'a [u8]>;
-
-impl<'a> Scan<'a> {
-    fn value(&mut self, names: Option<&[String]>, depth: u8) -> Option<Found<'a>> {
-        match self.rest {
-            [b'"', rest @ ..] => {
-                self.rest = rest;
-                let text = self.string()?;
-                return Some(names.filter(|names| names.is_empty()).map(|_| text));
+impl Reader<'_> {
+    /// `names`: those that lead on from here, if any lead here.
+    fn value(&mut self, names: Option<&[String]>, depth: u8) -> Option<()> {
+        let (first, rest) = self.scan.rest.split_first()?;
+        match first {
+            b'"' => {
+                self.scan.rest = rest;
+                let text = self.scan.plain()?;
+                if names.is_some_and(<[String]>::is_empty) {
+                    self.found = Some(text);
+                }
+                Some(())
             }
-            [b'{', rest @ ..] => {
-                self.rest = rest;
-                return self.object(names, depth.checked_sub(1)?);
+            b'-' | b'0'..=b'9' => self.number(),
+            b'{' => {
+                self.scan.rest = rest;
+                self.object(names, depth.checked_sub(1)?)
             }
-            [b'[', rest @ ..] => {
-                self.rest = rest;
-                self.array(depth.checked_sub(1)?)?;
+            b'[' => {
+                self.scan.rest = rest;
+                self.array(depth.checked_sub(1)?)
             }
-            [b'-' | b'0'..=b'9', ..] => self.number()?,
-            [b't', rest @ ..] => self.rest = rest.strip_prefix(b"rue")?,
-            [b'f', rest @ ..] => self.rest = rest.strip_prefix(b"alse")?,
-            [b'n', rest @ ..] => self.rest = rest.strip_prefix(b"ull")?,
-            _ => return None,
+            b't' => self.scan.literal(b"true"),
+            b'f' => self.scan.literal(b"false"),
+            b'n' => self.scan.literal(b"null"),
+            _ => None,
         }
-        Some(None)
     }
 
-    fn object(&mut self, names: Option<&[String]>, depth: u8) -> Option<Found<'a>> {
+    fn object(&mut self, names: Option<&[String]>, depth: u8) -> Option<()> {
         let wanted = names.and_then(<[String]>::split_first);
-        let mut found = None;
         self.spaces();
-        if self.byte(b'}').is_some() {
-            return Some(found);
+        if self.scan.literal(b"}").is_some() {
+            return Some(());
         }
         loop {
-            self.byte(b'"')?;
-            let name = self.string()?;
+            self.scan.literal(b"\"")?;
+            let name = self.scan.plain()?;
             self.spaces();
-            self.byte(b':')?;
+            self.scan.literal(b":")?;
             self.spaces();
             match wanted {
-                Some((first, names)) if first.as_bytes() == name => found = self.value(Some(names), depth)?,
-                _ => drop(self.value(None, depth)?),
+                Some((first, names)) if first.as_bytes() == name => {
+                    self.found = None;
+                    self.value(Some(names), depth)?;
+                }
+                _ => self.value(None, depth)?,
             }
-            if self.is_last(b'}')? {
-                return Some(found);
+            if self.is_last(b"}")? {
+                return Some(());
             }
         }
     }
 
     fn array(&mut self, depth: u8) -> Option<()> {
         self.spaces();
-        if self.byte(b']').is_some() {
+        if self.scan.literal(b"]").is_some() {
             return Some(());
         }
         loop {
             self.value(None, depth)?;
-            if self.is_last(b']')? {
+            if self.is_last(b"]")? {
                 return Some(());
             }
         }
@@ -93,64 +96,34 @@ impl<'a> Scan<'a> {
 
     /// Whether what has been read is the last one of its object or array.
     #[inline]
-    fn is_last(&mut self, end: u8) -> Option<bool> {
+    fn is_last(&mut self, end: &[u8; 1]) -> Option<bool> {
         self.spaces();
-        if self.byte(b',').is_none() {
-            return self.byte(end).map(|()| true);
+        if self.scan.literal(b",").is_none() {
+            return self.scan.literal(end).map(|()| true);
         }
         self.spaces();
         Some(false)
     }
 
     #[inline]
-    fn byte(&mut self, byte: u8) -> Option<()> {
-        let (first, rest) = self.rest.split_first()?;
-        (*first == byte).then(|| self.rest = rest)
-    }
-
-    #[inline]
     fn spaces(&mut self) {
-        while let [b' ', rest @ ..] = self.rest {
-            self.rest = rest;
-        }
-    }
-
-    /// What is left of a string whose quote has been read, its closing quote consumed.
-    #[inline]
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let all = self.rest;
-        let mut rest = all;
-        while let Some((word, more)) = rest.split_first_chunk::<WORD>() {
-            let unusual = unusual(u64::from_le_bytes(*word));
-            if unusual != 0 {
-                // The first unusual byte is the lowest one.
-                rest = rest.get(unusual.trailing_zeros() as usize / WORD..)?;
-                break;
-            }
-            rest = more;
-        }
-        // At the end of the record a word may not be full.
-        while let [b' ' | b'!' | b'#'..=b'[' | b']'..=b'~', more @ ..] = rest {
-            rest = more;
-        }
-        self.rest = rest.strip_prefix(b"\"")?;
-        all.get(..all.len() - rest.len())
+        while self.scan.literal(b" ").is_some() {}
     }
 
     #[inline]
     fn number(&mut self) -> Option<()> {
-        let _ = self.byte(b'-');
+        let _ = self.scan.literal(b"-");
         // No digit follows a zero.
-        if self.byte(b'0').is_none() {
+        if self.scan.literal(b"0").is_none() {
             self.digits()?;
         }
-        if self.byte(b'.').is_some() {
+        if self.scan.literal(b".").is_some() {
             self.digits()?;
         }
-        if let [b'e' | b'E', rest @ ..] = self.rest {
-            self.rest = rest;
-            if let [b'+' | b'-', rest @ ..] = self.rest {
-                self.rest = rest;
+        if let [b'e' | b'E', rest @ ..] = self.scan.rest {
+            self.scan.rest = rest;
+            if let [b'+' | b'-', rest @ ..] = rest {
+                self.scan.rest = rest;
             }
             self.digits()?;
         }
@@ -159,23 +132,12 @@ impl<'a> Scan<'a> {
 
     #[inline]
     fn digits(&mut self) -> Option<()> {
-        let digits = self.rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(self.rest.len());
-        self.rest = self.rest.get(digits..)?;
-        (digits > 0).then_some(())
+        let all = self.scan.rest.len();
+        while let [b'0'..=b'9', rest @ ..] = self.scan.rest {
+            self.scan.rest = rest;
+        }
+        (self.scan.rest.len() < all).then_some(())
     }
-}
-
-/// The highest bit of every byte that is a quote, a backslash, a control character or not ASCII. Bytes above the first
-/// such byte may be marked as well.
-///
-/// Source: "Determine if a word has a byte less than n", Bit Twiddling Hacks, S. E. Anderson.
-#[inline]
-const fn unusual(word: u64) -> u64 {
-    let (quote, backslash) = (word ^ (LOW_BITS * b'"' as u64), word ^ (LOW_BITS * b'\\' as u64));
-    let control = word.wrapping_sub(LOW_BITS * 0x20) & !word;
-    let quote = quote.wrapping_sub(LOW_BITS) & !quote;
-    let backslash = backslash.wrapping_sub(LOW_BITS) & !backslash;
-    (control | quote | backslash | word) & HIGH_BITS
 }
 
 #[cfg(test)]
