@@ -13,131 +13,123 @@ const MAX_DEPTH: u8 = 32;
 ///
 /// `None` unless `json` is one value, without white space around it, of ASCII without escapes or line breaks.
 pub(crate) fn find<'a>(json: &'a [u8], names: Option<&[String]>) -> Option<Option<&'a str>> {
-    let mut reader = Reader { scan: Scan { rest: json }, found: None };
-    reader.value(names, MAX_DEPTH)?;
-    reader.scan.rest.is_empty().then_some(())?;
-    match reader.found {
+    let mut found = None;
+    let scan = value(Scan { rest: json }, &mut Search { names, found: &mut found }, MAX_DEPTH)?;
+    scan.rest.is_empty().then_some(())?;
+    match found {
         Some(text) => std::str::from_utf8(text).ok().map(Some),
         None => Some(None),
     }
 }
 
-struct Reader<'a> {
-    scan: Scan<'a>,
-    found: Option<&'a [u8]>,
+/// A string that is looked for.
+struct Search<'n, 'f, 'a> {
+    /// The names that lead on from here to it; `None` when they do not come by here.
+    names: Option<&'n [String]>,
+    found: &'f mut Option<&'a [u8]>,
 }
 
-impl Reader<'_> {
-    /// `names`: those that lead on from here, if any lead here.
-    fn value(&mut self, names: Option<&[String]>, depth: u8) -> Option<()> {
-        let (first, rest) = self.scan.rest.split_first()?;
-        match first {
-            b'"' => {
-                self.scan.rest = rest;
-                let text = self.scan.plain()?;
-                if names.is_some_and(<[String]>::is_empty) {
-                    self.found = Some(text);
-                }
-                Some(())
+/// Passes over a value. The scan comes and goes by value, which keeps it in registers.
+fn value<'a>(mut scan: Scan<'a>, search: &mut Search<'_, '_, 'a>, depth: u8) -> Option<Scan<'a>> {
+    let (first, rest) = scan.rest.split_first()?;
+    match first {
+        b'"' => {
+            scan.rest = rest;
+            let text = scan.plain()?;
+            if search.names.is_some_and(<[String]>::is_empty) {
+                *search.found = Some(text);
             }
-            b'-' | b'0'..=b'9' => self.number(),
-            b'{' => {
-                self.scan.rest = rest;
-                self.object(names, depth.checked_sub(1)?)
-            }
-            b'[' => {
-                self.scan.rest = rest;
-                self.array(depth.checked_sub(1)?)
-            }
-            b't' => self.scan.literal(b"true"),
-            b'f' => self.scan.literal(b"false"),
-            b'n' => self.scan.literal(b"null"),
-            _ => None,
         }
+        b'-' | b'0'..=b'9' => number(&mut scan)?,
+        b'{' => return object(Scan { rest }, search, depth.checked_sub(1)?),
+        b'[' => return array(Scan { rest }, depth.checked_sub(1)?),
+        b't' => scan.literal(b"true")?,
+        b'f' => scan.literal(b"false")?,
+        b'n' => scan.literal(b"null")?,
+        _ => return None,
     }
+    Some(scan)
+}
 
-    fn object(&mut self, names: Option<&[String]>, depth: u8) -> Option<()> {
-        let wanted = names.and_then(<[String]>::split_first);
-        self.spaces();
-        if self.scan.literal(b"}").is_some() {
-            return Some(());
+fn object<'a>(mut scan: Scan<'a>, search: &mut Search<'_, '_, 'a>, depth: u8) -> Option<Scan<'a>> {
+    let wanted = search.names.and_then(<[String]>::split_first);
+    spaces(&mut scan);
+    if scan.literal(b"}").is_some() {
+        return Some(scan);
+    }
+    loop {
+        scan.literal(b"\"")?;
+        let name = scan.plain()?;
+        spaces(&mut scan);
+        scan.literal(b":")?;
+        spaces(&mut scan);
+        let names = wanted.filter(|(first, _)| first.as_bytes() == name).map(|(_, names)| names);
+        if names.is_some() {
+            *search.found = None;
         }
-        loop {
-            self.scan.literal(b"\"")?;
-            let name = self.scan.plain()?;
-            self.spaces();
-            self.scan.literal(b":")?;
-            self.spaces();
-            match wanted {
-                Some((first, names)) if first.as_bytes() == name => {
-                    self.found = None;
-                    self.value(Some(names), depth)?;
-                }
-                _ => self.value(None, depth)?,
-            }
-            if self.is_last(b"}")? {
-                return Some(());
-            }
+        scan = value(scan, &mut Search { names, found: search.found }, depth)?;
+        if is_last(&mut scan, b"}")? {
+            return Some(scan);
         }
     }
+}
 
-    fn array(&mut self, depth: u8) -> Option<()> {
-        self.spaces();
-        if self.scan.literal(b"]").is_some() {
-            return Some(());
-        }
-        loop {
-            self.value(None, depth)?;
-            if self.is_last(b"]")? {
-                return Some(());
-            }
+fn array(mut scan: Scan<'_>, depth: u8) -> Option<Scan<'_>> {
+    spaces(&mut scan);
+    if scan.literal(b"]").is_some() {
+        return Some(scan);
+    }
+    loop {
+        scan = value(scan, &mut Search { names: None, found: &mut None }, depth)?;
+        if is_last(&mut scan, b"]")? {
+            return Some(scan);
         }
     }
+}
 
-    /// Whether what has been read is the last one of its object or array.
-    #[inline]
-    fn is_last(&mut self, end: &[u8; 1]) -> Option<bool> {
-        self.spaces();
-        if self.scan.literal(b",").is_none() {
-            return self.scan.literal(end).map(|()| true);
-        }
-        self.spaces();
-        Some(false)
+/// Whether what has been read is the last one of its object or array.
+#[inline]
+fn is_last(scan: &mut Scan<'_>, end: &[u8; 1]) -> Option<bool> {
+    spaces(scan);
+    if scan.literal(b",").is_none() {
+        return scan.literal(end).map(|()| true);
     }
+    spaces(scan);
+    Some(false)
+}
 
-    #[inline]
-    fn spaces(&mut self) {
-        while self.scan.literal(b" ").is_some() {}
-    }
+#[inline]
+fn spaces(scan: &mut Scan<'_>) {
+    while scan.literal(b" ").is_some() {}
+}
 
-    #[inline]
-    fn number(&mut self) -> Option<()> {
-        let _ = self.scan.literal(b"-");
-        // No digit follows a zero.
-        if self.scan.literal(b"0").is_none() {
-            self.digits()?;
-        }
-        if self.scan.literal(b".").is_some() {
-            self.digits()?;
-        }
-        if let [b'e' | b'E', rest @ ..] = self.scan.rest {
-            self.scan.rest = rest;
-            if let [b'+' | b'-', rest @ ..] = rest {
-                self.scan.rest = rest;
-            }
-            self.digits()?;
-        }
-        Some(())
+#[inline]
+fn number(scan: &mut Scan<'_>) -> Option<()> {
+    let _ = scan.literal(b"-");
+    // No digit follows a zero.
+    if scan.literal(b"0").is_none() {
+        digits(scan)?;
     }
+    if scan.literal(b".").is_some() {
+        digits(scan)?;
+    }
+    if let [b'e' | b'E', rest @ ..] = scan.rest {
+        scan.rest = rest;
+        if let [b'+' | b'-', rest @ ..] = rest {
+            scan.rest = rest;
+        }
+        digits(scan)?;
+    }
+    Some(())
+}
 
-    #[inline]
-    fn digits(&mut self) -> Option<()> {
-        let all = self.scan.rest.len();
-        while let [b'0'..=b'9', rest @ ..] = self.scan.rest {
-            self.scan.rest = rest;
-        }
-        (self.scan.rest.len() < all).then_some(())
+#[inline]
+fn digits(scan: &mut Scan<'_>) -> Option<()> {
+    let all = scan.rest.len();
+    while let [b'0'..=b'9', rest @ ..] = scan.rest {
+        scan.rest = rest;
     }
+    (scan.rest.len() < all).then_some(())
 }
 
 #[cfg(test)]
