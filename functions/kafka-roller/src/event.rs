@@ -168,16 +168,21 @@ struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// `None`: the record is from where the one before it is from.
+    /// `None`: the record is from where one before it is from.
+    #[inline]
     fn next(&mut self, source: Option<Source<'a>>) {
-        match (&self.first, source) {
-            (None, source) => self.first = source,
-            (Some(first), Some(source)) if *first != source => {
-                self.other.get_or_insert((self.records, source));
-            }
-            _ => {}
+        if let Some(source) = source {
+            self.add(source);
         }
         self.records += 1;
+    }
+
+    fn add(&mut self, source: Source<'a>) {
+        match &self.first {
+            None => self.first = Some(source),
+            Some(first) if *first == source => {}
+            Some(_) => drop(self.other.get_or_insert((self.records, source))),
+        }
     }
 
     fn shard(self) -> Result<Option<Shard>, EventError> {
@@ -284,6 +289,7 @@ fn record<'a>(scan: &mut Scan<'a>, last: &mut Option<Last<'a>>) -> Option<(Recor
 }
 
 /// A sequence number whose quote has been read, as text and as a position.
+#[inline(always)]
 fn sequence<'a>(scan: &mut Scan<'a>) -> Option<(&'a [u8], Position)> {
     if let Some((digits, [b'"', rest @ ..])) = scan.rest.split_first_chunk()
         && let Some(position) = Position::of_digits(digits)

@@ -30,6 +30,7 @@ struct Search<'n, 'f, 'a> {
 }
 
 /// Passes over a value. The scan comes and goes by value, which keeps it in registers.
+#[inline(always)]
 fn value<'a>(mut scan: Scan<'a>, search: &mut Search<'_, '_, 'a>, depth: u8) -> Option<Scan<'a>> {
     let (first, rest) = scan.rest.split_first()?;
     match first {
