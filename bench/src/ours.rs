@@ -80,7 +80,7 @@ pub fn drain(app: &App, payload_bytes: usize, seed: u64) -> Result<(usize, usize
         let message = Message {
             message_id: (&*received.message_id).into(),
             sent_timestamp: Some((&*sent_timestamp).into()),
-            body: received.body.into(),
+            body: received.body.into_bytes().into(),
             attributes,
         };
         batch.push(&message, &app.registry);

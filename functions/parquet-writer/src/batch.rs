@@ -79,20 +79,33 @@ impl Batch {
         let mut batch = Self::default();
         batch.payloads.reserve(event.len() / 2);
         batch.text.reserve(event.len() / 4);
-        envelope::read(event, |message| batch.push(&message, registry))?;
+        let mut is_doubtful = false;
+        envelope::read(event, |message| {
+            // What is no base64 may be no JSON either.
+            is_doubtful |= !batch.push(&message, registry) && !message.body.iter().all(u8::is_ascii_graphic);
+        })?;
+        if is_doubtful {
+            batch = Self::default();
+            envelope::read_json(event, |message| {
+                batch.push(&message, registry);
+            })?;
+        }
         Ok(batch)
     }
 
-    /// Adds one message, as a record or as poison.
-    pub fn push(&mut self, message: &Message<'_>, registry: &Registry) {
+    /// Adds one message, as a record or as poison. Gives back whether it is a record.
+    pub fn push(&mut self, message: &Message<'_>, registry: &Registry) -> bool {
         let start = self.payloads.len();
-        let record = self.read(message, registry);
-        match record {
-            Ok(record) => self.records.push(record),
+        match self.read(message, registry) {
+            Ok(record) => {
+                self.records.push(record);
+                true
+            }
             Err(error) => {
                 self.payloads.truncate(start);
                 let sent_at_ms = message.sent_timestamp.as_deref().and_then(|ms| ms.parse().ok()).unwrap_or_default();
                 self.poison.push(Poison::new(error, message, sent_at_ms));
+                false
             }
         }
     }
@@ -111,9 +124,7 @@ impl Batch {
         let start = self.payloads.len();
         // The decoder would reserve exactly what it needs, and the arena would move with every message.
         self.payloads.reserve(message.body.len() / 4 * 3);
-        base64_simd::STANDARD
-            .decode_append(message.body.as_bytes(), &mut self.payloads)
-            .map_err(|_| RecordError::Base64)?;
+        base64_simd::STANDARD.decode_append(&message.body, &mut self.payloads).map_err(|_| RecordError::Base64)?;
         Ok(Record {
             payload: start..self.payloads.len(),
             event_type: registry.position(type_name).and_then(|position| u16::try_from(position).ok()),
@@ -227,7 +238,7 @@ impl Batch {
         let message = Message {
             message_id: self.message_id(record).into(),
             sent_timestamp: None,
-            body: body.into(),
+            body: body.into_bytes().into(),
             attributes: Attributes {
                 source: self.source(record).map(Cow::Borrowed),
                 type_name: Some(Cow::Borrowed(self.type_name(record))),
@@ -274,8 +285,34 @@ impl Poison {
             id: message.message_id.to_string(),
             sent_at,
             attributes: message.attributes.to_json(),
-            body_base64: base64(message.body.as_bytes()),
+            body_base64: base64(&message.body),
         };
         Self { message_id: message.message_id.to_string(), sent_at_ms: sent_at_ms.max(0), day, error, record }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_body(body: &str) -> Result<Batch, EventError> {
+        let event = format!(
+            r#"{{"Records":[{{"messageId":"m-1","receiptHandle":"AQEB","body":"{body}","attributes":{{"SentTimestamp":"1795183906123"}},"messageAttributes":{{"type":{{"stringValue":"OrderCreated","dataType":"String"}}}}}}]}}"#
+        );
+        Batch::of_event(event.as_bytes(), &Registry::embedded().unwrap())
+    }
+
+    #[test]
+    fn a_body_that_is_no_base64_is_poison_or_the_event_is_no_json() {
+        let batch = of_body("CgEx").unwrap();
+        assert_eq!(batch.payload(&batch.records[0]), b"\x0a\x011");
+        for body in ["no base64", "é!"] {
+            let poison = of_body(body).unwrap().poison;
+            assert_eq!(poison[0].error, RecordError::Base64);
+            assert_eq!(poison[0].record.body().unwrap(), body.as_bytes());
+        }
+        // Escapes, as no one writes base64.
+        assert_eq!(of_body("Cg\\u0045x").unwrap().payload_bytes(), 3);
+        assert!(of_body("Cg\u{1}x").is_err());
     }
 }

@@ -112,7 +112,7 @@ fn take(message: &aws_sdk_sqs::types::Message, batch: &mut Batch, registry: &Reg
         &Message {
             message_id: message_id.into(),
             sent_timestamp: sent_timestamp.map(Cow::from),
-            body: message.body().unwrap_or_default().into(),
+            body: message.body().unwrap_or_default().as_bytes().into(),
             attributes: attributes(message.message_attributes()),
         },
         registry,

@@ -28,7 +28,7 @@ pub struct Message<'a> {
     /// The system attribute `SentTimestamp`, milliseconds since 1970-01-01T00:00:00Z.
     pub sent_timestamp: Option<Cow<'a, str>>,
     /// The body as sent: base64.
-    pub body: Cow<'a, str>,
+    pub body: Cow<'a, [u8]>,
     /// The message attributes.
     pub attributes: Attributes<'a>,
 }
@@ -48,9 +48,16 @@ pub struct Attributes<'a> {
 
 /// Hands every message of an SQS event to `each`, in order.
 ///
-/// On an error, `each` may have seen the messages before it.
+/// On an error, `each` may have seen the messages before it. A body that is not base64 may be no JSON either, of which
+/// [`read_json`] is the judge.
 pub fn read<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
-    json::records(event, record, |position, record: EventRecord<'a>| record.into_message(position), each)
+    let mut last_tail = &event[..0];
+    json::records(
+        event,
+        |scan| record(scan, &mut last_tail),
+        |position, record: EventRecord<'a>| record.into_message(position),
+        each,
+    )
 }
 
 /// The same with the JSON parser alone: what [`read`] has to agree with.
@@ -58,21 +65,22 @@ pub fn read_json<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(
     json::parse(event, 0, |position, record: EventRecord<'a>| record.into_message(position), each)
 }
 
-/// A whole record in the shape that Lambda writes, or `None` at the first difference.
-fn record<'a>(scan: &mut Scan<'a>) -> Option<Message<'a>> {
+/// A whole record in the shape that Lambda writes, or `None` at the first difference. `last_tail` is how the records
+/// before it ended.
+fn record<'a>(scan: &mut Scan<'a>, last_tail: &mut &'a [u8]) -> Option<Message<'a>> {
     scan.literal(b"{\"messageId\":\"")?;
-    let message_id = scan.text().filter(|id| !id.is_empty())?;
+    let message_id = text(scan).filter(|id| !id.is_empty())?;
     scan.literal(b",\"receiptHandle\":\"")?;
     scan.string()?;
     scan.literal(b",\"body\":\"")?;
-    let body = scan.text()?;
+    let body = scan.string()?;
     scan.literal(b",\"attributes\":{")?;
     let mut sent_timestamp = None;
     members(scan, |scan, name| {
         scan.literal(b"\"")?;
         match name {
-            b"SentTimestamp" => sent_timestamp = Some(scan.text()?.into()),
-            _ => drop(scan.string()?),
+            b"SentTimestamp" => sent_timestamp = Some(text(scan)?.into()),
+            _ => drop(text(scan)?),
         }
         Some(())
     })?;
@@ -86,7 +94,7 @@ fn record<'a>(scan: &mut Scan<'a>) -> Option<Message<'a>> {
             _ => return None,
         };
         scan.literal(b"{\"stringValue\":\"")?;
-        let value = scan.text()?;
+        let value = text(scan)?;
         // The empty lists come or stay away together.
         if scan.literal(b",\"dataType\":\"String\"}").is_none() {
             scan.literal(b",\"stringListValues\":[],\"binaryListValues\":[],\"dataType\":\"String\"}")?;
@@ -94,41 +102,62 @@ fn record<'a>(scan: &mut Scan<'a>) -> Option<Message<'a>> {
         // A second value for the same name is the JSON parser's to decide on.
         attribute.replace(value.into()).is_none().then_some(())
     })?;
-    if !scan.rest.starts_with(b"}") {
-        scan.literal(b",")?;
-        members(scan, |scan, name| {
-            if matches!(name, b"messageId" | b"body" | b"attributes" | b"messageAttributes") {
-                return None;
-            }
-            scan.literal(b"\"")?;
-            scan.string()?;
-            Some(())
-        })?;
-    } else {
-        scan.literal(b"}")?;
-    }
+    tail(scan, last_tail)?;
     Some(Message { message_id: message_id.into(), sent_timestamp, body: body.into(), attributes })
 }
 
+/// What is left of a string whose quote has been read, as text. Most are short and plain.
+#[inline]
+fn text<'a>(scan: &mut Scan<'a>) -> Option<&'a str> {
+    match scan.plain() {
+        Some(plain) => std::str::from_utf8(plain).ok(),
+        None => scan.text(),
+    }
+}
+
 /// The members of an object whose brace has been read, to the closing brace.
+#[inline]
 fn members<'a>(scan: &mut Scan<'a>, mut value: impl FnMut(&mut Scan<'a>, &'a [u8]) -> Option<()>) -> Option<()> {
-    if scan.rest.starts_with(b"}") {
-        return scan.literal(b"}");
+    if scan.literal(b"}").is_some() {
+        return Some(());
     }
     loop {
         scan.literal(b"\"")?;
-        let name = scan.string()?;
+        let name = scan.plain()?;
         scan.literal(b":")?;
         value(scan, name)?;
-        match scan.rest {
-            [b',', rest @ ..] => scan.rest = rest,
-            [b'}', rest @ ..] => {
-                scan.rest = rest;
-                return Some(());
-            }
-            _ => return None,
+        if scan.literal(b",").is_none() {
+            return scan.literal(b"}");
         }
     }
+}
+
+/// What follows the message attributes, to the closing brace of the record. From the source on it is the same for all
+/// messages of a queue.
+#[inline]
+fn tail<'a>(scan: &mut Scan<'a>, last: &mut &'a [u8]) -> Option<()> {
+    let mut shared = None;
+    while scan.literal(b",").is_some() {
+        if !last.is_empty() && scan.literal(last).is_some() {
+            return Some(());
+        }
+        let before = scan.rest;
+        scan.literal(b"\"")?;
+        let name = scan.plain()?;
+        if matches!(name, b"messageId" | b"body" | b"attributes" | b"messageAttributes") {
+            return None;
+        }
+        scan.literal(b":\"")?;
+        text(scan)?;
+        if name == b"eventSource" {
+            shared = Some(before);
+        }
+    }
+    scan.literal(b"}")?;
+    if let Some(shared) = shared {
+        *last = shared.get(..shared.len() - scan.rest.len())?;
+    }
+    Some(())
 }
 
 /// What is read of a record; everything else is passed over.
@@ -158,7 +187,10 @@ impl<'a> EventRecord<'a> {
         Ok(Message {
             message_id: message_id.ok_or(EventError::MessageId(position))?,
             sent_timestamp: self.attributes.sent_timestamp.map(|text| text.0),
-            body: self.body.map(|text| text.0).unwrap_or_default(),
+            body: match self.body.unwrap_or_default().0 {
+                Cow::Borrowed(body) => body.as_bytes().into(),
+                Cow::Owned(body) => body.into_bytes().into(),
+            },
             attributes: self.message_attributes.unwrap_or_default(),
         })
     }
@@ -264,7 +296,7 @@ mod tests {
         Message {
             message_id: Cow::Owned(message.message_id.to_string()),
             sent_timestamp: own(&message.sent_timestamp),
-            body: Cow::Owned(message.body.to_string()),
+            body: Cow::Owned(message.body.to_vec()),
             attributes: Attributes {
                 source: own(&message.attributes.source),
                 type_name: own(&message.attributes.type_name),
@@ -299,10 +331,13 @@ mod tests {
         let tail = r#","md5OfBody":"d41d","eventSource":"aws:sqs","awsRegion":"eu-west-1""#;
         for tail in [tail, ""] {
             let record = as_lambda_writes("m-1", "AA==", &attributes, tail);
-            let mut scan = Scan { rest: record.as_bytes() };
-            let message = super::record(&mut scan).unwrap();
+            let both = [&*record, &*record].concat();
+            let (mut scan, mut last_tail) = (Scan { rest: both.as_bytes() }, &b""[..]);
+            let message = super::record(&mut scan, &mut last_tail).unwrap();
+            assert_eq!(last_tail.is_empty(), tail.is_empty());
+            assert_eq!(super::record(&mut scan, &mut last_tail), Some(message.clone()));
             assert!(scan.rest.is_empty());
-            assert_eq!((&*message.message_id, &*message.body), ("m-1", "AA=="));
+            assert_eq!((&*message.message_id, &*message.body), ("m-1", &b"AA=="[..]));
             assert_eq!(message.sent_timestamp.as_deref(), Some("1795183906123"));
             assert_eq!(message.attributes.type_name.as_deref(), Some("OrderCreated"));
             assert_eq!(message.attributes.event_id, None);
@@ -320,7 +355,9 @@ mod tests {
         ];
         let tail = prop::sample::select(vec![
             "",
-            r#","md5OfBody":"d41d","awsRegion":"eu-west-1""#,
+            r#","md5OfBody":"d41d","eventSource":"aws:sqs","awsRegion":"eu-west-1""#,
+            r#","md5OfBody":"d41e","eventSource":"aws:sqs","awsRegion":"eu-west-1""#,
+            r#","eventSource":"aws:sqs","awsRegion":"eu-west-1","body":"second""#,
             r#","extra":{"a":[1,2,{"b":"}"}]}"#,
             r#","body":"second""#,
             r#","awsRegion":null"#,
