@@ -9,6 +9,7 @@ use kafka_roller::{
     line::TableOf,
 };
 use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
 
 fuzz_target!(|event: &[u8]| {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -23,7 +24,11 @@ fuzz_target!(|event: &[u8]| {
         let mut kept: BTreeSet<_> = batch.poison.iter().map(|poison| poison.position.record()).collect();
         for run in batch.runs.values() {
             assert!(run.entries(0..run.len()).is_sorted_by(|a, b| a.position < b.position));
-            assert_eq!(run.lines(0..run.len()).iter().filter(|byte| **byte == b'\n').count(), run.len());
+            let lines = run.lines(0..run.len());
+            let lines: Vec<_> = lines.split_inclusive(|byte| *byte == b'\n').collect();
+            assert_eq!(lines.len(), run.len());
+            assert!(lines.iter().all(|line| std::str::from_utf8(line).is_ok()));
+            assert!(lines.iter().all(|line| serde_json::from_slice::<IgnoredAny>(line).is_ok()));
             kept.extend(run.entries(0..run.len()).iter().map(|entry| entry.position.record()));
         }
         // An aggregate may hold no records.

@@ -152,18 +152,22 @@ pub const CONTENT_ID_METADATA: &str = "landfall-content-id";
 /// Object metadata: how many records the object holds.
 pub const RECORDS_METADATA: &str = "landfall-records";
 
-/// The messages (or records) that one object holds, as a SHA-256 over their sorted ids: the object's identity.
+/// The messages (or records) that one object holds, as a SHA-256 over their ids: the object's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentId([u8; 32]);
 
 impl ContentId {
     /// The identity of a set of ids. Their order does not matter.
     pub fn of<'a>(ids: impl IntoIterator<Item = &'a str>) -> Self {
-        // The first sixteen bytes order as the text does, and mostly decide.
-        let mut ids: Vec<(u128, &str)> = ids.into_iter().map(|id| (head(id), id)).collect();
+        let mut ids: Vec<&str> = ids.into_iter().collect();
         ids.sort_unstable();
+        Self::in_order(ids)
+    }
+
+    /// The identity of ids whose order follows from what they are the ids of.
+    pub fn in_order<'a>(ids: impl IntoIterator<Item = &'a str>) -> Self {
         let mut hash = Sha256::new();
-        for (_, id) in ids {
+        for id in ids {
             hash.update(id.as_bytes());
             hash.update(b"\n");
         }
@@ -182,15 +186,6 @@ impl ContentId {
     }
 }
 
-/// The first sixteen bytes of a text as a number that compares as they do; a shorter text is filled up with zeros.
-#[must_use]
-pub fn head(text: &str) -> u128 {
-    let mut head = [0; 16];
-    head.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
-    u128::from_be_bytes(head)
-}
-
-/// 64 hexadecimal digits.
 impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -586,6 +581,8 @@ mod tests {
     fn a_name_is_a_function_of_the_first_time_and_the_ids() {
         let forward = ContentId::of(["b", "a"]).name(1_795_183_906_123).unwrap();
         assert_eq!(forward, ContentId::of(["a", "b"]).name(1_795_183_906_123).unwrap());
+        assert_eq!(ContentId::in_order(["a", "b"]), ContentId::of(["b", "a"]));
+        assert_ne!(ContentId::in_order(["b", "a"]), ContentId::of(["b", "a"]));
         assert_ne!(forward, ContentId::of(["ab"]).name(1_795_183_906_123).unwrap());
         assert_eq!(forward.as_str(), "20261120T141146123Z-911169ddaaf146af");
         assert!(ContentId::of(["a"]).name(-1).is_err());

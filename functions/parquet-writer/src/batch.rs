@@ -7,7 +7,7 @@ use std::{borrow::Cow, cmp::Ordering, ops::Range};
 
 use shared::{
     event::Registry,
-    layout::{self, Day},
+    layout::Day,
     quarantine::{QuarantineRecord, base64, rfc3339},
 };
 
@@ -268,10 +268,18 @@ struct SortKey<'a> {
 
 impl<'a> SortKey<'a> {
     fn new(batch: &Batch, record: &'a Record) -> Self {
-        Self { sent_at_ms: record.sent_at_ms, event_id: layout::head(batch.event_id(record)), record }
+        Self { sent_at_ms: record.sent_at_ms, event_id: head(batch.event_id(record)), record }
     }
 }
 
+/// The first sixteen bytes of a text as a number that compares as they do; a shorter text is filled up with zeros.
+fn head(text: &str) -> u128 {
+    let mut head = [0; 16];
+    head.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
+    u128::from_be_bytes(head)
+}
+
+/// 64 hexadecimal digits.
 impl Poison {
     fn new(error: RecordError, message: &Message<'_>, sent_at_ms: i64) -> Self {
         let (day, sent_at) = match Day::of_unix_ms(sent_at_ms) {

@@ -183,7 +183,7 @@ pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Enc
         }
         poison.extend(chunk.poison);
     }
-    let content_id = ContentId::of(rows.iter().map(|record| batch.message_id(record)));
+    let content_id = ContentId::in_order(rows.iter().map(|record| batch.message_id(record)));
     let time = |record: Option<&&Record>| record.and_then(|record| rfc3339(record.sent_at_ms)).unwrap_or_default();
     let bytes = file.finish(vec![
         ("landfall.rows", rows.len().to_string()),

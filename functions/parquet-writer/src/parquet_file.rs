@@ -135,7 +135,7 @@ fn encode(rows: &RecordBatch, schema: &SchemaRef) -> Result<(Bytes, ParquetMetaD
     }
     // The Arrow schema would add a kilobyte and more to every file, and says nothing that Parquet's does not.
     let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
-    let mut encoded = Vec::with_capacity(rows.get_array_memory_size() / 2);
+    let mut encoded = Vec::with_capacity(rows.get_array_memory_size());
     let mut writer = ArrowWriter::try_new_with_options(&mut encoded, schema.clone(), options)?;
     writer.write(rows)?;
     let metadata = writer.close()?;

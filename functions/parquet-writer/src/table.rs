@@ -28,6 +28,9 @@ pub const SENT_AT: i32 = 3;
 /// The column that keeps a payload whole when the others cannot.
 pub const RAW: &str = "_raw";
 
+/// After so many records it is foreseen how large the columns become.
+const SAMPLED_RECORDS: usize = 256;
+
 /// The columns of every file.
 #[derive(Debug)]
 pub struct Table {
@@ -99,6 +102,11 @@ impl Table {
         let (mut poison, mut raw_kept, mut read, mut bytes) = (Vec::new(), 0, 0, 0);
         for record in records {
             let payload = batch.payload(record);
+            if read == SAMPLED_RECORDS {
+                let all = records.iter().take(max_rows).map(|record| batch.payload(record).len()).sum::<usize>();
+                let times = (records.len().min(max_rows) / read).min(all.min(max_bytes) / bytes.max(1));
+                builder.foresee(times);
+            }
             if rows.len() == max_rows || (bytes + payload.len() > max_bytes && read > 0) {
                 break;
             }
@@ -148,6 +156,13 @@ impl Builder {
             sha256: Vec::with_capacity(rows * 32),
             types: table.types.iter().map(|columns| (columns.clone(), Presence::default())).collect(),
             raw: BinaryBuilder::with_capacity(rows, 0),
+        }
+    }
+
+    /// Makes room for `times` as many rows as there are.
+    fn foresee(&mut self, times: usize) {
+        for (columns, _) in &mut self.types {
+            columns.foresee(times);
         }
     }
 

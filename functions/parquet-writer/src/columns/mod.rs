@@ -254,6 +254,14 @@ impl MessageColumns {
         Ok(())
     }
 
+    /// Makes room for `times` as many rows as there are, if they are like these.
+    pub fn foresee(&mut self, times: usize) {
+        for column in &mut self.columns {
+            column.values.foresee(times);
+            values::foresee(&mut column.presence.0, times);
+        }
+    }
+
     /// Forgets everything from `rows` on, the row that is being read included.
     fn truncate(&mut self, rows: usize) {
         for column in &mut self.columns {

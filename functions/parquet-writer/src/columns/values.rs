@@ -230,6 +230,32 @@ impl Values {
         }
     }
 
+    /// See [`MessageColumns::foresee`].
+    pub(super) fn foresee(&mut self, times: usize) {
+        match self {
+            Self::Bool(values) => foresee(values, times),
+            Self::Int32(_, values) => foresee(values, times),
+            Self::Int64(_, values) => foresee(values, times),
+            Self::Uint64(_, values) => foresee(values, times),
+            Self::Float(values) => foresee(values, times),
+            Self::Double(values) => foresee(values, times),
+            Self::Text(slices) | Self::Bytes(slices) | Self::Enum(_, slices) => {
+                foresee(&mut slices.offsets.0, times);
+                foresee(&mut slices.data, times);
+            }
+            Self::Time(time) => foresee(&mut time.micros, times),
+            Self::Message(message) | Self::Wrapper(message) => message.foresee(times),
+            Self::List(offsets, items) => {
+                foresee(&mut offsets.0, times);
+                items.foresee(times);
+            }
+            Self::Map(map) => {
+                foresee(&mut map.offsets.0, times);
+                map.entries.foresee(times);
+            }
+        }
+    }
+
     pub(super) fn truncate(&mut self, rows: usize) {
         match self {
             Self::Bool(values) => values.truncate(rows),
@@ -291,6 +317,11 @@ impl Values {
             Self::Map(map) => map.finish(data_type, nulls)?,
         })
     }
+}
+
+/// Makes room for `times` as many values as there are.
+pub(super) fn foresee<T>(values: &mut Vec<T>, times: usize) {
+    values.reserve(values.len().saturating_mul(times));
 }
 
 pub(super) fn is_wrapper(name: &str) -> bool {
