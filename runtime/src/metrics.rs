@@ -14,7 +14,9 @@ pub fn print(metrics: impl IntoIterator<Item = Metrics>) {
         lines.push_str(&metrics.to_line(now));
         lines.push('\n');
     }
-    if let Err(cause) = std::io::stdout().write_all(lines.as_bytes()) {
+    if !lines.is_empty()
+        && let Err(cause) = std::io::stdout().write_all(lines.as_bytes())
+    {
         tracing::warn!(%cause, "metrics could not be printed");
     }
 }

@@ -57,6 +57,13 @@ impl Metrics {
         self
     }
 
+    /// Without the values that are 0; `None` when all are.
+    #[must_use]
+    pub fn without_zeros(mut self) -> Option<Self> {
+        self.values.retain(|(_, _, value)| *value != 0.0);
+        (!self.values.is_empty()).then_some(self)
+    }
+
     /// The line to print, without a newline.
     #[must_use]
     pub fn to_line(&self, unix_ms: i64) -> String {
@@ -104,5 +111,13 @@ mod tests {
                 "records_quarantined": 2.0,
             })
         );
+    }
+
+    #[test]
+    fn what_did_not_happen_can_be_left_out() {
+        let none = Metrics::of("collect").put("hits_stored", Unit::Count, 0.0);
+        assert!(none.clone().without_zeros().is_none());
+        let line = none.put("hits_invalid", Unit::Count, 1.0).without_zeros().unwrap().to_line(0);
+        assert!(line.contains("hits_invalid") && !line.contains("hits_stored"), "{line}");
     }
 }

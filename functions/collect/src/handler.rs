@@ -217,11 +217,14 @@ fn refuse(request: &Request<'_>, status: u16, why: &impl Serialize) -> Result<An
 }
 
 impl Tally {
-    /// Logs what was done, without anything that a client sent, and prints the metrics.
+    /// Logs what was not stored, without anything that a client sent, and prints the metrics. Requests are many, and every
+    /// line of a log is paid for: one that is stored whole is a line, one that does nothing is none.
     #[expect(clippy::cast_precision_loss, reason = "metrics are doubles, and these numbers are far below 2^53")]
     fn report(&self, status: u16) {
         let not_stored = self.stored.failed.len();
-        info!(status, hits = self.hits_stored, invalid = self.invalid, not_stored, "request answered");
+        if status >= 400 || self.invalid > 0 {
+            info!(status, hits = self.hits_stored, invalid = self.invalid, not_stored, "request not stored as a whole");
+        }
         let all = Metrics::of(FUNCTION)
             .put("hits_stored", Unit::Count, self.hits_stored as f64)
             .put("hits_invalid", Unit::Count, self.invalid as f64)
@@ -233,6 +236,6 @@ impl Tally {
         let rejected = self.rejected.iter().map(|(reason, requests)| {
             Metrics::of(FUNCTION).by("reason", reason).put("requests_rejected", Unit::Count, *requests as f64)
         });
-        metrics::print(std::iter::once(all).chain(rejected));
+        metrics::print(all.without_zeros().into_iter().chain(rejected));
     }
 }
