@@ -8,7 +8,10 @@
 use std::{borrow::Cow, fmt};
 
 use memchr::memchr2;
-use serde::{Deserialize, Deserializer, de::Visitor};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, Visitor},
+};
 use serde_json::Error;
 
 /// A JSON string, borrowed when it holds no escapes.
@@ -165,11 +168,19 @@ pub fn parse<'a, R: Deserialize<'a>, T, E: From<Error>>(
     mut parsed: impl FnMut(usize, R) -> Result<T, E>,
     mut each: impl FnMut(T),
 ) -> Result<(), E> {
-    let event: Event<R> = serde_json::from_slice(event)?;
+    let event: Event<R> = object(event)?;
     for (position, record) in event.records.into_iter().enumerate().skip(seen) {
         each(parsed(position, record)?);
     }
     Ok(())
+}
+
+/// An event, which is an object: a derived parser would take an array for the members in their order.
+pub fn object<'a, T: Deserialize<'a>>(event: &'a [u8]) -> Result<T, Error> {
+    if event.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::custom("an event is an object and no array"));
+    }
+    serde_json::from_slice(event)
 }
 
 #[cfg(test)]

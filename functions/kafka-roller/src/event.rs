@@ -6,7 +6,7 @@
 use std::{borrow::Cow, fmt};
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use shared::{
     json::{self, Scan, Text},
@@ -213,12 +213,12 @@ impl fmt::Display for Shard {
 /// The time of a scheduled event; `None` when there are records instead.
 fn tick(event: &[u8]) -> Result<Option<i64>, EventError> {
     #[derive(Deserialize)]
-    struct Shape<'a> {
-        #[serde(rename = "Records", borrow)]
-        records: Option<&'a RawValue>,
+    struct Shape {
+        #[serde(rename = "Records")]
+        records: Option<IgnoredAny>,
         time: Option<Timestamp>,
     }
-    let shape: Shape<'_> = serde_json::from_slice(event)?;
+    let shape: Shape = json::object(event)?;
     match (shape.records, shape.time) {
         (Some(_), _) => Ok(None),
         (None, Some(time)) => Ok(Some(time.as_millisecond())),
@@ -488,6 +488,10 @@ mod tests {
             (
                 "",
                 "the event is neither a batch of Kinesis nor a tick of the schedule: EOF while parsing a value at line 1 column 0",
+            ),
+            (
+                "[[]]",
+                "the event is neither a batch of Kinesis nor a tick of the schedule: an event is an object and no array",
             ),
             (r#"{"Records":[{"messageId":"1"}]}"#, "record 0 of the event: it is not from Kinesis"),
             (
