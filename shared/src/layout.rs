@@ -186,6 +186,7 @@ impl ContentId {
     }
 }
 
+/// 64 hexadecimal digits.
 impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -238,6 +238,8 @@ struct Last<'a> {
 
 /// A whole record in the shape that Lambda writes, or `None` at the first difference. With its source, unless it is that
 /// of the record before.
+///
+/// A record is 144 bytes: inlined, it is not moved.
 #[inline(always)]
 fn record<'a>(scan: &mut Scan<'a>, last: &mut Option<Last<'a>>) -> Option<(Record<'a>, Option<Source<'a>>)> {
     scan.literal(b"{\"kinesis\":{\"kinesisSchemaVersion\":\"1.0\",\"partitionKey\":\"")?;

@@ -41,8 +41,11 @@ impl fmt::Display for Pointer {
     }
 }
 
-/// The record's table, if the record names one, and its line, without a line break.
-pub fn read<'a>(data: &'a [u8], table_of: &TableOf) -> Result<(Option<Cow<'a, str>>, Cow<'a, [u8]>), RecordError> {
+/// What a record becomes: its table, if it names one, and its line, without a line break.
+pub type TableAndLine<'a> = (Option<Cow<'a, str>>, Cow<'a, [u8]>);
+
+/// Reads the data of a record.
+pub fn read<'a>(data: &'a [u8], table_of: &TableOf) -> Result<TableAndLine<'a>, RecordError> {
     let names = match table_of {
         TableOf::Fixed(_) => None,
         TableOf::Pointer(pointer) => Some(&*pointer.names),

@@ -279,7 +279,6 @@ fn head(text: &str) -> u128 {
     u128::from_be_bytes(head)
 }
 
-/// 64 hexadecimal digits.
 impl Poison {
     fn new(error: RecordError, message: &Message<'_>, sent_at_ms: i64) -> Self {
         let (day, sent_at) = match Day::of_unix_ms(sent_at_ms) {

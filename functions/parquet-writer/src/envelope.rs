@@ -51,7 +51,7 @@ pub struct Attributes<'a> {
 /// On an error, `each` may have seen the messages before it. A body that is not base64 may be no JSON either, of which
 /// [`read_json`] is the judge.
 pub fn read<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
-    let mut last_tail = &event[..0];
+    let mut last_tail: &[u8] = &[];
     json::records(
         event,
         |scan| record(scan, &mut last_tail),
