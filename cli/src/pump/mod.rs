@@ -1,6 +1,6 @@
 //! `landfall pump`: visitors of a shop that does not exist, or that once did, on their way to a `/collect` URL.
 //!
-//! [`traffic`] and [`dataset`] make hits, [`request`] writes them down, [`send`] sends and counts them, [`report`] tells.
+//! [`traffic`] and [`dataset`] make hits, [`request`] writes them down, [`mod@send`] sends and counts them, [`report`] tells.
 
 pub mod csv;
 pub mod dataset;
