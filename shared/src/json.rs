@@ -18,6 +18,17 @@ use serde_json::Error;
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<'a>(pub Cow<'a, str>);
 
+impl<'a> Text<'a> {
+    /// The same, as UTF-8.
+    #[must_use]
+    pub fn into_bytes(self) -> Cow<'a, [u8]> {
+        match self.0 {
+            Cow::Borrowed(text) => text.as_bytes().into(),
+            Cow::Owned(text) => text.into_bytes().into(),
+        }
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Borrowing;
@@ -65,9 +76,12 @@ impl<'a> Scan<'a> {
         Some(string)
     }
 
-    /// The same, as text. JSON allows no control characters in it.
+    /// The same, as text. JSON allows no control characters in it. Most texts are short and plain.
     #[inline]
     pub fn text(&mut self) -> Option<&'a str> {
+        if let Some(plain) = self.plain() {
+            return std::str::from_utf8(plain).ok();
+        }
         let string = self.string()?;
         // The smallest byte, and not the first small one: this way sixteen are looked at at once.
         let smallest = string.iter().fold(u8::MAX, |smallest, byte| smallest.min(*byte));

@@ -376,27 +376,20 @@ impl<'a> KinesisRecord<'a> {
 
     fn record(self) -> Result<(Record<'a>, Source<'a>), RecordFault> {
         let kinesis = self.kinesis.ok_or(RecordFault::Kinesis)?;
-        let sequence_number = kinesis.sequence_number.unwrap_or_default().0;
+        let sequence_number = kinesis.sequence_number.unwrap_or_default();
         let arrival = kinesis.approximate_arrival_timestamp.map_or("missing", RawValue::get);
         let id = match self.event_id.0 {
             Cow::Borrowed(id) => id.rsplit_once(':').map_or(id, |(shard, _)| shard).into(),
             Cow::Owned(id) => id.rsplit_once(':').map_or(&*id, |(shard, _)| shard).to_owned().into(),
         };
         let record = Record {
-            position: Position::of_sequence_number(&sequence_number)?,
-            sequence_number: bytes(sequence_number),
-            partition_key: bytes(kinesis.partition_key.0),
+            position: Position::of_sequence_number(&sequence_number.0)?,
+            sequence_number: sequence_number.into_bytes(),
+            partition_key: kinesis.partition_key.into_bytes(),
             arrived_ms: arrived_ms(arrival).ok_or_else(|| RecordFault::Arrival(arrival.to_owned()))?,
-            data: bytes(kinesis.data.ok_or(RecordFault::Kinesis)?.0),
+            data: kinesis.data.ok_or(RecordFault::Kinesis)?.into_bytes(),
         };
         Ok((record, Source { stream_arn: self.stream_arn.0, id }))
-    }
-}
-
-fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
-    match text {
-        Cow::Borrowed(text) => text.as_bytes().into(),
-        Cow::Owned(text) => text.into_bytes().into(),
     }
 }
 

@@ -69,7 +69,7 @@ pub fn read_json<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(
 /// before it ended.
 fn record<'a>(scan: &mut Scan<'a>, last_tail: &mut &'a [u8]) -> Option<Message<'a>> {
     scan.literal(b"{\"messageId\":\"")?;
-    let message_id = text(scan).filter(|id| !id.is_empty())?;
+    let message_id = scan.text().filter(|id| !id.is_empty())?;
     scan.literal(b",\"receiptHandle\":\"")?;
     scan.string()?;
     scan.literal(b",\"body\":\"")?;
@@ -79,8 +79,8 @@ fn record<'a>(scan: &mut Scan<'a>, last_tail: &mut &'a [u8]) -> Option<Message<'
     members(scan, |scan, name| {
         scan.literal(b"\"")?;
         match name {
-            b"SentTimestamp" => sent_timestamp = Some(text(scan)?.into()),
-            _ => drop(text(scan)?),
+            b"SentTimestamp" => sent_timestamp = Some(scan.text()?.into()),
+            _ => drop(scan.text()?),
         }
         Some(())
     })?;
@@ -94,7 +94,7 @@ fn record<'a>(scan: &mut Scan<'a>, last_tail: &mut &'a [u8]) -> Option<Message<'
             _ => return None,
         };
         scan.literal(b"{\"stringValue\":\"")?;
-        let value = text(scan)?;
+        let value = scan.text()?;
         // The empty lists come or stay away together.
         if scan.literal(b",\"dataType\":\"String\"}").is_none() {
             scan.literal(b",\"stringListValues\":[],\"binaryListValues\":[],\"dataType\":\"String\"}")?;
@@ -104,15 +104,6 @@ fn record<'a>(scan: &mut Scan<'a>, last_tail: &mut &'a [u8]) -> Option<Message<'
     })?;
     tail(scan, last_tail)?;
     Some(Message { message_id: message_id.into(), sent_timestamp, body: body.into(), attributes })
-}
-
-/// What is left of a string whose quote has been read, as text. Most are short and plain.
-#[inline]
-fn text<'a>(scan: &mut Scan<'a>) -> Option<&'a str> {
-    match scan.plain() {
-        Some(plain) => std::str::from_utf8(plain).ok(),
-        None => scan.text(),
-    }
 }
 
 /// The members of an object whose brace has been read, to the closing brace.
@@ -148,7 +139,7 @@ fn tail<'a>(scan: &mut Scan<'a>, last: &mut &'a [u8]) -> Option<()> {
             return None;
         }
         scan.literal(b":\"")?;
-        text(scan)?;
+        scan.text()?;
         if name == b"eventSource" {
             shared = Some(before);
         }
@@ -187,10 +178,7 @@ impl<'a> EventRecord<'a> {
         Ok(Message {
             message_id: message_id.ok_or(EventError::MessageId(position))?,
             sent_timestamp: self.attributes.sent_timestamp.map(|text| text.0),
-            body: match self.body.unwrap_or_default().0 {
-                Cow::Borrowed(body) => body.as_bytes().into(),
-                Cow::Owned(body) => body.into_bytes().into(),
-            },
+            body: self.body.unwrap_or_default().into_bytes(),
             attributes: self.message_attributes.unwrap_or_default(),
         })
     }
