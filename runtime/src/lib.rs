@@ -2,6 +2,8 @@
 //! from the environment, its HTTPS, the event as bytes, the wall clock, metrics, pauses between tries, and objects that are written
 //! once.
 
+#![deny(missing_docs)]
+
 pub mod clock;
 pub mod entry;
 pub mod failure;

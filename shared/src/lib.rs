@@ -3,6 +3,8 @@
 //! Everything here is a pure function over values. There is no I/O, no async, no SDK, no clock and no environment, so
 //! that any function and any test can use it, and so that the same input always gives the same result.
 
+#![deny(missing_docs)]
+
 pub mod event;
 pub mod json;
 pub mod layout;
