@@ -2,6 +2,7 @@
 //!
 //! `make test` deploys it and names its description in `LANDFALL_STACK`. These tests share it, one after the other.
 
+mod documents;
 mod roller;
 
 use std::{
@@ -309,7 +310,7 @@ async fn the_queue_hides_a_message_for_six_timeouts_and_gives_up_after_five_rece
     let hidden: u64 =
         deployed.attribute("EventsQueueUrl", QueueAttributeName::VisibilityTimeout).await.parse().unwrap();
     let number = |name: &str| deployed.stack.parameters[name].parse::<u64>().unwrap();
-    assert_eq!(hidden, 6 * number("FunctionTimeoutSeconds") + number("BatchWindowSeconds"));
+    assert_eq!(hidden, 6 * number("FunctionTimeoutSeconds") + number("WriterBatchWindowSeconds"));
     let redrive = deployed.attribute("EventsQueueUrl", QueueAttributeName::RedrivePolicy).await;
     let redrive: Value = serde_json::from_str(&redrive).unwrap();
     assert_eq!(redrive["maxReceiveCount"].to_string().trim_matches('"'), "5");
