@@ -2,7 +2,7 @@ PYTHON ?= python3
 LOCAL = $(PYTHON) -m local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up postgres down test lint bench clean
+.PHONY: help demo up postgres down check test lint bench package clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -19,6 +19,9 @@ postgres: ## start Postgres for the tests and print its address: eval "$(make -s
 down: ## stop all that and forget its data
 	@$(LOCAL) down
 
+check: ## the inner loop: format, clippy, and every test that needs nothing but the code
+	@$(LOCAL) check
+
 test: ## everything: format, lints, template, and all tests with the deployed stack
 	@$(LOCAL) test
 
@@ -27,6 +30,9 @@ lint: ## format, clippy, template, and licences if cargo-deny is installed
 
 bench: ## the benchmarks and the peers they are paired with
 	@$(LOCAL) bench
+
+package: ## zips of every function for AWS with checksums and a bill of materials, in target/package/
+	@$(LOCAL) package
 
 clean: ## down, and delete .local/ and target/
 	@$(LOCAL) clean

@@ -1,62 +1,63 @@
-"""Lint, tests and benchmarks."""
+"""What is checked without a deployed stack. Only the standard library, so that `check` needs no private environment."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 
-from local import clients, emulator, environment, postgres, stack
 from local.command import run_shown
-from local.paths import PEERS_REQUIREMENTS, PEERS_VENV, STACK_FILE
-from local.progress import Failure
 
 FORMAT = ["cargo", "fmt", "--check"]
-CLIPPY = ["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]
+CLIPPY = ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]
+TEMPLATE = ["sam", "validate", "--lint"]
 # What a clone decides by itself. Advisories come from the network, and a new one must not fail an old commit.
 DENY = ["cargo", "deny", "check", "--hide-inclusion-graph", "--allow", "duplicate", "bans", "licenses", "sources"]
-TEMPLATE = ["sam", "validate", "--lint"]
-TESTS = ["cargo", "nextest", "run", "--workspace", "--profile", "stack"]
-BENCHES = ["cargo", "bench", "--package", "bench"]
+DENY_VERSION = "0.20.2"
+
+NEXTEST = ["cargo", "nextest", "run", "--locked", "--workspace"]
+CARGO_TEST = ["cargo", "test", "--locked", "--workspace", "--quiet"]
+# Tests that need the deployed stack or Postgres, and the one that restarts the Postgres which the others use.
+# `.config/nextest.toml` has the same for nextest.
+SHARING_THE_STACK = ["stack::", "replay::"]
+SHARING_POSTGRES = "load_registrar::"
+RESTARTING_POSTGRES = "load_registrar::a_restart_of_postgres"
 
 
 def lint() -> int:
-    """The first exit code that is not 0."""
+    """Format, clippy, the template, licences."""
     checks = [FORMAT, TEMPLATE, CLIPPY]
     if shutil.which("cargo-deny"):
         checks.append(DENY)
-    return next((code for check in checks if (code := run_shown(check))), 0)
+    code = first_failure(checks)
+    if DENY not in checks:
+        install = f"cargo install --locked cargo-deny@{DENY_VERSION}"
+        print(f"Licences, bans and sources were not checked, because cargo-deny is missing: {install}")
+    return code
 
 
-def test() -> int:
-    """Lint, then every test against a deployed stack. What was not running before is not afterwards."""
-    if shutil.which("cargo-nextest") is None:
-        raise Failure("cargo-nextest is missing: cargo install --locked cargo-nextest")
-    clients.ensure()
-    browser = clients.browser()
-    if code := lint():
-        return code
-    keep_stack = emulator.running() is not None
-    keep_postgres = keep_stack or postgres.running() is not None
-    try:
-        deployed = stack.up()
-        return run_shown(
-            TESTS,
-            {
-                "LANDFALL_STACK": str(STACK_FILE),
-                "LANDFALL_POSTGRES": deployed.postgres_url,
-                "LANDFALL_CHROMIUM": browser,
-            },
-        )
-    finally:
-        if not keep_stack:
-            emulator.stop()
-        if not keep_postgres:
-            postgres.stop()
+def check() -> int:
+    """Format, clippy, and every test that needs nothing but the code: what to run while changing something."""
+    return first_failure([FORMAT, CLIPPY, *_tests_of_code()])
 
 
-def bench() -> int:
-    """The benches, with an interpreter for their peers and a Postgres."""
-    python = environment.ensure(PEERS_VENV, PEERS_REQUIREMENTS, "Installing the Python peers")
-    keep_postgres = postgres.running() is not None
-    try:
-        return run_shown(BENCHES, {"LANDFALL_PYTHON": str(python), "LANDFALL_POSTGRES": postgres.ensure().url})
-    finally:
-        if not keep_postgres:
-            postgres.stop()
+def _tests_of_code() -> list[list[str]]:
+    if shutil.which("cargo-nextest"):
+        return [NEXTEST]
+    skipped = [word for name in (*SHARING_THE_STACK, SHARING_POSTGRES) for word in ("--skip", name)]
+    return [[*CARGO_TEST, "--", *skipped]]
+
+
+def all_tests() -> list[list[str]]:
+    """With nextest in one run; without it in four, so that tests which disturb each other do not run together."""
+    if shutil.which("cargo-nextest"):
+        return [[*NEXTEST, "--profile", "stack"]]
+    together = ["cargo", "test", "--locked", "--quiet", "--package", "tests", "--test", "it", "--"]
+    return [
+        *_tests_of_code(),
+        [*together, *SHARING_THE_STACK, "--test-threads=1"],
+        [*together, SHARING_POSTGRES, "--skip", RESTARTING_POSTGRES],
+        [*together, RESTARTING_POSTGRES],
+    ]
+
+
+def first_failure(commands: Sequence[Sequence[str]], extra_env: Mapping[str, str] | None = None) -> int:
+    """Runs the commands until one fails. Its exit code, or 0."""
+    return next((code for command in commands if (code := run_shown(command, extra_env))), 0)

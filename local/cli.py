@@ -9,7 +9,8 @@ from local.paths import STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {"up", "postgres", "demo", "retail", "test"}
-STANDALONE = {"down", "clean"}
+NEEDS_NO_TOOLS = {"down", "clean", "check"}
+NEEDS_NO_RUST = {"down", "clean"}
 
 
 def main(arguments: list[str]) -> int:
@@ -19,9 +20,11 @@ def main(arguments: list[str]) -> int:
     try:
         if chosen.command in NEEDS_LINUX and sys.platform != "linux":
             raise Failure("The local stack runs Linux binaries: use Linux, WSL or a Linux container.")
-        if chosen.command not in STANDALONE and shutil.which("cargo") is None:
-            raise Failure("Rust is missing: there is no cargo on the PATH.")
-        if chosen.command not in STANDALONE and not environment.entered():
+        if chosen.command not in NEEDS_NO_RUST and shutil.which("cargo") is None:
+            raise Failure("Rust is missing: there is no cargo on the PATH. https://rustup.rs installs it.")
+        if chosen.command not in NEEDS_NO_RUST and shutil.which("cc") is None:
+            raise Failure("A C compiler is missing: there is no cc on the PATH. On Debian: apt-get install gcc libc6-dev")
+        if chosen.command not in NEEDS_NO_TOOLS and not environment.entered():
             environment.enter(arguments)
         return _run(chosen)
     except Failure as failure:
@@ -64,14 +67,22 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import checks
 
             return checks.lint()
+        case "check":
+            from local import checks
+
+            return checks.check()
         case "test":
-            from local import checks
+            from local import tests
 
-            return checks.test()
+            return tests.test()
+        case "package":
+            from local import package
+
+            return package.run()
         case "bench":
-            from local import checks
+            from local import tests
 
-            return checks.bench()
+            return tests.bench()
         case "clean":
             _down()
             shutil.rmtree(STATE, ignore_errors=True)
@@ -100,8 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=1, help="the same seed sends the same again (default: %(default)s)")
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
-    commands.add_parser("lint", help="formatting, clippy, licences and advisories, the template")
+    commands.add_parser("check", help="formatting, clippy, and every test that needs nothing but the code")
+    commands.add_parser("lint", help="formatting, clippy, the template, and licences if cargo-deny is installed")
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
+    commands.add_parser("package", help="zips of every function for AWS, their checksums and bill of materials")
     commands.add_parser("bench", help="the benchmarks and their peers")
     commands.add_parser("clean", help="down, and delete .local/")
     return parser

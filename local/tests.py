@@ -1,0 +1,38 @@
+"""Every test, against a deployed stack, and the benchmarks."""
+
+from local import checks, clients, emulator, environment, postgres, stack
+from local.command import run_shown
+from local.paths import PEERS_REQUIREMENTS, PEERS_VENV, STACK_FILE
+
+BENCHES = ["cargo", "bench", "--locked", "--package", "bench"]
+
+
+def test() -> int:
+    """Lint, then every test against a deployed stack. What was not running before is not afterwards."""
+    visitors = clients.ensure()
+    if code := checks.lint():
+        return code
+    keep_stack = emulator.running() is not None
+    keep_postgres = keep_stack or postgres.running() is not None
+    try:
+        deployed = stack.up()
+        return checks.first_failure(
+            checks.all_tests(),
+            {"LANDFALL_STACK": str(STACK_FILE), "LANDFALL_POSTGRES": deployed.postgres_url, **visitors},
+        )
+    finally:
+        if not keep_stack:
+            emulator.stop()
+        if not keep_postgres:
+            postgres.stop()
+
+
+def bench() -> int:
+    """The benches, with an interpreter for their peers and a Postgres."""
+    python = environment.ensure(PEERS_VENV, PEERS_REQUIREMENTS, "Installing the Python peers")
+    keep_postgres = postgres.running() is not None
+    try:
+        return run_shown(BENCHES, {"LANDFALL_PYTHON": str(python), "LANDFALL_POSTGRES": postgres.ensure().url})
+    finally:
+        if not keep_postgres:
+            postgres.stop()
