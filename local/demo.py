@@ -42,7 +42,7 @@ class Landed:
 def run(count: int, seed: int) -> int:
     """Runs the demo. 0 when nothing is lost, doubled or in the wrong place."""
     protos.ensure()
-    deployed = stack.up(fresh=True)
+    deployed = stack.up(commands=["pump"], fresh=True)
     console = Console()
     wrong = [
         *_events(deployed, count, seed, console),

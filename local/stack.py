@@ -1,20 +1,20 @@
-"""The stack on the emulator: `sam build` and `sam deploy` of the one template."""
+"""The stack on the emulator: `sam deploy` of the one template with the binaries of this checkout."""
 
 import hashlib
 import json
 import platform
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import boto3
 from samcli.yamlhelper import yaml_parse
 
-from local import emulator, postgres
+from local import build, emulator, postgres
 from local.command import run_logged
 from local.environment import FAKE_ACCOUNT, REGION
-from local.paths import ENV_FILE, FUNCTIONS, SAM_BUILD, STACK_FILE, TEMPLATE, VENV
+from local.paths import BUILD, ENV_FILE, PROGRAMS, STACK_FILE, TEMPLATE, VENV
 from local.progress import Failure, step
 
 NAME = "landfall"
@@ -26,17 +26,22 @@ REGISTRAR = "LoadRegistrarFunctionName"
 COLLECT = "CollectFunctionName"
 ROLLER = "KafkaRollerFunctionName"
 
-# The release build of a deployment takes minutes for link-time optimisation; it changes nothing that can be seen here.
-FAST_BUILD = {"CARGO_PROFILE_RELEASE_LTO": "off", "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16"}
+# The variables that the commands of the documents use, and the outputs that they stand for.
+DOCUMENTED = {
+    "DEAD_LETTER_QUEUE_URL": "EventsDeadLetterQueueUrl",
+    "INCOMING": "IncomingBucketName",
+    "LAKE": "LakeBucketName",
+    "STREAM": "KafkaStreamName",
+}
 
 # The emulator hands over 10 messages at most and at once; draining makes big files of them all the same. Its poller
 # fails on a concurrency that comes from a parameter.
 PARAMETERS = {
-    "DrainTargetBytes": str(64 * 1024 * 1024),
-    "DrainMaxSeconds": "20",
-    "MaximumConcurrency": "0",
+    "WriterDrainTargetBytes": str(64 * 1024 * 1024),
+    "WriterDrainMaxSeconds": "20",
+    "WriterConcurrency": "0",
     "FunctionTimeoutSeconds": "60",
-    "BatchWindowSeconds": "1",
+    "WriterBatchWindowSeconds": "1",
 }
 
 
@@ -67,8 +72,13 @@ class Stack:
         return said
 
 
-def up(overrides: Mapping[str, str] | None = None, fresh: bool = False) -> Stack:
-    """Starts what is not running, builds, and deploys what has changed. `fresh` forgets all data first."""
+def up(
+    overrides: Mapping[str, str] | None = None, commands: Sequence[str] = build.COMMANDS, fresh: bool = False
+) -> Stack:
+    """Starts what is not running, compiles the functions and `commands`, and deploys what has changed.
+
+    `fresh` forgets all data first.
+    """
     database = postgres.ensure()
     parameters = {
         **_defaults(),
@@ -77,12 +87,8 @@ def up(overrides: Mapping[str, str] | None = None, fresh: bool = False) -> Stack
         "DatabaseUrl": database.url,
         **(overrides or {}),
     }
-    for function in sorted(folder.name for folder in FUNCTIONS.iterdir()):
-        with step(f"Compiling {function}") as s:
-            run_logged(_compile(function, parameters["Arch"]), s, f"compile-{function}", FAST_BUILD)
-    with step("Building template.yaml") as s:
-        build = ["sam", "build", "--config-env", "local", "--parameter-overrides", *_pairs(parameters)]
-        run_logged(build, s, "build", FAST_BUILD)
+    build.compile(*commands)
+    build.pack()
     empty = emulator.running() is None
     host = emulator.ensure()
     if fresh:
@@ -116,12 +122,6 @@ def _client(service: str, endpoint_url: str) -> Any:
     return session.client(service, endpoint_url=endpoint_url)
 
 
-def _compile(function: str, arch: str) -> list[str]:
-    """What `sam build` is about to run for the function, but it would show nothing of it for minutes."""
-    target = ["--arm64"] if arch == "arm64" else []
-    return ["cargo", "lambda", "build", "--release", "--package", function, "--bin", function, *target]
-
-
 def _one_at_a_time(stack: Stack) -> None:
     """Lets parquet-writer work on one batch at a time.
 
@@ -141,16 +141,18 @@ def _migrated(stack: Stack) -> str:
 
 
 def _env(stack: Stack) -> str:
-    """For a shell that sources it: the tools, the fake account, and what functions would find in their environment."""
+    """For a shell that sources it: the tools, the fake account, the variables of the functions and of the documents."""
     functions = stack.client("lambda")
     variables = {**FAKE_ACCOUNT, "AWS_ENDPOINT_URL": stack.endpoint_url}
+    variables |= {name: stack.outputs[output] for name, output in DOCUMENTED.items() if output in stack.outputs}
+    variables["COLLECT_URL"] = f"{stack.endpoint_url}/_aws/execute-api/{stack.outputs['CollectApiId']}/$default"
     for function in (WRITER, REGISTRAR, COLLECT, ROLLER):
         if function in stack.outputs:
             described = functions.get_function_configuration(FunctionName=stack.outputs[function])
             variables |= described["Environment"]["Variables"]
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return "\n".join(
-        ["unset AWS_PROFILE AWS_SESSION_TOKEN", f'export PATH={shlex.quote(str(VENV / "bin"))}:"$PATH"', *lines, ""]
+        ["unset AWS_PROFILE AWS_SESSION_TOKEN", f'export PATH={shlex.quote(str(PROGRAMS))}:{shlex.quote(str(VENV / "bin"))}:"$PATH"', *lines, ""]
     )
 
 
@@ -179,8 +181,8 @@ def _pairs(parameters: Mapping[str, str]) -> list[str]:
 def _fingerprint(parameters: Mapping[str, str]) -> str:
     """Of all that a deployment is made from."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    for path in sorted(path for path in SAM_BUILD.rglob("*") if path.is_file()):
-        digest.update(str(path.relative_to(SAM_BUILD)).encode())
+    for path in sorted(path for path in BUILD.rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(BUILD)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
