@@ -31,7 +31,7 @@ order by all
 
 @dataclass(frozen=True)
 class Landed:
-    """What the files say."""
+    """What the files contain."""
 
     rows: int
     event_ids: set[str]
@@ -40,7 +40,7 @@ class Landed:
 
 
 def run(count: int, seed: int) -> int:
-    """Runs the demo. 0 when nothing is lost, doubled or in the wrong place."""
+    """Runs the demo. 0 if nothing is lost, duplicated or in the wrong place."""
     protos.ensure()
     deployed = stack.up(commands=["pump"], fresh=True)
     console = Console()
@@ -54,7 +54,7 @@ def run(count: int, seed: int) -> int:
 
 
 def _events(deployed: stack.Stack, count: int, seed: int, console: Console) -> list[str]:
-    """Says what is wrong unless every event is in exactly one of lake and quarantine, and every file was announced."""
+    """Returns what is wrong: events that are not in exactly one of lake and quarantine, and files without a notice."""
     from local.events import generate  # needs the generated classes
 
     subscriber = queues.Subscriber(deployed, "landfall-demo-subscriber")
@@ -69,8 +69,8 @@ def _events(deployed: stack.Stack, count: int, seed: int, console: Console) -> l
         files = lake.events(fetched)
         landed = _read(files)
         reasons = [(ids.get(record["id"], record["id"]), record["reason"]) for record in lake.quarantined(fetched)]
-    with step("Hearing the notices"):
-        notices = subscriber.hear(len(files))
+    with step("Receiving the notices"):
+        notices = subscriber.receive(len(files))
     dead = queues.depth(deployed, queues.EVENTS.dead_letters).all
 
     by_id = {event.event_id: event for event in events}
@@ -90,7 +90,7 @@ def _events(deployed: stack.Stack, count: int, seed: int, console: Console) -> l
     duckdb.sql(QUERY).show(max_rows=40)
 
     wrong = [
-        *_lost_or_doubled([event.event_id for event in events], landed, quarantined),
+        *_lost_or_duplicated([event.event_id for event in events], landed, quarantined),
         *_misplaced({event.event_id for event in events if event.lands}, landed.event_ids),
         *_unannounced(files, notices),
         *([f"{dead:,} events are in the dead-letter queue."] if dead else []),
@@ -129,7 +129,7 @@ def _events_table(sent: Counter[str], landed: dict[str, int], quarantined: Count
 
 
 def _quarantine_table(quarantined: Counter[tuple[str, str]]) -> Table:
-    table = Table("what was wrong", "reason given", title="Quarantined")
+    table = Table("what was wrong", "recorded reason", title="Quarantined")
     table.add_column("events", justify="right")
     for (kind, reason), number in sorted(quarantined.items()):
         table.add_row(kind, reason, f"{number:,}")
@@ -144,12 +144,12 @@ def _files_table(files: Sequence[lake.LakeFile], notices: Sequence[queues.Notice
     table.add_row("files", f"{len(files):,}")
     table.add_row("mean size", f"{mean_bytes:,} bytes")
     table.add_row("rows that keep their payload in _raw", f"{landed.rows_kept_raw:,}")
-    table.add_row("notices seen by a subscriber", f"{len(notices):,}")
+    table.add_row("notices received by a subscriber", f"{len(notices):,}")
     table.add_row("in the dead-letter queue", f"{dead:,}")
     return table
 
 
-def _lost_or_doubled(sent: Sequence[str], landed: Landed, quarantined: Sequence[str]) -> list[str]:
+def _lost_or_duplicated(sent: Sequence[str], landed: Landed, quarantined: Sequence[str]) -> list[str]:
     wrong = []
     if landed.rows + len(quarantined) != len(sent):
         wrong.append(f"{len(sent):,} were sent, but {landed.rows:,} landed and {len(quarantined):,} are quarantined.")
@@ -164,10 +164,10 @@ def _lost_or_doubled(sent: Sequence[str], landed: Landed, quarantined: Sequence[
 
 def _misplaced(good: set[str], landed: set[str]) -> list[str]:
     wrong = []
-    if refused := good - landed:
-        wrong.append(f"{len(refused):,} good events did not land, such as {min(refused)}.")
-    if let_in := landed - good:
-        wrong.append(f"{len(let_in):,} bad events landed, such as {min(let_in)}.")
+    if rejected := good - landed:
+        wrong.append(f"{len(rejected):,} good events did not land, such as {min(rejected)}.")
+    if accepted := landed - good:
+        wrong.append(f"{len(accepted):,} bad events landed, such as {min(accepted)}.")
     return wrong
 
 

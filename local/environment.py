@@ -1,4 +1,4 @@
-"""The private Python environment, and process variables that cannot reach a real AWS account."""
+"""The private Python environment, and environment variables that cannot reach a real AWS account."""
 
 import hashlib
 import importlib.util
@@ -26,7 +26,7 @@ FAKE_ACCOUNT = {
 
 
 def isolate() -> None:
-    """Removes every AWS setting of the user and puts fake ones, for this process and all that it starts."""
+    """Replaces every AWS setting of the user by a fake one, for this process and its children."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(FAKE_ACCOUNT, SAM_CLI_TELEMETRY="0")
@@ -46,7 +46,7 @@ def enter(arguments: list[str]) -> None:
 
 
 def ensure(venv: Path, requirements: Path, title: str, *flags: str) -> Path:
-    """The Python of an environment, which is made again when it is missing or not of these requirements."""
+    """The Python of an environment, which is created again when it is missing or has other requirements."""
     python, installed = venv / "bin" / "python", venv / ".installed"
     version = ".".join(map(str, sys.version_info[:2]))
     wanted = f"{version} {hashlib.sha256(requirements.read_bytes()).hexdigest()}"

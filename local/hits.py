@@ -1,4 +1,4 @@
-"""The pixel's part of the demo: a shop's traffic through the deployed API, counted from what landed."""
+"""The demo of collect: the traffic of a web shop through the deployed API, counted in the lake."""
 
 import json
 import time
@@ -45,7 +45,7 @@ from gap
 
 
 def run(stack: Stack, seed: int, console: Console) -> list[str]:
-    """Runs it and says what is wrong."""
+    """Runs it. Returns what is wrong."""
     with step("Compiling landfall") as s:
         run_logged(["cargo", "build", "--package", "landfall"], s, "compile-landfall")
     with step(f"Pumping {HITS:,} hits through the API") as s:

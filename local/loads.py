@@ -1,4 +1,4 @@
-"""The registrar's half of the demo: seeded objects through the bucket into the load metadata, compared one by one."""
+"""The demo of load-registrar: seeded objects in the incoming bucket become loads, compared one by one."""
 
 import random
 import time
@@ -19,14 +19,14 @@ from local.stack import Stack
 
 UPLOADERS = 8
 PAGE = 100  # so that there are several
-TELLING_S = 0.5  # until the emulator, which has answered a put by then, has looked whom to tell of it
+NOTIFYING_S = 0.5  # until the emulator, after it has answered a put, has read the notification configuration
 
 Load = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What the registrar says in the end."""
+    """What the registrar has in the end."""
 
     tables: list[dict[str, Any]]
     loads: list[Load]
@@ -41,15 +41,15 @@ class Registered:
 
 
 def run(stack: Stack, seed: int, console: Console) -> list[str]:
-    """Runs it and says what is wrong."""
+    """Runs it. Returns what is wrong."""
     incoming = objects.generate(seed)
-    told = [one for one in incoming if one.told]
-    untold = [one for one in incoming if not one.told]
+    announced = [one for one in incoming if one.announced]
+    unannounced = [one for one in incoming if not one.announced]
     with step(f"Declaring {len(objects.TABLES)} tables"):
         stack.ask("tables_apply", tables=objects.TABLES)
-    with step(f"Uploading {len(told):,} objects") as s, queues.paused(stack, queues.PUTS):
-        _upload_in_an_order(stack, told, random.Random(seed), s)
-        notifications = queues.hold(stack, queues.PUTS, len(told))
+    with step(f"Uploading {len(announced):,} objects") as s, queues.paused(stack, queues.PUTS):
+        _upload_in_an_order(stack, announced, random.Random(seed), s)
+        notifications = queues.hold(stack, queues.PUTS, len(announced))
         late = [one for one in notifications if objects.SNAPSHOT in one.body]
         early = [one for one in notifications if one not in late]
         _send_twice(stack, early, random.Random(seed))
@@ -64,11 +64,11 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
         picked_up = stack.ask("tables_apply", tables=[*objects.TABLES, objects.LATE_TABLE])["picked_up"]
         s.say(f"{picked_up:,} picked up")
     with (
-        step(f"Uploading {len(untold):,} objects that nothing tells of") as s,
+        step(f"Uploading {len(unannounced):,} objects without notifications") as s,
         queues.paused(stack, queues.PUTS),
-        _silent(stack),
+        _without_notifications(stack),
     ):
-        _upload(stack, untold, s)
+        _upload(stack, unannounced, s)
     with step("Reconciling the bucket with the loads") as s:
         differences = list(_reconcile(stack))
         s.say(f"{len(differences):,} differences")
@@ -80,7 +80,7 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
     dead = queues.depth(stack, queues.PUTS.dead_letters).all
 
     became = registered.became()
-    changes = [one for one in told if one.is_changes]
+    changes = [one for one in announced if one.is_changes]
     released = [
         one for one in changes if one.key in without_snapshot and became.get(one.key) == (one.prefix, objects.READY)
     ]
@@ -96,11 +96,11 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
     console.print(_loads_table(registered), _objects_table(counts))
 
     wrong = [
-        *_lost_or_doubled(incoming, registered),
+        *_lost_or_duplicated(incoming, registered),
         *_misjudged(incoming, became),
         *_not_released(changes, released),
-        *_not_picked_up([one for one in told if one.prefix == objects.LATE_TABLE["prefix"]], picked_up),
-        *_not_found(untold, differences),
+        *_not_picked_up([one for one in announced if one.prefix == objects.LATE_TABLE["prefix"]], picked_up),
+        *_not_found(unannounced, differences),
         *([f"{dead:,} notifications are in the dead-letter queue."] if dead else []),
     ]
     for sentence in wrong:
@@ -109,7 +109,7 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
         console.print(
             f"{len(incoming):,} objects = {len(registered.loads):,} loads + {registered.unregistered:,} without a table + "
             f"{counts['not data']:,} not data, each object once; "
-            f"{len(told):,} were told of twice and {len(untold):,} not at all.",
+            f"{len(announced):,} were announced twice and {len(unannounced):,} not at all.",
             style="green",
             highlight=False,
             soft_wrap=True,
@@ -117,19 +117,19 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
     return wrong
 
 
-def _upload_in_an_order(stack: Stack, told: Sequence[Incoming], rng: random.Random, step: Step) -> None:
+def _upload_in_an_order(stack: Stack, announced: Sequence[Incoming], rng: random.Random, step: Step) -> None:
     """Early changes, then snapshots, then the changes that belong to them, in different seconds; the rest anywhere."""
-    snapshots = [one for one in told if one.is_snapshot]
-    before = [one for one in told if one.becomes == objects.NO_SNAPSHOT]
-    after = [one for one in told if one.is_changes]
-    anywhere = [one for one in told if one not in snapshots + before + after]
+    snapshots = [one for one in announced if one.is_snapshot]
+    before = [one for one in announced if one.becomes == objects.NO_SNAPSHOT]
+    after = [one for one in announced if one.is_changes]
+    anywhere = [one for one in announced if one not in snapshots + before + after]
     rng.shuffle(anywhere)
     before += anywhere[::2]
     after += anywhere[1::2]
     done = 0
     for part in (before, snapshots, after):
         rng.shuffle(part)
-        _upload(stack, part, step, done, len(told))
+        _upload(stack, part, step, done, len(announced))
         done += len(part)
         _next_second()
 
@@ -146,12 +146,12 @@ def _upload(stack: Stack, some: Sequence[Incoming], step: Step, done: int = 0, t
 
 
 def _next_second() -> None:
-    """S3 says when an object was modified in whole seconds."""
+    """LastModified of an object is in whole seconds."""
     time.sleep(1.05 - time.time() % 1)
 
 
 def _send_twice(stack: Stack, notifications: Sequence[queues.Held], rng: random.Random) -> None:
-    """Gives the bucket's own back to the queue, and puts the same there once more, in another order."""
+    """Makes the received notifications visible again, and sends copies of them in another order."""
     queues.release(stack, queues.PUTS, notifications)
     bodies = [one.body for one in notifications]
     rng.shuffle(bodies)
@@ -159,21 +159,21 @@ def _send_twice(stack: Stack, notifications: Sequence[queues.Held], rng: random.
 
 
 @contextmanager
-def _silent(stack: Stack) -> Iterator[None]:
-    """Keeps the bucket from telling of its objects."""
+def _without_notifications(stack: Stack) -> Iterator[None]:
+    """Turns the notifications of the bucket off."""
     s3, bucket = stack.client("s3"), stack.outputs["IncomingBucketName"]
-    told = s3.get_bucket_notification_configuration(Bucket=bucket)
-    del told["ResponseMetadata"]
+    configured = s3.get_bucket_notification_configuration(Bucket=bucket)
+    del configured["ResponseMetadata"]
     s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
     try:
         yield
-        time.sleep(TELLING_S)
+        time.sleep(NOTIFYING_S)
     finally:
-        s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=told)
+        s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configured)
 
 
 def _reconcile(stack: Stack) -> Iterator[tuple[str, str]]:
-    """What the bucket and the loads differ in, and the key, until the end of the bucket."""
+    """Every difference between the bucket and the loads, and its key."""
     after = None
     while True:
         answer = stack.ask("reconcile", after=after)
@@ -198,7 +198,7 @@ def _loads_table(registered: Registered) -> Table:
     shown = Table("table", title="Loads")
     for status in statuses:
         shown.add_column(status, justify="right")
-    shown.add_column("reason given")
+    shown.add_column("reason")
     for table in registered.tables:
         number = dict(table["loads"])
         reasons = {load["status_reason"] for load in registered.loads if load["table"] == table["name"]} - {None}
@@ -216,15 +216,15 @@ def _objects_table(counts: dict[str, int]) -> Table:
     return table
 
 
-def _lost_or_doubled(incoming: Sequence[Incoming], registered: Registered) -> list[str]:
+def _lost_or_duplicated(incoming: Sequence[Incoming], registered: Registered) -> list[str]:
     wrong = []
     keys = [load["s3_key"] for load in registered.loads]
-    if doubled := [key for key, number in Counter(keys).items() if number > 1]:
-        wrong.append(f"{len(doubled):,} objects are more than one load, such as {min(doubled)}.")
+    if duplicated := [key for key, number in Counter(keys).items() if number > 1]:
+        wrong.append(f"{len(duplicated):,} objects are more than one load, such as {min(duplicated)}.")
     if lost := {one.key for one in incoming if one.is_load} - set(keys):
-        wrong.append(f"{len(lost):,} objects of tables are no loads, such as {min(lost)}.")
-    if let_in := set(keys) - {one.key for one in incoming if one.is_load}:
-        wrong.append(f"{len(let_in):,} loads are of objects that belong to no table, such as {min(let_in)}.")
+        wrong.append(f"{len(lost):,} objects of tables are not registered as loads, such as {min(lost)}.")
+    if unexpected := set(keys) - {one.key for one in incoming if one.is_load}:
+        wrong.append(f"{len(unexpected):,} loads are of objects that belong to no table, such as {min(unexpected)}.")
     without_table = sum(one.becomes == objects.NO_TABLE for one in incoming)
     if registered.unregistered != without_table:
         wrong.append(f"{without_table:,} objects have no table, but {registered.unregistered:,} wait for one.")
@@ -256,8 +256,8 @@ def _not_picked_up(waiting: Sequence[Incoming], picked_up: int) -> list[str]:
     return [f"{len(waiting):,} objects waited for their table, but it picked up {picked_up:,}."]
 
 
-def _not_found(untold: Sequence[Incoming], differences: Sequence[tuple[str, str]]) -> list[str]:
-    if sorted(differences) == sorted(("missing", one.key) for one in untold):
+def _not_found(unannounced: Sequence[Incoming], differences: Sequence[tuple[str, str]]) -> list[str]:
+    if sorted(differences) == sorted(("missing", one.key) for one in unannounced):
         return []
     kinds = ", ".join(f"{number:,} {what}" for what, number in Counter(what for what, _ in differences).items())
-    return [f"{len(untold):,} objects were not told of, but reconcile found {kinds or 'nothing'}."]
+    return [f"{len(unannounced):,} objects were not announced, but reconcile found {kinds or 'nothing'}."]

@@ -1,4 +1,4 @@
-"""Seeded objects of the incoming bucket: data, what comes along with it, and what belongs to no table.
+"""Seeded objects for the incoming bucket: data, files that accompany it, and objects without a table.
 
 The same seed gives the same objects.
 """
@@ -34,7 +34,7 @@ LATE_TABLE = {"prefix": ORDERS, "kind": "dms"}
 
 SNAPSHOT = "LOAD001.csv.gz"
 
-# What becomes of an object: a load that can be ingested, a load that cannot, or no load.
+# The expected result: a load that can be ingested, a load that cannot, or no load.
 READY = "ready"
 NO_SNAPSHOT = "no_snapshot"
 EMPTY = "empty_object"
@@ -48,7 +48,7 @@ EXTRACTS = 35
 TOPIC_FILES = 60
 ORDER_FILES = 48
 UNDECLARED_FILES = 22
-UNTOLD = {DEVICE: 3, DMAP: 3, KAFKA: 4}
+UNANNOUNCED = {DEVICE: 3, DMAP: 3, KAFKA: 4}
 
 FIRST_DAY = datetime(2026, 11, 1, tzinfo=timezone.utc)
 UUID_LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -58,15 +58,15 @@ STATIONS = ["Alewife", "Braintree", "Forest Hills", "Oak Grove", "Wonderland", "
 
 @dataclass(frozen=True)
 class Incoming:
-    """An object, and what should become of it."""
+    """An object, and the expected result of registering it."""
 
     key: str
     body: bytes
     prefix: str
     """Of its table, declared or not."""
     becomes: str
-    told: bool = True
-    """Whether the bucket tells of it."""
+    announced: bool = True
+    """Whether the bucket sends a notification about it."""
 
     @property
     def is_load(self) -> bool:
@@ -80,14 +80,14 @@ class Incoming:
 
     @property
     def is_changes(self) -> bool:
-        """Whether it is changes that have a snapshot."""
+        """Whether it has changes that belong to a snapshot."""
         return self.prefix in (SAMPLE, DEVICE) and self.becomes == READY and not self.is_snapshot
 
 
 def generate(seed: int) -> list[Incoming]:
     """Objects of every kind."""
     rng = random.Random(seed)
-    device, extracts, topic = (UNTOLD[prefix] for prefix in (DEVICE, DMAP, KAFKA))
+    device, extracts, topic = (UNANNOUNCED[prefix] for prefix in (DEVICE, DMAP, KAFKA))
     return [
         *_snapshot(rng, SAMPLE),
         *_changes(rng, SAMPLE, EARLY_CHANGES, 0, NO_SNAPSHOT),
@@ -99,14 +99,14 @@ def generate(seed: int) -> list[Incoming]:
         *_topic(rng, TOPIC_FILES),
         *_orders(rng),
         *_extracts(rng, UNDECLARED, UNDECLARED_FILES, 0, NO_TABLE),
-        *_untold(change for change in _changes(rng, DEVICE, device, DEVICE_CHANGES, READY) if change.is_load),
-        *_untold(_extracts(rng, DMAP, extracts, EXTRACTS, READY)),
-        *_untold(_topic(rng, topic)),
+        *_unannounced(change for change in _changes(rng, DEVICE, device, DEVICE_CHANGES, READY) if change.is_load),
+        *_unannounced(_extracts(rng, DMAP, extracts, EXTRACTS, READY)),
+        *_unannounced(_topic(rng, topic)),
     ]
 
 
-def _untold(told: Iterator[Incoming]) -> Iterator[Incoming]:
-    return (replace(incoming, told=False) for incoming in told)
+def _unannounced(announced: Iterator[Incoming]) -> Iterator[Incoming]:
+    return (replace(incoming, announced=False) for incoming in announced)
 
 
 def _snapshot(rng: random.Random, prefix: str) -> Iterator[Incoming]:
@@ -133,7 +133,7 @@ def _changes(rng: random.Random, prefix: str, count: int, first: int, becomes: s
 
 
 def _qlik(prefix: str, key: str, columns: list[str], rows: list[list[Any]], becomes: str) -> Iterator[Incoming]:
-    """A file of Qlik and its description."""
+    """A file as Qlik writes it, with its description."""
     yield Incoming(key, gzip.compress(_csv(columns, rows), mtime=0), prefix, becomes)
     described = key.removesuffix(".csv.gz")
     description = {
@@ -144,7 +144,7 @@ def _qlik(prefix: str, key: str, columns: list[str], rows: list[list[Any]], beco
 
 
 def _extracts(rng: random.Random, prefix: str, count: int, first: int, becomes: str) -> Iterator[Incoming]:
-    """One file a day. Every fifth has a name that notifications have to encode."""
+    """One file per day. Every fifth has a name that S3 encodes in notifications."""
     for n in range(first, first + count):
         rows = [[_day(n), station, rng.randrange(100_000)] for station in STATIONS]
         name = f"{_day(n)} (Nachträge + 100 %)" if n % 5 == 4 else _day(n)

@@ -1,6 +1,6 @@
-"""Steps that are never silent: a live line on a terminal, a plain line every few seconds anywhere else.
+"""Progress of steps: a live line on a terminal, a plain line every few seconds anywhere else.
 
-On standard error, because standard output is for what a command has to say in the end.
+On standard error, because standard output is for results.
 
 Only the standard library, because the first step of all is to install the rest.
 """
@@ -24,7 +24,7 @@ DETAIL_WIDTH = 90
 
 
 class Failure(Exception):
-    """Something the user has to know, in a sentence."""
+    """An error that is reported to the user as a sentence."""
 
 
 class Step:

@@ -1,4 +1,4 @@
-"""Queues that feed functions: sending to them, holding back, waiting until they are worked off; and hearing of files."""
+"""The queues of the stack: sending, pausing the consumer, holding messages, waiting until empty; and the notices of new files."""
 
 import json
 import time
@@ -12,26 +12,26 @@ from urllib.parse import unquote_plus
 from local.progress import Failure, Step
 from local.stack import Stack
 
-SEND_BATCH = 10  # what SQS takes in one call
+SEND_BATCH = 10  # limit of SendMessageBatch
 SENDERS = 4
 STALL_S = 90
-EMPTY_SEEN = 3  # times in a row, because the numbers are approximate
+EMPTY_SEEN = 3  # times in a row, because the queue attributes are approximate
 SETTLE_S = 15
-POLLER_NOTICES_S = 0.5
+POLLER_STOPS_S = 0.5
 HOLD_S = 600
 LOG_LINES = 20
 
 
 @dataclass(frozen=True)
 class Feed:
-    """A queue that feeds a function. All but the last are names of the stack's outputs."""
+    """A queue with its consumer. All fields but the last are names of outputs of the stack."""
 
     queue: str
     dead_letters: str
     mapping: str
     function: str
     holds: str
-    """What its messages are."""
+    """What its messages are, in the plural."""
 
 
 EVENTS = Feed(
@@ -44,7 +44,7 @@ PUTS = Feed(
 
 @dataclass(frozen=True)
 class Message:
-    """What the events queue takes: base64 of protobuf, and three attributes."""
+    """A message of the events queue: base64 of protobuf, and three attributes."""
 
     event_id: str
     source: str
@@ -54,7 +54,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Held:
-    """A message that only its holder can see."""
+    """A received message, invisible to other consumers."""
 
     body: str
     receipt: str
@@ -62,20 +62,20 @@ class Held:
 
 @dataclass(frozen=True)
 class Depth:
-    """Messages in a queue."""
+    """How many messages a queue has."""
 
     waiting: int
     in_flight: int
 
     @property
     def all(self) -> int:
-        """Both."""
+        """Waiting or in flight."""
         return self.waiting + self.in_flight
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One announcement of one file."""
+    """A notice of one new file."""
 
     bucket: str
     key: str
@@ -85,21 +85,21 @@ class Notice:
 
 @contextmanager
 def paused(stack: Stack, feed: Feed) -> Iterator[None]:
-    """Keeps the function away from its queue, so that a backlog can build up.
+    """Pauses the consumer of a queue, so that a backlog can build up.
 
-    It is also the only safe way to put a lot there: the emulator loses messages that arrive while its poller is reading.
+    It is also the only safe way to send many messages: the emulator loses messages that arrive while its poller receives.
     """
     functions, mapping = stack.client("lambda"), stack.outputs[feed.mapping]
     functions.update_event_source_mapping(UUID=mapping, Enabled=False)
     try:
-        time.sleep(POLLER_NOTICES_S)
+        time.sleep(POLLER_STOPS_S)
         yield
     finally:
         functions.update_event_source_mapping(UUID=mapping, Enabled=True)
 
 
 def send(stack: Stack, events: Sequence[Message], step: Step) -> dict[str, str]:
-    """Sends everything to the events queue and returns the event's id by SQS message id."""
+    """Sends everything to the events queue. Returns the event id of each SQS message id."""
     sqs, queue_url = stack.client("sqs"), stack.outputs[EVENTS.queue]
 
     def send_batch(start: int) -> list[tuple[str, str]]:
@@ -116,7 +116,7 @@ def send(stack: Stack, events: Sequence[Message], step: Step) -> dict[str, str]:
 
 
 def send_bodies(stack: Stack, feed: Feed, bodies: Sequence[str]) -> None:
-    """Sends messages that have nothing but a body."""
+    """Sends messages without attributes."""
     sqs, queue_url = stack.client("sqs"), stack.outputs[feed.queue]
     for start in range(0, len(bodies), SEND_BATCH):
         batch = bodies[start : start + SEND_BATCH]
@@ -124,11 +124,11 @@ def send_bodies(stack: Stack, feed: Feed, bodies: Sequence[str]) -> None:
 
 
 def hold(stack: Stack, feed: Feed, count: int) -> list[Held]:
-    """Holds `count` messages, which may be about to arrive, and whatever else there is. Only while the feed is paused."""
+    """Receives all messages of a paused queue, after waiting for at least `count` of them."""
     deadline = time.monotonic() + SETTLE_S
     while (waiting := depth(stack, feed.queue).waiting) < count:
         if time.monotonic() > deadline:
-            raise Failure(f"Only {waiting:,} of {count:,} {feed.holds} have come to the queue.")
+            raise Failure(f"Only {waiting:,} of {count:,} {feed.holds} have arrived in the queue.")
         time.sleep(0.1)
     sqs, queue_url = stack.client("sqs"), stack.outputs[feed.queue]
     held: list[Held] = []
@@ -140,7 +140,7 @@ def hold(stack: Stack, feed: Feed, count: int) -> list[Held]:
 
 
 def release(stack: Stack, feed: Feed, held: Sequence[Held]) -> None:
-    """Gives messages back to the queue."""
+    """Makes received messages visible again."""
     sqs, queue_url = stack.client("sqs"), stack.outputs[feed.queue]
     for start in range(0, len(held), SEND_BATCH):
         batch = held[start : start + SEND_BATCH]
@@ -152,27 +152,27 @@ def release(stack: Stack, feed: Feed, held: Sequence[Held]) -> None:
             ],
         )
         if failed := answer.get("Failed"):
-            raise Failure(f"SQS did not take a message back: {failed[0]['Message']}")
+            raise Failure(f"SQS could not make a message visible again: {failed[0]['Message']}")
 
 
 def wait_until_empty(stack: Stack, feed: Feed, total: int, step: Step, held: int = 0) -> None:
-    """Returns when no message is waiting or being worked on, but for those held. Fails when nothing moves any more."""
+    """Returns when no messages but the held ones are waiting or in flight. Fails when the numbers stop changing."""
     last, moved_at, empty_seen = None, time.monotonic(), 0
     while empty_seen < EMPTY_SEEN:
         now = depth(stack, feed.queue)
         left = now.all - held
         empty_seen = empty_seen + 1 if left <= 0 else 0
-        step.count(total - min(left, total), total, f"{now.in_flight - held:,} being worked on")
+        step.count(total - min(left, total), total, f"{now.in_flight - held:,} in flight")
         if now != last:
             last, moved_at = now, time.monotonic()
         elif left > 0 and time.monotonic() - moved_at > STALL_S:
-            stuck = f"{left:,} {feed.holds} are still in the queue and nothing has moved for {STALL_S} s."
+            stuck = f"{left:,} {feed.holds} are still in the queue, and their number has not changed for {STALL_S} s."
             raise Failure(f"{stuck} {_logs(stack, feed)}")
         time.sleep(0.3)
 
 
 def depth(stack: Stack, output: str) -> Depth:
-    """How much is in a queue."""
+    """How many messages a queue has."""
     visible, delayed, hidden = (f"ApproximateNumberOfMessages{which}" for which in ("", "Delayed", "NotVisible"))
     answer = stack.client("sqs").get_queue_attributes(
         QueueUrl=stack.outputs[output], AttributeNames=[visible, delayed, hidden]
@@ -182,7 +182,7 @@ def depth(stack: Stack, output: str) -> Depth:
 
 
 class Subscriber:
-    """A queue of our own on the topic of landed files, as a warehouse would have."""
+    """A queue that is subscribed to the topic of new files, as a warehouse would have."""
 
     def __init__(self, stack: Stack, name: str) -> None:
         """Creates the queue and subscribes it."""
@@ -195,8 +195,8 @@ class Subscriber:
             Endpoint=attributes["Attributes"]["QueueArn"],
         )
 
-    def hear(self, files: int) -> list[Notice]:
-        """All notices so far; waits a little for the last ones when there are fewer than `files`."""
+    def receive(self, files: int) -> list[Notice]:
+        """All notices so far. Waits for the last ones while there are fewer than `files`."""
         notices: list[Notice] = []
         deadline = time.monotonic() + SETTLE_S
         while True:
@@ -236,5 +236,5 @@ def _logs(stack: Stack, feed: Feed) -> str:
     found = stack.client("logs").filter_log_events(logGroupName=f"/aws/lambda/{stack.outputs[feed.function]}")
     lines = [event["message"].rstrip() for event in found["events"][-LOG_LINES:]]
     if not lines:
-        return "The function has logged nothing; see .local/logs/emulator.log"
-    return "The function's last words:\n" + "\n".join(f"    {line}" for line in lines)
+        return "The function has no logs; see .local/logs/emulator.log"
+    return "The last log lines of the function:\n" + "\n".join(f"    {line}" for line in lines)

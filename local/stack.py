@@ -20,7 +20,7 @@ from local.progress import Failure, step
 NAME = "landfall"
 ARTIFACTS_BUCKET = "landfall-artifacts"
 
-# Outputs. A stack without a database has no registrar.
+# Names of outputs. A stack without a database has no registrar.
 WRITER = "ParquetWriterFunctionName"
 REGISTRAR = "LoadRegistrarFunctionName"
 COLLECT = "CollectFunctionName"
@@ -34,8 +34,8 @@ DOCUMENTED = {
     "STREAM": "KafkaStreamName",
 }
 
-# The emulator hands over 10 messages at most and at once; draining makes big files of them all the same. Its poller
-# fails on a concurrency that comes from a parameter.
+# The emulator delivers at most 10 messages, without waiting for more; draining makes big files all the same. Its poller
+# fails if the concurrency comes from a parameter.
 PARAMETERS = {
     "WriterDrainTargetBytes": str(64 * 1024 * 1024),
     "WriterDrainMaxSeconds": "20",
@@ -47,7 +47,7 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class Stack:
-    """A deployed stack, as kept in `.local/stack.json` for tests and people."""
+    """A deployed stack, as described in `.local/stack.json`."""
 
     endpoint_url: str
     postgres_url: str
@@ -62,14 +62,14 @@ class Stack:
         return _client(service, self.endpoint_url)
 
     def ask(self, command: str, **members: Any) -> Any:
-        """What load-registrar answers to a command, which `shared/src/registrar.rs` describes."""
+        """Invokes load-registrar with a command of `shared/src/registrar.rs`. Returns its response."""
         answer = self.client("lambda").invoke(
             FunctionName=self.outputs[REGISTRAR], Payload=json.dumps({"command": command, **members})
         )
-        said = json.load(answer["Payload"])
+        response = json.load(answer["Payload"])
         if "FunctionError" in answer:
-            raise Failure(f"load-registrar could not do {command}: {said['errorMessage']}")
-        return said
+            raise Failure(f"load-registrar could not do {command}: {response['errorMessage']}")
+        return response
 
 
 def up(
@@ -94,13 +94,13 @@ def up(
     if fresh:
         STACK_FILE.unlink(missing_ok=True)
         host.reset()
-    if fresh or empty:  # Loads are of objects that the emulator has.
+    if fresh or empty:  # The loads in the database refer to objects in the emulator.
         database.reset()
     fingerprint = _fingerprint(parameters)
     deployed = _recorded()
     if deployed and deployed.fingerprint == fingerprint and deployed.postgres_url == database.url:
         return deployed
-    # Until it is done nobody knows what is there.
+    # A deployment that fails leaves the stack in an unknown state.
     STACK_FILE.unlink(missing_ok=True)
     with step("Deploying template.yaml to the emulator") as s:
         _client("s3", host.endpoint_url).create_bucket(Bucket=ARTIFACTS_BUCKET)
@@ -123,21 +123,21 @@ def _client(service: str, endpoint_url: str) -> Any:
 
 
 def _one_at_a_time(stack: Stack) -> None:
-    """Lets parquet-writer work on one batch at a time.
+    """Limits parquet-writer to one invocation at a time.
 
-    The emulator's poller and its queue API change a queue from two threads without a common lock, and then messages get
-    lost or doubled. The poller rests while a function at its limit runs, and only then does the function use the API.
+    The emulator's poller and its queue API change a queue from two threads without a common lock, which loses or
+    duplicates messages. The poller pauses while a function is at its concurrency limit, so the function can use the API.
 
-    load-registrar uses no queue, and a limit would stand in its way: a batch that comes while a command is answered
-    would be turned away, and the emulator hides it for as long as the queue's visibility timeout.
+    load-registrar does not use the queue API, and must not be limited: a batch that is delivered while the function answers
+    a command would be throttled, and the emulator would hide it for the whole visibility timeout.
     """
     stack.client("lambda").put_function_concurrency(FunctionName=stack.outputs[WRITER], ReservedConcurrentExecutions=1)
 
 
 def _migrated(stack: Stack) -> str:
-    """Brings the schema to the function's version and says what that was."""
+    """Migrates the schema. Returns the migrations that were applied, as text."""
     migrated = stack.ask("migrate")
-    return ", ".join(migrated["applied"]) or f"it has version {migrated['version']} already"
+    return ", ".join(migrated["applied"]) or f"already at version {migrated['version']}"
 
 
 def _env(stack: Stack) -> str:
@@ -164,7 +164,7 @@ def _recorded() -> Stack | None:
 
 
 def _defaults() -> dict[str, str]:
-    """Written out, because a parameter that is not named keeps its value of the deployment before."""
+    """All defaults, because a parameter that is not passed keeps the value of the previous deployment."""
     declared = yaml_parse(TEMPLATE.read_text())["Parameters"]
     return {name: str(parameter["Default"]) for name, parameter in declared.items()}
 
@@ -179,7 +179,7 @@ def _pairs(parameters: Mapping[str, str]) -> list[str]:
 
 
 def _fingerprint(parameters: Mapping[str, str]) -> str:
-    """Of all that a deployment is made from."""
+    """A hash of everything that is deployed."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     for path in sorted(path for path in BUILD.rglob("*") if path.is_file()):
         digest.update(str(path.relative_to(BUILD)).encode())

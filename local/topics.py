@@ -1,4 +1,4 @@
-"""The roller's part of the demo: three topics through the stream into files of 10,000 records, and what an hour leaves."""
+"""The demo of kafka-roller: three topics from the stream into files of 10,000 records, and the rest after an hour."""
 
 import json
 import random
@@ -18,7 +18,7 @@ from local.stack import Stack
 TOPICS = {"riders": 22_000, "fares": 2_200, "stations": 800}
 RECORDS = sum(TOPICS.values())
 FILES = {"riders": [10_000, 10_000, 2_000], "fares": [2_200], "stations": [800]}
-PUT_BATCH = 500  # what Kinesis takes in one call
+PUT_BATCH = 500  # limit of PutRecords
 STALL_S = 90
 RIGHT_SEEN = 4  # times in a row
 BUCKET = "KafkaFilesBucketName"
@@ -26,7 +26,7 @@ BUCKET = "KafkaFilesBucketName"
 
 @dataclass(frozen=True)
 class RolledFile:
-    """A file, what it says of itself, and the records in it."""
+    """A file, its metadata, and its records."""
 
     key: str
     table: str
@@ -37,7 +37,7 @@ class RolledFile:
 
 
 def run(stack: Stack, seed: int, console: Console) -> list[str]:
-    """Runs it and says what is wrong."""
+    """Runs it. Returns what is wrong."""
     with step(f"Declaring the tables of {len(TOPICS)} topics"):
         stack.ask("tables_apply", tables=[{"prefix": _prefix(topic), "kind": "kafka"} for topic in TOPICS])
     with step(f"Putting {RECORDS:,} records on the stream") as s:
@@ -52,7 +52,7 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
         queues.wait_until_empty(stack, queues.PUTS, len(files), s)
         registered = {load["s3_key"] for load in loads.every(stack)}
     console.print(_table(files, registered))
-    wrong = [*_miscut(files), *_lost_or_doubled(files), *_unregistered(files, registered)]
+    wrong = [*_miscut(files), *_lost_or_duplicated(files), *_unregistered(files, registered)]
     for sentence in wrong:
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
     if not wrong:
@@ -70,7 +70,7 @@ def _prefix(topic: str) -> str:
 
 
 def _put(stack: Stack, rng: random.Random, step: Step) -> None:
-    """The topics in one another, but each of them in order: its name is its partition key."""
+    """Interleaves the topics. Each topic stays in order, because its name is the partition key."""
     kinesis, stream = stack.client("kinesis"), stack.outputs["KafkaStreamName"]
     order = [topic for topic, records in TOPICS.items() for _ in range(records)]
     rng.shuffle(order)
@@ -89,9 +89,9 @@ def _put(stack: Stack, rng: random.Random, step: Step) -> None:
 
 
 def _wait_until_taken(stack: Stack, step: Step) -> None:
-    """Until every record is in a file or staged.
+    """Waits until every record is in a file or staged.
 
-    While a file is rolled its records are in both for a moment, so the number has to be right for a while.
+    While a file is rolled, its records are in both for a moment, so the number has to be right several times in a row.
     """
     deadline, before, seen = time.monotonic() + STALL_S, -1, 0
     while seen < RIGHT_SEEN:
@@ -130,10 +130,10 @@ def _files(stack: Stack, topic: str) -> list[RolledFile]:
     s3, bucket, files = stack.client("s3"), stack.outputs[BUCKET], []
     for key, size in _list(stack, bucket, _prefix(topic)):
         found = s3.get_object(Bucket=bucket, Key=key)
-        said = found["Metadata"]
+        metadata = found["Metadata"]
         offsets = [json.loads(line)["offset"] for line in found["Body"].read().splitlines()]
-        count, reason = int(said["landfall-records"]), said["landfall-reason"]
-        files.append((said["landfall-first"], RolledFile(key, topic, count, reason, size, offsets)))
+        count, reason = int(metadata["landfall-records"]), metadata["landfall-reason"]
+        files.append((metadata["landfall-first"], RolledFile(key, topic, count, reason, size, offsets)))
     return [file for _, file in sorted(files, key=lambda pair: pair[0])]
 
 
@@ -158,7 +158,7 @@ def _miscut(files: Sequence[RolledFile]) -> Iterator[str]:
             yield f"The files of {topic} hold {counts} records and not {wanted}."
 
 
-def _lost_or_doubled(files: Sequence[RolledFile]) -> Iterator[str]:
+def _lost_or_duplicated(files: Sequence[RolledFile]) -> Iterator[str]:
     for topic, records in TOPICS.items():
         offsets = [offset for file in files if file.table == topic for offset in file.offsets]
         if offsets != list(range(records)):
