@@ -1,16 +1,18 @@
 //! Records of a stream: the event that Lambda makes of them, and every way from it to the bytes of a file.
 
-use std::{cell::Cell, collections::HashMap, fmt::Write, ops::Range};
+use std::{cell::Cell, fmt::Write, ops::Range};
 
 use aws_lambda_events::kinesis::KinesisEvent;
 use bytes::Bytes;
 use kafka_roller::{
     app::App,
-    batch::Batch,
-    bucket::{About, Bucket, BucketError, Created, Upload},
     config::Config,
-    event::Event,
     handler::{self, Tally},
+};
+use objects::{Attributes, Bucket, BucketError, Created, Head, Listed, Upload};
+use rolling::{
+    batch::Batch,
+    event::Event,
     line::TableOf,
     run::Extent,
     staging::{self, Item},
@@ -200,7 +202,7 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
     })?;
     let long = format!("\"{}\"", "x".repeat(LONG_LINE - 3));
     let event = kinesis_event(1, SEGMENT_LINES, |_| long.clone());
-    let run = batch(&event, &config.table_of)?.runs.into_values().next().ok_or("there is no table")?;
+    let run = batch(&event, &config.rules.table_of)?.runs.into_values().next().ok_or("there is no table")?;
     let mut staged = Staged { keys: vec![], lines: run.lines(0..SEGMENT_LINES), uploaded: Cell::default() };
     let extent = run.extent(0..SEGMENT_LINES).ok_or("a segment is empty")?;
     let (stream, shard, table) = ("landfall-kafka".parse()?, "shardId-000000000006".parse()?, "riders".parse()?);
@@ -222,8 +224,13 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
 }
 
 impl Bucket for &Staged {
-    async fn list(&self, _: &str) -> Result<Vec<String>, BucketError> {
-        Ok(self.keys.clone())
+    fn name(&self) -> &str {
+        "bucket"
+    }
+
+    async fn list_while(&self, _: &str, _: Option<&str>, _: impl Fn(&str) -> bool) -> Result<Vec<Listed>, BucketError> {
+        let size = self.lines.len() as u64;
+        Ok(self.keys.iter().map(|key| Listed { key: key.clone(), size }).collect())
     }
 
     async fn get(&self, _: &str, _: Option<u64>) -> Result<Bytes, BucketError> {
@@ -231,20 +238,20 @@ impl Bucket for &Staged {
         Ok(Bytes::copy_from_slice(&self.lines))
     }
 
-    async fn create(&self, _: &str, body: Bytes, _: &About) -> Result<Created, BucketError> {
+    async fn create(&self, _: &str, body: Bytes, _: &Attributes) -> Result<Created, BucketError> {
         self.uploaded.set(self.uploaded.get() + body.len() as u64);
-        Ok(Created::New)
+        Ok(Created::New { e_tag: String::new() })
     }
 
-    async fn metadata(&self, key: &str) -> Result<HashMap<String, String>, BucketError> {
-        Err(BucketError::Missing("bucket".into(), key.into()))
+    async fn head(&self, key: &str) -> Result<Head, BucketError> {
+        Err(BucketError::Missing { bucket: "bucket".into(), key: key.into() })
     }
 
     async fn delete(&self, _: &[String]) -> Result<(), BucketError> {
         Ok(())
     }
 
-    async fn begin(&self, key: &str, _: &About) -> Result<Upload, BucketError> {
+    async fn begin(&self, key: &str, _: &Attributes) -> Result<Upload, BucketError> {
         Ok(Upload::new(key, "1"))
     }
 
@@ -254,7 +261,7 @@ impl Bucket for &Staged {
     }
 
     async fn complete(&self, _: &Upload) -> Result<Created, BucketError> {
-        Ok(Created::New)
+        Ok(Created::New { e_tag: String::new() })
     }
 
     async fn abort(&self, _: &Upload) -> Result<(), BucketError> {

@@ -49,7 +49,7 @@ impl Route for Warm {
 /// Calls of an empty handler, and of collect: with a hit that it stores, with the same hit that it only explains, and
 /// for its health.
 pub fn collect(folder: &Path, aws: &Aws) -> Result<[Timed; 4], Error> {
-    let empty = build(&["--package", "runtime", "--example", "empty"])?;
+    let empty = build(&["--package", "lambda", "--example", "empty"])?;
     let collect = build(&["--package", "collect"])?;
     let hit = hits::event(hits::FORM)?;
     let start = |name, program: &Path, event: &[u8], check| -> Result<Box<dyn Route>, Error> {

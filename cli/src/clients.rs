@@ -12,9 +12,7 @@ use aws_sdk_lambda::config::{
     timeout::TimeoutConfig,
 };
 use aws_sdk_sqs::config::{ProvideCredentials, SharedCredentialsProvider};
-use runtime::https;
-
-use runtime::failure::chain;
+use runtime::{aws, failure::chain};
 
 /// How long an invocation is waited for. Lambda ends a function after 15 minutes and then says so itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(16 * 60);
@@ -27,7 +25,7 @@ pub struct Clients {
     /// For commands to load-registrar, and for the settings of kafka-roller.
     pub lambda: aws_sdk_lambda::Client,
     /// For quarantined records and rolled files.
-    pub s3: aws_sdk_s3::Client,
+    pub s3: objects::Client,
     /// For queues.
     pub sqs: aws_sdk_sqs::Client,
 }
@@ -52,7 +50,7 @@ impl Clients {
     /// Clients from the environment and the AWS files. A profile that is named counts more than credentials in the
     /// environment.
     pub async fn from_env(profile: Option<&str>) -> Result<Self, ClientsError> {
-        let https = https::client();
+        let https = aws::https();
         let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https.clone());
         if let Some(profile) = profile {
             loader = loader.profile_name(profile);
@@ -78,7 +76,7 @@ impl Clients {
         Self {
             kinesis: aws_sdk_kinesis::Client::new(config),
             lambda: invoking(config, ANSWER_TIMEOUT),
-            s3: aws_sdk_s3::Client::new(config),
+            s3: objects::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
         }
     }

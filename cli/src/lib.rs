@@ -6,13 +6,11 @@
 //! and turns it into an exit code.
 
 pub mod audit;
-pub mod bucket;
 #[cfg(test)]
 mod canned;
 pub mod clients;
 pub mod console;
 pub mod context;
-pub mod failure;
 pub mod loads;
 pub mod migrate;
 pub mod outcome;

@@ -9,12 +9,10 @@ use aws_sdk_sqs::{
         MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry,
     },
 };
+use runtime::failure::{cause, code};
 use tokio::time::sleep;
 
-use crate::{
-    context::Pace,
-    failure::{cause, code},
-};
+use crate::context::Pace;
 
 /// Most entries in one request.
 pub const BATCH_ENTRIES: usize = 10;

@@ -7,16 +7,11 @@ use aws_sdk_lambda::{
     types::InvocationType,
 };
 use clap::Args;
+use runtime::failure::{cause, code};
 use serde::{Deserialize, de::DeserializeOwned};
 use shared::registrar::Command;
 
-use crate::{
-    Exit,
-    console::Console,
-    context::Context,
-    failure::{cause, code},
-    outcome::Failed,
-};
+use crate::{Exit, console::Console, context::Context, outcome::Failed};
 
 /// The name that the stack `landfall` gives the function.
 const DEFAULT_FUNCTION: &str = "landfall-load-registrar";
@@ -195,7 +190,7 @@ mod tests {
 
     use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
     use aws_sdk_sqs::config::Credentials;
-    use runtime::https;
+    use runtime::aws;
     use serde_json::json;
 
     use super::*;
@@ -300,7 +295,7 @@ mod tests {
 
     async fn context_at(address: &str) -> Context {
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(https::client())
+            .http_client(aws::https())
             .endpoint_url(format!("http://{address}"))
             .region(Region::from_static("eu-west-1"))
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))

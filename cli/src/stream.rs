@@ -8,7 +8,7 @@ use aws_sdk_kinesis::{
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::failure::{cause, code};
+use runtime::failure::{cause, code};
 
 /// A shard answers five reads a second, to all readers together.
 const BETWEEN_READS: Duration = Duration::from_millis(200);

@@ -1,4 +1,5 @@
-//! The wall clock, for deadlines and metrics only. Names, partitions and contents come from the records.
+//! The wall clock, for deadlines and metrics only. The names, partitions and contents of files depend on the records alone,
+//! so that a retry writes the same file.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,17 +16,24 @@ pub fn unix_ms() -> i64 {
     i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The longest that Lambda lets a function run.
-const LONGEST: Duration = Duration::from_secs(900);
-/// 2001-09-09T01:46:40Z, when no Lambda ran yet.
+/// How long ago an instant was that is given in milliseconds since 1970-01-01T00:00:00Z; zero if it is in the future.
+#[must_use]
+pub fn age(unix_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(self::unix_ms().saturating_sub(unix_ms)).unwrap_or_default())
+}
+
+/// The maximum timeout of a Lambda function.
+const MAX_TIMEOUT: Duration = Duration::from_secs(900);
+/// 2001-09-09T01:46:40Z, years before the first Lambda function. A deadline before it cannot be real.
 const BEFORE_LAMBDA_MS: u64 = 1_000_000_000_000;
 
-/// What is left until `deadline_ms`, in milliseconds since 1970-01-01T00:00:00Z. `cargo lambda watch` gives a number that is
-/// no time: then it is as much as Lambda ever gives.
+/// The time left until `deadline_ms`, in milliseconds since 1970-01-01T00:00:00Z.
+///
+/// `cargo lambda watch` passes a number that is not a time. In that case the result is the maximum timeout of a function.
 #[must_use]
 pub fn remaining(deadline_ms: u64) -> Duration {
     if deadline_ms < BEFORE_LAMBDA_MS {
-        return LONGEST;
+        return MAX_TIMEOUT;
     }
     Duration::from_millis(deadline_ms).saturating_sub(since_epoch())
 }
@@ -35,8 +43,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_that_is_no_time_leaves_time() {
-        assert_eq!(remaining(600_000), LONGEST);
+    fn a_deadline_that_is_not_a_time_leaves_the_maximum_timeout() {
+        assert_eq!(remaining(600_000), MAX_TIMEOUT);
         assert_eq!(remaining(BEFORE_LAMBDA_MS), Duration::ZERO);
         let soon = u64::try_from(unix_ms()).unwrap() + 60_000;
         assert!((50..=60).contains(&remaining(soon).as_secs()));

@@ -1,8 +1,11 @@
-//! Errors as sentences.
+//! Errors as one line that a person can read.
 
-use std::error::Error;
+use std::{error::Error, fmt::Debug};
 
-/// An error and its causes in one line, without those that repeat the one before.
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+/// An error and its causes in one line, leaving out each cause that the text before it already contains.
 pub fn chain(error: &dyn Error) -> String {
     let mut parts = vec![error.to_string()];
     let mut next = error.source();
@@ -14,4 +17,31 @@ pub fn chain(error: &dyn Error) -> String {
         next = cause.source();
     }
     parts.join(": ")
+}
+
+/// Why a call of an AWS service failed: `AccessDenied: …` when the service answered, otherwise all causes from the
+/// outermost to the innermost.
+pub fn cause<E, R>(error: &SdkError<E, R>) -> String
+where
+    E: Error + ProvideErrorMetadata + 'static,
+    R: Debug + 'static,
+{
+    if let Some(service) = error.as_service_error() {
+        return match (service.code(), service.message()) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            (Some(code), None) => code.to_owned(),
+            (None, _) => chain(service),
+        };
+    }
+    // The outermost texts only name the kind of error; the causes are more specific.
+    let inner = match (error, error.source()) {
+        (SdkError::DispatchFailure(_), Some(connector)) => connector.source().or(Some(connector)),
+        (_, source) => source,
+    };
+    inner.map_or_else(|| error.to_string(), chain)
+}
+
+/// The service's error code, such as `AccessDenied`.
+pub fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
+    error.as_service_error().and_then(ProvideErrorMetadata::code)
 }

@@ -1,16 +1,14 @@
-//! What every function does in the same way, and nothing that one function alone does: its process, its settings
-//! from the environment, its HTTPS, the event as bytes, the wall clock, metrics, pauses between tries, and objects that are written
-//! once.
+//! What every process of this workspace needs, functions and command line alike: settings from the environment, access to
+//! AWS over one HTTPS client, the wall clock, printing metrics, pauses between retries, and errors as text.
+//!
+//! It knows neither Lambda's runtime (crate `lambda`) nor S3 (crate `objects`), so that a process compiles only what it
+//! uses.
 
 #![deny(missing_docs)]
 
+pub mod aws;
 pub mod clock;
-pub mod entry;
 pub mod failure;
-pub mod https;
 pub mod metrics;
 pub mod pause;
-pub mod quarantine;
-pub mod raw;
 pub mod settings;
-pub mod store;

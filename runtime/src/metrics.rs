@@ -1,4 +1,4 @@
-//! Metrics leave by standard output, where CloudWatch reads them.
+//! Metrics are printed to standard output, from where CloudWatch Logs extracts them.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use shared::metrics::Metrics;
 
 use crate::clock;
 
-/// Prints metrics, a line each.
+/// Prints one line per group of metrics.
 pub fn print(metrics: impl IntoIterator<Item = Metrics>) {
     let now = clock::unix_ms();
     let mut lines = String::new();

@@ -1,11 +1,12 @@
-//! Pauses between two tries.
+//! Pauses between retries.
 
 use std::{
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
 
-/// Between half of `pause` and all of it, so that those who failed together do not come back together.
+/// A random duration between half of `pause` and `pause`, so that clients whose requests failed together do not retry
+/// together.
 #[must_use]
 pub fn jittered(pause: Duration) -> Duration {
     let millis = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(2);

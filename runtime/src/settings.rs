@@ -1,40 +1,40 @@
-//! Settings from environment variables, with a sentence for every mistake.
+//! Settings from environment variables. Every error names the variable and says what it must be.
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-/// Why a function cannot start.
+/// Why a setting cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
-    /// A required variable is not there.
+    /// A required variable is not set.
     #[error("environment variable {name} is not set; {why}")]
     Missing {
         /// The variable.
         name: &'static str,
-        /// What it is for.
+        /// What it is for: the end of the error message.
         why: &'static str,
     },
-    /// A variable has a value that means nothing here.
+    /// A variable has a value that is not allowed.
     #[error("environment variable {name} is {value:?}; it must be {expected}")]
     Invalid {
         /// The variable.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What would be right.
+        /// The values that are allowed.
         expected: String,
     },
 }
 
-/// Knows a variable's value.
+/// A function from the name of a variable to its value.
 pub trait Lookup: Fn(&'static str) -> Option<String> {}
 
 impl<F: Fn(&'static str) -> Option<String>> Lookup for F {}
 
-/// The environment, or what a test gives instead. An empty value counts as unset.
+/// Settings from the environment, or from a lookup function in tests. An empty value counts as not set.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<F>(F);
 
-/// The process's environment.
+/// Settings from the environment of this process.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub fn environment() -> Settings<impl Lookup> {
@@ -47,17 +47,17 @@ impl<F: Lookup> Settings<F> {
         Self(lookup)
     }
 
-    /// The variable's value.
+    /// The variable's value, if it is set.
     pub fn optional(&self, name: &'static str) -> Option<String> {
         (self.0)(name).filter(|value| !value.is_empty())
     }
 
-    /// The variable's value. `why` ends the sentence that is the error.
+    /// The variable's value. `why` is the end of the error message, such as `it names the bucket that files go to`.
     pub fn required(&self, name: &'static str, why: &'static str) -> Result<String, SettingError> {
         self.optional(name).ok_or(SettingError::Missing { name, why })
     }
 
-    /// A whole number.
+    /// A whole number within `range`, or `default` if the variable is not set.
     pub fn number<T>(&self, name: &'static str, default: T, range: RangeInclusive<T>) -> Result<T, SettingError>
     where
         T: FromStr + PartialOrd + fmt::Display,
@@ -70,5 +70,40 @@ impl<F: Lookup> Settings<F> {
                 Err(SettingError::Invalid { name, value, expected })
             }
         }
+    }
+
+    /// The meaning of the variable's value, which must be one of `words`, or `default` if the variable is not set.
+    pub fn one_of<T: Copy>(
+        &self,
+        name: &'static str,
+        default: T,
+        words: &[(&'static str, T)],
+    ) -> Result<T, SettingError> {
+        let Some(value) = self.optional(name) else { return Ok(default) };
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == value) {
+            return Ok(*meaning);
+        }
+        let quoted: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let expected = match quoted.split_last() {
+            Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+            _ => quoted.concat(),
+        };
+        Err(SettingError::Invalid { name, value, expected })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_stands_for_its_meaning_or_the_error_lists_all_words() {
+        let of = |value: &'static str| {
+            let settings = Settings::new(move |_| Some(value.to_owned()));
+            settings.one_of("SIZE", 2, &[("small", 1), ("medium", 2), ("large", 3)]).map_err(|error| error.to_string())
+        };
+        assert_eq!((of("large"), of("")), (Ok(3), Ok(2)));
+        let error = "environment variable SIZE is \"huge\"; it must be \"small\", \"medium\" or \"large\"";
+        assert_eq!(of("huge"), Err(error.to_owned()));
     }
 }

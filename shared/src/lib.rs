@@ -1,4 +1,5 @@
-//! The language the functions speak: event types, S3 layouts and keys, quarantine records, metrics.
+//! The types that functions, command line and tests share: event types, S3 keys, quarantine records, metrics, positions in a
+//! stream, and the commands of load-registrar.
 //!
 //! Everything here is a pure function over values. There is no I/O, no async, no SDK, no clock and no environment, so
 //! that any function and any test can use it, and so that the same input always gives the same result.

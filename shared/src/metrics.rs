@@ -1,21 +1,23 @@
-//! CloudWatch metrics in the embedded metric format: one JSON line on standard output, no API call.
+//! CloudWatch metrics in the embedded metric format: JSON lines on standard output instead of API calls.
 //!
-//! Source: "Specification: Embedded metric format", Amazon CloudWatch user guide. Pure: the caller brings the time and
-//! writes the line.
+//! Source: "Specification: Embedded metric format", Amazon CloudWatch user guide. The caller supplies the time and prints
+//! the line.
 
-use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Map, json};
 
 /// The CloudWatch namespace of every metric.
-pub const NAMESPACE: &str = "Landfall";
+const NAMESPACE: &str = "Landfall";
 
-/// Unit of a metric, as CloudWatch spells it.
+/// Unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// A number of things.
+    /// A number of items.
     Count,
-    /// A size.
+    /// A size in bytes.
     Bytes,
-    /// A duration.
+    /// A duration in seconds.
     Seconds,
 }
 
@@ -29,7 +31,58 @@ impl Unit {
     }
 }
 
-/// One group of metrics that share their dimensions.
+/// The value of a metric.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Value(f64);
+
+impl From<i64> for Value {
+    #[expect(clippy::cast_precision_loss, reason = "metrics are doubles, and our numbers are far below 2^53")]
+    fn from(number: i64) -> Self {
+        Self(number as f64)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::from(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<usize> for Value {
+    fn from(number: usize) -> Self {
+        Self::from(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+/// Seconds.
+impl From<Duration> for Value {
+    fn from(duration: Duration) -> Self {
+        Self(duration.as_secs_f64())
+    }
+}
+
+/// Number of items by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CountsByReason(BTreeMap<String, usize>);
+
+impl CountsByReason {
+    /// Counts one item.
+    pub fn add(&mut self, reason: &str) {
+        match self.0.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => drop(self.0.insert(reason.to_owned(), 1)),
+        }
+    }
+
+    /// The counts as a metric of `function` with the dimension `reason`.
+    pub fn metrics(&self, function: &str, name: &'static str) -> impl Iterator<Item = Metrics> {
+        self.0
+            .iter()
+            .map(move |(reason, count)| Metrics::of(function).by("reason", reason).put(name, Unit::Count, *count))
+    }
+}
+
+/// Metrics with the same dimensions.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     dimensions: Vec<(&'static str, String)>,
@@ -43,21 +96,21 @@ impl Metrics {
         Self { dimensions: vec![("function", function.to_owned())], values: Vec::new() }
     }
 
-    /// Adds a dimension, such as the reason of a quarantine.
+    /// Adds a dimension, such as the reason why records were quarantined.
     #[must_use]
     pub fn by(mut self, dimension: &'static str, value: &str) -> Self {
         self.dimensions.push((dimension, value.to_owned()));
         self
     }
 
-    /// Adds a value.
+    /// Adds a value: a count, a size or a duration.
     #[must_use]
-    pub fn put(mut self, name: &'static str, unit: Unit, value: f64) -> Self {
-        self.values.push((name, unit, value));
+    pub fn put(mut self, name: &'static str, unit: Unit, value: impl Into<Value>) -> Self {
+        self.values.push((name, unit, value.into().0));
         self
     }
 
-    /// Without the values that are 0; `None` when all are.
+    /// Removes the values that are 0; `None` if all are.
     #[must_use]
     pub fn without_zeros(mut self) -> Option<Self> {
         self.values.retain(|(_, _, value)| *value != 0.0);
@@ -67,7 +120,7 @@ impl Metrics {
     /// The line to print, without a newline.
     #[must_use]
     pub fn to_line(&self, unix_ms: i64) -> String {
-        let definitions: Vec<Value> =
+        let definitions: Vec<serde_json::Value> =
             self.values.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit.name()})).collect();
         let dimensions: Vec<&str> = self.dimensions.iter().map(|(name, _)| *name).collect();
         let mut line = Map::new();
@@ -80,7 +133,7 @@ impl Metrics {
         );
         line.extend(self.dimensions.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
         line.extend(self.values.iter().map(|(name, _, value)| ((*name).to_owned(), json!(value))));
-        Value::Object(line).to_string()
+        serde_json::Value::Object(line).to_string()
     }
 }
 
@@ -92,9 +145,9 @@ mod tests {
     fn a_line_has_the_shape_that_cloudwatch_extracts() {
         let line = Metrics::of("parquet-writer")
             .by("reason", "invalid_base64")
-            .put("records_quarantined", Unit::Count, 2.0)
+            .put("records_quarantined", Unit::Count, 2_usize)
             .to_line(1_795_183_906_123);
-        let line: Value = serde_json::from_str(&line).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(
             line,
             json!({
@@ -115,9 +168,9 @@ mod tests {
 
     #[test]
     fn what_did_not_happen_can_be_left_out() {
-        let none = Metrics::of("collect").put("hits_stored", Unit::Count, 0.0);
+        let none = Metrics::of("collect").put("hits_stored", Unit::Count, 0_usize);
         assert!(none.clone().without_zeros().is_none());
-        let line = none.put("hits_invalid", Unit::Count, 1.0).without_zeros().unwrap().to_line(0);
+        let line = none.put("hits_invalid", Unit::Count, 1_usize).without_zeros().unwrap().to_line(0);
         assert!(line.contains("hits_invalid") && !line.contains("hits_stored"), "{line}");
     }
 }

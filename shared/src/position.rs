@@ -1,32 +1,32 @@
-//! Where a record stands in its shard.
+//! The position of a record in its shard.
 
 use std::{fmt, str::FromStr};
 
-/// Decimal digits of a sequence number. Those of Kinesis have up to 56, those of emulators fewer.
+/// Maximum number of decimal digits of a sequence number. Those of Kinesis have 56, those of emulators fewer.
 pub const SEQUENCE_DIGITS: usize = 56;
-/// Decimal digits of a sub-sequence number: more than there are records in the largest aggregate, which is 10 MiB.
+/// Number of decimal digits of a sub-sequence number, enough for the records of the largest aggregate, which is 10 MiB.
 const SUB_SEQUENCE_DIGITS: usize = 7;
 /// Length of a position as text.
 const TEXT_BYTES: usize = SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS;
 /// Highest sub-sequence number.
 const MAX_SUB_SEQUENCE: u64 = 9_999_999;
 
-/// Why a text is no position or sequence number.
+/// Why a text is not a position or a sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
     /// A sequence number is not 1 to 56 decimal digits with a value above 0.
     #[error("{0:?} is not a sequence number: 1 to 56 digits, not all of them 0")]
     Sequence(String),
     /// A sub-sequence number is too high.
-    #[error("{0} records in one aggregate are more than 10,000,000")]
+    #[error("index {0} in an aggregate is above 9,999,999")]
     SubSequence(usize),
     /// A position is not 56 digits, a dot and 7 digits.
     #[error("{0:?} is not a position: 56 digits, a dot, 7 digits")]
     Shape(String),
 }
 
-/// A record's place in its shard: its sequence number, and its index in the aggregate that the producer packed it in (0
-/// for a record on its own). Ordered as numbers; as text of fixed width, so that texts have the same order.
+/// A record's position in its shard: its sequence number, and its index in the aggregate that the producer packed it into (0
+/// for a record outside of an aggregate). The text form has a fixed width, so that texts sort like positions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     sequence: [u8; SEQUENCE_DIGITS],
@@ -34,10 +34,10 @@ pub struct Position {
 }
 
 impl Position {
-    /// Before every record.
+    /// The position before every record.
     pub const START: Self = Self { sequence: [b'0'; SEQUENCE_DIGITS], sub_sequence: 0 };
 
-    /// The position of a record on its own, from its sequence number with or without leading zeros.
+    /// The position of a record with this sequence number, with or without leading zeros.
     pub fn of_sequence_number(text: &str) -> Result<Self, PositionError> {
         let digits = text.as_bytes();
         let mut sequence = [b'0'; SEQUENCE_DIGITS];
@@ -51,17 +51,17 @@ impl Position {
         Err(PositionError::Sequence(text.to_owned()))
     }
 
-    /// The position of a record on its own, from a sequence number of the length that Kinesis gives it.
+    /// The position of a record whose sequence number has the full length of those of Kinesis.
     #[inline]
     #[must_use]
     pub fn of_digits(sequence: &[u8; SEQUENCE_DIGITS]) -> Option<Self> {
-        // Every digit is looked at, because that goes sixteen at a time.
+        // Checks all digits without stopping at the first that is none: the compiler vectorises this.
         let are_digits = sequence.iter().fold(true, |all, digit| all & digit.is_ascii_digit());
         let position = Self { sequence: *sequence, sub_sequence: 0 };
         (are_digits && position > Self::START).then_some(position)
     }
 
-    /// The position of a record of the aggregate that has this position.
+    /// The position of record `index` of the aggregate that has this position.
     pub fn in_aggregate(self, index: usize) -> Result<Self, PositionError> {
         match u64::try_from(index) {
             Ok(sub_sequence) if sub_sequence <= MAX_SUB_SEQUENCE => Ok(Self { sub_sequence, ..self }),
@@ -69,13 +69,13 @@ impl Position {
         }
     }
 
-    /// The record of the stream that it is in.
+    /// The position of the stream's record that contains this one: an aggregate, or the record itself.
     #[must_use]
     pub const fn record(self) -> Self {
         Self { sub_sequence: 0, ..self }
     }
 
-    /// The highest position below this one; [`START`](Self::START) is its own.
+    /// The highest position below this one. [`START`](Self::START) has none and is returned unchanged.
     #[must_use]
     pub fn before(self) -> Self {
         if let Some(sub_sequence) = self.sub_sequence.checked_sub(1) {
@@ -85,7 +85,7 @@ impl Position {
             return self;
         }
         let mut sequence = self.sequence;
-        // Subtracts 1 as on paper: zeros borrow from the digit before them.
+        // Subtracts 1 digit by digit: a zero becomes 9 and borrows from the digit before it.
         for digit in sequence.iter_mut().rev() {
             if *digit > b'0' {
                 *digit -= 1;
@@ -103,7 +103,7 @@ impl Position {
         digits.trim_start_matches('0').to_owned()
     }
 
-    /// Index in the aggregate.
+    /// The index in the aggregate.
     #[must_use]
     pub const fn sub_sequence(&self) -> u64 {
         self.sub_sequence

@@ -1,37 +1,28 @@
-//! What becomes of a record that cannot land: retried, or kept with its bytes and the reason.
+//! Quarantine records: records that can never be used are kept with their bytes and the reason.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// What to do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disposition {
-    /// The record is fine and a dependency is not: report it as failed, and the queue brings it back.
-    Retry,
-    /// The record will never land: keep its bytes and the reason in the quarantine, then acknowledge it.
-    Quarantine,
-}
-
-/// One line of a quarantine object. It holds all that is needed to send the record again.
+/// One line of a quarantine object, with everything that is needed to send the record again.
 ///
-/// The same record always gives the same line: nothing that changes from one delivery to the next, such as a receive
-/// count, is part of it.
+/// The same record always gives the same line: the line has nothing that differs between deliveries, such as a receive
+/// count.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct QuarantineRecord {
     /// The function that refused the record.
     pub function: String,
-    /// Machine-readable cause, snake_case; the functions' READMEs list theirs.
+    /// Machine-readable cause in snake_case. Each function lists its reasons in its README.
     pub reason: String,
-    /// The cause in words.
+    /// The cause as a sentence.
     pub detail: String,
     /// The source's id of the record (SQS message id, Kinesis sequence number, request id).
     pub id: String,
-    /// When the record was sent, RFC 3339; `None` when the record does not say.
+    /// When the record was sent, in RFC 3339; `None` if that is not known.
     pub sent_at: Option<String>,
-    /// The attributes that came with the record, as they came.
+    /// The attributes that came with the record, unchanged.
     pub attributes: Box<RawValue>,
-    /// The record's bytes, base64.
+    /// The record's bytes in base64.
     pub body_base64: String,
 }
 
@@ -49,19 +40,26 @@ pub fn base64(bytes: &[u8]) -> String {
 }
 
 impl QuarantineRecord {
-    /// The record's bytes, or `None` when `body_base64` has been damaged.
+    /// When the record was sent, in milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn sent_at_ms(&self) -> Option<i64> {
+        let sent_at: Timestamp = self.sent_at.as_deref()?.parse().ok()?;
+        Some(sent_at.as_millisecond())
+    }
+
+    /// The record's bytes, or `None` if `body_base64` is damaged.
     #[must_use]
     pub fn body(&self) -> Option<Vec<u8>> {
         base64_simd::STANDARD.decode_to_vec(&self.body_base64).ok()
     }
 }
 
-/// The object's body: one line a record, sorted by id and body.
+/// The body of a quarantine object: one line per record, sorted by id and body.
 pub fn to_ndjson(records: &mut [QuarantineRecord]) -> Result<String, serde_json::Error> {
     records.sort_by(|a, b| (&a.id, &a.body_base64).cmp(&(&b.id, &b.body_base64)));
     let mut body = String::new();
     for record in records.iter() {
-        // Attributes are written as they came, perhaps over several lines. No string of JSON holds a line break.
+        // The attributes may span several lines. Line breaks can be replaced because no JSON string contains any.
         body.push_str(&serde_json::to_string(record)?.replace(['\n', '\r'], " "));
         body.push('\n');
     }

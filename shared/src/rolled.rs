@@ -1,4 +1,4 @@
-//! What kafka-roller says of a file in its object's metadata, and `landfall audit` reads there.
+//! The object metadata of the files that kafka-roller writes, by which `landfall audit` finds missing and duplicate records.
 
 use std::{fmt, str::FromStr};
 
@@ -9,14 +9,14 @@ use crate::{
     position::{Position, PositionError},
 };
 
-/// A window: what one file is cut from.
+/// A window: the records of one table in one shard. Files are made from the records of one window.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Window {
     /// The stream's name.
     pub stream: Segment,
     /// The shard's id.
     pub shard: Segment,
-    /// The table that the records belong to.
+    /// The table.
     pub table: Segment,
 }
 
@@ -29,15 +29,15 @@ impl fmt::Display for Window {
 /// Why a file was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// It holds as many records as a file may.
+    /// It reached the maximum number of records.
     Records,
-    /// Its oldest record is as old as a record may become in an open window.
+    /// Its oldest record reached the maximum age.
     Age,
-    /// One record more would have made it larger than a file may be.
+    /// One more record would have exceeded the maximum size.
     Bytes,
-    /// The staged records that should have followed are gone.
+    /// The staged records that should follow have been deleted.
     Gap,
-    /// The file was missing, and `landfall audit` has written it anew from the stream.
+    /// `landfall audit --repair` wrote it from the stream because it was missing.
     Repair,
 }
 
@@ -45,7 +45,7 @@ impl Reason {
     /// Every reason.
     pub const ALL: [Self; 5] = [Self::Records, Self::Age, Self::Bytes, Self::Gap, Self::Repair];
 
-    /// The reason as it is written.
+    /// The reason as text.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -61,40 +61,40 @@ impl Reason {
 /// One file: the records of its window in `(after, last]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolledFile {
-    /// The window that it was cut from.
+    /// The window that its records belong to.
     pub window: Window,
-    /// The last record of the file before it, or [`Position::START`].
+    /// The last record of the previous file, or [`Position::START`].
     pub after: Position,
     /// Its first record.
     pub first: Position,
     /// Its last record.
     pub last: Position,
-    /// How many records it holds.
+    /// Number of records.
     pub count: usize,
     /// When its oldest record arrived, in milliseconds since 1970-01-01T00:00:00Z.
     pub oldest_ms: i64,
-    /// When its newest record arrived.
+    /// When its newest record arrived, in milliseconds since 1970-01-01T00:00:00Z.
     pub newest_ms: i64,
     /// Why it was closed.
     pub reason: Reason,
 }
 
-/// Why an object's metadata does not describe a file of kafka-roller.
+/// Why the metadata of an object is not that of a rolled file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RolledError {
     /// A name is missing.
     #[error("the object has no metadata {0}")]
     Missing(&'static str),
-    /// A value is not what its name says.
-    #[error("the object's metadata {0} is {1:?}")]
+    /// A value is not valid.
+    #[error("the object's metadata {0} has the invalid value {1:?}")]
     Invalid(&'static str, String),
-    /// Ranges or times run backwards, or there are no records.
+    /// Positions or times are out of order, or there are no records.
     #[error("the object's metadata contradicts itself")]
     Contradiction,
-    /// A name is no path segment.
+    /// A name is not a path segment.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// A position is none.
+    /// A position is not valid.
     #[error(transparent)]
     Position(#[from] PositionError),
 }
@@ -110,15 +110,15 @@ const NEWEST: &str = "landfall-newest-ms";
 const REASON: &str = "landfall-reason";
 
 impl RolledFile {
-    /// The file's name: a UUID of version 5 over its window and first record. Two that cut the same window at the same
-    /// time choose the same name, so that S3 decides between them.
+    /// The file's name: a version 5 UUID of its window and first record. Two invocations that roll the same records contend for
+    /// the same key, and a conditional write lets one of them win.
     #[must_use]
     pub fn id(&self) -> ShortUuid {
         let name = format!("landfall:{}/{}", self.window, self.first);
         ShortUuid::of(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).as_u128())
     }
 
-    /// Names and values of the object's metadata.
+    /// The names and values of the object's metadata.
     #[must_use]
     pub fn metadata(&self) -> [(&'static str, String); 10] {
         [
@@ -135,7 +135,7 @@ impl RolledFile {
         ]
     }
 
-    /// Reads what [`metadata`](Self::metadata) wrote.
+    /// Parses metadata that [`metadata`](Self::metadata) wrote.
     pub fn of_metadata<'a>(value: impl Fn(&str) -> Option<&'a str>) -> Result<Self, RolledError> {
         let text = |name: &'static str| value(name).ok_or(RolledError::Missing(name));
         let reason = text(REASON)?;

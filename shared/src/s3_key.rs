@@ -1,31 +1,30 @@
-//! Object keys as S3 notifications write them: form-encoded, `+` for a space, `/` kept.
+//! The encoding of object keys in S3 event notifications: percent-encoded, with `+` for a space and `/` unchanged.
 //!
-//! Source: "Event message structure", Amazon S3 user guide (`s3.object.key` is URL encoded). This is the only place
-//! that knows it.
+//! Source: "Event message structure", Amazon S3 user guide (`s3.object.key` is URL encoded).
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What a notification leaves as it is.
+/// The characters that a notification does not encode. Spaces become `+` afterwards.
 const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'*').remove(b' ');
 
 /// Why a key in a notification cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// A `%` is not followed by two hexadecimal digits.
-    #[error("key {0:?} has a % that starts no escape")]
+    #[error("key {0:?} contains a % without two hexadecimal digits behind it")]
     Escape(String),
-    /// The bytes are no UTF-8; S3 keys are.
-    #[error("key {0:?} is not UTF-8 once decoded")]
+    /// The decoded bytes are not UTF-8, which S3 keys always are.
+    #[error("key {0:?} is not UTF-8 after decoding")]
     Utf8(String),
 }
 
-/// A key as S3 stores it → as a notification writes it.
+/// Encodes a key as notifications do.
 #[must_use]
 pub fn encode(key: &str) -> String {
     utf8_percent_encode(key, KEPT).to_string().replace(' ', "+")
 }
 
-/// A key as a notification writes it → as S3 stores it.
+/// Decodes a key from a notification.
 pub fn decode(encoded: &str) -> Result<String, KeyError> {
     for (_, tail) in encoded.match_indices('%').map(|(at, _)| encoded.split_at(at)) {
         let mut digits = tail.chars().skip(1);

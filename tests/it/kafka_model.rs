@@ -1,5 +1,5 @@
-//! Histories of kafka-roller: a stream, its deliveries and redeliveries, ticks, and invocations that fail, die and come
-//! back from the dead, in every order, over an S3 in memory. However it went, each record ends in exactly one file.
+//! A model test of kafka-roller: random histories of deliveries, redeliveries, ticks, and invocations that fail, die, or go on
+//! after they have timed out, in any order, over an S3 in memory. After every history, each record must be in exactly one file.
 
 use std::{
     cell::Cell,
@@ -17,11 +17,9 @@ use kafka_roller::{
     app::App,
     config::Config,
     handler::{HandleError, Response, Tally, run},
-    line::TableOf,
-    staging,
-    window::Limits,
 };
 use md5::{Digest, Md5};
+use rolling::{line::TableOf, rules::Rules, staging, window::Limits};
 use shared::{
     position::Position,
     rolled::{Reason, RolledFile},
@@ -29,11 +27,11 @@ use shared::{
 
 use crate::kafka_world::{Fate, Object, Sim, World};
 
-/// Seeds of histories that went wrong once.
+/// Seeds of histories that have failed in the past.
 const REGRESSIONS: &[u64] = &[];
 const HOUR_MS: i64 = 3_600_000;
 
-/// A die: the same seed throws the same numbers.
+/// Random numbers from a seed.
 #[derive(Clone)]
 struct Dice(Rc<Cell<u64>>);
 
@@ -51,7 +49,7 @@ impl Dice {
         ((mixed ^ (mixed >> 31)) % below as u64) as usize
     }
 
-    /// `chance` in a hundred.
+    /// True with a probability of `chance` percent.
     fn percent(&self, chance: usize) -> bool {
         self.throw(100) < chance
     }
@@ -63,7 +61,7 @@ struct Put {
     sequence: u64,
     arrived_ms: i64,
     data: Vec<u8>,
-    /// The numbers of the records that it holds: one, or those of an aggregate, with the table of each.
+    /// The numbers of the records in it, one or those of an aggregate, with the table of each.
     holds: Vec<(&'static str, u64)>,
     /// Which of its records are poison.
     poison: Vec<usize>,
@@ -72,7 +70,7 @@ struct Put {
 #[derive(Default)]
 struct Shard {
     puts: Vec<Put>,
-    /// Puts that the stream takes as handled.
+    /// Number of puts that the stream regards as processed.
     checkpoint: usize,
 }
 
@@ -80,8 +78,8 @@ type Invocation = Pin<Box<dyn Future<Output = Result<Response, HandleError>>>>;
 
 struct Actor {
     invocation: Invocation,
-    /// The shard whose stream waits for the answer, and the puts that were handed over. `None` for ticks, and for those
-    /// whose answer nobody waits for any more.
+    /// The shard that waits for the response, and the puts that were delivered. `None` for ticks, and for invocations that have
+    /// timed out.
     delivery: Option<(usize, std::ops::Range<usize>)>,
 }
 
@@ -106,13 +104,13 @@ impl History {
             bytes: if dice.percent(30) { 20 + dice.throw(200) as u64 } else { 1 << 20 },
             age_ms: HOUR_MS,
         };
-        let config = Config {
+        let rules = Rules {
             incoming_bucket: "incoming".into(),
-            lake_bucket: "lake".into(),
             table_of: TableOf::Pointer("/t".parse().unwrap()),
             limits,
             gzip: dice.percent(5),
         };
+        let config = Config { lake_bucket: "lake".into(), rules };
         let mut app = App::over(config, world.bucket("lake"), world.bucket("incoming"));
         app.part_bytes = if dice.percent(30) { 16 } else { 1 << 20 };
         let shards = (0..1 + dice.throw(2)).map(|_| Shard::default()).collect();
@@ -165,7 +163,7 @@ impl History {
         self.invoke(format!("{{\"time\":\"{time}\"}}"), None);
     }
 
-    /// Hands the next records of a shard over, unless an answer is waited for.
+    /// Delivers the next records of a shard, unless an invocation for that shard is running.
     fn deliver(&mut self, shard: usize, most: usize) {
         let waiting = |actor: &Actor| actor.delivery.as_ref().is_some_and(|(of, _)| *of == shard);
         let Shard { puts, checkpoint } = &self.shards[shard];
@@ -176,7 +174,7 @@ impl History {
         }
     }
 
-    /// Lets an invocation make one call or hear one answer.
+    /// Lets an invocation make one call or get one response.
     fn go_on(&mut self, actor: usize) {
         self.world.turn();
         let mut context = Context::from_waker(Waker::noop());
@@ -189,7 +187,7 @@ impl History {
         }
     }
 
-    /// Lets an invocation make some calls, or hear some answers, or end.
+    /// Lets an invocation make some calls, get some responses, or end.
     fn run(&mut self, actor: usize, steps: usize) {
         let all = self.actors.len();
         for _ in 0..steps {
@@ -199,7 +197,7 @@ impl History {
         }
     }
 
-    /// What the stream makes of an answer. Whatever it takes as handled has to be durable by now.
+    /// Processes a response like the stream does. All records that the stream then regards as processed must be stored.
     fn acknowledge(&mut self, shard: usize, range: &std::ops::Range<usize>, response: &Response) {
         let puts = &self.shards[shard].puts;
         let checkpoint = match response.batch_item_failures.as_slice() {
@@ -242,7 +240,7 @@ impl History {
         records.map(|line| line.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()).collect()
     }
 
-    /// A while in which anything may happen.
+    /// A phase in which anything may happen.
     fn live(&mut self) {
         let (dice, faults) = (self.dice.clone(), self.dice.throw(15));
         self.world.take_turns(2 + self.dice.throw(4), move |_| match dice.throw(200) {
@@ -263,9 +261,9 @@ impl History {
                     match die {
                         // It dies, and the stream delivers again.
                         30 => self.die(actor),
-                        // Nobody waits for it any more, and it goes on all the same.
+                        // It times out, but continues to run.
                         31..33 => self.actors[actor].delivery = None,
-                        // It comes a long way while the others stand still.
+                        // It makes many calls while the others wait.
                         33..38 => self.run(actor, 40),
                         _ => self.run(actor, 1),
                     }
@@ -283,7 +281,7 @@ impl History {
         drop(self.actors.swap_remove(actor));
     }
 
-    /// Everything works again, everything is delivered, and an hour passes.
+    /// Nothing fails any more, everything is delivered, and an hour passes.
     fn end(&mut self) {
         let dice = self.dice.clone();
         self.world.take_turns(3, |_| Fate::Done);
@@ -318,7 +316,7 @@ impl History {
             .flat_map(|shard| &shard.puts)
             .flat_map(|put| put.holds.iter().map(|(_, number)| (*number, put.arrived_ms)))
             .collect();
-        let limits = &self.app.config.limits;
+        let limits = &self.app.config.rules.limits;
         for (number, shard) in self.shards.iter().enumerate() {
             for table in ["a", "b", "c"] {
                 let holds = shard.puts.iter().flat_map(|put| &put.holds).filter(|(of, _)| *of == table);
@@ -363,7 +361,7 @@ impl History {
 
 fn contents(app: &App<Sim>, object: &Object) -> Vec<u8> {
     let mut lines = Vec::new();
-    if app.config.gzip {
+    if app.config.rules.gzip {
         GzDecoder::new(&*object.body).read_to_end(&mut lines).unwrap();
     } else {
         lines.extend_from_slice(&object.body);
@@ -371,7 +369,7 @@ fn contents(app: &App<Sim>, object: &Object) -> Vec<u8> {
     lines
 }
 
-/// The numbers of records, found without a JSON parser: there are many histories.
+/// The numbers of records, found without a JSON parser to save time.
 fn numbers(lines: &[u8]) -> Vec<u64> {
     let lines = std::str::from_utf8(lines).unwrap().lines();
     let number = |line: &str| line.split_once("\"n\":")?.1.split_once(',')?.0.parse().ok();
@@ -405,7 +403,7 @@ fn event(shard: usize, puts: &[Put]) -> String {
     format!("{{\"Records\":[{records}]}}")
 }
 
-/// Plays the histories of some seeds. The seed of one that goes wrong is printed.
+/// Runs the histories of some seeds. If one fails, its seed is printed.
 fn play(seeds: impl IntoIterator<Item = u64>) {
     for seed in seeds {
         let mut history = History::new(seed);

@@ -1,4 +1,4 @@
-//! kafka-roller through its handler: sample events and boundaries, over an S3 in memory.
+//! Tests of kafka-roller's handler with sample events and at boundaries, over an S3 in memory.
 
 use std::{collections::BTreeMap, pin::pin};
 
@@ -43,7 +43,7 @@ impl Stage {
         handle(&self.app, Bytes::from(event.to_string())).await.unwrap()
     }
 
-    /// Handles a batch of which nothing has to come again.
+    /// Handles a batch and asserts that nothing failed.
     async fn land(&self, event: &Value) {
         assert_eq!(self.handle(event).await, Response::default());
     }
@@ -52,7 +52,7 @@ impl Stage {
         self.land(&json!({"time": jiff::Timestamp::from_millisecond(ms).unwrap()})).await;
     }
 
-    /// Table → its files in order, with what they say of themselves and their lines.
+    /// Table → its files in order, with their metadata and lines.
     fn files(&self) -> BTreeMap<String, Vec<(RolledFile, Vec<Value>)>> {
         let mut files: BTreeMap<String, Vec<(RolledFile, Vec<Value>)>> = BTreeMap::new();
         for (key, object) in self.world.objects("incoming/cubic/kafka/") {
@@ -69,7 +69,7 @@ impl Stage {
         self.files().remove(table).unwrap_or_default().iter().map(|(about, _)| (about.count, about.reason)).collect()
     }
 
-    /// How many of each call there were since the last time.
+    /// Number of calls by name since this was last called.
     fn calls(&self) -> BTreeMap<String, usize> {
         let mut calls = BTreeMap::new();
         for call in self.world.take_calls() {
@@ -326,8 +326,8 @@ async fn a_segment_that_somebody_deleted_leaves_a_gap_that_shows() {
     assert!(files["t"][1].0.after > files["t"][0].0.last, "the next file says after what it begins");
 }
 
-/// A listing of several pages is of no single moment. Here an invocation that was overtaken stages a segment whose place in
-/// the order the tick has passed, and another one stages what follows it.
+/// A listing of several pages is not a point-in-time snapshot. Here a slow invocation stages a segment whose place in the listing
+/// a tick has already passed, and another invocation stages the segment after it.
 #[tokio::test]
 async fn a_segment_that_a_listing_missed_is_no_gap() {
     let stages = [Stage::new(&[]), Stage::new(&[]), Stage::new(&[])];

@@ -1,5 +1,5 @@
-//! An S3 in memory for kafka-roller, in which every call waits for its turn. Whoever gives the turns decides in which
-//! order the calls of several invocations happen, which of them fail, and after which of them an invocation dies.
+//! An S3 in memory for kafka-roller, in which every call waits until the test lets it continue. So a test determines in which
+//! order the calls of several invocations are executed, which of them fail, and after which call an invocation dies.
 
 use std::{
     cell::RefCell,
@@ -10,20 +10,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use kafka_roller::bucket::{About, Bucket, BucketError, Created, Upload};
+use objects::{Attributes, Bucket, BucketError, Created, Head, Listed, Upload};
 
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// It is done.
+    /// It is executed.
     Done,
-    /// It is not done, and fails.
+    /// It fails without being executed.
     Refused,
-    /// It is done, and fails all the same.
+    /// It is executed, but the caller gets an error.
     AnswerLost,
 }
 
-/// An object as it is kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Object {
     pub(crate) body: Bytes,
@@ -34,20 +33,20 @@ pub(crate) struct Object {
 
 type Decide = Box<dyn FnMut(&str) -> Fate>;
 
-/// Both buckets and all that is to be known of their calls.
+/// The objects of both buckets and a log of all calls.
 #[derive(Default)]
 pub(crate) struct State {
     /// `bucket/key` → object.
     pub(crate) objects: BTreeMap<String, Object>,
     uploads: BTreeMap<String, (HashMap<String, String>, Vec<u8>)>,
     begun: usize,
-    /// Every call that was done, such as `create lake/staging/…`, in order.
+    /// Every call that was executed, such as `create lake/staging/…`, in order.
     pub(crate) calls: Vec<String>,
-    /// Calls that may go on. Without turns, none waits.
+    /// Number of calls that may continue. `None`: no call waits.
     turns: Option<usize>,
-    /// Decides over each call.
+    /// Decides what happens to each call.
     fate: Option<Decide>,
-    /// Keys in one page of a listing.
+    /// Number of keys in one page of a listing.
     page: Option<usize>,
     pub(crate) clock_ms: i64,
 }
@@ -62,47 +61,47 @@ impl World {
         Sim { world: self.clone(), name }
     }
 
-    /// From now on every call waits for [`turn`](Self::turn), and `fate` decides over it.
+    /// From now on every call waits for [`turn`](Self::turn), and `fate` decides what happens to it.
     pub(crate) fn take_turns(&self, page: usize, fate: impl FnMut(&str) -> Fate + 'static) {
         self.fail(fate);
         let mut state = self.0.borrow_mut();
         (state.turns, state.page) = (Some(0), Some(page));
     }
 
-    /// From now on `fate` decides over each call, such as `create lake/staging/…`.
+    /// From now on `fate` decides what happens to each call, such as `create lake/staging/…`.
     pub(crate) fn fail(&self, fate: impl FnMut(&str) -> Fate + 'static) {
         self.0.borrow_mut().fate = Some(Box::new(fate));
     }
 
-    /// Lets one call go on, or an answer come back.
+    /// Lets one call be executed, or one response be returned.
     pub(crate) fn turn(&self) {
         if let Some(turns) = &mut self.0.borrow_mut().turns {
             *turns = 1;
         }
     }
 
-    /// From now on every call is done at once.
+    /// From now on every call is executed at once.
     pub(crate) fn run_freely(&self) {
         let mut state = self.0.borrow_mut();
         (state.turns, state.fate) = (None, None);
     }
 
-    /// Writes something down among the calls.
+    /// Adds a note to the log of calls.
     pub(crate) fn note(&self, note: String) {
         self.0.borrow_mut().calls.push(note);
     }
 
-    /// The calls since the last time.
+    /// The calls since this was last called.
     pub(crate) fn take_calls(&self) -> Vec<String> {
         std::mem::take(&mut self.0.borrow_mut().calls)
     }
 
-    /// Somebody else writes an object.
+    /// Writes an object on behalf of another process.
     pub(crate) fn place(&self, path: &str, body: &'static [u8]) {
         self.0.borrow_mut().create(path, Bytes::from_static(body), HashMap::new());
     }
 
-    /// Somebody else deletes an object.
+    /// Deletes an object on behalf of another process.
     pub(crate) fn remove(&self, path: &str) {
         self.0.borrow_mut().objects.remove(path);
     }
@@ -141,7 +140,7 @@ pub(crate) struct Sim {
 }
 
 impl Sim {
-    /// Waits, does the call or not, waits again: an invocation may die before a call and before its answer.
+    /// Waits, executes the call or not, and waits again, since an invocation may die before a call and before its response.
     async fn call<T>(
         &self,
         name: &'static str,
@@ -165,7 +164,7 @@ impl Sim {
         match (fate, result) {
             (Fate::Done, Some(result)) => result,
             _ => {
-                Err(BucketError::Failed { call: name, bucket: self.name.into(), key: key.into(), cause: "fate".into() })
+                Err(BucketError::Failed { verb: name, bucket: self.name.into(), key: key.into(), cause: "fate".into() })
             }
         }
     }
@@ -173,7 +172,7 @@ impl Sim {
 
 fn missing(path: &str) -> BucketError {
     let (bucket, key) = path.split_once('/').unwrap();
-    BucketError::Missing(bucket.into(), key.into())
+    BucketError::Missing { bucket: bucket.into(), key: key.into() }
 }
 
 impl State {
@@ -182,32 +181,47 @@ impl State {
             return Created::Exists;
         }
         self.objects.insert(path.to_owned(), Object { body, metadata, written_ms: self.clock_ms });
-        Created::New
+        Created::New { e_tag: String::new() }
     }
 }
 
-fn metadata(about: &About) -> HashMap<String, String> {
-    about.metadata.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+fn metadata(attributes: &Attributes) -> HashMap<String, String> {
+    attributes.metadata.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
 
 impl Bucket for Sim {
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, BucketError> {
-        let mut keys: Vec<String> = Vec::new();
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    async fn list_while(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Listed>, BucketError> {
+        let mut listed: Vec<Listed> = Vec::new();
         loop {
-            let after = keys.last().map(|key| format!("{}/{key}", self.name));
+            let after = listed.last().map(|object| &*object.key).or(start_after);
+            let after = after.map(|key| format!("{}/{key}", self.name));
             let (page, full) = self
                 .call("list", prefix, |state, path| {
                     let most = state.page.unwrap_or(1_000);
-                    let keys = state.objects.keys().filter(|key| key.starts_with(path));
-                    let keys = keys.filter(|key| after.as_ref().is_none_or(|after| *key > after));
-                    let page: Vec<_> = keys.take(most).map(|key| key.split_once('/').unwrap().1.to_owned()).collect();
+                    let objects = state.objects.iter().filter(|(key, _)| key.starts_with(path));
+                    let objects = objects.filter(|(key, _)| after.as_ref().is_none_or(|after| *key > after));
+                    let page = objects.take(most).map(|(key, object)| Listed {
+                        key: key.split_once('/').unwrap().1.to_owned(),
+                        size: object.body.len() as u64,
+                    });
+                    let page: Vec<Listed> = page.collect();
                     let full = page.len() == most;
                     Ok((page, full))
                 })
                 .await?;
-            keys.extend(page);
-            if !full {
-                return Ok(keys);
+            let end = page.iter().position(|object| !wanted(&object.key));
+            listed.extend(page.into_iter().take(end.unwrap_or(usize::MAX)));
+            if !full || end.is_some() {
+                return Ok(listed);
             }
         }
     }
@@ -220,13 +234,17 @@ impl Bucket for Sim {
         .await
     }
 
-    async fn create(&self, key: &str, body: Bytes, about: &About) -> Result<Created, BucketError> {
-        self.call("create", key, |state, path| Ok(state.create(path, body, metadata(about)))).await
+    async fn create(&self, key: &str, body: Bytes, attributes: &Attributes) -> Result<Created, BucketError> {
+        self.call("create", key, |state, path| Ok(state.create(path, body, metadata(attributes)))).await
     }
 
-    async fn metadata(&self, key: &str) -> Result<HashMap<String, String>, BucketError> {
-        self.call("head", key, |state, path| Ok(state.objects.get(path).ok_or_else(|| missing(path))?.metadata.clone()))
-            .await
+    async fn head(&self, key: &str) -> Result<Head, BucketError> {
+        self.call("head", key, |state, path| {
+            let object = state.objects.get(path).ok_or_else(|| missing(path))?;
+            let (size, metadata) = (object.body.len() as u64, object.metadata.clone());
+            Ok(Head { e_tag: String::new(), size, metadata })
+        })
+        .await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {
@@ -237,11 +255,11 @@ impl Bucket for Sim {
         .await
     }
 
-    async fn begin(&self, key: &str, about: &About) -> Result<Upload, BucketError> {
+    async fn begin(&self, key: &str, attributes: &Attributes) -> Result<Upload, BucketError> {
         self.call("begin", key, |state, path| {
             state.begun += 1;
             let id = format!("{path}#{}", state.begun);
-            state.uploads.insert(id.clone(), (metadata(about), Vec::new()));
+            state.uploads.insert(id.clone(), (metadata(attributes), Vec::new()));
             Ok(Upload::new(key, &id))
         })
         .await
@@ -260,7 +278,7 @@ impl Bucket for Sim {
         self.call("complete", upload.key(), |state, path| {
             let (metadata, body) = state.uploads[upload.id()].clone();
             let created = state.create(path, body.into(), metadata);
-            if created == Created::New {
+            if created != Created::Exists {
                 state.uploads.remove(upload.id());
             }
             Ok(created)

@@ -34,7 +34,7 @@ use landfall::{
     context::{Context, Pace},
 };
 use parquet_writer::batch::Batch;
-use runtime::https;
+use runtime::aws;
 use serde_json::{Value, json, value::to_raw_value};
 use shared::{
     event::Registry,
@@ -262,7 +262,7 @@ impl HttpConnector for FlakyConnector {
 }
 
 fn failing_after(place: &Place, sends: usize) -> Clients {
-    let flaky = Flaky { real: https::client(), sends_left: Arc::new(AtomicUsize::new(sends)) };
+    let flaky = Flaky { real: aws::https(), sends_left: Arc::new(AtomicUsize::new(sends)) };
     let config = place.config.to_builder().http_client(flaky).retry_config(RetryConfig::disabled()).build();
     Clients::of(&config)
 }

@@ -50,7 +50,7 @@ impl Stack {
 
     pub(crate) async fn config(&self) -> SdkConfig {
         aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(runtime::https::client())
+            .http_client(runtime::aws::https())
             .endpoint_url(&self.endpoint_url)
             .region(Region::new(self.region.clone()))
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io};
 
-use aws_sdk_s3::Client;
+use objects::{Bucket, BucketError, Client, Opened, S3};
 use shared::{
     layout::{KafkaKey, Segment},
     rolled::RolledFile,
@@ -12,10 +12,7 @@ use super::{
     contents::{Contents, Reading},
     report::{Fault, Problem},
 };
-use crate::{
-    bucket::{self, BucketError, Opened},
-    text::{counted, grouped},
-};
+use crate::text::{counted, grouped};
 
 /// How files are examined.
 #[derive(Debug, Clone, Copy)]
@@ -56,13 +53,16 @@ impl Examiner<'_> {
 
     async fn look(&self, bucket: &str, key: &KafkaKey) -> Result<Option<(RolledFile, Vec<Finding>)>, Finding> {
         let name = key.to_string();
-        let unreadable = |error: BucketError| (Fault::Unreadable, error.to_string());
-        let gone = || (Fault::Unreadable, "it went away meanwhile; audit again".to_owned());
+        let bucket = S3::new(self.s3, bucket);
+        let unreadable = |error: BucketError| match error {
+            BucketError::Missing { .. } => (Fault::Unreadable, "it went away meanwhile; audit again".to_owned()),
+            error => (Fault::Unreadable, error.to_string()),
+        };
         if !self.contents {
-            let metadata = bucket::metadata(self.s3, bucket, &name).await.map_err(unreadable)?.ok_or_else(gone)?;
-            return Ok(self.rolled(&metadata, key)?.map(|rolled| (rolled, Vec::new())));
+            let head = bucket.head(&name).await.map_err(unreadable)?;
+            return Ok(self.rolled(&head.metadata, key)?.map(|rolled| (rolled, Vec::new())));
         }
-        let opened = bucket::open(self.s3, bucket, &name).await.map_err(unreadable)?.ok_or_else(gone)?;
+        let opened = bucket.open(&name).await.map_err(unreadable)?;
         let Some(rolled) = self.rolled(&opened.metadata, key)? else { return Ok(None) };
         let findings = match read(opened, &name).await {
             Ok(contents) => compare(&contents, &rolled),
@@ -97,7 +97,7 @@ enum ReadError {
     Gzip(#[from] io::Error),
 }
 
-async fn read(mut opened: Opened, name: &str) -> Result<Contents, ReadError> {
+async fn read(mut opened: Opened<'_>, name: &str) -> Result<Contents, ReadError> {
     let mut reading = Reading::of(name);
     while let Some(bytes) = opened.next().await? {
         reading.read(&bytes)?;

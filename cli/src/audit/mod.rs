@@ -15,7 +15,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
-use kafka_roller::config::Config;
+use objects::{Bucket, BucketError, S3};
+use rolling::rules::Rules;
+use runtime::{failure::cause, settings::Settings};
 use shared::{
     layout::{KafkaKey, Segment},
     rolled::Window,
@@ -27,15 +29,7 @@ use self::{
     report::{Audited, Fault, Problem, Row, Written},
     tiling::{File, Gap, Tiling, tile},
 };
-use crate::{
-    Exit,
-    bucket::{self, BucketError},
-    console::Console,
-    context::Context,
-    failure::cause,
-    outcome::Failed,
-    registrar::FunctionName,
-};
+use crate::{Exit, console::Console, context::Context, outcome::Failed, registrar::FunctionName};
 
 /// The folder of all files.
 const FOLDER: &str = "cubic/kafka/";
@@ -136,7 +130,7 @@ impl From<AuditError> for Failed {
 
 impl AuditArgs {
     /// How the function writes files.
-    async fn roller(&self, context: &Context) -> Result<Config, AuditError> {
+    async fn roller(&self, context: &Context) -> Result<Rules, AuditError> {
         let function = self.function.as_str().to_owned();
         let answer = context.clients.lambda.get_function_configuration().function_name(&function).send().await;
         let answer = match answer {
@@ -144,9 +138,9 @@ impl AuditArgs {
             Err(error) => return Err(AuditError::Function { function, cause: cause(&error) }),
         };
         let variables = answer.environment.and_then(|environment| environment.variables).unwrap_or_default();
-        match Config::from_lookup(|name| variables.get(name).cloned()) {
-            Ok(config) if self.bucket.first() == Some(&config.incoming_bucket) => Ok(config),
-            Ok(config) => Err(AuditError::OtherBucket { function, bucket: config.incoming_bucket }),
+        match Rules::from_settings(&Settings::new(|name| variables.get(name).cloned())) {
+            Ok(rules) if self.bucket.first() == Some(&rules.incoming_bucket) => Ok(rules),
+            Ok(rules) => Err(AuditError::OtherBucket { function, bucket: rules.incoming_bucket }),
             Err(error) => Err(AuditError::Function { function, cause: error.to_string() }),
         }
     }
@@ -162,15 +156,15 @@ impl AuditArgs {
 
 /// Audits files, and repairs gaps if that is asked for. `Err` means that nothing was changed.
 pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Result<Audited, AuditError> {
-    let config = if args.repair { Some(args.roller(context).await?) } else { None };
+    let rules = if args.repair { Some(args.roller(context).await?) } else { None };
     let mut audit = Audit::of(args, context);
     audit.look(console).await?;
     // A listing takes time: a file that was written meanwhile may be in it, and the one before that one not. What is
     // still a gap when listing again brings nothing new is one.
     while audit.has_gaps() && audit.look(console).await? {}
     let mut audited = audit.report();
-    if let Some(config) = &config {
-        audit.repair(config, &mut audited, console).await;
+    if let Some(rules) = &rules {
+        audit.repair(rules, &mut audited, console).await;
     }
     Ok(audited)
 }
@@ -235,8 +229,9 @@ impl<'a> Audit<'a> {
         let _waiting = console.waiting("the listing");
         let mut new = Vec::new();
         for bucket in &self.args.bucket {
+            let s3 = S3::new(&self.context.clients.s3, bucket);
             for prefix in self.args.prefixes() {
-                for object in bucket::list(&self.context.clients.s3, bucket, &prefix, None, |_| true).await? {
+                for object in s3.list(&prefix).await? {
                     // What consoles show as folders may be an empty object.
                     if object.key.ends_with('/') || !self.seen.insert((object.key.clone(), bucket.clone())) {
                         continue;
@@ -288,11 +283,12 @@ impl<'a> Audit<'a> {
     }
 
     /// Fills the gaps, one after the other, and reports what became of them.
-    async fn repair(&self, config: &Config, audited: &mut Audited, console: &Console) {
+    async fn repair(&self, rules: &Rules, audited: &mut Audited, console: &Console) {
         let progress = console.progress("Read from the stream:", "records", None);
         let mut repairer = Repairer {
             context: self.context,
-            config,
+            incoming: S3::new(&self.context.clients.s3, &rules.incoming_bucket),
+            rules,
             taken: self.seen.iter().map(|(key, _)| key.as_str()).collect(),
             shards: HashMap::new(),
             progress: &progress,

@@ -9,11 +9,12 @@ use std::{
 use aws_sdk_kinesis::types::Record;
 use bytes::Bytes;
 use flate2::{Compression, GzBuilder};
-use kafka_roller::{
+use objects::{Attributes, Bucket, BucketError, Created, S3};
+use rolling::{
     batch::Batch,
-    config::Config,
     event::{self, Shard},
     line::TableOf,
+    rules::Rules,
     run::{Entry, Run},
     window::{Limits, State, Step},
 };
@@ -25,7 +26,6 @@ use shared::{
 
 use super::tiling::{File, Gap, Range};
 use crate::{
-    bucket::{self, BucketError},
     console::Progress,
     context::Context,
     stream::{self, Reader, StreamError},
@@ -76,8 +76,10 @@ pub struct Lost {
 pub struct Repairer<'a> {
     /// The clients.
     pub context: &'a Context,
-    /// What the function is told.
-    pub config: &'a Config,
+    /// The rules of the deployed function.
+    pub rules: &'a Rules,
+    /// Where it writes files.
+    pub incoming: S3,
     /// Keys that are taken.
     pub taken: BTreeSet<&'a str>,
     /// The shards of each stream that was asked for them, and how many digits their sequence numbers have.
@@ -96,7 +98,7 @@ impl Repairer<'_> {
         if !self.shards.contains_key(stream) {
             self.shards.insert(stream.to_owned(), stream::shards(kinesis, stream).await?);
         }
-        let mut refill = Refill::of(gap, &self.config.table_of, self.config.limits);
+        let mut refill = Refill::of(gap, &self.rules.table_of, self.rules.limits);
         // A shard that is not listed was closed so long ago that all its records are gone.
         if let Some(digits) = self.shards.get(stream).and_then(|shards| shards.get(shard)) {
             let begin = format!("{:0>digits$}", gap.range().after.sequence_number());
@@ -122,12 +124,12 @@ impl Repairer<'_> {
 
     /// Writes a file as the function would.
     async fn write(&self, rolled: RolledFile, lines: Bytes) -> Result<File, RepairError> {
-        let gzip = self.config.gzip;
+        let gzip = self.rules.gzip;
         let key = KafkaKey { table: rolled.window.table.clone(), id: rolled.id(), gzip };
         let other = KafkaKey { gzip: !gzip, ..key.clone() }.to_string();
-        let (key, bucket) = (key.to_string(), self.config.incoming_bucket.clone());
+        let key = key.to_string();
         if self.taken.contains(other.as_str()) {
-            return Err(BucketError::Conflict { bucket, key: other }.into());
+            return Err(self.incoming.conflict(&other).into());
         }
         let (body, content_type) = if gzip {
             // As the function does: no name, no time.
@@ -137,16 +139,15 @@ impl Repairer<'_> {
         } else {
             (lines, "application/x-ndjson")
         };
-        let s3 = &self.context.clients.s3;
-        let metadata = rolled.metadata().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        if !bucket::create(s3, &bucket, &key, body, content_type, metadata).await? {
+        let attributes = Attributes { content_type, metadata: rolled.metadata().to_vec() };
+        if self.incoming.create(&key, body, &attributes).await? == Created::Exists {
             // Another repair of the same gap writes the same file.
-            let found = bucket::metadata(s3, &bucket, &key).await?.unwrap_or_default();
-            if RolledFile::of_metadata(|name| found.get(name).map(String::as_str)).as_ref() != Ok(&rolled) {
-                return Err(BucketError::Conflict { bucket, key }.into());
+            let head = self.incoming.head(&key).await?;
+            if RolledFile::of_metadata(|name| head.metadata.get(name).map(String::as_str)).as_ref() != Ok(&rolled) {
+                return Err(self.incoming.conflict(&key).into());
             }
         }
-        Ok(File { bucket, key, rolled })
+        Ok(File { bucket: self.rules.incoming_bucket.clone(), key, rolled })
     }
 }
 

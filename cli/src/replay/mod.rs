@@ -9,11 +9,11 @@ pub mod report;
 use std::str::FromStr;
 
 use clap::Subcommand;
+use objects::BucketError;
 
 use self::{dlq::DlqArgs, quarantine::QuarantineArgs};
 use crate::{
     Exit,
-    bucket::BucketError,
     console::Console,
     context::Context,
     outcome::{Failed, conclude},

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use clap::Args;
 use futures_util::{StreamExt, stream};
+use objects::{Bucket, BucketError, Listed, Records, S3};
 use shared::layout::{QuarantineKey, Segment};
 
 use super::{
@@ -12,7 +13,6 @@ use super::{
     report::{Problem, Report},
 };
 use crate::{
-    bucket::{self, BucketError, Listed},
     console::Console,
     context::Context,
     queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue},
@@ -111,9 +111,10 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
     let from = format!("s3://{}/{folder}", args.bucket);
     let mut report = Report::new("replay quarantine", "records", from, to.url.clone(), args.dry_run);
     // All keys are known before anything is sent: what is refused again is quarantined again, and must not be seen here.
-    let objects = find(context, &args.bucket, &folder, &selection, &mut report).await?;
+    let bucket = S3::new(&context.clients.s3, &args.bucket);
+    let objects = find(&bucket, &folder, &selection, &mut report).await?;
     let progress = console.progress("Replaying", "objects", Some(objects.len()));
-    let run = Run { context, bucket: &args.bucket, to, stopped: RefCell::default() };
+    let run = Run { context, bucket, to, stopped: RefCell::default() };
     let mut planner = Planner::new(selection, run.to.max_message_bytes);
     let (mut read, mut copies) = (0, 0);
     let sizes: Vec<usize> = objects.iter().map(|(_, bytes)| *bytes).collect();
@@ -154,8 +155,7 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
 
 /// The quarantine's objects of the wanted days, oldest first, and their sizes.
 async fn find(
-    context: &Context,
-    bucket: &str,
+    bucket: &S3,
     folder: &str,
     selection: &Selection,
     report: &mut Report,
@@ -166,12 +166,12 @@ async fn find(
         Ok(key) => last.is_none_or(|last| key.day <= last),
         Err(_) => true,
     };
-    let listed = bucket::list(&context.clients.s3, bucket, folder, start_after, is_wanted).await?;
+    let listed = bucket.list_while(folder, start_after.as_deref(), is_wanted).await?;
     let mut objects = Vec::new();
     let mut foreign = Vec::new();
-    for Listed { key, bytes } in listed {
+    for Listed { key, size } in listed {
         match key.parse() {
-            Ok(parsed) => objects.push((parsed, bytes)),
+            Ok(parsed) => objects.push((parsed, usize::try_from(size).unwrap_or(usize::MAX))),
             Err(_) => foreign.push(key),
         }
     }
@@ -186,7 +186,7 @@ async fn find(
 
 struct Run<'a> {
     context: &'a Context,
-    bucket: &'a str,
+    bucket: S3,
     to: Queue,
     stopped: RefCell<Option<String>>,
 }
@@ -205,20 +205,20 @@ impl Run<'_> {
     }
 
     fn at(&self, key: &QuarantineKey) -> String {
-        format!("s3://{}/{key}", self.bucket)
+        format!("s3://{}/{key}", self.bucket.name())
     }
 
     /// Reads objects, in order. One that is gone was replayed by someone else; one that cannot be read is a problem.
     async fn read(&self, objects: &[(QuarantineKey, usize)], report: &mut Report) -> Vec<Object> {
-        let s3 = &self.context.clients.s3;
-        let reads =
-            objects.iter().map(|(key, _)| async move { (key, bucket::read(s3, self.bucket, &key.to_string()).await) });
+        let reads = objects.iter().map(async |(key, _)| (key, self.bucket.get(&key.to_string(), None).await));
         let bodies: Vec<_> = stream::iter(reads).buffered(S3_REQUESTS).collect().await;
         let mut read = Vec::new();
         for (key, body) in bodies {
             match body {
-                Ok(Some(body)) => read.push(Object::parse(key.clone(), &body)),
-                Ok(None) => report.notes.push(format!("{} is gone; someone else has replayed it", self.at(key))),
+                Ok(body) => read.push(Object::parse(key.clone(), &body)),
+                Err(BucketError::Missing { .. }) => {
+                    report.notes.push(format!("{} is gone; someone else has replayed it", self.at(key)));
+                }
                 Err(error) => report.problems.push(Problem {
                     reason: "unreadable_object",
                     id: None,
@@ -289,16 +289,21 @@ impl Run<'_> {
     }
 
     async fn settle_object(&self, key: &QuarantineKey, settlement: Settlement) -> Result<(), BucketError> {
-        let s3 = &self.context.clients.s3;
         match settlement {
             Settlement::Keep => return Ok(()),
             Settlement::Delete => {}
             Settlement::Replace(rest) => {
-                let key = rest.key.to_string();
-                bucket::put_once(s3, self.bucket, &key, rest.body, rest.content_id, rest.records).await?;
+                let records = Records {
+                    key: &rest.key.to_string(),
+                    body: rest.body.into(),
+                    content_type: "application/x-ndjson",
+                    content_id: rest.content_id,
+                    count: rest.records,
+                };
+                self.bucket.put_once(records).await?;
             }
         }
-        bucket::delete(s3, self.bucket, &key.to_string()).await
+        self.bucket.delete(&[key.to_string()]).await
     }
 }
 

@@ -48,7 +48,7 @@ impl Config {
             stream: settings.required("STREAM_NAME", "it names the Kinesis stream that events go to")?,
             origins: origins(settings)?,
             cors_max_age_seconds: settings.number("CORS_MAX_AGE_SECONDS", 3_600, 0..=86_400)?,
-            opt_out: opt_out(settings)?,
+            opt_out: settings.one_of("OPT_OUT", Policy::default(), &Policy::WORDS)?,
             delivery: Duration::from_millis(settings.number("DELIVERY_MAX_MS", 5_000, 100..=25_000)?),
         })
     }
@@ -67,15 +67,6 @@ fn origins(settings: &Settings<impl Lookup>) -> Result<Origins, SettingError> {
     }
     let expected = "\"*\" or origins such as https://shop.example, separated by commas".to_owned();
     Err(SettingError::Invalid { name, value, expected })
-}
-
-fn opt_out(settings: &Settings<impl Lookup>) -> Result<Policy, SettingError> {
-    let name = "OPT_OUT";
-    let Some(value) = settings.optional(name) else { return Ok(Policy::default()) };
-    value.parse().map_err(|_| {
-        let expected = "\"ignore\", \"anonymise\" or \"drop-id\"".to_owned();
-        SettingError::Invalid { name, value, expected }
-    })
 }
 
 #[cfg(test)]

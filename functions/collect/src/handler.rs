@@ -1,12 +1,12 @@
 //! One request: routed, read, validated, stored, answered. An answer of 200 means that every hit that the answer does
 //! not call invalid is in the stream.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use runtime::{clock, metrics};
 use serde::Serialize;
-use shared::metrics::{Metrics, Unit};
+use shared::metrics::{CountsByReason, Metrics, Unit};
 use tracing::{error, info};
 
 use crate::{
@@ -73,7 +73,7 @@ struct Tally {
     invalid: usize,
     anonymised: usize,
     redacted: usize,
-    rejected: BTreeMap<&'static str, usize>,
+    rejected: CountsByReason,
 }
 
 /// Why a request is refused.
@@ -130,7 +130,7 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
     let read = match body::hits(&request.body, request.is_base64, &request.query, route == Route::Batch) {
         Ok(read) => read,
         Err(error) => {
-            tally.rejected.insert(error.reason(), 1);
+            tally.rejected.add(error.reason());
             let status =
                 if matches!(error, BodyError::TooLarge { .. } | BodyError::TooManyHits(_)) { 413 } else { 400 };
             return refuse(request, status, &Refusal { error: error.reason(), detail: &error.to_string() });
@@ -219,23 +219,20 @@ fn refuse(request: &Request<'_>, status: u16, why: &impl Serialize) -> Result<An
 impl Tally {
     /// Logs what was not stored, without anything that a client sent, and prints the metrics. Requests are many, and every
     /// line of a log is paid for: one that is stored whole is a line, one that does nothing is none.
-    #[expect(clippy::cast_precision_loss, reason = "metrics are doubles, and these numbers are far below 2^53")]
     fn report(&self, status: u16) {
         let not_stored = self.stored.failed.len();
         if status >= 400 || self.invalid > 0 {
             info!(status, hits = self.hits_stored, invalid = self.invalid, not_stored, "request not stored as a whole");
         }
         let all = Metrics::of(FUNCTION)
-            .put("hits_stored", Unit::Count, self.hits_stored as f64)
-            .put("hits_invalid", Unit::Count, self.invalid as f64)
-            .put("hits_not_stored", Unit::Count, not_stored as f64)
-            .put("records_retried", Unit::Count, self.stored.retried as f64)
-            .put("bytes_stored", Unit::Bytes, self.stored.bytes as f64)
-            .put("hits_anonymised", Unit::Count, self.anonymised as f64)
-            .put("values_redacted", Unit::Count, self.redacted as f64);
-        let rejected = self.rejected.iter().map(|(reason, requests)| {
-            Metrics::of(FUNCTION).by("reason", reason).put("requests_rejected", Unit::Count, *requests as f64)
-        });
+            .put("hits_stored", Unit::Count, self.hits_stored)
+            .put("hits_invalid", Unit::Count, self.invalid)
+            .put("hits_not_stored", Unit::Count, not_stored)
+            .put("records_retried", Unit::Count, self.stored.retried)
+            .put("bytes_stored", Unit::Bytes, self.stored.bytes)
+            .put("hits_anonymised", Unit::Count, self.anonymised)
+            .put("values_redacted", Unit::Count, self.redacted);
+        let rejected = self.rejected.metrics(FUNCTION, "requests_rejected");
         metrics::print(all.without_zeros().into_iter().chain(rejected));
     }
 }

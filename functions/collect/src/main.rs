@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use collect::{app::App, config::Config, handler::handle};
-use runtime::entry::{aws, serve};
+use lambda::serve;
+use runtime::aws;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let app = async { Ok(App::new(Config::from_env()?, &aws().await)) };
+    let app = async { Ok(App::new(Config::from_env()?, &aws::config().await)) };
     serve(app, async |app, event, deadline_ms| handle(&app, event, deadline_ms).await).await
 }

@@ -1,12 +1,13 @@
-//! The function's entry.
+//! The entry point of the function.
 
 use std::process::ExitCode;
 
 use kafka_roller::{app::App, config::Config, handler::handle};
-use runtime::entry::{aws, serve};
+use lambda::serve;
+use runtime::aws;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let app = async { Ok(App::new(Config::from_env()?, &aws().await)) };
+    let app = async { Ok(App::new(Config::from_env()?, &aws::config().await)) };
     serve(app, async |app, event, _| handle(&app, event).await).await
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with one record, and what becomes of it.
 
-use shared::{quarantine::Disposition, s3_key::KeyError};
+use shared::s3_key::KeyError;
 
 /// Why a record says nothing that could be registered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,20 +51,6 @@ impl RecordError {
             Self::InvalidKey(_) => "invalid_key",
             Self::KeyTooLong(_) => "key_too_long",
             Self::ForeignBucket(_) => "foreign_bucket",
-        }
-    }
-
-    /// What to do about it. Every cause lies in the record itself, so trying again would not help.
-    #[must_use]
-    pub const fn disposition(&self) -> Disposition {
-        match self {
-            Self::UnknownEnvelope { .. }
-            | Self::NestedTooDeep { .. }
-            | Self::UnsupportedVersion { .. }
-            | Self::InvalidRecord(_)
-            | Self::InvalidKey(_)
-            | Self::KeyTooLong(_)
-            | Self::ForeignBucket(_) => Disposition::Quarantine,
         }
     }
 }

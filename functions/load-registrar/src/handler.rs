@@ -4,24 +4,14 @@
 //! ETag, and what depends on other loads is worked out anew by whichever comes last. So everything that may not have
 //! happened is simply asked for again.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
-use jiff::Timestamp;
-use runtime::{
-    clock, metrics,
-    quarantine::{QuarantineError, keep},
-};
+use objects::quarantine;
+use runtime::{clock, metrics};
 use serde_json::Value;
-use shared::{
-    layout::{ContentId, Day},
-    metrics::{Metrics, Unit},
-    quarantine::QuarantineRecord,
-};
+use shared::metrics::{CountsByReason, Metrics, Unit};
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -66,7 +56,7 @@ struct Tally {
     not_data: usize,
     gone: usize,
     replaced: usize,
-    quarantined: BTreeMap<&'static str, usize>,
+    quarantined: CountsByReason,
     retried: usize,
 }
 
@@ -115,7 +105,10 @@ async fn register_all(app: &App, notices: Vec<Notice>, until: Instant, tally: &m
         }
     }
     let mut failed = register_puts(app, &puts, until, tally).await;
-    failed.extend(quarantine_all(app, poison, tally).await);
+    let poison = poison.into_iter().map(|(id, poison)| (id, poison.record)).collect();
+    let quarantined = quarantine::keep(&app.lake, FUNCTION, poison).await;
+    tally.quarantined = quarantined.kept;
+    failed.extend(quarantined.failed);
     tally.retried = failed.len();
     failed
 }
@@ -160,44 +153,6 @@ async fn register_puts(
     failed
 }
 
-/// Keeps poison with its bytes, one object a day. Gives back the notices that have to come again.
-async fn quarantine_all(app: &App, poison: Vec<(Option<String>, Poison)>, tally: &mut Tally) -> Vec<Option<String>> {
-    let mut days: BTreeMap<Day, Vec<(Option<String>, Poison)>> = BTreeMap::new();
-    for poison in poison {
-        let day = sent_ms(&poison.1.record).and_then(|ms| Day::of_unix_ms(ms).ok()).unwrap_or(Day::EPOCH);
-        days.entry(day).or_default().push(poison);
-    }
-    let mut failed = Vec::new();
-    for (day, poison) in days {
-        let records: Vec<QuarantineRecord> = poison.iter().map(|(_, poison)| poison.record.clone()).collect();
-        match quarantine(app, day, records).await {
-            Ok(()) => {
-                for (_, poison) in poison {
-                    *tally.quarantined.entry(poison.error.reason()).or_default() += 1;
-                }
-            }
-            Err(cause) => {
-                error!(%cause, records = poison.len(), "quarantine not written, its notifications are returned");
-                failed.extend(poison.into_iter().map(|(id, _)| id));
-            }
-        }
-    }
-    failed
-}
-
-fn sent_ms(record: &QuarantineRecord) -> Option<i64> {
-    let sent: Timestamp = record.sent_at.as_deref()?.parse().ok()?;
-    Some(sent.as_millisecond())
-}
-
-async fn quarantine(app: &App, day: Day, records: Vec<QuarantineRecord>) -> Result<(), QuarantineError> {
-    // Several records of one message share its id, so what they hold tells them apart.
-    let ids: Vec<String> = records.iter().map(|record| format!("{} {}", record.id, record.body_base64)).collect();
-    let content_id = ContentId::of(ids.iter().map(String::as_str));
-    let first_ms = records.iter().filter_map(sent_ms).min().unwrap_or(0);
-    keep(&app.s3, &app.config.lake_bucket, FUNCTION, day, first_ms, content_id, records).await
-}
-
 fn respond(failed: BTreeSet<Option<String>>) -> Result<Value, HandleError> {
     let mut response = SqsBatchResponse::default();
     for id in failed {
@@ -210,28 +165,24 @@ fn respond(failed: BTreeSet<Option<String>>) -> Result<Value, HandleError> {
 
 impl Tally {
     /// Logs what was done and prints the metrics.
-    #[expect(clippy::cast_precision_loss, reason = "metrics are doubles, and these numbers are far below 2^53")]
     fn report(&self) {
         let Registered { registered, known, unregistered, snapshots, released } = self.registered;
         info!(registered, known, unregistered, snapshots, released, retried = self.retried, "objects registered");
         let all = Metrics::of(FUNCTION)
-            .put("loads_registered", Unit::Count, registered as f64)
-            .put("loads_known", Unit::Count, known as f64)
-            .put("loads_released", Unit::Count, released as f64)
-            .put("snapshots_started", Unit::Count, snapshots as f64)
-            .put("objects_unregistered", Unit::Count, unregistered as f64)
-            .put("objects_not_data", Unit::Count, self.not_data as f64)
-            .put("objects_gone", Unit::Count, self.gone as f64)
-            .put("objects_replaced", Unit::Count, self.replaced as f64)
+            .put("loads_registered", Unit::Count, registered)
+            .put("loads_known", Unit::Count, known)
+            .put("loads_released", Unit::Count, released)
+            .put("snapshots_started", Unit::Count, snapshots)
+            .put("objects_unregistered", Unit::Count, unregistered)
+            .put("objects_not_data", Unit::Count, self.not_data)
+            .put("objects_gone", Unit::Count, self.gone)
+            .put("objects_replaced", Unit::Count, self.replaced)
             .put(
                 "records_ignored",
                 Unit::Count,
-                (self.ignored.test_events + self.ignored.deletions + self.ignored.others) as f64,
+                self.ignored.test_events + self.ignored.deletions + self.ignored.others,
             )
-            .put("messages_retried", Unit::Count, self.retried as f64);
-        let quarantined = self.quarantined.iter().map(|(reason, records)| {
-            Metrics::of(FUNCTION).by("reason", reason).put("records_quarantined", Unit::Count, *records as f64)
-        });
-        metrics::print(std::iter::once(all).chain(quarantined));
+            .put("messages_retried", Unit::Count, self.retried);
+        metrics::print(std::iter::once(all).chain(self.quarantined.metrics(FUNCTION, "records_quarantined")));
     }
 }

@@ -1,8 +1,9 @@
-//! What lives as long as the sandbox: settings, schema, clients and the compression context.
+//! What lives as long as the execution environment: settings, schema, clients and the compression context.
 
 use std::sync::{Mutex, PoisonError};
 
 use aws_config::SdkConfig;
+use objects::S3;
 use runtime::settings::SettingError;
 use shared::event::{Registry, RegistryError};
 use shared::layout::EventsFormat;
@@ -12,13 +13,13 @@ use crate::{columns::SchemaError, config::Config, parquet_file::Zstd, table::Tab
 /// Why the function cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A setting is missing or wrong.
+    /// A setting is missing or invalid.
     #[error(transparent)]
     Config(#[from] SettingError),
-    /// The event types contradict each other.
+    /// The event types cannot be registered.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// An event type has no columns.
+    /// An event type cannot be represented as columns.
     #[error(transparent)]
     Schema(#[from] SchemaError),
     /// zstd could not be set up.
@@ -29,51 +30,51 @@ pub enum StartError {
 /// The AWS clients.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    /// For files and quarantine.
-    pub s3: aws_sdk_s3::Client,
-    /// For notices.
+    /// For files and quarantined records.
+    pub s3: objects::Client,
+    /// For notifications.
     pub sns: aws_sdk_sns::Client,
-    /// For draining.
+    /// For receiving more messages.
     pub sqs: aws_sdk_sqs::Client,
-    /// The region that notices name.
+    /// The region that notifications contain.
     pub region: String,
 }
 
 /// Everything a handler needs.
 #[derive(Debug)]
 pub struct App {
-    /// The settings.
     pub config: Config,
-    /// The event types.
     pub registry: Registry,
-    /// The columns of every file.
+    /// The schema of every file.
     pub table: Table,
-    /// The AWS clients.
+    /// Where files and quarantined records go.
+    pub lake: S3,
     pub clients: Clients,
     zstd: Mutex<Zstd>,
 }
 
 impl App {
-    /// Sets everything up but connects nowhere.
+    /// Sets everything up without connecting.
     pub fn new(config: Config, clients: Clients) -> Result<Self, StartError> {
         let registry = Registry::embedded()?;
         let table = Table::new(&registry, config.format != EventsFormat::Parquet)?;
         let zstd = Mutex::new(Zstd::new(config.zstd_level)?);
-        Ok(Self { config, registry, table, clients, zstd })
+        let lake = S3::new(&clients.s3, &config.bucket);
+        Ok(Self { config, registry, table, lake, clients, zstd })
     }
 
-    /// Runs `encode` with the sandbox's compression context.
+    /// Runs `encode` with the compression context of the execution environment.
     pub fn with_zstd<T>(&self, encode: impl FnOnce(&mut Zstd) -> T) -> T {
         encode(&mut self.zstd.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Clients {
-    /// Clients that share one configuration.
+    /// Creates all clients with the same configuration.
     #[must_use]
     pub fn of(config: &SdkConfig) -> Self {
         Self {
-            s3: aws_sdk_s3::Client::new(config),
+            s3: objects::Client::new(config),
             sns: aws_sdk_sns::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
             region: config.region().map_or_else(|| "us-east-1".to_owned(), ToString::to_string),

@@ -1,7 +1,7 @@
-//! SQS messages, from the wire to records: envelopes read, bodies decoded, poison set apart.
+//! SQS messages → records with decoded bodies, and poison: messages that can never be written to a file.
 //!
-//! A batch owns the bytes of all its messages in two arenas, so that ten thousand messages cost a handful of
-//! allocations, and so that messages of the event and messages that were drained from the queue are the same thing.
+//! A batch owns the bytes of all its messages in two buffers. So ten thousand messages need only a few allocations, and
+//! messages of the event and messages that the function received itself are represented in the same way.
 
 use std::{borrow::Cow, cmp::Ordering, ops::Range};
 
@@ -16,20 +16,20 @@ use crate::{
     error::RecordError,
 };
 
-/// Messages that decoded, and those that never will.
+/// The decoded messages of one invocation.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Ids and attributes, end to end.
+    /// Ids and attributes, one after the other.
     text: String,
-    /// Decoded bodies, end to end.
+    /// Decoded bodies, one after the other.
     payloads: Vec<u8>,
-    /// Messages whose body decoded.
+    /// Messages whose body could be decoded.
     pub records: Vec<Record>,
-    /// Messages that can never land.
+    /// Messages that can never be written to a file.
     pub poison: Vec<Poison>,
 }
 
-/// One message, as ranges into its batch.
+/// One message, as ranges of the buffers of its batch.
 #[derive(Debug, Clone)]
 pub struct Record {
     message_id: Text,
@@ -38,7 +38,7 @@ pub struct Record {
     type_name: Text,
     attributes: Option<Text>,
     payload: Range<usize>,
-    /// Position in the registry of the message's type; `None` for an unregistered type.
+    /// Index of the message's type in the registry; `None` for an unregistered type.
     pub event_type: Option<u16>,
     /// When the message was sent, in milliseconds since 1970-01-01T00:00:00Z.
     pub sent_at_ms: i64,
@@ -46,45 +46,39 @@ pub struct Record {
     pub day: Day,
 }
 
-/// A range of the batch's text, which is far below 4 GiB: memory for so many messages ends long before.
+/// A range of the batch's text. 32 bits are enough, because memory does not suffice for 4 GiB of text.
 #[derive(Debug, Clone, Copy)]
 struct Text {
     start: u32,
     end: u32,
 }
 
-/// What a message takes on its way to a file, besides its bytes: its record, its place in the order, its receipt, its
-/// row in every column. Measured with small messages by the benchmark of a drain, and rounded up.
+/// Memory that a message needs besides its bytes: its record, its sort key, its receipt handle and its row in every column.
+/// Measured by the benchmark of draining with small messages, and rounded up.
 const MEMORY_PER_MESSAGE_BYTES: usize = 1_024;
 
-/// A message that can never land, and all that is kept of it.
+/// A message that can never be written to a file.
 #[derive(Debug)]
 pub struct Poison {
-    /// The message's id.
-    pub message_id: String,
-    /// When the message was sent, or 0.
-    pub sent_at_ms: i64,
-    /// The UTC day of `sent_at_ms`.
-    pub day: Day,
-    /// Why.
+    /// What is wrong with it.
     pub error: RecordError,
-    /// What goes to the quarantine.
+    /// Its entry in the quarantine.
     pub record: QuarantineRecord,
 }
 
 impl Batch {
-    /// The messages of an SQS event.
+    /// Decodes the messages of an SQS event.
     pub fn of_event(event: &[u8], registry: &Registry) -> Result<Self, EventError> {
-        // Bodies are most of an event, and base64 is a third longer than what it holds.
+        // Most of an event are bodies, and base64 is a third longer than the decoded bytes.
         let mut batch = Self::default();
         batch.payloads.reserve(event.len() / 2);
         batch.text.reserve(event.len() / 4);
-        let mut is_doubtful = false;
+        let mut needs_parser = false;
         envelope::read(event, |message| {
-            // What is no base64 may be no JSON either.
-            is_doubtful |= !batch.push(&message, registry) && !message.body.iter().all(u8::is_ascii_graphic);
+            // The fast path does not check that a body is valid in JSON. Base64 is, but another body may not be.
+            needs_parser |= !batch.push(&message, registry) && !message.body.iter().all(u8::is_ascii_graphic);
         })?;
-        if is_doubtful {
+        if needs_parser {
             batch = Self::default();
             envelope::read_json(event, |message| {
                 batch.push(&message, registry);
@@ -93,7 +87,7 @@ impl Batch {
         Ok(batch)
     }
 
-    /// Adds one message, as a record or as poison. Gives back whether it is a record.
+    /// Adds one message as a record or as poison. Returns whether it is a record.
     pub fn push(&mut self, message: &Message<'_>, registry: &Registry) -> bool {
         let start = self.payloads.len();
         match self.read(message, registry) {
@@ -122,7 +116,7 @@ impl Batch {
             return Err(RecordError::EmptyBody);
         }
         let start = self.payloads.len();
-        // The decoder would reserve exactly what it needs, and the arena would move with every message.
+        // The decoder reserves exactly what it needs, which would reallocate the buffer for every message.
         self.payloads.reserve(message.body.len() / 4 * 3);
         base64_simd::STANDARD.decode_append(&message.body, &mut self.payloads).map_err(|_| RecordError::Base64)?;
         Ok(Record {
@@ -155,10 +149,10 @@ impl Batch {
         self.records.is_empty() && self.poison.is_empty()
     }
 
-    /// The ids of all messages, records and poison.
+    /// The ids of all messages, including poison.
     pub fn message_ids(&self) -> impl Iterator<Item = &str> {
         let records = self.records.iter().map(|record| self.message_id(record));
-        records.chain(self.poison.iter().map(|poison| poison.message_id.as_str()))
+        records.chain(self.poison.iter().map(|poison| poison.record.id.as_str()))
     }
 
     /// The id that SQS gave the message.
@@ -167,46 +161,46 @@ impl Batch {
         self.text(record.message_id)
     }
 
-    /// The event's own id; the message's when it has none.
+    /// The event's own id, or the id of the message if the event has none.
     #[must_use]
     pub fn event_id(&self, record: &Record) -> &str {
         self.text(record.event_id.unwrap_or(record.message_id))
     }
 
-    /// The system that made the event.
+    /// The system that sent the event.
     #[must_use]
     pub fn source(&self, record: &Record) -> Option<&str> {
         record.source.map(|source| self.text(source))
     }
 
-    /// The event's type, as sent.
+    /// The event's type as it was sent.
     #[must_use]
     pub fn type_name(&self, record: &Record) -> &str {
         self.text(record.type_name)
     }
 
-    /// The protobuf message.
+    /// The protobuf payload.
     #[must_use]
     pub fn payload(&self, record: &Record) -> &[u8] {
         self.payloads.get(record.payload.clone()).unwrap_or_default()
     }
 
-    /// Bytes of all decoded bodies.
+    /// Total size of all decoded bodies in bytes.
     #[must_use]
     pub const fn payload_bytes(&self) -> usize {
         self.payloads.len()
     }
 
-    /// Memory that landing the messages takes, at the most.
+    /// Estimate of the memory that is needed to write the messages to files; an upper bound.
     #[must_use]
     pub const fn memory_bytes(&self) -> usize {
         let messages = self.records.len() + self.poison.len();
         2 * (self.payloads.len() + self.text.len()) + messages * MEMORY_PER_MESSAGE_BYTES
     }
 
-    /// Puts the records into the order of their file and drops what SQS delivered twice within the batch.
+    /// Sorts the records into the order of their file and removes messages that SQS delivered twice within the batch.
     ///
-    /// The order is a function of the messages alone: time sent, event id, message id.
+    /// The order depends on the messages alone, not on the order of delivery: time sent, event id, message id.
     pub fn sort(&mut self) {
         if !self.records.is_sorted_by(|a, b| self.compare(a, b) != Ordering::Greater) {
             let mut keys: Vec<SortKey<'_>> = self.records.iter().map(|record| SortKey::new(self, record)).collect();
@@ -220,8 +214,8 @@ impl Batch {
         let mut records = std::mem::take(&mut self.records);
         records.dedup_by(|a, b| a.sent_at_ms == b.sent_at_ms && self.message_id(a) == self.message_id(b));
         self.records = records;
-        self.poison.sort_by(|a, b| (a.day, &a.message_id).cmp(&(b.day, &b.message_id)));
-        self.poison.dedup_by(|a, b| a.message_id == b.message_id);
+        self.poison.sort_by(|a, b| a.record.id.cmp(&b.record.id));
+        self.poison.dedup_by(|a, b| a.record.id == b.record.id);
     }
 
     fn compare(&self, a: &Record, b: &Record) -> Ordering {
@@ -231,7 +225,7 @@ impl Batch {
             .then_with(|| self.message_id(a).cmp(self.message_id(b)))
     }
 
-    /// The poison that a record turns out to be.
+    /// Converts a record to poison, for a payload that turns out not to be a message of its type.
     #[must_use]
     pub fn to_poison(&self, record: &Record, error: RecordError) -> Poison {
         let body = base64(self.payload(record));
@@ -258,10 +252,10 @@ fn position(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
-/// The head of a record's place in its file, so that most comparisons need not look at the record.
+/// The most significant part of a record's sort order, so that most comparisons do not have to access the record.
 struct SortKey<'a> {
     sent_at_ms: i64,
-    /// The first sixteen bytes, which order as the text does.
+    /// The first sixteen bytes of the event id, which sort like the text.
     event_id: u128,
     record: &'a Record,
 }
@@ -272,7 +266,7 @@ impl<'a> SortKey<'a> {
     }
 }
 
-/// The first sixteen bytes of a text as a number that compares as they do; a shorter text is filled up with zeros.
+/// The first sixteen bytes of a text as a number that sorts like the text. Shorter texts are padded with zeros.
 fn head(text: &str) -> u128 {
     let mut head = [0; 16];
     head.iter_mut().zip(text.bytes()).for_each(|(to, byte)| *to = byte);
@@ -281,20 +275,16 @@ fn head(text: &str) -> u128 {
 
 impl Poison {
     fn new(error: RecordError, message: &Message<'_>, sent_at_ms: i64) -> Self {
-        let (day, sent_at) = match Day::of_unix_ms(sent_at_ms) {
-            Ok(day) if sent_at_ms > 0 => (day, rfc3339(sent_at_ms)),
-            _ => (Day::EPOCH, None),
-        };
         let record = QuarantineRecord {
             function: crate::FUNCTION.to_owned(),
             reason: error.reason().to_owned(),
             detail: error.to_string(),
             id: message.message_id.to_string(),
-            sent_at,
+            sent_at: rfc3339(sent_at_ms).filter(|_| sent_at_ms > 0),
             attributes: message.attributes.to_json(),
             body_base64: base64(&message.body),
         };
-        Self { message_id: message.message_id.to_string(), sent_at_ms: sent_at_ms.max(0), day, error, record }
+        Self { error, record }
     }
 }
 
@@ -318,7 +308,7 @@ mod tests {
             assert_eq!(poison[0].error, RecordError::Base64);
             assert_eq!(poison[0].record.body().unwrap(), body.as_bytes());
         }
-        // Escapes, as no one writes base64.
+        // Base64 with escapes, which no sender writes.
         assert_eq!(of_body("Cg\\u0045x").unwrap().payload_bytes(), 3);
         assert!(of_body("Cg\u{1}x").is_err());
     }

@@ -1,61 +1,62 @@
 //! The function's settings, read from the environment once, in the init phase.
 //!
-//! Each field's documentation is also its row in the README; a test keeps the two and the template in step.
+//! The doc comment of each field is also its row in the README; a test compares the two and the template.
 
 use std::time::Duration;
 
 use runtime::settings::{self, Lookup, SettingError, Settings};
 use shared::layout::EventsFormat;
 
-/// What the function is told.
+/// The function's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// `LAKE_BUCKET`: bucket that files and quarantined records are written to. Required.
     pub bucket: String,
-    /// `NOTIFY`: who announces a file, `lambda` (this function, the default) or `s3` (the bucket's own notification).
+    /// `NOTIFY`: who publishes the notification about a file, `lambda` (this function, the default) or `s3` (the bucket).
     pub notify: Notify,
     /// `OUTPUT_FORMAT`: `parquet` (the default), `ndjson` or `ndjson.gz`.
     pub format: EventsFormat,
     /// `ZSTD_LEVEL`: compression level of Parquet pages, 1 (the default) to 22.
     pub zstd_level: i32,
-    /// `ROW_GROUP_ROWS`: most rows in a Parquet row group, 1,048,576 by default. A row group also ends at 32 MiB of
-    /// payload.
+    /// `ROW_GROUP_ROWS`: maximum number of rows in a Parquet row group, 1,048,576 by default. A row group also ends at
+    /// 32 MiB of payload.
     pub row_group_rows: usize,
-    /// `DRAIN_TARGET_BYTES`: go on receiving from the queue until a file holds so many bytes of payload. 0, the
-    /// default, writes what the event brought. At most a quarter of the memory beyond 256 MB.
+    /// `DRAIN_TARGET_BYTES`: receive more messages from the queue until there are this many bytes of payload. 0, the
+    /// default, writes only the messages of the event. At most a quarter of the memory beyond 256 MB.
     pub drain: Option<Drain>,
 }
 
-/// Who tells the topic that a file has landed.
+/// Who publishes the notification that a file has been written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notify {
-    /// This function does, to the topic `LANDED_TOPIC_ARN`. Required when `NOTIFY=lambda`.
+    /// This function, to the topic `LANDED_TOPIC_ARN`. Required when `NOTIFY=lambda`.
     Lambda {
         /// ARN of the topic.
         topic_arn: String,
     },
-    /// S3 does, by the bucket's notification configuration.
+    /// S3, by the bucket's notification configuration.
     S3,
 }
 
-/// How much more than the event to receive.
+/// How to receive more messages than the event contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
-    /// Bytes of payload at which a file is large enough.
+    /// Bytes of payload at which receiving ends.
     pub target_bytes: usize,
-    /// Memory that messages may take on their way to a file: what the function has beyond 256 MB. Small messages reach
-    /// it before they reach the target.
+    /// Memory that messages may need: what the function has beyond 256 MB. With small messages this limit is reached before
+    /// the target.
     pub memory_bytes: usize,
-    /// `DRAIN_MAX_SECONDS`: longest time to spend on receiving, 30 by default, 1 to 600. Never more than half of what
-    /// is left of the invocation.
+    /// `DRAIN_MAX_SECONDS`: maximum time for receiving, 30 by default, 1 to 600. Never more than half of the time that is
+    /// left of the invocation.
     pub max_time: Duration,
     /// `QUEUE_URL`: the queue to receive from. Required when `DRAIN_TARGET_BYTES` is not 0.
     pub queue_url: String,
 }
 
-/// Memory that the function needs besides the batch.
+/// Memory that the function needs in addition to the batch.
 const BASE_MEMORY_BYTES: u64 = 256 << 20;
-/// A batch is held as payloads, as columns, encoded and compressed; the worst of these together is this many times it.
+/// The batch is in memory as payloads, as columns, encoded and compressed. All of these together need at most this many times
+/// its payload.
 const MEMORY_PER_PAYLOAD_BYTE: u64 = 4;
 
 impl Config {
@@ -73,7 +74,11 @@ impl Config {
         Ok(Self {
             bucket: settings.required("LAKE_BUCKET", "it names the bucket that files are written to")?,
             notify: notify(settings)?,
-            format: format(settings)?,
+            format: settings.one_of(
+                "OUTPUT_FORMAT",
+                EventsFormat::Parquet,
+                &EventsFormat::ALL.map(|format| (format.extension(), format)),
+            )?,
             zstd_level: settings.number("ZSTD_LEVEL", 1, 1..=22)?,
             row_group_rows: settings.number("ROW_GROUP_ROWS", 1 << 20, 1..=1 << 24)?,
             drain: drain(settings)?,
@@ -82,29 +87,15 @@ impl Config {
 }
 
 fn notify(settings: &Settings<impl Lookup>) -> Result<Notify, SettingError> {
-    match settings.optional("NOTIFY").as_deref() {
-        None | Some("lambda") => {
-            let why = "it names the topic that NOTIFY=lambda announces files on";
-            Ok(Notify::Lambda { topic_arn: settings.required("LANDED_TOPIC_ARN", why)? })
-        }
-        Some("s3") => Ok(Notify::S3),
-        Some(value) => {
-            let expected = "\"lambda\" or \"s3\"".to_owned();
-            Err(SettingError::Invalid { name: "NOTIFY", value: value.to_owned(), expected })
-        }
+    if settings.one_of("NOTIFY", false, &[("lambda", false), ("s3", true)])? {
+        return Ok(Notify::S3);
     }
-}
-
-fn format(settings: &Settings<impl Lookup>) -> Result<EventsFormat, SettingError> {
-    let Some(value) = settings.optional("OUTPUT_FORMAT") else { return Ok(EventsFormat::Parquet) };
-    EventsFormat::ALL.into_iter().find(|format| format.extension() == value).ok_or_else(|| {
-        let expected = "\"parquet\", \"ndjson\" or \"ndjson.gz\"".to_owned();
-        SettingError::Invalid { name: "OUTPUT_FORMAT", value, expected }
-    })
+    let why = "it names the topic that NOTIFY=lambda announces files on";
+    Ok(Notify::Lambda { topic_arn: settings.required("LANDED_TOPIC_ARN", why)? })
 }
 
 fn drain(settings: &Settings<impl Lookup>) -> Result<Option<Drain>, SettingError> {
-    // Lambda sets the memory size; elsewhere there is none to respect.
+    // Lambda sets this variable. Elsewhere the memory is not limited.
     let memory_mb: u64 = settings.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 10_240, 1..=u64::MAX >> 20)?;
     let memory = (memory_mb << 20).saturating_sub(BASE_MEMORY_BYTES);
     let limit = memory / MEMORY_PER_PAYLOAD_BYTE;

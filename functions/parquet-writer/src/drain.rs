@@ -1,7 +1,7 @@
-//! Receiving more than the event brought, so that files are as big as warehouses like them.
+//! Draining: receiving more messages than the event contains, so that files are large enough for data warehouses.
 //!
-//! Lambda hands over at most 6 MB. With a target set, the function goes on receiving from its own queue and settles
-//! those messages itself: deleted once they are durable and announced, visible again at once when they are not.
+//! An event contains at most 6 MB. If a target is set, the function receives more messages from its own queue. It deletes them
+//! itself when their file has been written and the notification published, and otherwise makes them visible again at once.
 
 use std::{
     borrow::Cow,
@@ -29,29 +29,28 @@ use crate::{
     envelope::{Attributes, Message},
 };
 
-/// Receives that run side by side; SQS gives at most ten messages to each.
+/// Number of concurrent receive requests; SQS returns at most ten messages to each.
 const RECEIVERS: usize = 8;
-/// How long a receive waits for a message. Long polls ask every server of the queue, so an empty answer means empty.
+/// Wait time of a receive request. A long poll queries all servers of the queue, so an empty response means an empty queue.
 const WAIT_SECONDS: i32 = 1;
-/// Messages stay hidden for the rest of the invocation and this much longer, so that nobody else receives them while
-/// they are being written, however long that takes. If the sandbox dies, they come back after it.
-const HIDDEN_BEYOND_INVOCATION: Duration = Duration::from_secs(30);
-/// Most entries in a batch request to SQS.
+/// The visibility timeout is the rest of the invocation plus this duration, so that no one else receives the messages while they
+/// are being written. If the execution environment dies, they become visible again afterwards.
+const VISIBILITY_MARGIN: Duration = Duration::from_secs(30);
+/// Maximum number of entries in a batch request to SQS.
 const BATCH_ENTRIES: usize = 10;
-/// How often a request to delete is repeated for the entries that failed.
+/// Number of attempts to delete messages.
 const DELETE_ATTEMPTS: usize = 3;
 
 /// A message that this function received itself.
 #[derive(Debug)]
 pub struct Received {
-    /// The message's id.
     pub message_id: String,
     receipt_handle: String,
 }
 
-/// Receives messages into `batch` until it holds the target, the time is up or the queue is empty.
+/// Receives messages into `batch` until the target is reached, the time is over or the queue is empty.
 ///
-/// A receive that fails ends only itself: what has been received so far lands.
+/// If a request fails, the other receivers continue, and messages that have been received so far are processed.
 pub async fn drain(
     client: &Client,
     drain: &Drain,
@@ -60,27 +59,27 @@ pub async fn drain(
     remaining: Duration,
 ) -> Vec<Received> {
     let until = Instant::now() + drain.max_time.min(remaining / 2);
-    let hidden = i32::try_from((remaining + HIDDEN_BEYOND_INVOCATION).as_secs()).unwrap_or(i32::MAX);
+    let visibility_timeout = i32::try_from((remaining + VISIBILITY_MARGIN).as_secs()).unwrap_or(i32::MAX);
     let state = Mutex::new((batch, Vec::new()));
     join_all((0..RECEIVERS).map(|_| async {
         loop {
             if Instant::now() >= until || is_full(state.lock().await.0, drain) {
                 return;
             }
-            let answer = client
+            let response = client
                 .receive_message()
                 .queue_url(&drain.queue_url)
                 .max_number_of_messages(10)
                 .wait_time_seconds(WAIT_SECONDS)
-                .visibility_timeout(hidden)
+                .visibility_timeout(visibility_timeout)
                 .message_attribute_names("All")
                 .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
                 .send()
                 .await;
-            let messages = match answer {
-                Ok(answer) => answer.messages.unwrap_or_default(),
+            let messages = match response {
+                Ok(response) => response.messages.unwrap_or_default(),
                 Err(error) => {
-                    warn!(cause = %DisplayErrorContext(error), "receiving stopped early");
+                    warn!(cause = %DisplayErrorContext(error), "messages could not be received; continuing with those received so far");
                     return;
                 }
             };
@@ -99,12 +98,13 @@ pub async fn drain(
     state.into_inner().1
 }
 
-/// Whether the file is large enough, or memory for more would run out.
+/// Whether the target is reached, or memory does not suffice for more messages.
 fn is_full(batch: &Batch, drain: &Drain) -> bool {
     batch.payload_bytes() >= drain.target_bytes || batch.memory_bytes() >= drain.memory_bytes
 }
 
-/// Adds one message to the batch. One without an id or a handle could not be settled, so it is left to come again.
+/// Adds one message to the batch. A message without id or receipt handle could not be deleted afterwards, so it is skipped and
+/// will be received again after its visibility timeout.
 fn take(message: &aws_sdk_sqs::types::Message, batch: &mut Batch, registry: &Registry) -> Option<Received> {
     let (message_id, receipt_handle) = (message.message_id()?, message.receipt_handle()?);
     let sent_timestamp = message.attributes().and_then(|all| all.get(&MessageSystemAttributeName::SentTimestamp));
@@ -124,7 +124,7 @@ fn attributes(all: Option<&std::collections::HashMap<String, MessageAttributeVal
     let Some(all) = all else { return Attributes::default() };
     let text = |name| all.get(name).and_then(MessageAttributeValue::string_value).map(Cow::Borrowed);
     let (source, type_name, event_id) = (text("source"), text("type"), text("event_id"));
-    // Kept as they came when the three texts alone would not bring them back.
+    // All attributes are kept if they could not be restored from these three texts.
     let plain = |(name, value): (&String, &MessageAttributeValue)| {
         matches!(name.as_str(), "source" | "type" | "event_id")
             && value.data_type() == "String"
@@ -138,7 +138,7 @@ fn attributes(all: Option<&std::collections::HashMap<String, MessageAttributeVal
     Attributes { source, type_name, event_id, all }
 }
 
-/// As the event of a function would write it.
+/// The attribute in the form of an SQS event.
 fn attribute_json(value: &MessageAttributeValue) -> serde_json::Value {
     match (value.string_value(), value.binary_value()) {
         (Some(text), _) => json!({"dataType": value.data_type(), "stringValue": text}),
@@ -147,18 +147,16 @@ fn attribute_json(value: &MessageAttributeValue) -> serde_json::Value {
     }
 }
 
-/// How the received messages ended.
+/// What became of the received messages.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Settled {
     /// Deleted from the queue.
     pub deleted: usize,
-    /// Made visible again.
-    pub released: usize,
-    /// Landed, but still in the queue: they will land a second time.
+    /// Processed, but still in the queue because they could not be deleted. They will be written a second time.
     pub undeleted: usize,
 }
 
-/// Deletes the messages that landed or are quarantined; makes those in `failed` visible again.
+/// Deletes the messages that have been written or quarantined, and makes those in `failed` visible again.
 pub async fn settle(client: &Client, queue_url: &str, received: &[Received], failed: &HashSet<String>) -> Settled {
     let (failed, done): (Vec<&Received>, Vec<&Received>) =
         received.iter().partition(|message| failed.contains(&message.message_id));
@@ -170,10 +168,10 @@ pub async fn settle(client: &Client, queue_url: &str, received: &[Received], fai
         .buffer_unordered(RECEIVERS)
         .collect::<()>()
         .await;
-    Settled { deleted, released: failed.len(), undeleted: done.len() - deleted }
+    Settled { deleted, undeleted: done.len() - deleted }
 }
 
-/// Deletes up to ten messages and says how many are gone.
+/// Deletes up to ten messages and returns how many have been deleted.
 async fn delete(client: &Client, queue_url: &str, messages: &[&Received]) -> usize {
     let mut left: Vec<&Received> = messages.to_vec();
     for _ in 0..DELETE_ATTEMPTS {
@@ -191,7 +189,7 @@ async fn delete(client: &Client, queue_url: &str, messages: &[&Received]) -> usi
                 let mut position = 0..;
                 left.retain(|_| position.next().is_some_and(|position: usize| failed.contains(&*position.to_string())));
             }
-            Err(error) => warn!(cause = %DisplayErrorContext(error), "landed messages could not be deleted"),
+            Err(error) => warn!(cause = %DisplayErrorContext(error), "processed messages could not be deleted"),
         }
         if left.is_empty() {
             break;
@@ -200,7 +198,7 @@ async fn delete(client: &Client, queue_url: &str, messages: &[&Received]) -> usi
     messages.len() - left.len()
 }
 
-/// Makes up to ten messages visible. When that fails they become visible by themselves, later.
+/// Makes up to ten messages visible. If that fails, they become visible after their visibility timeout.
 async fn release(client: &Client, queue_url: &str, messages: &[&Received]) {
     let entries = messages.iter().enumerate().filter_map(|(position, message)| {
         ChangeMessageVisibilityBatchRequestEntry::builder()
@@ -212,6 +210,6 @@ async fn release(client: &Client, queue_url: &str, messages: &[&Received]) {
     });
     let request = client.change_message_visibility_batch().queue_url(queue_url).set_entries(Some(entries.collect()));
     if let Err(error) = request.send().await {
-        warn!(cause = %DisplayErrorContext(error), "failed messages stay hidden until their timeout");
+        warn!(cause = %DisplayErrorContext(error), "failed messages could not be made visible; they will be after their visibility timeout");
     }
 }

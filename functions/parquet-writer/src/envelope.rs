@@ -1,4 +1,4 @@
-//! SQS events → messages, record by record.
+//! Parses SQS events record by record.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -9,47 +9,45 @@ use serde::{
 use serde_json::value::{RawValue, to_raw_value};
 use shared::json::{self, Scan, Text};
 
-/// The event cannot be read at all; nothing was done.
+/// Why an event cannot be read. Nothing has been done.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
-    /// The event is not what SQS sends.
+    /// The event is not an SQS event.
     #[error("the event is not an SQS event: {0}")]
     Json(#[from] serde_json::Error),
-    /// Without its id a message cannot be reported as failed.
+    /// A message has no id, without which it cannot be reported as failed.
     #[error("record {0} of the event has no messageId")]
     MessageId(usize),
 }
 
-/// A message as it arrives, by event or by receiving it.
+/// A message, from an event or received from the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// The message's id.
     pub message_id: Cow<'a, str>,
     /// The system attribute `SentTimestamp`, milliseconds since 1970-01-01T00:00:00Z.
     pub sent_timestamp: Option<Cow<'a, str>>,
-    /// The body as sent: base64.
+    /// The body as it was sent: base64.
     pub body: Cow<'a, [u8]>,
-    /// The message attributes.
     pub attributes: Attributes<'a>,
 }
 
-/// The message attributes that have a meaning here, and the others.
+/// The message attributes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attributes<'a> {
-    /// `source`: the system that made the event.
+    /// `source`: the system that sent the event.
     pub source: Option<Cow<'a, str>>,
     /// `type`: the event's type.
     pub type_name: Option<Cow<'a, str>>,
     /// `event_id`: the event's own id.
     pub event_id: Option<Cow<'a, str>>,
-    /// All attributes as one JSON object, kept only when there are others than these three.
+    /// All attributes as one JSON object; only kept if they could not be restored from these three.
     pub all: Option<String>,
 }
 
-/// Hands every message of an SQS event to `each`, in order.
+/// Passes every message of an SQS event to `each`, in order.
 ///
-/// On an error, `each` may have seen the messages before it. A body that is not base64 may be no JSON either, of which
-/// [`read_json`] is the judge.
+/// If there is an error, the messages before it may already have been passed to `each`. The fast path does not check that a body
+/// is valid in JSON: if it is not base64, the caller has to read the event again with [`read_json`].
 pub fn read<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
     let mut last_tail: &[u8] = &[];
     json::records(
@@ -60,13 +58,12 @@ pub fn read<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), Ev
     )
 }
 
-/// The same with the JSON parser alone: what [`read`] has to agree with.
+/// Does the same using only the JSON parser. This is the reference that the result of [`read`] must equal.
 pub fn read_json<'a>(event: &'a [u8], each: impl FnMut(Message<'a>)) -> Result<(), EventError> {
     json::parse(event, 0, |position, record: EventRecord<'a>| record.into_message(position), each)
 }
 
-/// A whole record in the shape that Lambda writes, or `None` at the first difference. `last_tail` is how the records
-/// before it ended.
+/// Reads a record in the form that Lambda writes; `None` at the first difference. `last_tail` is the end of the previous record.
 fn record<'a>(scan: &mut Scan<'a>, last_tail: &mut &'a [u8]) -> Option<Message<'a>> {
     scan.literal(b"{\"messageId\":\"")?;
     let message_id = scan.text().filter(|id| !id.is_empty())?;
@@ -95,18 +92,18 @@ fn record<'a>(scan: &mut Scan<'a>, last_tail: &mut &'a [u8]) -> Option<Message<'
         };
         scan.literal(b"{\"stringValue\":\"")?;
         let value = scan.text()?;
-        // The empty lists come or stay away together.
+        // Either both empty lists are present or none.
         if scan.literal(b",\"dataType\":\"String\"}").is_none() {
             scan.literal(b",\"stringListValues\":[],\"binaryListValues\":[],\"dataType\":\"String\"}")?;
         }
-        // A second value for the same name is the JSON parser's to decide on.
+        // If a name is repeated, the JSON parser decides which value counts.
         attribute.replace(value.into()).is_none().then_some(())
     })?;
     tail(scan, last_tail)?;
     Some(Message { message_id: message_id.into(), sent_timestamp, body: body.into(), attributes })
 }
 
-/// The members of an object whose brace has been read, to the closing brace.
+/// Reads the members of an object after its opening brace, and the closing brace.
 #[inline]
 fn members<'a>(scan: &mut Scan<'a>, mut value: impl FnMut(&mut Scan<'a>, &'a [u8]) -> Option<()>) -> Option<()> {
     if scan.literal(b"}").is_some() {
@@ -123,8 +120,8 @@ fn members<'a>(scan: &mut Scan<'a>, mut value: impl FnMut(&mut Scan<'a>, &'a [u8
     }
 }
 
-/// What follows the message attributes, to the closing brace of the record. From the source on it is the same for all
-/// messages of a queue.
+/// Reads the rest of a record after the message attributes, including the closing brace. From `eventSource` on, it is the same
+/// for all messages of a queue, and is compared with the previous record.
 #[inline]
 fn tail<'a>(scan: &mut Scan<'a>, last: &mut &'a [u8]) -> Option<()> {
     let mut shared = None;
@@ -151,7 +148,7 @@ fn tail<'a>(scan: &mut Scan<'a>, last: &mut &'a [u8]) -> Option<()> {
     Some(())
 }
 
-/// What is read of a record; everything else is passed over.
+/// The members of a record that are used; all others are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EventRecord<'a> {
@@ -184,7 +181,7 @@ impl<'a> EventRecord<'a> {
     }
 }
 
-/// One message attribute. A value that is no string counts as absent.
+/// One message attribute. A value that is not a string counts as missing.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AttributeValue<'a> {
@@ -221,7 +218,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
                     let read: AttributeValue<'de> =
                         serde_json::from_str(value.get()).map_err(serde::de::Error::custom)?;
                     *known = read.string_value.map(|text| text.0);
-                    // Kept as it came when the text alone would not bring it back.
+                    // Kept unchanged if it could not be restored from the text alone.
                     if known.is_none() || read.data_type.is_none_or(|data_type| &*data_type.0 != "String") {
                         others.push((name, value));
                     }

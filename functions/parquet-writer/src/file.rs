@@ -1,4 +1,4 @@
-//! One file of events, in whichever format, built up chunk by chunk.
+//! A file of events in any of the formats, built chunk by chunk.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use shared::layout::EventsFormat;
 
 use crate::parquet_file::{ParquetFile, Zstd};
 
-/// Why a file could not be encoded. Nothing of it has been written.
+/// Why a file could not be encoded. Nothing has been written to S3.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     /// Columns could not be built or written as JSON.
@@ -28,9 +28,9 @@ pub enum EncodeError {
 pub enum EventsFile {
     /// Parquet.
     Parquet(ParquetFile),
-    /// One JSON object a line.
+    /// One JSON object per line.
     Ndjson(Vec<u8>),
-    /// The same, gzip.
+    /// One JSON object per line, compressed with gzip.
     NdjsonGz(GzEncoder<Vec<u8>>),
 }
 
@@ -40,7 +40,7 @@ impl EventsFile {
         Ok(match format {
             EventsFormat::Parquet => Self::Parquet(ParquetFile::new(schema.clone())?),
             EventsFormat::Ndjson => Self::Ndjson(Vec::new()),
-            // No time stamp in the header, so that the same rows give the same bytes.
+            // The header has no timestamp, so that the same rows give the same bytes.
             EventsFormat::NdjsonGz => {
                 Self::NdjsonGz(GzBuilder::new().mtime(0).write(Vec::new(), Compression::default()))
             }
@@ -56,7 +56,7 @@ impl EventsFile {
         }
     }
 
-    /// The file's bytes. The footer is Parquet's key-value metadata; other formats have no place for it.
+    /// The file's bytes. `footer` becomes the key-value metadata of Parquet; other formats do not contain it.
     pub fn finish(self, footer: Vec<(&'static str, String)>) -> Result<Vec<u8>, EncodeError> {
         match self {
             Self::Parquet(file) => Ok(file.finish(footer)?),
@@ -66,7 +66,7 @@ impl EventsFile {
     }
 }
 
-/// One JSON object a row; nulls are left out, bytes are hexadecimal, times are RFC 3339.
+/// One JSON object per row: nulls are omitted, bytes are hexadecimal, times are in RFC 3339.
 fn write_lines(rows: &RecordBatch, file: impl Write) -> Result<(), EncodeError> {
     let mut writer = LineDelimitedWriter::new(file);
     writer.write(rows)?;
@@ -74,7 +74,7 @@ fn write_lines(rows: &RecordBatch, file: impl Write) -> Result<(), EncodeError> 
     Ok(())
 }
 
-/// The content type of a format's objects.
+/// The content type of a format.
 #[must_use]
 pub const fn content_type(format: EventsFormat) -> &'static str {
     match format {

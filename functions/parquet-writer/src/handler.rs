@@ -1,18 +1,15 @@
-//! One invocation: decode, land a file a day, quarantine what never will, say exactly which messages must come again.
+//! One invocation: decode the messages, write one file per day, quarantine poison, and report the messages that failed.
 
 use std::collections::{BTreeMap, HashSet};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
-use runtime::{
-    clock, metrics,
-    quarantine::{QuarantineError, keep},
-    store::{self, Object, StoreError, Stored},
-};
+use objects::{Bucket, BucketError, Records, Stored, quarantine};
+use runtime::{clock, metrics};
 use shared::{
-    layout::{ContentId, Day, EventsKey, LayoutError},
-    metrics::{Metrics, Unit},
-    quarantine::{Disposition, rfc3339},
+    layout::{ContentId, EventsKey, LayoutError},
+    metrics::{CountsByReason, Metrics, Unit},
+    quarantine::rfc3339,
 };
 use tracing::{error, info, warn};
 
@@ -27,10 +24,10 @@ use crate::{
     notice::{self, NoticeError},
 };
 
-/// A row group ends at this many bytes of payload, which bounds the memory that encoding takes.
+/// A row group ends at this many bytes of payload, which limits the memory for encoding.
 const ROW_GROUP_PAYLOAD_BYTES: usize = 32 << 20;
 
-/// Why a file's messages must come again. Every cause is a dependency that may recover.
+/// Why a file was not written or announced. Its messages are retried, because the cause is a dependency that may recover.
 #[derive(Debug, thiserror::Error)]
 pub enum LandError {
     /// The file could not be encoded.
@@ -38,16 +35,16 @@ pub enum LandError {
     Encode(#[from] EncodeError),
     /// The file could not be stored.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The file is stored and could not be announced.
+    Store(#[from] BucketError),
+    /// The file has been stored, but its notification could not be published.
     #[error(transparent)]
     Notice(#[from] NoticeError),
-    /// The records give the file no valid name.
+    /// The name of the file is not valid.
     #[error(transparent)]
     Name(#[from] LayoutError),
 }
 
-/// What one invocation did, in numbers.
+/// What one invocation did, for its metrics.
 #[derive(Debug, Default)]
 struct Tally {
     rows: usize,
@@ -55,16 +52,16 @@ struct Tally {
     raw_kept: usize,
     files: usize,
     files_already: usize,
-    bytes: i64,
-    quarantined: BTreeMap<&'static str, usize>,
+    bytes: u64,
+    quarantined: CountsByReason,
     retried: usize,
     oldest_sent_ms: Option<i64>,
     settled: Settled,
 }
 
-/// Lands one batch. `Err` means "nothing was done, redeliver everything".
+/// Handles one batch. `Err` means that nothing was done, and that all messages are delivered again.
 ///
-/// `deadline_ms`: when the invocation ends, in milliseconds since 1970-01-01T00:00:00Z.
+/// `deadline_ms` is the deadline of the invocation in milliseconds since 1970-01-01T00:00:00Z.
 pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatchResponse, EventError> {
     let mut batch = Batch::of_event(&event, &app.registry)?;
     if batch.is_empty() {
@@ -86,7 +83,7 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
     Ok(respond(failed))
 }
 
-/// Lands every day and quarantines the poison. Gives back the ids of the messages that must come again.
+/// Writes the files of all days and quarantines the poison. Returns the ids of the messages that failed.
 async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<String> {
     batch.sort();
     tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms).min();
@@ -96,53 +93,37 @@ async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<Str
         let landed = match encode(app, &batch, records) {
             Err(cause) => Err((records.iter().collect(), cause.into())),
             Ok(mut file) => {
-                // What can never land is quarantined whatever becomes of its neighbours.
+                // Poison is quarantined even if the file cannot be written.
                 poison.append(&mut file.poison);
                 land(app, &batch, &mut file, tally).await.map_err(|cause: LandError| (file.rows, cause))
             }
         };
         if let Err((returned, cause)) = landed {
-            error!(%cause, messages = returned.len(), "file not landed, its messages are returned");
+            error!(%cause, messages = returned.len(), "the file could not be written or announced; its messages are returned to the queue");
             failed.extend(returned.into_iter().map(|record| batch.message_id(record).to_owned()));
         }
     }
-    failed.extend(quarantine_all(app, poison, tally).await);
+    let poison = poison.into_iter().map(|Poison { record, .. }| (record.id.clone(), record));
+    let quarantined = quarantine::keep(&app.lake, FUNCTION, poison.collect()).await;
+    tally.quarantined = quarantined.kept;
+    failed.extend(quarantined.failed);
     tally.retried = failed.len();
     failed
 }
 
-/// Keeps the poison, one object a day. Gives back the ids of the messages that must come again.
-async fn quarantine_all(app: &App, poison: Vec<Poison>, tally: &mut Tally) -> Vec<String> {
-    let (mut poison, retried): (Vec<Poison>, Vec<Poison>) =
-        poison.into_iter().partition(|poison| poison.error.disposition() == Disposition::Quarantine);
-    let mut failed: Vec<String> = retried.into_iter().map(|poison| poison.message_id).collect();
-    poison.sort_by(|a, b| (a.day, a.sent_at_ms, &a.message_id).cmp(&(b.day, b.sent_at_ms, &b.message_id)));
-    for poison in poison.chunk_by(|a, b| a.day == b.day) {
-        if let Err(cause) = quarantine(app, poison).await {
-            error!(%cause, messages = poison.len(), "quarantine not written, its messages are returned");
-            failed.extend(poison.iter().map(|poison| poison.message_id.clone()));
-        } else {
-            for poison in poison {
-                *tally.quarantined.entry(poison.error.reason()).or_default() += 1;
-            }
-        }
-    }
-    failed
-}
-
-/// Lands one file: stored once, then announced.
+/// Stores one file, then announces it.
 async fn land(app: &App, batch: &Batch, file: &mut Encoded<'_>, tally: &mut Tally) -> Result<(), LandError> {
     let Some((first, last)) = file.rows.first().zip(file.rows.last()) else { return Ok(()) };
     let name = file.content_id.name(first.sent_at_ms)?;
     let key = EventsKey { day: first.day, name, format: app.config.format }.to_string();
-    let object = Object {
+    let records = Records {
         key: &key,
         body: std::mem::take(&mut file.bytes).into(),
         content_type: content_type(app.config.format),
         content_id: file.content_id,
-        records: file.rows.len(),
+        count: file.rows.len(),
     };
-    let stored = store::put_once(&app.clients.s3, &app.config.bucket, object).await?;
+    let stored = app.lake.put_once(records).await?;
     if let Notify::Lambda { topic_arn } = &app.config.notify {
         let notice = notice::body(&app.clients.region, &app.config.bucket, &key, &stored, last.sent_at_ms);
         notice::publish(&app.clients.sns, topic_arn, notice).await?;
@@ -152,22 +133,21 @@ async fn land(app: &App, batch: &Batch, file: &mut Encoded<'_>, tally: &mut Tall
     Ok(())
 }
 
-/// A file, encoded and not yet stored.
+/// An encoded file that has not been stored yet.
 #[derive(Debug)]
 pub struct Encoded<'a> {
-    /// The file's bytes.
     pub bytes: Vec<u8>,
-    /// The records that it holds, in order.
+    /// The records of the file in order.
     pub rows: Vec<&'a Record>,
-    /// The records that turned out to be poison.
+    /// The records whose payload is not a message of their type.
     pub poison: Vec<Poison>,
-    /// The identity of the messages that it holds.
+    /// The identity of the file's messages.
     pub content_id: ContentId,
-    /// Rows whose payload is kept whole.
+    /// Number of rows with their payload in `_raw`.
     pub raw_kept: usize,
 }
 
-/// Encodes sorted records of one day. Pure: the same records give the same bytes.
+/// Encodes the sorted records of one day. The same records always give the same bytes.
 pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Encoded<'a>, EncodeError> {
     let mut file = EventsFile::new(app.config.format, app.table.schema())?;
     let (mut rows, mut poison, mut raw_kept, mut rest) = (Vec::new(), Vec::new(), 0, records);
@@ -196,15 +176,6 @@ pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Enc
     Ok(Encoded { bytes, rows, poison, content_id, raw_kept })
 }
 
-/// Keeps the poison of one day, with its bytes and the reason.
-async fn quarantine(app: &App, poison: &[Poison]) -> Result<(), QuarantineError> {
-    let content_id = ContentId::of(poison.iter().map(|poison| poison.message_id.as_str()));
-    let Some(first) = poison.first() else { return Ok(()) };
-    let first_ms = if first.day == Day::EPOCH { 0 } else { first.sent_at_ms };
-    let records = poison.iter().map(|poison| poison.record.clone()).collect();
-    keep(&app.clients.s3, &app.config.bucket, FUNCTION, first.day, first_ms, content_id, records).await
-}
-
 fn respond(failed: HashSet<String>) -> SqsBatchResponse {
     let mut response = SqsBatchResponse::default();
     response.batch_item_failures = failed
@@ -221,7 +192,7 @@ fn respond(failed: HashSet<String>) -> SqsBatchResponse {
 
 impl Tally {
     fn landed(&mut self, key: &str, stored: &Stored, batch: &Batch, rows: &[&Record]) {
-        info!(file.key = %key, rows = rows.len(), size_bytes = stored.size, already = stored.already, "file landed");
+        info!(file.key = %key, rows = rows.len(), size_bytes = stored.size, already = stored.already, "file written");
         self.rows += rows.len();
         for record in rows.iter().filter(|record| record.event_type.is_none()) {
             *self.unregistered.entry(batch.type_name(record).to_owned()).or_default() += 1;
@@ -234,33 +205,31 @@ impl Tally {
         }
     }
 
-    /// Logs what was odd and prints the metrics.
-    #[expect(clippy::cast_precision_loss, reason = "metrics are doubles, and these numbers are far below 2^53")]
+    /// Logs what an operator should know and prints the metrics.
     fn report(&self) {
-        let now = clock::unix_ms();
         for (type_name, rows) in &self.unregistered {
-            warn!(event.type = %type_name, rows, "rows of an unregistered type landed with their payload in _raw");
+            warn!(event.type = %type_name, rows, "rows of an unregistered type were written with their payload in _raw");
         }
         if self.settled.undeleted > 0 {
-            warn!(messages = self.settled.undeleted, "landed messages are still in the queue and will land again");
+            warn!(
+                messages = self.settled.undeleted,
+                "processed messages could not be deleted from the queue and will be written again"
+            );
         }
         let unregistered: usize = self.unregistered.values().sum();
         let mut all = Metrics::of(FUNCTION)
-            .put("rows_landed", Unit::Count, self.rows as f64)
-            .put("rows_unregistered", Unit::Count, unregistered as f64)
-            .put("rows_with_raw", Unit::Count, self.raw_kept as f64)
-            .put("files_written", Unit::Count, self.files as f64)
-            .put("files_already_landed", Unit::Count, self.files_already as f64)
-            .put("bytes_written", Unit::Bytes, self.bytes as f64)
-            .put("messages_drained", Unit::Count, (self.settled.deleted + self.settled.undeleted) as f64)
-            .put("messages_undeleted", Unit::Count, self.settled.undeleted as f64)
-            .put("messages_retried", Unit::Count, self.retried as f64);
+            .put("rows_landed", Unit::Count, self.rows)
+            .put("rows_unregistered", Unit::Count, unregistered)
+            .put("rows_with_raw", Unit::Count, self.raw_kept)
+            .put("files_written", Unit::Count, self.files)
+            .put("files_already_landed", Unit::Count, self.files_already)
+            .put("bytes_written", Unit::Bytes, self.bytes)
+            .put("messages_drained", Unit::Count, self.settled.deleted + self.settled.undeleted)
+            .put("messages_undeleted", Unit::Count, self.settled.undeleted)
+            .put("messages_retried", Unit::Count, self.retried);
         if let Some(oldest) = self.oldest_sent_ms {
-            all = all.put("oldest_message_age", Unit::Seconds, now.saturating_sub(oldest).max(0) as f64 / 1_000.0);
+            all = all.put("oldest_message_age", Unit::Seconds, clock::age(oldest));
         }
-        let quarantined = self.quarantined.iter().map(|(reason, records)| {
-            Metrics::of(FUNCTION).by("reason", reason).put("records_quarantined", Unit::Count, *records as f64)
-        });
-        metrics::print(std::iter::once(all).chain(quarantined));
+        metrics::print(std::iter::once(all).chain(self.quarantined.metrics(FUNCTION, "records_quarantined")));
     }
 }

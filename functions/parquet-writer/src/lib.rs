@@ -1,7 +1,7 @@
-//! SQS batches of protobuf events → one typed Parquet (or NDJSON) file a day in S3 → SNS.
+//! SQS batches of protobuf events → one typed Parquet (or NDJSON) file per day in S3 → SNS.
 //!
-//! `handler` reads like the specification. Under it: `envelope` and `batch` (events to records), `table` and `columns` (records to
-//! Arrow), `file` and `parquet_file` (Arrow to bytes), `notice` and `drain` (the edges).
+//! Start with `handler`. It uses `envelope` and `batch` (events to records), `table` and `columns` (records to Arrow), `file` and
+//! `parquet_file` (Arrow to bytes), `notice` (SNS) and `drain` (receiving more messages from SQS).
 
 pub mod app;
 pub mod batch;
@@ -17,5 +17,5 @@ pub mod parquet_file;
 pub mod table;
 pub mod wire;
 
-/// The function's name: its folder, package, binary and quarantine folder.
+/// The name of the function, as in its folder, the template, metrics and quarantined records.
 pub const FUNCTION: &str = "parquet-writer";

@@ -1,23 +1,23 @@
-//! What the topic is told about a file: an S3 event notification, the shape that Snowpipe reads.
+//! The notification about a file on the SNS topic, in the form of an S3 event notification, which Snowpipe reads.
 //!
-//! Source: "Event message structure", Amazon S3 user guide. Snowflake documents S3 itself as the publisher; set
-//! `NOTIFY=s3` to have it so.
+//! Source: "Event message structure", Amazon S3 user guide. Snowflake documents only notifications that S3 itself publishes;
+//! with `NOTIFY=s3` it does.
 
 use aws_sdk_sns::{Client, error::DisplayErrorContext};
+use objects::Stored;
 use serde_json::json;
 use shared::{quarantine::rfc3339, s3_key};
 
-use runtime::store::Stored;
-
-/// The topic did not take a notice.
+/// The notification could not be published.
 #[derive(Debug, thiserror::Error)]
-#[error("{topic_arn} could not be told of the file: {cause}")]
+#[error("the file could not be announced on {topic_arn}: {cause}")]
 pub struct NoticeError {
     topic_arn: String,
     cause: String,
 }
 
-/// The notification for one object. `landed_ms` stands for the time of the put and comes from the records.
+/// The notification for one object. `landed_ms` is used as the time of the put. It comes from the records, so that a retry
+/// publishes the same notification.
 #[must_use]
 pub fn body(region: &str, bucket: &str, key: &str, stored: &Stored, landed_ms: i64) -> String {
     json!({
@@ -50,7 +50,7 @@ pub fn body(region: &str, bucket: &str, key: &str, stored: &Stored, landed_ms: i
     .to_string()
 }
 
-/// Tells the topic.
+/// Publishes a notification.
 pub async fn publish(client: &Client, topic_arn: &str, body: String) -> Result<(), NoticeError> {
     client.publish().topic_arn(topic_arn).message(body).send().await.map_err(|error| NoticeError {
         topic_arn: topic_arn.to_owned(),

@@ -1,8 +1,8 @@
 //! Record batches → one Parquet file in memory, zstd, with a page index.
 //!
-//! The Parquet library makes a compression and a decompression context for every leaf column of every file, which
-//! costs more than all else in a file of a hundred rows. So each row group is encoded uncompressed, and its pages are
-//! compressed here, one after the other, in a single context that lives as long as the sandbox.
+//! The Parquet library creates a compression and a decompression context for every leaf column of every file. In a file of a
+//! hundred rows that costs more than everything else. So each row group is encoded without compression, and this module
+//! compresses its pages, all with a single context that lives as long as the execution environment.
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
@@ -31,18 +31,18 @@ use parquet::{
 
 use crate::table::{EVENT_ID, SENT_AT};
 
-/// Columns whose values never repeat: a dictionary would only be built to be thrown away.
+/// Columns whose values never repeat. A dictionary would be built and then discarded.
 const NO_DICTIONARY: [&str; 4] = ["event_id", "sent_at", SHA256, "_raw"];
-/// Hashes do not compress.
+/// Columns of hashes, which cannot be compressed.
 const SHA256: &str = "payload_sha256";
-/// A column chunk of so few bytes grows when it is compressed.
+/// Column chunks below this size become larger when they are compressed.
 const NOT_WORTH_COMPRESSING_BYTES: i64 = 256;
-/// So many values that are all different come from a column that hardly repeats any. With fewer rows than
-/// `ROWS_WORTH_LOOKING_AT` a dictionary costs nothing either way.
+/// If this many sampled values are all different, the column is assumed to repeat hardly any value and gets no dictionary. With
+/// fewer rows than `MIN_SAMPLED_ROWS` a dictionary costs so little that nothing is sampled.
 const SAMPLED_VALUES: usize = 256;
-const ROWS_WORTH_LOOKING_AT: usize = 4 * SAMPLED_VALUES;
+const MIN_SAMPLED_ROWS: usize = 4 * SAMPLED_VALUES;
 
-/// The compression context of a sandbox.
+/// The compression context of the execution environment.
 pub struct Zstd(zstd::bulk::Compressor<'static>);
 
 impl fmt::Debug for Zstd {
@@ -52,13 +52,13 @@ impl fmt::Debug for Zstd {
 }
 
 impl Zstd {
-    /// A context that compresses at `level` (1 to 22).
+    /// A context with compression level `level`, 1 to 22.
     pub fn new(level: i32) -> std::io::Result<Self> {
         Ok(Self(zstd::bulk::Compressor::new(level)?))
     }
 }
 
-/// A Parquet file that grows by row groups.
+/// A Parquet file under construction.
 pub struct ParquetFile {
     writer: SerializedFileWriter<Vec<u8>>,
     schema: SchemaRef,
@@ -133,7 +133,7 @@ fn encode(rows: &RecordBatch, schema: &SchemaRef) -> Result<(Bytes, ParquetMetaD
     for column in distinct {
         properties = properties.set_column_dictionary_enabled(column, false);
     }
-    // The Arrow schema would add a kilobyte and more to every file, and says nothing that Parquet's does not.
+    // The Arrow schema would add more than a kilobyte to every file, and contains nothing that the Parquet schema does not.
     let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
     let mut encoded = Vec::with_capacity(rows.get_array_memory_size());
     let mut writer = ArrowWriter::try_new_with_options(&mut encoded, schema.clone(), options)?;
@@ -142,9 +142,9 @@ fn encode(rows: &RecordBatch, schema: &SchemaRef) -> Result<(Bytes, ParquetMetaD
     Ok((encoded.into(), metadata))
 }
 
-/// Finds the columns below `column` whose sampled values are all different.
+/// Collects the columns below `column` whose sampled values are all different.
 fn find_distinct(column: &dyn Array, path: &mut Vec<String>, distinct: &mut Vec<ColumnPath>) {
-    if column.len() < ROWS_WORTH_LOOKING_AT {
+    if column.len() < MIN_SAMPLED_ROWS {
         return;
     }
     match column.data_type() {
@@ -203,7 +203,7 @@ impl Chunk<'_> {
         self.column.column_path().string() != SHA256 && self.column.uncompressed_size() >= NOT_WORTH_COMPRESSING_BYTES
     }
 
-    /// The same column as it is.
+    /// Copies the column without compressing it.
     fn plain(&self, encoded: &Bytes) -> (Bytes, ColumnCloseResult) {
         let close = ColumnCloseResult {
             bytes_written: self.column.compressed_size().unsigned_abs(),
@@ -216,7 +216,7 @@ impl Chunk<'_> {
         (encoded.clone(), close)
     }
 
-    /// The same column with compressed pages, and its metadata. The caller adds the column index, which stays true.
+    /// Copies the column with compressed pages, and adapts its metadata. The column index does not change; the caller adds it.
     fn compress(&self, encoded: Bytes, zstd: &mut Zstd) -> Result<(Bytes, ColumnCloseResult), ParquetError> {
         let locations = self.source.page_locations();
         let mut pages = SerializedPageReader::new(Arc::new(encoded), self.column, self.rows, None)?;
@@ -272,7 +272,7 @@ impl Chunk<'_> {
     }
 }
 
-/// The same page, compressed as a whole: we write version 1 pages only.
+/// Compresses a page as a whole, which is the format of version 1 pages; other versions are not written.
 fn compress_page(page: Page, zstd: &mut Zstd) -> Result<Page, ParquetError> {
     let buf = Bytes::from(zstd.0.compress(page.buffer())?);
     match page {

@@ -1,6 +1,6 @@
 //! Records → one Arrow record batch: envelope columns, one nullable column per event type, `_raw`.
 //!
-//! The schema follows from the registry alone, so every file of a build has the same one.
+//! The schema depends only on the registry, so all files of a build have the same schema.
 
 use std::sync::Arc;
 
@@ -19,16 +19,16 @@ use crate::{
     error::RecordError,
 };
 
-/// Columns before the event types.
+/// Number of columns before those of the event types.
 const ENVELOPE: [&str; 5] = ["event_id", "source", "type", "sent_at", "payload_sha256"];
-/// Position of `event_id` in the schema.
+/// Index of `event_id` in the schema.
 pub const EVENT_ID: i32 = 0;
-/// Position of `sent_at` in the schema.
+/// Index of `sent_at` in the schema.
 pub const SENT_AT: i32 = 3;
-/// The column that keeps a payload whole when the others cannot.
+/// The column for payloads that the other columns cannot represent completely.
 pub const RAW: &str = "_raw";
 
-/// After so many records it is foreseen how large the columns become.
+/// After this many records, the final size of the columns is estimated to reserve memory.
 const SAMPLED_RECORDS: usize = 256;
 
 /// The columns of every file.
@@ -45,18 +45,19 @@ pub struct Table {
 pub struct Chunk<'a> {
     /// The rows, in the records' order.
     pub columns: RecordBatch,
-    /// The records behind the rows.
+    /// The records of the rows.
     pub rows: Vec<&'a Record>,
-    /// The records that turned out not to be what their type says.
+    /// The records whose payload is not a message of their type.
     pub poison: Vec<Poison>,
-    /// Rows whose payload is kept whole in `_raw`.
+    /// Number of rows with their payload in `_raw`.
     pub raw_kept: usize,
-    /// How many records were read, rows and poison together.
+    /// Number of records that were read, rows and poison together.
     pub read: usize,
 }
 
 impl Table {
-    /// The table of `registry`. `finite_floats`: the output cannot hold NaN and infinities, so `_raw` has to.
+    /// The table of `registry`. With `finite_floats` the output format cannot represent NaN and infinities, so such payloads are
+    /// kept in `_raw`.
     pub fn new(registry: &Registry, finite_floats: bool) -> Result<Self, SchemaError> {
         let [event_id, source, type_name, sent_at, sha256] = ENVELOPE;
         let mut fields = vec![
@@ -77,13 +78,13 @@ impl Table {
         Ok(Self { schema: Arc::new(Schema::new(fields)), types, fingerprint, finite_floats })
     }
 
-    /// The columns' names and types.
+    /// The names and types of the columns.
     #[must_use]
     pub const fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// A hash of the columns' names and types: 16 hexadecimal digits that change when the schema does.
+    /// A hash of the schema in 16 hexadecimal digits.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -105,7 +106,7 @@ impl Table {
             if read == SAMPLED_RECORDS {
                 let all = records.iter().take(max_rows).map(|record| batch.payload(record).len()).sum::<usize>();
                 let times = (records.len().min(max_rows) / read).min(all.min(max_bytes) / bytes.max(1));
-                builder.foresee(times);
+                builder.reserve(times);
             }
             if rows.len() == max_rows || (bytes + payload.len() > max_bytes && read > 0) {
                 break;
@@ -159,19 +160,19 @@ impl Builder {
         }
     }
 
-    /// Makes room for `times` as many rows as there are.
-    fn foresee(&mut self, times: usize) {
+    /// Reserves memory for `times` as many rows as there are now.
+    fn reserve(&mut self, times: usize) {
         for (columns, _) in &mut self.types {
-            columns.foresee(times);
+            columns.reserve(times);
         }
     }
 
-    /// Appends one row and says whether its columns hold all of the payload. On an error no column has changed.
+    /// Appends one row and returns whether the columns represent the payload completely. After an error no column has changed.
     fn append(&mut self, batch: &Batch, record: &Record, payload: &[u8]) -> Result<bool, AppendError> {
         let row = self.sent_at.len();
         let lossless = match record.event_type.and_then(|event_type| self.types.get_mut(usize::from(event_type))) {
             Some((columns, presence)) => {
-                // A type's columns wait until it comes again; the rows of other types in between are absent.
+                // The columns of a type are not touched by rows of other types; these are added as nulls now.
                 if columns.rows() < row {
                     columns.append_absent(row - columns.rows());
                 }

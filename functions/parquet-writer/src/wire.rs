@@ -1,7 +1,7 @@
-//! The protobuf wire format, read from a slice without copying.
+//! Reads the protobuf wire format from a slice without copying.
 //!
-//! Source: "Encoding", Protocol Buffers documentation. What prost refuses is refused here too: a field number 0, a tag
-//! over 32 bits, an overlong varint, a group that does not end.
+//! Source: "Encoding", Protocol Buffers documentation. Everything that prost rejects is rejected here too: field number 0, a tag
+//! above 32 bits, a varint that is too long, a group without an end.
 
 /// Why bytes are not a protobuf message of the expected type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -9,11 +9,11 @@ pub enum WireError {
     /// The bytes end inside a field.
     #[error("the payload ends in the middle of a field")]
     Truncated,
-    /// A varint is longer than ten bytes or over 64 bits.
-    #[error("a varint is over 64 bits")]
+    /// A varint is longer than ten bytes or exceeds 64 bits.
+    #[error("a varint exceeds 64 bits")]
     Varint,
-    /// A tag is over 32 bits or names field 0.
-    #[error("a field number is 0 or over 2^29 - 1")]
+    /// A tag exceeds 32 bits or has field number 0.
+    #[error("a field number is 0 or above 2^29 - 1")]
     FieldNumber,
     /// Wire types 6 and 7 do not exist.
     #[error("field {field} has wire type {found}, which does not exist")]
@@ -23,18 +23,18 @@ pub enum WireError {
         /// The wire type found.
         found: u8,
     },
-    /// A known field is written with another wire type than its declaration asks for.
-    #[error("field {field} has wire type {found}, which its declaration does not allow")]
+    /// A known field has a wire type that does not match its declaration.
+    #[error("field {field} has wire type {found}, which does not match its declaration")]
     Mismatch {
         /// The field's number.
         field: u32,
         /// The wire type found.
         found: u8,
     },
-    /// A group ends that was not open, or is not the one that is open.
-    #[error("a group ends that did not start")]
+    /// The end of a group does not match its start.
+    #[error("the end of a group does not match its start")]
     GroupEnd,
-    /// Groups are nested deeper than any real message.
+    /// Groups are nested too deeply.
     #[error("groups are nested deeper than {MAX_GROUP_DEPTH}")]
     GroupDepth,
     /// A string field does not hold UTF-8.
@@ -58,12 +58,12 @@ pub const FIXED32: u8 = 5;
 const GROUP_START: u8 = 3;
 const GROUP_END: u8 = 4;
 
-/// What stands before each field: its number and how its value is written.
+/// The tag before each value: field number and wire type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag {
     /// The field's number, 1 to 2^29 - 1.
     pub field: u32,
-    /// How the value is written, 0 to 5.
+    /// The wire type, 0 to 5.
     pub wire_type: u8,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// The next tag, or `None` at the end.
+    /// Reads the next tag; `None` at the end.
     #[inline]
     pub fn tag(&mut self) -> Result<Option<Tag>, WireError> {
         if self.rest.is_empty() {
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
         Ok(Some(tag))
     }
 
-    /// A varint.
+    /// Reads a varint.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, WireError> {
         match self.rest {
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
         Err(if self.rest.len() < 10 { WireError::Truncated } else { WireError::Varint })
     }
 
-    /// Four bytes, little-endian.
+    /// Reads four bytes, little-endian.
     #[inline]
     pub fn fixed32(&mut self) -> Result<[u8; 4], WireError> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
@@ -151,7 +151,7 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    /// Eight bytes, little-endian.
+    /// Reads eight bytes, little-endian.
     #[inline]
     pub fn fixed64(&mut self) -> Result<[u8; 8], WireError> {
         let (head, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    /// A length and as many bytes.
+    /// Reads a length and as many bytes.
     #[inline]
     pub fn len_delimited(&mut self) -> Result<&'a [u8], WireError> {
         let len = usize::try_from(self.varint()?).map_err(|_| WireError::Truncated)?;
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// Passes over the value of a field that is not known.
+    /// Skips the value of an unknown field.
     pub fn skip(&mut self, tag: Tag) -> Result<(), WireError> {
         self.skip_nested(tag, MAX_GROUP_DEPTH)
     }

@@ -4,10 +4,10 @@ use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use bytes::Bytes;
 use kafka_roller::{
     app::App,
-    bucket::S3,
     config::Config,
     handler::{Response, handle},
 };
+use objects::S3;
 use serde_json::{Value, json};
 use shared::{
     quarantine::base64,

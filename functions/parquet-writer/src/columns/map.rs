@@ -1,4 +1,4 @@
-//! Map fields: entries in the order of the wire, of which the last one of a key counts.
+//! Map fields. If a key is repeated, its last entry counts.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,14 +14,14 @@ use super::{AppendError, MessageColumns, scalar::Offsets};
 
 #[derive(Debug, Clone)]
 pub(super) struct MapEntries {
-    /// Over all entries, the replaced ones included.
+    /// Covers all entries, including those that were replaced by a later one with the same key.
     pub(super) offsets: Offsets,
     pub(super) entries: MessageColumns,
-    /// Entries whose key came again later in the same row.
+    /// Indices of entries that were replaced by a later one of the same row.
     pub(super) replaced: Vec<usize>,
 }
 
-/// A key of a map, to find one that comes twice.
+/// A key of a map, for finding repeated keys.
 #[derive(PartialEq, Eq, Hash)]
 pub(super) enum MapKey<'a> {
     Integer(i128),
@@ -29,7 +29,7 @@ pub(super) enum MapKey<'a> {
 }
 
 impl MapEntries {
-    /// Closes a row. The last entry of a key counts; the others are dropped when the map is finished.
+    /// Ends a row. If a key is repeated, all entries but the last are marked, and removed when the map is finished.
     pub(super) fn finish_row(&mut self) -> Result<(), AppendError> {
         let (start, end) = (self.offsets.end(), self.entries.rows);
         if end - start > 1 {

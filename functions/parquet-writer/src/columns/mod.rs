@@ -1,4 +1,5 @@
-//! Protobuf wire format → Arrow columns, led by the message's descriptor, without building messages in between.
+//! Decodes the protobuf wire format directly into Arrow columns according to the message's descriptor, without building a
+//! message first.
 //!
 //! | protobuf | column | null |
 //! |---|---|---|
@@ -6,16 +7,16 @@
 //! | `int64` `sint64` `sfixed64` `uint32` `fixed32` | Int64 | 〃 |
 //! | `uint64` `fixed64` | Decimal(20, 0), since few warehouses read unsigned 64-bit integers | 〃 |
 //! | `float` `double` `bool` `string` `bytes` | Float32, Float64, Boolean, Utf8, Binary | 〃 |
-//! | enum | Utf8, the value's name; the number in digits when it has none | 〃 |
-//! | message | Struct; Boolean `true` when the message has no fields, since Parquet has no empty groups | absent |
+//! | enum | Utf8, the value's name, or its number in digits if it has no name | 〃 |
+//! | message | Struct; Boolean `true` if the message has no fields, since Parquet has no empty groups | absent |
 //! | `Timestamp` | Timestamp(µs, UTC) | absent |
 //! | `Duration` | Int64, microseconds | absent |
 //! | `StringValue` and the other wrappers | the wrapped type | absent |
 //! | `repeated` | List of non-null elements | never |
 //! | `map` | Map, the last value of a key | never |
 //!
-//! A column may hold less than the wire did: an unknown field or enum number, nanoseconds, a time outside the years 1
-//! to 9999. [`Fidelity`] then says so, and the caller keeps the payload.
+//! Columns cannot represent everything: an unknown field or enum number, nanoseconds, a time outside the years 1 to 9999.
+//! [`Fidelity`] records that, and the caller keeps the payload.
 
 mod map;
 mod scalar;
@@ -37,7 +38,7 @@ use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 use self::{map::MapEntries, scalar::Offsets, values::Values};
 use crate::wire::{LEN, Reader, Tag, WireError};
 
-/// The type of every time: microseconds, UTC. Written as an offset, which needs no time zone database.
+/// The type of all times: microseconds in UTC. The time zone is an offset, which needs no time zone database.
 #[must_use]
 pub fn utc_micros() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))
@@ -46,12 +47,12 @@ pub fn utc_micros() -> DataType {
 /// Why a message type has no columns.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// The message contains itself, so its columns would never end.
+    /// The message contains itself, which would need an infinite number of columns.
     #[error("message {message} contains itself ({path}); a recursive type has no columns")]
     Recursive {
-        /// Full name of the message that comes back.
+        /// Full name of the message.
         message: String,
-        /// The field where it does.
+        /// The field that contains it again.
         path: String,
     },
     /// proto2 groups are not supported.
@@ -65,12 +66,12 @@ pub enum AppendError {
     /// The payload is not a message of this type.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// A column has reached 2 GiB, the reach of Arrow's offsets; the record belongs in the next batch.
+    /// A column would exceed 2 GiB, the limit of Arrow's offsets. The record has to go into the next record batch.
     #[error("a column is full")]
     Full,
 }
 
-/// Whether the columns hold all that a payload said.
+/// Whether the columns represent a payload completely.
 #[derive(Debug, Clone, Copy)]
 pub struct Fidelity {
     /// Whether floats must be finite, as in JSON.
@@ -79,13 +80,13 @@ pub struct Fidelity {
 }
 
 impl Fidelity {
-    /// Nothing lost so far. `finite_floats`: the output cannot hold NaN and infinities.
+    /// Nothing is lost yet. With `finite_floats`, the output format cannot represent NaN and infinities.
     #[must_use]
     pub const fn new(finite_floats: bool) -> Self {
         Self { finite_floats, lossless: true }
     }
 
-    /// Whether the columns hold everything.
+    /// Whether nothing was lost.
     #[must_use]
     pub const fn is_lossless(self) -> bool {
         self.lossless
@@ -96,13 +97,13 @@ impl Fidelity {
     }
 }
 
-/// The columns of one message type, growing row by row. A clone of an empty one is the next batch's.
+/// The columns of one message type, to which rows are appended.
 #[derive(Debug, Clone)]
 pub struct MessageColumns {
     columns: Vec<Column>,
-    /// Field number → column, for the numbers that share a byte with their wire type. `NO_COLUMN` where there is none.
+    /// Field number → column for small numbers, whose tag fits into one byte. `NO_COLUMN` for unknown numbers.
     near: [u16; 16],
-    /// The same for higher numbers, sorted.
+    /// Field number → column for all other numbers, sorted.
     far: Vec<(u32, u16)>,
     /// The columns of each oneof.
     oneofs: Vec<Vec<usize>>,
@@ -118,16 +119,16 @@ struct Column {
     values: Values,
     presence: Presence,
     oneof: Option<usize>,
-    /// A sub-message has begun in the current row.
+    /// The current row already has a value.
     open: bool,
 }
 
-/// Which rows of a nullable column hold a value; empty for the others.
+/// Which rows of a nullable column have a value. Empty for columns that are not nullable.
 #[derive(Debug, Clone, Default)]
 pub struct Presence(Vec<bool>);
 
 impl MessageColumns {
-    /// Empty columns for `message`.
+    /// Creates empty columns for `message`.
     pub fn new(message: &MessageDescriptor) -> Result<Self, SchemaError> {
         Self::build(message, &mut Vec::new())
     }
@@ -147,7 +148,7 @@ impl MessageColumns {
                 Some(slot) => *slot = id,
                 None => far.push((field.number(), id)),
             }
-            // An `optional` field is the only member of a oneof of its own, and there is nothing to clear.
+            // An `optional` field is the only member of a synthetic oneof, so there are no other members to clear.
             let oneof = field.containing_oneof().filter(|oneof| oneof.fields().len() > 1);
             let oneof = oneof.and_then(|oneof| message.oneofs().position(|other| other == oneof));
             if let Some(members) = oneof.and_then(|oneof| oneofs.get_mut(oneof)) {
@@ -160,19 +161,19 @@ impl MessageColumns {
         Ok(Self { columns, near, far, oneofs, fields, rows: 0 })
     }
 
-    /// The type of the column that holds such messages: a Struct, or Boolean for a message without fields.
+    /// The type of the column for such messages: Struct, or Boolean for a message without fields.
     #[must_use]
     pub fn data_type(&self) -> DataType {
         if self.fields.is_empty() { DataType::Boolean } else { DataType::Struct(self.fields.clone()) }
     }
 
-    /// Rows so far.
+    /// Number of rows.
     #[must_use]
     pub const fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Appends one message. On an error the columns are as before.
+    /// Appends one message. After an error the columns are as they were before.
     pub fn append(&mut self, payload: &[u8], fidelity: &mut Fidelity) -> Result<(), AppendError> {
         let merged = self.merge(Reader::new(payload), fidelity).and_then(|()| self.finish_row());
         if merged.is_err() {
@@ -189,7 +190,7 @@ impl MessageColumns {
         self.rows += rows;
     }
 
-    /// The columns as one array, null where `nulls` says so.
+    /// Converts the columns to one array with these nulls.
     pub fn finish(self, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
         if self.fields.is_empty() {
             return Ok(Arc::new(BooleanArray::new(BooleanBuffer::new_set(self.rows), nulls)));
@@ -230,7 +231,7 @@ impl MessageColumns {
         Ok(())
     }
 
-    /// Only the last member of a oneof counts.
+    /// Clears the other members of a oneof, of which only the last one in the payload counts.
     fn clear_others(&mut self, oneof: usize, set: usize) {
         let row = self.rows;
         for member in self.oneofs.get(oneof).into_iter().flatten().filter(|member| **member != set) {
@@ -254,15 +255,15 @@ impl MessageColumns {
         Ok(())
     }
 
-    /// Makes room for `times` as many rows as there are, if they are like these.
-    pub fn foresee(&mut self, times: usize) {
+    /// Reserves memory for `times` as many rows as there are now, assuming that they are of similar size.
+    pub fn reserve(&mut self, times: usize) {
         for column in &mut self.columns {
-            column.values.foresee(times);
-            values::foresee(&mut column.presence.0, times);
+            column.values.reserve(times);
+            values::reserve(&mut column.presence.0, times);
         }
     }
 
-    /// Forgets everything from `rows` on, the row that is being read included.
+    /// Removes everything from row `rows` on, including a row that has not been completed.
     fn truncate(&mut self, rows: usize) {
         for column in &mut self.columns {
             column.truncate(rows);
@@ -286,7 +287,7 @@ impl Column {
             let values = Values::new(field, above)?;
             if field.is_list() { Values::List(Offsets::new(), Box::new(values)) } else { values }
         };
-        // The value of a map entry is always there: an absent one is the default.
+        // The value of a map entry is never null: if it is absent, it is the default value.
         let nullable = field.cardinality() != Cardinality::Repeated && field.supports_presence() && !in_map;
         let data_type = values.data_type();
         let field = Arc::new(Field::new(field.name(), data_type, nullable));
@@ -320,7 +321,7 @@ impl Column {
                 map.entries.append_entry(reader.len_delimited()?, fidelity)
             }
             scalar => {
-                // A second occurrence replaces the first.
+                // A later occurrence replaces an earlier one.
                 if scalar.len() > row {
                     scalar.truncate(row);
                 }
@@ -383,7 +384,7 @@ impl Column {
 }
 
 impl Presence {
-    /// Rows so far.
+    /// Number of rows.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.0.len()
@@ -395,17 +396,17 @@ impl Presence {
         self.0.is_empty()
     }
 
-    /// Appends a row that holds a value.
+    /// Appends a row with a value.
     pub fn append_present(&mut self) {
         self.0.push(true);
     }
 
-    /// Appends rows that hold none.
+    /// Appends rows without a value.
     pub fn append_absent(&mut self, rows: usize) {
         self.0.resize(self.0.len() + rows, false);
     }
 
-    /// The null buffer, or `None` when every row holds a value.
+    /// The null buffer, or `None` if every row has a value.
     #[must_use]
     pub fn finish(self) -> Option<NullBuffer> {
         (!self.0.iter().all(|present| *present)).then(|| NullBuffer::from(self.0))

@@ -1,4 +1,4 @@
-//! Integers as they are written, variable-length values, enum names.
+//! Encodings of integers, values of variable length, and enum names.
 
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use prost_reflect::EnumDescriptor;
@@ -6,7 +6,7 @@ use prost_reflect::EnumDescriptor;
 use super::AppendError;
 use crate::wire::{FIXED32, FIXED64, Reader, Tag, VARINT, WireError};
 
-/// How an integer is written.
+/// The wire encoding of an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Integer {
     Varint,
@@ -18,20 +18,20 @@ pub(super) enum Integer {
     Fixed64,
 }
 
-/// Variable-length values, end to end.
+/// Values of variable length, one after the other.
 #[derive(Debug, Clone)]
 pub(super) struct Slices {
     pub(super) offsets: Offsets,
     pub(super) data: Vec<u8>,
 }
 
-/// Arrow offsets: row i is `[at(i), at(i + 1))`.
+/// Arrow offsets: row i is the range from offset i to offset i + 1.
 #[derive(Debug, Clone)]
 pub(super) struct Offsets(pub(super) Vec<i32>);
 
 #[derive(Debug)]
 pub(super) struct EnumNames {
-    /// Number → name, sorted by number; the first name of a number counts.
+    /// Number → name, sorted by number. If a number has several names, the first counts.
     names: Vec<(i32, String)>,
 }
 
@@ -74,7 +74,7 @@ impl Integer {
     }
 }
 
-/// A varint of a 32-bit field: protobuf keeps the low 32 bits.
+/// The value of a 32-bit field from its varint, of which protobuf keeps the low 32 bits.
 #[expect(clippy::cast_possible_truncation, reason = "protobuf keeps the low 32 bits")]
 pub(super) const fn low_u32(varint: u64) -> u32 {
     varint as u32

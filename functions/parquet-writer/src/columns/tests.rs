@@ -1,4 +1,4 @@
-//! The columns against prost: whatever prost reads, the columns hold, or say that they do not.
+//! Compares the columns with prost: they must represent whatever prost decodes, or report that they do not.
 
 use std::{collections::HashMap, path::Path};
 

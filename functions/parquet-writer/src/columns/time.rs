@@ -1,4 +1,4 @@
-//! `google.protobuf.Timestamp` and `Duration`, which may come in several pieces.
+//! `google.protobuf.Timestamp` and `Duration`. A field may occur several times in a payload; its occurrences are merged.
 
 use super::{AppendError, Fidelity, scalar::Integer};
 use crate::wire::Reader;
@@ -8,7 +8,7 @@ use crate::wire::Reader;
 pub(super) struct Time {
     pub(super) duration: bool,
     pub(super) micros: Vec<i64>,
-    /// What the current row's message has said so far: a second occurrence of the field merges with the first.
+    /// The value of the current row so far.
     seconds: i64,
     nanos: i32,
 }
@@ -23,7 +23,7 @@ impl Time {
         self.nanos = 0;
     }
 
-    /// Merges one occurrence with what the row has said so far and appends the sum.
+    /// Merges one occurrence with the value of the row so far, and appends the result.
     pub(super) fn append(&mut self, mut reader: Reader<'_>, fidelity: &mut Fidelity) -> Result<(), AppendError> {
         while let Some(tag) = reader.tag()? {
             match tag.field {
@@ -45,7 +45,7 @@ impl Time {
         Ok(())
     }
 
-    /// Whether seconds and nanoseconds can be told from the microseconds again.
+    /// Whether the microseconds represent the seconds and nanoseconds exactly.
     pub(super) const fn is_exact(&self) -> bool {
         let whole_micros = self.nanos % 1_000 == 0;
         let canonical = if self.duration {
@@ -58,8 +58,8 @@ impl Time {
     }
 }
 
-/// 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z, as timestamp.proto limits it.
+/// 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z, the limits in timestamp.proto.
 pub(super) const TIMESTAMP_MICROS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
-/// About 10,000 years either way, as duration.proto limits it.
+/// About 10,000 years in both directions, the limits in duration.proto.
 pub(super) const DURATION_MICROS: std::ops::RangeInclusive<i64> = -315_576_000_000_999_999..=315_576_000_000_999_999;

@@ -1,4 +1,4 @@
-//! The values of one column, whatever their type.
+//! The values of one column of any type.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::wire::{FIXED32, FIXED64, LEN, Reader, Tag, VARINT, WireError};
 
-/// One column's values. Every variant holds one value a row, but for the row that is being read.
+/// The values of one column. Every variant holds one value for each completed row.
 #[derive(Debug, Clone)]
 pub(super) enum Values {
     Bool(Vec<bool>),
@@ -114,7 +114,7 @@ impl Values {
         }
     }
 
-    /// Appends what one occurrence of the field says: one value, or many when a repeated field is packed.
+    /// Appends one occurrence of the field: one value, or many if a repeated field is packed.
     pub(super) fn append_items(
         &mut self,
         tag: Tag,
@@ -133,7 +133,7 @@ impl Values {
         }
     }
 
-    /// The wire type of one element when many are packed together; `None` for what is never packed.
+    /// The wire type of an element in a packed field; `None` if the type is never packed.
     pub(super) const fn packed_as(&self) -> Option<u8> {
         match self {
             Self::Bool(_) | Self::Enum(..) => Some(VARINT),
@@ -230,28 +230,28 @@ impl Values {
         }
     }
 
-    /// See [`MessageColumns::foresee`].
-    pub(super) fn foresee(&mut self, times: usize) {
+    /// See [`MessageColumns::reserve`].
+    pub(super) fn reserve(&mut self, times: usize) {
         match self {
-            Self::Bool(values) => foresee(values, times),
-            Self::Int32(_, values) => foresee(values, times),
-            Self::Int64(_, values) => foresee(values, times),
-            Self::Uint64(_, values) => foresee(values, times),
-            Self::Float(values) => foresee(values, times),
-            Self::Double(values) => foresee(values, times),
+            Self::Bool(values) => reserve(values, times),
+            Self::Int32(_, values) => reserve(values, times),
+            Self::Int64(_, values) => reserve(values, times),
+            Self::Uint64(_, values) => reserve(values, times),
+            Self::Float(values) => reserve(values, times),
+            Self::Double(values) => reserve(values, times),
             Self::Text(slices) | Self::Bytes(slices) | Self::Enum(_, slices) => {
-                foresee(&mut slices.offsets.0, times);
-                foresee(&mut slices.data, times);
+                reserve(&mut slices.offsets.0, times);
+                reserve(&mut slices.data, times);
             }
-            Self::Time(time) => foresee(&mut time.micros, times),
-            Self::Message(message) | Self::Wrapper(message) => message.foresee(times),
+            Self::Time(time) => reserve(&mut time.micros, times),
+            Self::Message(message) | Self::Wrapper(message) => message.reserve(times),
             Self::List(offsets, items) => {
-                foresee(&mut offsets.0, times);
-                items.foresee(times);
+                reserve(&mut offsets.0, times);
+                items.reserve(times);
             }
             Self::Map(map) => {
-                foresee(&mut map.offsets.0, times);
-                map.entries.foresee(times);
+                reserve(&mut map.offsets.0, times);
+                map.entries.reserve(times);
             }
         }
     }
@@ -319,8 +319,8 @@ impl Values {
     }
 }
 
-/// Makes room for `times` as many values as there are.
-pub(super) fn foresee<T>(values: &mut Vec<T>, times: usize) {
+/// Reserves memory for `times` as many values as there are now.
+pub(super) fn reserve<T>(values: &mut Vec<T>, times: usize) {
     values.reserve(values.len().saturating_mul(times));
 }
 
@@ -342,7 +342,7 @@ pub(super) fn is_wrapper(name: &str) -> bool {
 }
 
 impl Values {
-    /// The value of a row, as a map's key.
+    /// The value of a row as a key of a map.
     pub(super) fn map_key(&self, row: usize) -> Option<MapKey<'_>> {
         match self {
             Self::Bool(values) => values.get(row).map(|value| MapKey::Integer(i128::from(*value))),

@@ -1,4 +1,4 @@
-//! One record → the table it belongs to and its line in a file.
+//! Determines the table of a record and its line in a file.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -11,12 +11,12 @@ use shared::{json::Text, layout::Segment};
 
 use crate::{error::RecordError, plain};
 
-/// What says which table a record belongs to.
+/// How to find out which table a record belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TableOf {
-    /// Every record belongs to this one.
+    /// Every record belongs to this table.
     Fixed(Segment),
-    /// A string in the record names it.
+    /// A string in the record names the table.
     Pointer(Pointer),
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Pointer {
     }
 }
 
-/// What a record becomes: its table, if it names one, and its line, without a line break.
+/// The table that a record names, or `None` for [`TableOf::Fixed`], and its line without the line break.
 pub type TableAndLine<'a> = (Option<Cow<'a, str>>, Cow<'a, [u8]>);
 
 /// Reads the data of a record.
@@ -55,12 +55,11 @@ pub fn read<'a>(data: &'a [u8], table_of: &TableOf) -> Result<TableAndLine<'a>, 
     {
         return Ok((table.map(Cow::Borrowed), data.into()));
     }
-    // White space as JSON has it.
     let json = trim(data);
     if json.is_empty() {
         return Err(RecordError::Empty);
     }
-    // The parser passes over strings without looking at their encoding.
+    // The parser skips strings without checking that they are UTF-8.
     if !json.is_ascii() {
         std::str::from_utf8(json).map_err(|cause| RecordError::Json(cause.to_string()))?;
     }
@@ -81,6 +80,7 @@ pub fn read<'a>(data: &'a [u8], table_of: &TableOf) -> Result<TableAndLine<'a>, 
     Ok((table.transpose()?, line))
 }
 
+/// Removes white space, as JSON defines it, from both ends.
 fn trim(json: &[u8]) -> &[u8] {
     let is_text = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     let start = json.iter().position(is_text).unwrap_or(json.len());
@@ -88,7 +88,7 @@ fn trim(json: &[u8]) -> &[u8] {
     json.get(start..end).unwrap_or_default()
 }
 
-/// JSON without the white space between its tokens, otherwise as it was.
+/// Removes the white space between the tokens.
 fn compact(json: &[u8]) -> Vec<u8> {
     let (mut in_string, mut escaped) = (false, false);
     let kept = json.iter().filter(|byte| {
@@ -103,7 +103,7 @@ fn compact(json: &[u8]) -> Vec<u8> {
     kept.copied().collect()
 }
 
-/// Reads a whole value and gives back the string that `names` lead to, the last one when names repeat.
+/// Reads a whole value and returns the string at the path `names`. If names are repeated, the last string counts.
 struct At<'n> {
     names: &'n [String],
 }
@@ -258,7 +258,7 @@ mod tests {
             let pointer = Pointer { names };
             let text = pointer.to_string();
             prop_assert_eq!(text.parse::<Pointer>(), Ok(pointer));
-            // RFC 6901 counts in arrays, ours does not; names here are no numbers.
+            // In RFC 6901 a number is also an index of an array, which is not supported here.
             let expected = value.pointer(&text).and_then(Value::as_str);
             let found = read(value.to_string().as_bytes(), &at(&text)).ok().and_then(|(table, _)| Some(table?.into_owned()));
             prop_assert_eq!(found.as_deref(), expected);

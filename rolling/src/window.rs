@@ -1,8 +1,10 @@
-//! The window machine: what is known of a window → the next thing to do. Pure, so that every history can be tried.
+//! The state machine of a window: from what is known about a window, it determines the next step. It does no I/O, so that
+//! tests can try any order of events.
 //!
-//! A file holds the records of its window in `(after, last]`, the next file begins after `last`. What has arrived and is in
-//! no file yet is in segments. Segments may overlap, when two invocations staged the same records in other batches, and
-//! the machine takes each record once. Records at or below the high-water mark are in files, whatever segments say.
+//! A file holds the records of its window in `(after, last]`, and the next file begins after `last`. Records that have arrived
+//! but are in no file yet are in segments. Segments overlap if two invocations staged the same records in different batches;
+//! the state machine uses each record once. Records up to and including the high-water mark are in files, even if segments
+//! contain them as well.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -13,74 +15,74 @@ use crate::{
     staging::Staged,
 };
 
-/// When a file is closed.
+/// The limits of a file. It is closed when it reaches one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// At so many records.
+    /// Maximum number of records.
     pub records: usize,
-    /// Before the record that would make it larger than this many bytes.
+    /// Maximum size in bytes, before compression.
     pub bytes: u64,
-    /// When its oldest record is so old, in milliseconds.
+    /// Maximum age of its oldest record, in milliseconds. Checked only on ticks.
     pub age_ms: i64,
 }
 
-/// What is known of a window.
+/// What is known about a window.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Every record up to here is in a file.
+    /// The high-water mark: all records up to and including this one are in files.
     pub rolled: Position,
-    /// What is staged.
+    /// The segments in the staging folder.
     pub staged: Vec<Staged>,
-    /// Segments that have been read.
-    pub opened: BTreeMap<Staged, Run>,
-    /// What a batch brought.
+    /// The contents of segments that have been read.
+    pub contents: BTreeMap<Staged, Run>,
+    /// The new records of a batch.
     pub fresh: Run,
-    /// The time of a tick, in milliseconds since 1970-01-01T00:00:00Z; `None` for a batch.
+    /// The time of a tick, in milliseconds since 1970-01-01T00:00:00Z; `None` for a batch, which closes no file by age.
     pub now_ms: Option<i64>,
-    /// The segment that a listing before the last one showed behind a gap.
+    /// The segment behind a gap that an earlier listing showed. The gap is real if the latest listing shows it too.
     pub suspect: Option<Staged>,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// The segments before this one are missing: list again, and see whether they still are.
-    LookAgain(Staged),
-    /// Read this segment: only some of its records belong in the next file.
-    Open(Staged),
+    /// List the window again: there is a gap before this segment, which a second listing has to confirm.
+    ListAgain(Staged),
+    /// Read this segment, because only some of its records belong to the next file.
+    Read(Staged),
     /// Write this file.
     Roll(Roll),
     /// Stage these records of the batch.
     Stage(Staged, Range<usize>),
-    /// Nothing: every record is in a file or in a segment.
-    Rest,
+    /// Nothing is left to do: every record is in a file or in a segment.
+    Finished,
 }
 
 /// A file to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roll {
-    /// The last record of the file before it.
+    /// The last record of the previous file.
     pub after: Position,
-    /// Its records.
+    /// Summary of its records.
     pub extent: Extent,
-    /// Why it is closed.
+    /// Why the file is closed.
     pub reason: Reason,
-    /// Where its records are, in order.
+    /// The sources of its records, in order.
     pub parts: Vec<Part>,
 }
 
-/// Consecutive records of a file.
+/// The source of consecutive records of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// A whole segment.
     Whole(Staged),
-    /// Some records of a segment that has been read.
-    Opened(Staged, Range<usize>),
-    /// Some records of the batch.
+    /// A range of a segment that has been read.
+    Range(Staged, Range<usize>),
+    /// A range of the new records of the batch.
     Fresh(Range<usize>),
 }
 
-/// What is staged without a gap, from the high-water mark on.
+/// The staged records after the high-water mark, up to the first gap.
 #[derive(Default)]
 struct Cover {
     after: Position,
@@ -89,7 +91,7 @@ struct Cover {
 }
 
 impl State {
-    /// What to do next. After it is done and the state says so, there may be more to do.
+    /// The next step. When it is done, the caller updates the state and asks again.
     #[must_use]
     pub fn step(&self, limits: &Limits) -> Step {
         let mut cover = match self.cover() {
@@ -105,18 +107,18 @@ impl State {
             Err(first) => *first,
             Ok(None) => match self.fresh.extent(fresh.clone()) {
                 Some(extent) => Step::Stage(Staged { after: self.tail(), extent }, fresh),
-                None => Step::Rest,
+                None => Step::Finished,
             },
         }
     }
 
-    /// The last record that is in a file or in a segment.
+    /// Position of the last record that is in a file or in a segment.
     fn tail(&self) -> Position {
         self.staged.iter().map(|staged| staged.extent.last).fold(self.rolled, Position::max)
     }
 
-    /// Takes each staged record once, up to the first gap. A gap right behind the high-water mark is passed over: the file
-    /// that follows says after what it begins, so that the gap shows.
+    /// Collects each staged record once, up to the first gap. A gap directly after the high-water mark is skipped: the next
+    /// file records in its metadata where it begins, so the gap remains visible.
     fn cover(&self) -> Result<Cover, Box<Step>> {
         let mut staged: Vec<Staged> = self.staged.clone();
         staged.sort_unstable();
@@ -132,7 +134,7 @@ impl State {
                 end = segment.extent.last;
             } else if let Some(segment) = next.peek().copied() {
                 if self.suspect != Some(segment) {
-                    return Err(Box::new(Step::LookAgain(segment)));
+                    return Err(Box::new(Step::ListAgain(segment)));
                 }
                 if !cover.parts.is_empty() {
                     return Ok(Cover { gap: Some(segment), ..cover });
@@ -144,16 +146,16 @@ impl State {
         }
     }
 
-    /// The records of a segment that are beyond `end`.
+    /// The records of a segment after `end`.
     fn beyond(&self, segment: Staged, end: Position) -> Result<Part, Box<Step>> {
         if segment.after == end {
             return Ok(Part::Whole(segment));
         }
         let run = self.read(&segment)?;
-        Ok(Part::Opened(segment, run.up_to(end)..run.len()))
+        Ok(Part::Range(segment, run.up_to(end)..run.len()))
     }
 
-    /// The next file, if there is enough for it. `Err` is what has to be done first.
+    /// The next file, if it is due. `Err` is a step that has to be done first.
     fn close(&self, cover: &Cover, limits: &Limits) -> Result<Option<Roll>, Box<Step>> {
         let (mut sum, mut parts) = (None::<Extent>, Vec::new());
         let roll =
@@ -175,19 +177,19 @@ impl State {
                     let run = self.read(segment)?;
                     (run, 0..run.len())
                 }
-                Part::Opened(segment, range) => (self.read(segment)?, range.clone()),
+                Part::Range(segment, range) => (self.read(segment)?, range.clone()),
                 Part::Fresh(range) => (&self.fresh, range.clone()),
             };
             let (count, bytes) = sum.map_or((0, 0), |sum| (sum.count, sum.bytes));
             let fits = fitting(run, range.clone(), limits.records - count, limits.bytes - bytes);
-            // A line longer than a file may be is a file.
+            // A single line that exceeds the maximum size gets a file of its own.
             let taken = if fits == 0 && count == 0 { 1 } else { fits };
             let range = range.start..range.start + taken;
             let reason = if count + taken == limits.records { Reason::Records } else { Reason::Bytes };
             if let Some(extent) = run.extent(range.clone()) {
                 sum = Some(sum.map_or(extent, |sum| sum.and(extent)));
                 parts.push(match part {
-                    Part::Whole(segment) | Part::Opened(segment, _) => Part::Opened(*segment, range),
+                    Part::Whole(segment) | Part::Range(segment, _) => Part::Range(*segment, range),
                     Part::Fresh(_) => Part::Fresh(range),
                 });
             }
@@ -209,21 +211,21 @@ impl State {
         Ok(roll(sum, parts, reason))
     }
 
-    /// The records of a segment; `Err` when it has not been read yet.
+    /// The contents of a segment; `Err` if it has not been read yet.
     fn read(&self, segment: &Staged) -> Result<&Run, Box<Step>> {
-        self.opened.get(segment).ok_or_else(|| Box::new(Step::Open(*segment)))
+        self.contents.get(segment).ok_or_else(|| Box::new(Step::Read(*segment)))
     }
 
     fn extent(&self, part: &Part) -> Option<Extent> {
         match part {
             Part::Whole(segment) => Some(segment.extent),
-            Part::Opened(segment, range) => self.opened.get(segment)?.extent(range.clone()),
+            Part::Range(segment, range) => self.contents.get(segment)?.extent(range.clone()),
             Part::Fresh(range) => self.fresh.extent(range.clone()),
         }
     }
 }
 
-/// How many records of a range fit into what room there is.
+/// Number of records at the start of a range that fit into `records` and `bytes`.
 fn fitting(run: &Run, range: Range<usize>, records: usize, bytes: u64) -> usize {
     let lines = range.map(|index| run.line_bytes(index));
     let ends = lines.scan(0, |end, line| {

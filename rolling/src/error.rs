@@ -1,14 +1,12 @@
-//! What can go wrong with one record, and what becomes of it.
+//! Why a record can never be used. The cause always lies in the record itself, so it is quarantined: a retry would fail again.
 
-use shared::quarantine::Disposition;
-
-/// Why a record does not land.
+/// Why a record cannot be written to a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// The data is not base64.
     #[error("the data is not base64")]
     Base64,
-    /// The data begins like an aggregate of the Kinesis Producer Library and is none.
+    /// The data begins like an aggregate of the Kinesis Producer Library, but is not a valid one.
     #[error(
         "the data begins like an aggregate of the Kinesis Producer Library, but its checksum or its message is wrong"
     )]
@@ -16,19 +14,19 @@ pub enum RecordError {
     /// There is no data.
     #[error("the record is empty")]
     Empty,
-    /// The data is no JSON.
+    /// The data is not JSON.
     #[error("the record is not JSON: {0}")]
     Json(String),
     /// The JSON does not say which table the record belongs to.
     #[error("the record has no string at {0}")]
     MissingTable(String),
-    /// The table's name cannot be a folder.
-    #[error("the record's table cannot be a folder: {0}")]
+    /// The table's name cannot be part of a key.
+    #[error("the record's table cannot be part of an object key: {0}")]
     InvalidTable(String),
 }
 
 impl RecordError {
-    /// The reason in the quarantine record and in metrics.
+    /// The reason, as in quarantine records and metrics.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -38,19 +36,6 @@ impl RecordError {
             Self::Json(_) => "invalid_json",
             Self::MissingTable(_) => "missing_table",
             Self::InvalidTable(_) => "invalid_table",
-        }
-    }
-
-    /// What to do about it. Every cause lies in the record itself, so trying again would not help.
-    #[must_use]
-    pub const fn disposition(&self) -> Disposition {
-        match self {
-            Self::Base64
-            | Self::Aggregate
-            | Self::Empty
-            | Self::Json(_)
-            | Self::MissingTable(_)
-            | Self::InvalidTable(_) => Disposition::Quarantine,
         }
     }
 }

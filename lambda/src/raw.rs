@@ -1,8 +1,9 @@
-//! Hands the event to the handler as the bytes that came, without a copy.
+//! Passes the event to the handler as the bytes that Lambda sent, without a copy.
 //!
-//! The runtime would parse the event into the handler's payload type first. For an event of 6 MB that costs more than
-//! landing it, and an event that is not quite of that type would fail before the handler could isolate the bad record.
-//! So a layer takes the body out, lets the runtime parse `null` in its place, and the handler asks for the body.
+//! The runtime would first parse the event into the payload type of the handler. For an event of 6 MB that costs more
+//! than the rest of the work, and an event with one unexpected record would fail as a whole, before the handler could
+//! set that record aside. So a layer takes the body out of the invocation, lets the runtime parse `null` instead, and
+//! keeps the body for the handler.
 
 use std::task::{Context, Poll};
 
@@ -15,15 +16,14 @@ tokio::task_local! {
     static EVENT: Bytes;
 }
 
-/// The event of the current invocation. Empty outside of one.
-#[must_use]
-pub fn event() -> Bytes {
+/// The event of the current invocation; empty outside of an invocation.
+pub(crate) fn event() -> Bytes {
     EVENT.try_with(Bytes::clone).unwrap_or_default()
 }
 
-/// Puts [`RawEvent`] around the runtime's services.
+/// Wraps the services of the runtime in [`RawEvent`].
 #[derive(Debug, Clone, Copy)]
-pub struct RawEventLayer;
+pub(crate) struct RawEventLayer;
 
 impl<S> Layer<S> for RawEventLayer {
     type Service = RawEvent<S>;
@@ -35,7 +35,7 @@ impl<S> Layer<S> for RawEventLayer {
 
 /// Keeps the body of each invocation for [`event`].
 #[derive(Debug, Clone)]
-pub struct RawEvent<S> {
+pub(crate) struct RawEvent<S> {
     inner: S,
 }
 

@@ -1,17 +1,16 @@
-//! Plain JSON, recognised in one pass.
+//! A fast path for plain JSON.
 //!
-//! Most records are what a program wrote on one line: ASCII, no escapes. Of those it is told here that they are JSON, in
-//! about half the time that the JSON parser takes. Everything else is left to the parser, and the two agree on whatever is
-//! recognised.
+//! Most records are ASCII without escapes on one line. This module validates such JSON in about half the time that the JSON
+//! parser takes. Everything else is left to the parser. Whatever this module accepts, the parser reads in the same way.
 
 use shared::json::Scan;
 
-/// Objects and arrays within one another. What is nested deeper is left to the parser.
+/// Maximum depth of nested objects and arrays. Deeper nesting is left to the parser.
 const MAX_DEPTH: u8 = 32;
 
-/// The string that `names` lead to in `json`, the last one when names repeat; `Some(None)` when they lead to none.
+/// The string at the path `names` in `json`; `Some(None)` if there is no string. If names are repeated, the last string counts.
 ///
-/// `None` unless `json` is one value, without white space around it, of ASCII without escapes or line breaks.
+/// `None` unless `json` is a single value of ASCII without escapes or line breaks, and without white space around it.
 pub(crate) fn find<'a>(json: &'a [u8], names: Option<&[String]>) -> Option<Option<&'a str>> {
     let mut found = None;
     let scan = value(Scan { rest: json }, &mut Search { names, found: &mut found }, MAX_DEPTH)?;
@@ -22,14 +21,14 @@ pub(crate) fn find<'a>(json: &'a [u8], names: Option<&[String]>) -> Option<Optio
     }
 }
 
-/// A string that is looked for.
+/// A search for a string.
 struct Search<'n, 'f, 'a> {
-    /// The names that lead on from here to it; `None` when they do not come by here.
+    /// The rest of the path from the current value; `None` if the path does not lead through it.
     names: Option<&'n [String]>,
     found: &'f mut Option<&'a [u8]>,
 }
 
-/// Passes over a value. The scan comes and goes by value, which keeps it in registers.
+/// Skips a value. The scan is passed and returned by value, which keeps it in registers.
 #[inline(always)]
 fn value<'a>(mut scan: Scan<'a>, search: &mut Search<'_, '_, 'a>, depth: u8) -> Option<Scan<'a>> {
     let (first, rest) = scan.rest.split_first()?;
@@ -88,7 +87,7 @@ fn array(mut scan: Scan<'_>, depth: u8) -> Option<Scan<'_>> {
     }
 }
 
-/// Whether what has been read is the last one of its object or array.
+/// Whether the value that has been read is the last one of its object or array.
 #[inline]
 fn is_last(scan: &mut Scan<'_>, end: &[u8; 1]) -> Option<bool> {
     spaces(scan);
@@ -107,7 +106,7 @@ fn spaces(scan: &mut Scan<'_>) {
 #[inline]
 fn number(scan: &mut Scan<'_>) -> Option<()> {
     let _ = scan.literal(b"-");
-    // No digit follows a zero.
+    // A leading zero must not be followed by another digit.
     if scan.literal(b"0").is_none() {
         digits(scan)?;
     }

@@ -1,4 +1,4 @@
-//! What the function is called with: a batch of a Kinesis shard, or the tick of the schedule.
+//! Parses the events of the function: a batch of records of a Kinesis shard, or a tick of the schedule.
 //!
 //! Source: "Using Lambda to process records from Amazon Kinesis Data Streams", AWS Lambda developer guide; and "Scheduled
 //! events", Amazon EventBridge user guide.
@@ -15,53 +15,53 @@ use shared::{
     quarantine::base64,
 };
 
-/// The event cannot be read at all; nothing was done.
+/// Why an event cannot be read. Nothing has been done.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
-    /// The event is no JSON, or a record has another shape.
-    #[error("the event is neither a batch of Kinesis nor a tick of the schedule: {0}")]
+    /// The event is not JSON, or a record has unexpected members.
+    #[error("the event is neither a Kinesis batch nor a tick of the schedule: {0}")]
     Json(#[from] serde_json::Error),
     /// The event is JSON of another kind.
     #[error(
-        "the event is neither a batch of Kinesis (an object with \"Records\") nor a tick of the schedule (an object with \
+        "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (an object with \
          \"time\", such as 2026-11-20T14:11:00Z)"
     )]
     Unknown,
-    /// A record does not say which it is, so it cannot be reported as failed.
+    /// A record lacks something without which it cannot be reported as failed.
     #[error("record {0} of the event: {1}")]
     Record(usize, RecordFault),
-    /// The records are not of one shard.
-    #[error("the event holds records of {0} and of {1}; Kinesis hands over one shard at a time")]
+    /// The records come from several shards.
+    #[error("the event contains records of {0} and of {1}, but a batch must come from one shard")]
     Shards(String, String),
 }
 
-/// What is wrong with a record of the event, as Lambda made it.
+/// What is wrong with a record of an event.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordFault {
-    /// No part `kinesis`, or no data in it.
+    /// `kinesis` or its `data` is missing.
     #[error("it is not from Kinesis")]
     Kinesis,
-    /// No time of arrival.
+    /// The time of arrival is missing or invalid.
     #[error("its approximateArrivalTimestamp is {0}")]
     Arrival(String),
-    /// No sequence number.
+    /// The sequence number is missing or invalid.
     #[error(transparent)]
     Position(#[from] PositionError),
-    /// No stream or shard that could be part of a key.
+    /// The name of the stream or the shard cannot be part of a key.
     #[error(transparent)]
     Source(#[from] LayoutError),
 }
 
-/// What the function is called with.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<B> {
     /// Records of one shard.
     Batch(B),
-    /// The schedule's tick, in milliseconds since 1970-01-01T00:00:00Z.
+    /// A tick of the schedule, with its time in milliseconds since 1970-01-01T00:00:00Z.
     Tick(i64),
 }
 
-/// Where the records of a batch come from.
+/// The shard that the records of a batch come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
     /// The stream's name.
@@ -70,22 +70,22 @@ pub struct Shard {
     pub id: Segment,
 }
 
-/// A record as it arrives.
+/// A record as the event contains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Its place in the shard.
+    /// Its position in the shard.
     pub position: Position,
-    /// Its sequence number in digits, as Lambda wrote it, by which it is reported as failed.
+    /// Its sequence number as text. It is needed unchanged to report the record as failed.
     pub sequence_number: Cow<'a, [u8]>,
-    /// Its partition key, in UTF-8.
+    /// Its partition key in UTF-8.
     pub partition_key: Cow<'a, [u8]>,
     /// When it arrived in the stream, in milliseconds since 1970-01-01T00:00:00Z.
     pub arrived_ms: i64,
-    /// Its data: base64.
+    /// Its data in base64.
     pub data: Cow<'a, [u8]>,
 }
 
-/// Where a record comes from, as Lambda writes it.
+/// Where a record comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Source<'a> {
     stream_arn: Cow<'a, str>,
@@ -94,7 +94,7 @@ struct Source<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// A record that was read from the stream itself and did not come with an event.
+    /// A record that was read from the stream and not from an event.
     pub fn of_stream(
         sequence_number: &'a str,
         partition_key: &'a str,
@@ -110,18 +110,18 @@ impl<'a> Record<'a> {
         })
     }
 
-    /// Its sequence number, as Lambda wrote it.
+    /// Its sequence number as text.
     #[must_use]
     pub fn sequence_number(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.sequence_number)
     }
 }
 
-/// Reads the event and hands the records of a batch to `each`, as they stand in it. Gives back their shard, or `None` when
-/// there are none.
+/// Reads an event and passes the records of a batch to `each` in their order. Returns their shard, or `None` if the batch is
+/// empty.
 ///
-/// On an error, `each` may have seen the records before it. Data that is not base64 may be no JSON either, of which
-/// [`read_json`] is the judge.
+/// If there is an error, the records before it may already have been passed to `each`. The fast path does not check that
+/// `data` is valid in JSON: if it is not base64, the caller has to read the event again with [`read_json`].
 pub fn read<'a>(event: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<Event<Option<Shard>>, EventError> {
     if !event.starts_with(b"{\"Records\":[")
         && let Some(tick) = tick(event)?
@@ -137,7 +137,7 @@ pub fn read<'a>(event: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<Eve
     sources.shard().map(Event::Batch)
 }
 
-/// Reads a batch with the JSON parser alone: what [`read`] has to agree with.
+/// Reads a batch using only the JSON parser. This is the reference that the result of [`read`] must equal.
 pub fn read_json<'a>(event: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<Option<Shard>, EventError> {
     let mut sources = Sources::default();
     json::parse(event, 0, KinesisRecord::into_record, |(record, source)| {
@@ -147,7 +147,7 @@ pub fn read_json<'a>(event: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Resul
     sources.shard()
 }
 
-/// The sequence number of the record at `position`, as Lambda wrote it.
+/// The sequence number of the record at `position`, as text.
 pub fn sequence_number(event: &[u8], position: Position) -> Option<String> {
     let mut found = None;
     let read = read(event, |record| {
@@ -158,17 +158,17 @@ pub fn sequence_number(event: &[u8], position: Position) -> Option<String> {
     read.ok().and(found)
 }
 
-/// The sources of all records, which should be one.
+/// Checks that all records have the same source.
 #[derive(Default)]
 struct Sources<'a> {
     records: usize,
     first: Option<Source<'a>>,
-    /// The first one that is another.
+    /// The index of the first record with another source, and that source.
     other: Option<(usize, Source<'a>)>,
 }
 
 impl<'a> Sources<'a> {
-    /// `None`: the record is from where one before it is from.
+    /// `None` means that the source is the same as that of the previous record.
     #[inline]
     fn next(&mut self, source: Option<Source<'a>>) {
         if let Some(source) = source {
@@ -196,7 +196,7 @@ impl<'a> Sources<'a> {
 }
 
 impl Source<'_> {
-    /// `index`: of the record.
+    /// The shard of the record with this index.
     fn shard(&self, index: usize) -> Result<Shard, EventError> {
         let stream = self.stream_arn.rsplit_once('/').map_or(&*self.stream_arn, |(_, name)| name).parse();
         let shard = stream.and_then(|stream| Ok(Shard { stream, id: self.id.parse()? }));
@@ -210,7 +210,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// The time of a scheduled event; `None` when there are records instead.
+/// The time of a scheduled event; `None` if the event contains records instead.
 fn tick(event: &[u8]) -> Result<Option<i64>, EventError> {
     #[derive(Deserialize)]
     struct Shape {
@@ -226,20 +226,20 @@ fn tick(event: &[u8]) -> Result<Option<i64>, EventError> {
     }
 }
 
-/// What of a record is the same in all records of a shard, and so is compared instead of read.
+/// The parts of the previous record that are usually the same in the next one, and can be compared instead of parsed.
 struct Last<'a> {
-    /// From behind the time of arrival up to the sequence number in the record's id, which the shard's id is before.
+    /// From the end of the arrival time to the sequence number within `eventID`. It includes the shard's id.
     middle: &'a [u8],
-    /// From behind the record's id to its end.
+    /// From the end of `eventID` to the end of the record.
     tail: &'a [u8],
-    /// The second of its arrival, in digits, and in milliseconds since 1970-01-01T00:00:00Z.
+    /// The second of arrival, as digits and as milliseconds since 1970-01-01T00:00:00Z.
     second: (&'a [u8], i64),
 }
 
-/// A whole record in the shape that Lambda writes, or `None` at the first difference. With its source, unless it is that
-/// of the record before.
+/// Reads a record in the form that Lambda writes; `None` at the first difference. The source is `None` if it is the same as that
+/// of the previous record.
 ///
-/// A record is 144 bytes: inlined, it is not moved.
+/// Inlined so that the record of 144 bytes is not copied.
 #[inline(always)]
 fn record<'a>(scan: &mut Scan<'a>, last: &mut Option<Last<'a>>) -> Option<(Record<'a>, Option<Source<'a>>)> {
     scan.literal(b"{\"kinesis\":{\"kinesisSchemaVersion\":\"1.0\",\"partitionKey\":\"")?;
@@ -280,7 +280,7 @@ fn record<'a>(scan: &mut Scan<'a>, last: &mut Option<Last<'a>>) -> Option<(Recor
     scan.literal(b",\"eventSourceARN\":\"")?;
     let stream_arn = scan.text()?;
     scan.literal(b"}")?;
-    // The quote that ends the id belongs to the tail.
+    // The quote that ends `eventID` belongs to the tail.
     let before = |end: &[u8], more: usize| middle.len().checked_sub(end.len() + more);
     *last = Some(Last {
         middle: middle.get(..before(tail, sequence_number.len() + 1)?)?,
@@ -290,7 +290,7 @@ fn record<'a>(scan: &mut Scan<'a>, last: &mut Option<Last<'a>>) -> Option<(Recor
     Some((record, Some(Source { stream_arn: stream_arn.into(), id: id.into() })))
 }
 
-/// A sequence number whose quote has been read, as text and as a position.
+/// Reads a sequence number after its opening quote, as text and as a position.
 #[inline(always)]
 fn sequence<'a>(scan: &mut Scan<'a>) -> Option<(&'a [u8], Position)> {
     if let Some((digits, [b'"', rest @ ..])) = scan.rest.split_first_chunk()
@@ -303,11 +303,11 @@ fn sequence<'a>(scan: &mut Scan<'a>) -> Option<(&'a [u8], Position)> {
     Some((text.as_bytes(), Position::of_sequence_number(text).ok()?))
 }
 
-/// Seconds with at most three decimals, as Lambda writes them: the digits before the point and what they are in
-/// milliseconds, and the time in milliseconds. Anything else is left to [`arrived_ms`].
+/// Reads an arrival time with at most three decimals, as Lambda writes it: the second as digits and in milliseconds, and the
+/// whole time in milliseconds. Other numbers are left to [`arrived_ms`].
 fn arrived<'a>(scan: &mut Scan<'a>, last: Option<&Last<'a>>) -> Option<((&'a [u8], i64), i64)> {
     let second = match last {
-        // Most records arrive in the second of the one before.
+        // Most records arrive within the same second as the previous one.
         Some(last) if scan.rest.starts_with(last.second.0) => last.second,
         _ => {
             let digits = scan.rest.iter().position(|byte| !byte.is_ascii_digit())?;
@@ -324,19 +324,19 @@ fn arrived<'a>(scan: &mut Scan<'a>, last: Option<&Last<'a>>) -> Option<((&'a [u8
         }
         rest => (0, rest),
     };
-    // Otherwise the number goes on.
+    // Otherwise the number continues, for example with an exponent.
     rest.starts_with(b"}").then_some(())?;
     scan.rest = rest;
     Some((second, second.1 + ms))
 }
 
-/// 1 to `most` digits → the number.
+/// Parses 1 to `most` digits.
 fn plain(digits: &[u8], most: usize) -> Option<i64> {
     let is_plain = (1..=most).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     is_plain.then(|| digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')))
 }
 
-/// Seconds as JSON writes numbers → milliseconds, rounded.
+/// Converts seconds, as a JSON number, to milliseconds, rounded.
 fn arrived_ms(text: &str) -> Option<i64> {
     let seconds: f64 = text.parse().ok()?;
     let ms = (seconds * 1_000.0).round();
@@ -344,7 +344,7 @@ fn arrived_ms(text: &str) -> Option<i64> {
     (0.0..9e15).contains(&ms).then_some(ms as i64)
 }
 
-/// What is read of a record; everything else is passed over.
+/// The members of a record that are used; all others are ignored.
 #[derive(Deserialize)]
 struct KinesisRecord<'a> {
     #[serde(borrow)]
@@ -478,7 +478,7 @@ mod tests {
         for (event, error) in [
             (
                 "{}",
-                "the event is neither a batch of Kinesis (an object with \"Records\") nor a tick of the schedule (an object with \"time\", such as 2026-11-20T14:11:00Z)",
+                "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (an object with \"time\", such as 2026-11-20T14:11:00Z)",
             ),
             (
                 "",

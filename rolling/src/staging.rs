@@ -1,8 +1,10 @@
-//! Keys of what is staged. One listing of a shard's folder gives the whole state of its windows, in order.
+//! Keys of the staging folder. One listing of a shard's folder gives the whole state of its windows, in order.
 //!
 //! `staging/{stream}/{shard}/{table}/{after}-{first}-{last}-{count}-{bytes}-{oldest}-{newest}.ndjson` is a segment: all
-//! records of its window in `(after, last]`. `staging/{stream}/{shard}/{table}/rolled-{last}`, an empty object, is the
-//! high-water mark: every record up to `last` is in a file.
+//! records of its window after position `after`, up to and including `last`. `oldest` and `newest` are times of arrival.
+//!
+//! `staging/{stream}/{shard}/{table}/rolled-{last}`, an empty object, is the high-water mark: all records up to and
+//! including `last` are in files.
 
 use std::{fmt, str::FromStr};
 
@@ -13,28 +15,28 @@ use shared::{
 
 use crate::run::Extent;
 
-/// The folder that everything is staged in.
+/// The folder of all staged objects.
 pub const FOLDER: &str = "staging/";
 
-/// A segment, as its key tells it: all records of its window in `(after, last]`.
+/// A segment as described by its key: all records of its window in `(after, last]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Staged {
-    /// The last record of the window before these.
+    /// Position of the last record of the window before this segment.
     pub after: Position,
-    /// The records.
+    /// Summary of the records.
     pub extent: Extent,
 }
 
-/// What a key in a window's folder names.
+/// An object in the folder of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item {
     /// A segment.
     Segment(Staged),
-    /// The high-water mark.
+    /// A high-water mark.
     Mark(Position),
 }
 
-/// Why a key is none of ours.
+/// The key is not one that kafka-roller writes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a segment nor a high-water mark")]
 pub struct KeyError(String);
@@ -51,13 +53,13 @@ pub fn folder(window: &Window) -> String {
     format!("{FOLDER}{window}/")
 }
 
-/// The key of an item.
+/// The key of an object in the folder of a window.
 #[must_use]
 pub fn key(window: &Window, item: &Item) -> String {
     format!("{FOLDER}{window}/{item}")
 }
 
-/// Reads a key.
+/// Parses a key.
 pub fn parse(key: &str) -> Result<(Window, Item), KeyError> {
     let error = || KeyError(key.to_owned());
     let mut parts = key.strip_prefix(FOLDER).ok_or_else(error)?.split('/');

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, process::ExitCode};
 
-use runtime::entry::serve;
+use lambda::serve;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -1,8 +1,8 @@
-//! Consecutive records of a window, and the segment that they are staged as.
+//! Runs: consecutive records of a window, and their form as a segment in the staging folder.
 //!
-//! A segment is its records' lines, as they will stand in a file, and behind them an index with a line for every record:
-//! its position, when it arrived, the length of its line. A position is written as how many characters it shares with the
-//! one before it, and the others.
+//! A segment consists of the lines of its records, exactly as they will be in a file, followed by an index with one line for
+//! each record: position, time of arrival, length of the record's line. Positions are compressed: the number of characters
+//! that are the same as in the previous position, then the rest.
 
 use std::{fmt::Write, ops::Range};
 
@@ -12,40 +12,40 @@ use shared::position::Position;
 /// One record of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// Its place in the shard.
+    /// Its position in the shard.
     pub position: Position,
     /// When it arrived in the stream, in milliseconds since 1970-01-01T00:00:00Z.
     pub arrived_ms: i64,
-    /// Where its line ends in the run's lines, the line break included.
+    /// The end of its line, including the line break, within the run's lines.
     pub end: usize,
 }
 
-/// Consecutive records of a window, in order.
+/// Consecutive records of a window, in the order of their positions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Run {
     entries: Vec<Entry>,
     lines: Bytes,
 }
 
-/// What is to be known of consecutive records before they are read.
+/// A summary of consecutive records, which is also part of the key of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Extent {
-    /// The first record.
+    /// Position of the first record.
     pub first: Position,
-    /// The last record.
+    /// Position of the last record.
     pub last: Position,
-    /// How many they are.
+    /// Number of records.
     pub count: usize,
-    /// Length of their lines, with line breaks.
+    /// Total length of their lines, including line breaks.
     pub bytes: u64,
-    /// When the oldest arrived, in milliseconds since 1970-01-01T00:00:00Z.
+    /// When the oldest record arrived, in milliseconds since 1970-01-01T00:00:00Z.
     pub oldest_ms: i64,
-    /// When the newest arrived.
+    /// When the newest record arrived, in milliseconds since 1970-01-01T00:00:00Z.
     pub newest_ms: i64,
 }
 
 impl Extent {
-    /// These records and those of `next`, which follow them.
+    /// The summary of these records together with those of `next`, which must follow them.
     #[must_use]
     pub fn and(self, next: Self) -> Self {
         Self {
@@ -59,31 +59,31 @@ impl Extent {
     }
 }
 
-/// Why bytes are no segment.
+/// Why bytes are not a valid segment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {0} of the index is damaged")]
 pub struct IndexError(usize);
 
 impl Run {
-    /// Records whose positions rise, and their lines.
+    /// A run of entries, whose positions must rise, and their lines.
     #[must_use]
     pub fn new(entries: Vec<Entry>, lines: Bytes) -> Self {
         Self { entries, lines }
     }
 
-    /// How many records there are.
+    /// Number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there are none.
+    /// Whether the run has no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many records are at or below `position`.
+    /// Number of records at or before `position`.
     #[must_use]
     pub fn up_to(&self, position: Position) -> usize {
         self.entries.partition_point(|entry| entry.position <= position)
@@ -94,12 +94,12 @@ impl Run {
         self.entries.get(range).unwrap_or_default()
     }
 
-    /// Where the line of record `index` begins.
+    /// The start of the line of record `index`.
     fn start(&self, index: usize) -> usize {
         index.checked_sub(1).and_then(|before| self.entries.get(before)).map_or(0, |entry| entry.end)
     }
 
-    /// Length of the line of record `index`, with its line break.
+    /// Length of the line of record `index`, including its line break.
     #[must_use]
     pub fn line_bytes(&self, index: usize) -> u64 {
         self.entries.get(index).map_or(0, |entry| (entry.end - self.start(index)) as u64)
@@ -112,7 +112,7 @@ impl Run {
         if start < end { self.lines.slice(start..end) } else { Bytes::new() }
     }
 
-    /// What is to be known of a range; `None` when it is empty.
+    /// The summary of a range; `None` if the range is empty.
     #[must_use]
     pub fn extent(&self, range: Range<usize>) -> Option<Extent> {
         let bytes = (self.start(range.end) - self.start(range.start)) as u64;
@@ -127,7 +127,7 @@ impl Run {
         })
     }
 
-    /// A range as a segment.
+    /// Encodes a range as a segment.
     #[must_use]
     pub fn to_segment(&self, range: Range<usize>) -> Bytes {
         let lines = self.lines(range.clone());
@@ -147,7 +147,7 @@ impl Run {
         segment.into()
     }
 
-    /// Reads a segment, whose lines are its first `line_bytes` bytes.
+    /// Decodes a segment, whose lines are its first `line_bytes` bytes.
     pub fn of_segment(segment: &Bytes, line_bytes: u64) -> Result<Self, IndexError> {
         let damaged = || IndexError(0);
         let at = usize::try_from(line_bytes).ok().filter(|at| *at <= segment.len()).ok_or_else(damaged)?;

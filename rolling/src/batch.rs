@@ -1,4 +1,4 @@
-//! A batch of a shard → a run of records for each table, poison apart. Pure.
+//! Decodes a batch of a shard: a run of records for each table, and the records that can never be used (poison).
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -19,40 +19,38 @@ use crate::{
     run::{Entry, Run},
 };
 
-/// Records of a shard, ready to be staged.
+/// The decoded records of a batch.
 #[derive(Debug)]
 pub struct Batch {
-    /// Where they come from.
+    /// The shard that they come from.
     pub shard: Shard,
-    /// Records that can land, by table.
+    /// The records that can be written to files, by table.
     pub runs: BTreeMap<Segment, Run>,
-    /// Records that never will, in order.
+    /// The other records, in order.
     pub poison: Vec<Poison>,
-    /// When the oldest arrived, in milliseconds since 1970-01-01T00:00:00Z; `None` when there are none.
+    /// When the oldest record arrived, in milliseconds since 1970-01-01T00:00:00Z; `None` if there are no records.
     pub oldest_ms: Option<i64>,
 }
 
-/// A record that can never land, and all that is kept of it.
+/// A record that can never be used.
 #[derive(Debug)]
 pub struct Poison {
-    /// Its place in the shard.
+    /// Its position in the shard.
     pub position: Position,
-    /// When it arrived, in milliseconds since 1970-01-01T00:00:00Z.
-    pub arrived_ms: i64,
-    /// Why.
+    /// What is wrong with it.
     pub error: RecordError,
-    /// What goes to the quarantine.
+    /// Its entry in the quarantine.
     pub record: QuarantineRecord,
 }
 
-/// A run that grows.
-struct Growing {
+/// A run under construction.
+struct RunBuilder {
     table: Segment,
     entries: Vec<Entry>,
     lines: Vec<u8>,
 }
 
-/// A record that turned out to be poison.
+/// A poison record, before it is known which shard it belongs to.
 struct Refused<'a> {
     position: Position,
     record: Record<'a>,
@@ -60,30 +58,32 @@ struct Refused<'a> {
     error: RecordError,
 }
 
-/// Decodes records one after the other, as they are read.
+/// Decodes records one by one while the event is parsed.
 struct Reader<'a, 't> {
     table_of: &'t TableOf,
-    /// How many records and how many bytes of lines a table is given room for.
+    /// Capacity for the first table: number of records and bytes of lines.
     room: (usize, usize),
-    tables: Vec<Growing>,
-    /// The table of the record before.
+    tables: Vec<RunBuilder>,
+    /// Index of the table of the previous record.
     latest: usize,
     refused: Vec<Refused<'a>>,
-    /// The data of the record that is being read.
+    /// Buffer for the decoded data of one record.
     data: Vec<u8>,
-    /// The record before.
+    /// Position of the previous record.
     before: Position,
     oldest_ms: Option<i64>,
-    /// Whether records do not rise, or the JSON parser has to judge the data of one.
-    is_doubtful: bool,
+    /// Whether the event has to be read again with the JSON parser: positions do not rise, or data contains characters that
+    /// may be invalid in JSON.
+    needs_parser: bool,
 }
 
-/// Fewest bytes of a record in an event, and most parts of an event that are lines: room is not memory until it is used.
+/// Estimates for the capacity: minimum bytes of a record in an event, and the part of an event that becomes lines. Too much
+/// capacity costs little, since memory is not used before it is written to.
 const RECORD_BYTES: usize = 400;
 const LINES_OF_EVENT: usize = 4;
 
 impl Batch {
-    /// Reads an event and decodes every record of a batch. `None`: there are none.
+    /// Reads an event and decodes the records of a batch; `None` if the batch is empty.
     pub fn of_event(event: &[u8], table_of: &TableOf) -> Result<Event<Option<Self>>, EventError> {
         let mut reader = Reader::new(table_of, (event.len() / RECORD_BYTES, event.len() / LINES_OF_EVENT));
         let shard = match event::read(event, |record| reader.push(&record))? {
@@ -91,10 +91,10 @@ impl Batch {
             Event::Batch(None) => return Ok(Event::Batch(None)),
             Event::Batch(Some(shard)) => shard,
         };
-        if !reader.is_doubtful {
+        if !reader.needs_parser {
             return Ok(Event::Batch(Some(reader.finish(shard))));
         }
-        // Lambda hands records over in order and once each. Whoever else calls may not.
+        // Lambda delivers records in order and without duplicates. Other callers may not.
         let mut records = Vec::new();
         event::read_json(event, |record| records.push(record))?;
         records.sort_by_key(|record| record.position);
@@ -102,7 +102,7 @@ impl Batch {
         Ok(Event::Batch(Some(Self::of(shard, records, table_of))))
     }
 
-    /// Decodes records of a shard, whose positions rise.
+    /// Decodes records of a shard, which must be in the order of their positions.
     #[must_use]
     pub fn of<'a>(shard: Shard, records: impl IntoIterator<Item = Record<'a>>, table_of: &TableOf) -> Self {
         let mut reader = Reader::new(table_of, (0, 0));
@@ -122,18 +122,18 @@ impl<'a, 't> Reader<'a, 't> {
             data: Vec::new(),
             before: Position::START,
             oldest_ms: None,
-            is_doubtful: false,
+            needs_parser: false,
         }
     }
 
     fn push(&mut self, record: &Record<'a>) {
-        self.is_doubtful |= record.position <= self.before;
+        self.needs_parser |= record.position <= self.before;
         self.before = record.position;
         self.oldest_ms = Some(self.oldest_ms.map_or(record.arrived_ms, |oldest| oldest.min(record.arrived_ms)));
         let mut data = std::mem::take(&mut self.data);
         data.clear();
         if base64_simd::STANDARD.decode_append(&record.data, &mut data).is_err() {
-            self.is_doubtful |= !record.data.iter().all(u8::is_ascii_graphic);
+            self.needs_parser |= !record.data.iter().all(u8::is_ascii_graphic);
             self.refuse(record, record.position, &record.data, RecordError::Base64);
         } else {
             self.decode(record, &data);
@@ -142,7 +142,7 @@ impl<'a, 't> Reader<'a, 't> {
     }
 
     fn decode(&mut self, record: &Record<'a>, data: &[u8]) {
-        // No JSON begins like an aggregate.
+        // JSON never begins with the magic bytes of an aggregate.
         let packed =
             if data.starts_with(&crate::aggregate::MAGIC) { unpack(&Bytes::copy_from_slice(data)) } else { None };
         match packed {
@@ -152,7 +152,7 @@ impl<'a, 't> Reader<'a, 't> {
                 for (index, data) in packed.iter().enumerate() {
                     match record.position.in_aggregate(index) {
                         Ok(position) => self.read(record, position, data),
-                        // No aggregate that Kinesis takes is so large.
+                        // Kinesis does not accept aggregates of this size.
                         Err(_) => self.refuse(record, record.position, data, RecordError::Aggregate),
                     }
                 }
@@ -175,23 +175,23 @@ impl<'a, 't> Reader<'a, 't> {
         Ok(())
     }
 
-    /// The run of the table that a record names.
-    fn table(&mut self, name: Option<Cow<'_, str>>) -> Result<&mut Growing, RecordError> {
+    /// The run of the table that a record belongs to. `name` is `None` if all records belong to one table.
+    fn table(&mut self, name: Option<Cow<'_, str>>) -> Result<&mut RunBuilder, RecordError> {
         let fixed = match self.table_of {
             TableOf::Fixed(table) => table.as_str(),
             TableOf::Pointer(_) => "",
         };
         let name = name.as_deref().unwrap_or(fixed);
-        let is = |table: &Growing| table.table.as_str() == name;
+        let is = |table: &RunBuilder| table.table.as_str() == name;
         if !self.tables.get(self.latest).is_some_and(is) {
             self.latest = match self.tables.iter().position(is) {
                 Some(known) => known,
                 None => {
                     let table = name.parse().map_err(|cause| RecordError::InvalidTable(format!("{cause}")))?;
-                    // The first table is often the only one.
+                    // The first table gets all the capacity, because it is often the only one.
                     let (records, bytes) = std::mem::take(&mut self.room);
                     let (entries, lines) = (Vec::with_capacity(records), Vec::with_capacity(bytes));
-                    self.tables.push(Growing { table, entries, lines });
+                    self.tables.push(RunBuilder { table, entries, lines });
                     self.tables.len() - 1
                 }
             };
@@ -222,7 +222,6 @@ impl Refused<'_> {
         });
         Poison {
             position,
-            arrived_ms: record.arrived_ms,
             record: QuarantineRecord {
                 function: FUNCTION.to_owned(),
                 reason: error.reason().to_owned(),

@@ -1,4 +1,4 @@
-//! Records that the Kinesis Producer Library packed into one.
+//! Aggregates: records that the Kinesis Producer Library packed into one record of the stream.
 //!
 //! Source: "KPL Aggregated Record Format" of amazon-kinesis-producer: four magic bytes, a protobuf message, and the MD5 of
 //! the message.
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message;
 
-/// How every aggregate begins. No text in UTF-8 begins so.
+/// The first bytes of every aggregate. They are not valid UTF-8, so no JSON begins with them.
 pub(crate) const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];
 const DIGEST_BYTES: usize = 16;
 
@@ -23,16 +23,16 @@ struct UserRecord {
     data: Bytes,
 }
 
-/// Why what begins like an aggregate is none.
+/// Why data with the magic bytes is not a valid aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AggregateError {
-    /// The MD5 is another one, or there is none.
+    /// The MD5 checksum is missing or wrong.
     Digest,
-    /// The message is no `AggregatedRecord`.
+    /// The message is not an `AggregatedRecord`.
     Message,
 }
 
-/// The records of an aggregate in their order, or `None` when `data` is a record on its own.
+/// The records of an aggregate in their order, or `None` if `data` is not an aggregate.
 pub fn unpack(data: &Bytes) -> Option<Result<Vec<Bytes>, AggregateError>> {
     let rest = data.strip_prefix(&MAGIC)?;
     let Some((message, digest)) = rest.len().checked_sub(DIGEST_BYTES).and_then(|at| rest.split_at_checked(at)) else {

@@ -1,26 +1,21 @@
-//! A function's process: set up once, then one invocation after the other.
+//! The process of a Lambda function: the app is set up once, in the init phase, then one invocation follows another.
+
+#![deny(missing_docs)]
 
 use std::{process::ExitCode, sync::Arc};
 
-use aws_config::{BehaviorVersion, SdkConfig};
 use bytes::Bytes;
 use lambda_runtime::{Error, LambdaEvent, Runtime, layers::TracingLayer, service_fn};
 use serde::Serialize;
 
-use crate::{
-    https,
-    raw::{self, RawEventLayer},
-};
+use crate::raw::RawEventLayer;
 
-/// What Lambda gives for AWS, over the one HTTPS client.
-pub async fn aws() -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(https::client()).load().await
-}
+mod raw;
 
-/// Sets `app` up in the init phase, then has every event handled as the bytes that came.
+/// Sets up `app` in the init phase, then passes every event to `handle` as the bytes that Lambda sent.
 ///
-/// `handle` gets the event and when the invocation ends, in milliseconds since 1970-01-01T00:00:00Z. A function that
-/// cannot be set up says why in the log and ends with a failure.
+/// `handle` gets the event and the deadline of the invocation, in milliseconds since 1970-01-01T00:00:00Z. If the app
+/// cannot be set up, the cause is logged and the process ends with a failure.
 pub async fn serve<A, W, R, E>(
     app: impl Future<Output = Result<A, Error>>,
     handle: impl Fn(Arc<A>, Bytes, u64) -> W,
@@ -35,12 +30,12 @@ where
         let app = Arc::new(app.await?);
         let handler = service_fn(|event: LambdaEvent<()>| {
             let (app, handle) = (app.clone(), &handle);
-            // The event is there while this future is polled, not before.
+            // The event is available only while this future is polled, so it is read inside the future.
             async move { handle(app, raw::event(), event.context.deadline).await.map_err(Into::<Error>::into) }
         });
         Runtime::new(handler).layer(TracingLayer::new()).layer(RawEventLayer).run().await
     };
-    // The futures of all layers in each other are deeper than the compiler likes.
+    // Boxed because the type of the nested layers is too deep for the compiler's recursion limit.
     match Box::pin(run).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {

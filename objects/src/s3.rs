@@ -1,0 +1,206 @@
+//! A bucket in Amazon S3.
+
+use std::{collections::HashMap, error::Error};
+
+use aws_sdk_s3::{
+    Client,
+    error::{ProvideErrorMetadata, SdkError},
+    primitives::ByteStream,
+    types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier},
+};
+use bytes::Bytes;
+use runtime::failure::{cause, chain, code};
+
+use crate::bucket::{Attributes, Bucket, BucketError, Created, Head, Listed, Upload};
+
+/// DeleteObjects takes no more keys in one call.
+const MAX_DELETED: usize = 1_000;
+
+/// A bucket in S3.
+#[derive(Debug, Clone)]
+pub struct S3 {
+    client: Client,
+    bucket: String,
+}
+
+/// An object whose bytes have not been read yet.
+#[derive(Debug)]
+pub struct Opened<'a> {
+    /// User-defined metadata: names without `x-amz-meta-`, and values.
+    pub metadata: HashMap<String, String>,
+    body: ByteStream,
+    bucket: &'a S3,
+    key: String,
+}
+
+impl Opened<'_> {
+    /// Reads the next bytes; `None` at the end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BucketError> {
+        self.body.try_next().await.map_err(|error| self.bucket.broken(&self.key, &error))
+    }
+}
+
+impl S3 {
+    /// The bucket of this name.
+    #[must_use]
+    pub fn new(client: &Client, bucket: &str) -> Self {
+        Self { client: client.clone(), bucket: bucket.to_owned() }
+    }
+
+    /// Begins to read an object, for objects that may be larger than memory.
+    pub async fn open(&self, key: &str) -> Result<Opened<'_>, BucketError> {
+        let object = self.client.get_object().bucket(&self.bucket).key(key).send().await;
+        let object = object.map_err(|error| self.error("read", key, &error))?;
+        let metadata = object.metadata.unwrap_or_default();
+        Ok(Opened { metadata, body: object.body, bucket: self, key: key.to_owned() })
+    }
+
+    fn failed(&self, verb: &'static str, key: &str, cause: String) -> BucketError {
+        BucketError::Failed { verb, bucket: self.bucket.clone(), key: key.to_owned(), cause }
+    }
+
+    /// The connection broke while an object was read.
+    fn broken(&self, key: &str, error: &dyn Error) -> BucketError {
+        self.failed("read", key, chain(error))
+    }
+
+    /// Tells a bucket or an object that does not exist from a call that failed.
+    fn error<E>(&self, verb: &'static str, key: &str, error: &SdkError<E>) -> BucketError
+    where
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        match (status, code(error)) {
+            (_, Some("NoSuchBucket")) => BucketError::NoBucket(self.bucket.clone()),
+            // The response to HEAD has no body and so no code.
+            (Some(404), None | Some("NoSuchKey" | "NotFound")) => {
+                BucketError::Missing { bucket: self.bucket.clone(), key: key.to_owned() }
+            }
+            _ => self.failed(verb, key, cause(error)),
+        }
+    }
+
+    /// Tells a key that exists from a call that failed.
+    fn created<E>(&self, key: &str, result: Result<Option<String>, SdkError<E>>) -> Result<Created, BucketError>
+    where
+        E: Error + ProvideErrorMetadata + 'static,
+    {
+        match result {
+            Ok(e_tag) => Ok(Created::New { e_tag: unquoted(e_tag) }),
+            Err(error) if is_taken(&error) => Ok(Created::Exists),
+            Err(error) => Err(self.error("written", key, &error)),
+        }
+    }
+}
+
+/// Whether an object was not written because its key exists already.
+fn is_taken<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    error.raw_response().is_some_and(|response| response.status().as_u16() == 412)
+        || code(error) == Some("PreconditionFailed")
+}
+
+fn unquoted(e_tag: Option<String>) -> String {
+    e_tag.unwrap_or_default().trim_matches('"').to_owned()
+}
+
+fn size(content_length: Option<i64>) -> u64 {
+    content_length.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default()
+}
+
+fn metadata(attributes: &Attributes) -> HashMap<String, String> {
+    attributes.metadata.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
+}
+
+impl Bucket for S3 {
+    fn name(&self) -> &str {
+        &self.bucket
+    }
+
+    async fn list_while(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Listed>, BucketError> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        let mut pages = request.set_start_after(start_after.map(str::to_owned)).into_paginator().send();
+        let mut listed = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.error("listed", prefix, &error))?;
+            for object in page.contents.unwrap_or_default() {
+                let Some(key) = object.key else { continue };
+                if !wanted(&key) {
+                    return Ok(listed);
+                }
+                listed.push(Listed { key, size: size(object.size) });
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn get(&self, key: &str, limit: Option<u64>) -> Result<Bytes, BucketError> {
+        let range = limit.map(|bytes| format!("bytes=0-{}", bytes.saturating_sub(1)));
+        let object = self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await;
+        let object = object.map_err(|error| self.error("read", key, &error))?;
+        let body = object.body.collect().await.map_err(|error| self.broken(key, &error))?;
+        Ok(body.into_bytes())
+    }
+
+    async fn head(&self, key: &str) -> Result<Head, BucketError> {
+        let head = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+        let head = head.map_err(|error| self.error("checked", key, &error))?;
+        let size = size(head.content_length);
+        Ok(Head { e_tag: unquoted(head.e_tag), size, metadata: head.metadata.unwrap_or_default() })
+    }
+
+    async fn create(&self, key: &str, body: Bytes, attributes: &Attributes) -> Result<Created, BucketError> {
+        let put = self.client.put_object().bucket(&self.bucket).key(key).if_none_match("*");
+        let put = put.content_type(attributes.content_type).set_metadata(Some(metadata(attributes)));
+        self.created(key, put.body(ByteStream::from(body)).send().await.map(|output| output.e_tag))
+    }
+
+    async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {
+        for keys in keys.chunks(MAX_DELETED) {
+            let first = keys.first().map_or("", String::as_str);
+            let failed = |key: &str, cause: String| self.failed("deleted", key, cause);
+            let objects: Result<_, _> = keys.iter().map(|key| ObjectIdentifier::builder().key(key).build()).collect();
+            let delete = objects.and_then(|objects| Delete::builder().set_objects(Some(objects)).quiet(true).build());
+            let delete = delete.map_err(|error| failed(first, error.to_string()))?;
+            let response = self.client.delete_objects().bucket(&self.bucket).delete(delete).send().await;
+            let response = response.map_err(|error| self.error("deleted", first, &error))?;
+            if let Some(error) = response.errors().first() {
+                return Err(failed(error.key().unwrap_or(first), error.code().unwrap_or("no reason given").to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, key: &str, attributes: &Attributes) -> Result<Upload, BucketError> {
+        let begin = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
+        let begin = begin.content_type(attributes.content_type).set_metadata(Some(metadata(attributes)));
+        let response = begin.send().await.map_err(|error| self.error("uploaded", key, &error))?;
+        Ok(Upload::new(key, response.upload_id().unwrap_or_default()))
+    }
+
+    async fn part(&self, upload: &mut Upload, body: Bytes) -> Result<(), BucketError> {
+        let number = i32::try_from(upload.parts.len()).unwrap_or(i32::MAX).saturating_add(1);
+        let part = self.client.upload_part().bucket(&self.bucket).key(&upload.key).upload_id(&upload.id);
+        let response = part.part_number(number).body(ByteStream::from(body)).send().await;
+        let response = response.map_err(|error| self.error("uploaded", &upload.key, &error))?;
+        let part = CompletedPart::builder().part_number(number).set_e_tag(response.e_tag);
+        upload.parts.push(part.set_checksum_crc32(response.checksum_crc32).build());
+        Ok(())
+    }
+
+    async fn complete(&self, upload: &Upload) -> Result<Created, BucketError> {
+        let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(&upload.key);
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.parts.clone())).build();
+        let response = complete.upload_id(&upload.id).multipart_upload(parts).if_none_match("*").send().await;
+        self.created(&upload.key, response.map(|output| output.e_tag))
+    }
+
+    async fn abort(&self, upload: &Upload) -> Result<(), BucketError> {
+        let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(&upload.key).upload_id(&upload.id);
+        abort.send().await.map(drop).map_err(|error| self.error("aborted", &upload.key, &error))
+    }
+}
