@@ -1,6 +1,6 @@
-//! Requests to collect: whatever comes, no panic, and what is made of it stays within what one call of Kinesis takes.
+//! Requests to collect: no input may cause a panic, or events that exceed the limits of one PutRecords call.
 //!
-//! Bytes that are no event of a gateway are taken as the body of one, as they are and as binary (which may be gzip).
+//! Bytes that are not an event of API Gateway are used as the body of a request, as text and as binary (which may be gzip).
 #![no_main]
 
 use collect::{

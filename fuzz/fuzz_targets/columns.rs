@@ -1,4 +1,4 @@
-//! Payloads against prost: both accept or both refuse, and never a panic.
+//! Compares the columns with prost: both must accept or both reject a payload, and no input may cause a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! The fast way through an SQS event against the JSON parser: whatever the parser accepts, both read alike.
+//! SQS events: compares the fast path with the JSON parser. Whatever the parser accepts, both must read in the same way.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
