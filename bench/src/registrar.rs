@@ -1,5 +1,5 @@
-//! load-registrar: objects registered, beside row-by-row inserts in a transaction (what the system that it follows
-//! does) and COPY without a thought for duplicates (the floor). All write to the same table, with its indexes,
+//! load-registrar: registers objects, compared with row-by-row inserts in a transaction (the approach of the system that
+//! it replaces) and with COPY, which does not deduplicate (the floor). All write to the same table, with its indexes,
 //! constraints and triggers.
 
 use std::{
@@ -13,12 +13,7 @@ use std::{
 
 use aws_config::{BehaviorVersion, Region};
 use jiff::Timestamp;
-use load_registrar::{
-    app::App,
-    command,
-    config::Config,
-    register::{Object, register},
-};
+use load_registrar::{app::App, command, config::Config, object::Object, register::register};
 use tokio::runtime::Runtime;
 use tokio_postgres::{
     Client, NoTls, Statement,
@@ -36,7 +31,7 @@ use crate::{
 const TIME: Duration = Duration::from_secs(60);
 const TABLE: &str = "cubic__dmap__agg_sample";
 
-/// A database with the schema and one table, and a way to it.
+/// A database with the schema and one table, behind a proxy that adds latency.
 #[derive(Debug)]
 pub struct Bench {
     runtime: Arc<Runtime>,
@@ -46,7 +41,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A database of its own on the server that `server` names, `one_way` away.
+    /// Creates a database on the server with the URL `server`. `one_way`: network latency in each direction.
     pub fn new(server: &str, one_way: Duration) -> Result<Self, Error> {
         let runtime = Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build()?);
         let config: tokio_postgres::Config = server.parse()?;
@@ -83,7 +78,7 @@ impl Bench {
         Ok(App::new(config, &self.runtime.block_on(aws.load())))
     }
 
-    /// Lets the routes take turns with `objects` new objects each, and says what round trips a batch takes.
+    /// Runs the routes in turns with `objects` new objects each. Also returns the number of round trips of one batch.
     pub fn speed(&self, title: &str, objects: usize, rounds: u32) -> Result<(Vec<Timed>, usize), Error> {
         let new = |route: fn(Connected) -> Box<dyn Route>| -> Result<Box<dyn Route>, Error> {
             let client = self.runtime.block_on(connect(&self.url))?;
@@ -116,7 +111,7 @@ async fn connect(url: &str) -> Result<Client, Error> {
     Ok(client)
 }
 
-/// An autovacuum of the database refuses to be ended by a role that is no superuser, and is done soon.
+/// Only a superuser can end an autovacuum of the database, so this waits until it is done.
 async fn drop_database(client: &Client) -> Result<(), Error> {
     for _ in 0..100 {
         if client.batch_execute("drop database if exists bench with (force)").await.is_ok() {
@@ -127,7 +122,7 @@ async fn drop_database(client: &Client) -> Result<(), Error> {
     Err("the database bench of an earlier run cannot be dropped".into())
 }
 
-/// Objects that nobody has seen.
+/// Objects that were never registered.
 fn new_objects(keys: &AtomicI64, objects: usize) -> Vec<Object> {
     let first = keys.fetch_add(i64::try_from(objects).unwrap_or_default(), Ordering::SeqCst);
     (first..)
@@ -142,7 +137,7 @@ fn new_objects(keys: &AtomicI64, objects: usize) -> Vec<Object> {
         .collect()
 }
 
-/// As the function does it.
+/// The function's own code.
 struct Registering {
     runtime: Arc<Runtime>,
     app: App,
@@ -167,7 +162,7 @@ impl Route for Registering {
     }
 }
 
-/// What the other routes need.
+/// What the other routes share.
 struct Connected {
     runtime: Arc<Runtime>,
     keys: Arc<AtomicI64>,
@@ -215,7 +210,7 @@ impl Route for Copy {
         runtime.block_on(async {
             let copy = "copy cubic_loads (table_id, status, s3_key, s3_modified, s3_size, s3_etag, is_changes) \
                 from stdin binary";
-            // An enum is sent as the text that it is.
+            // Binary COPY sends an enum as its text.
             let types = [Type::INT8, Type::TEXT, Type::TEXT, Type::TIMESTAMPTZ, Type::INT8, Type::TEXT, Type::BOOL];
             let mut rows = pin!(BinaryCopyInWriter::new(client.copy_in(copy).await?, &types));
             for object in &objects {

@@ -14,6 +14,7 @@ pub mod context;
 pub mod loads;
 pub mod migrate;
 pub mod outcome;
+pub mod paging;
 pub mod pump;
 pub mod queue;
 pub mod reconcile;

@@ -1,14 +1,67 @@
-//! What load-registrar is asked and what it answers: the commands that the CLI sends by direct invocation, and the rule
-//! that names tables.
+//! The commands that the CLI sends to load-registrar by direct invocation, their answers, and the rule that names tables.
 //!
 //! A command is a JSON object whose member `command` names it, such as `{"command": "loads_next", "table": …}`. Its
-//! answer is the type that the variant's documentation names, as JSON. A command that cannot be done is an error of the
-//! invocation, with a sentence as its message.
+//! answer is the type that the variant's documentation names, as JSON. If a command fails, the invocation fails with a
+//! sentence as its error message.
+//!
+//! The words of statuses, kinds and reasons are those of the database; a test compares them with it.
 
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+/// Declares an enum whose variants stand for words, with `ALL`, `as_str`, `Display`, `FromStr` and serde.
+macro_rules! words {
+    (
+        $(#[$about:meta])*
+        $name:ident: $what:literal { $($(#[$about_variant:meta])* $variant:ident = $word:literal,)+ }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$about_variant])* #[serde(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of the database.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+
+            /// The word for it in the database, in JSON and on the command line.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                let known = Self::ALL.map(Self::as_str);
+                let found = Self::ALL.into_iter().find(|value| value.as_str() == text);
+                found.ok_or_else(|| UnknownWord { found: text.to_owned(), what: $what, known: known.join(", ") })
+            }
+        }
+    };
+}
+
+/// A text is none of the words that are known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{found:?} is not a {what}; known are {known}")]
+pub struct UnknownWord {
+    found: String,
+    what: &'static str,
+    known: String,
+}
 
 /// A command for load-registrar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,78 +69,93 @@ use serde::{Deserialize, Serialize};
 pub enum Command {
     /// Brings the database to this version's schema. Answer: [`Migrated`].
     Migrate {},
-    /// What [`Command::TablesApply`] would do. Answer: [`TablesPlan`].
+    /// Shows what [`Command::TablesApply`] would do. Answer: [`TablesPlan`].
     TablesPlan {
-        /// What the tables should be.
+        /// The declared tables.
         tables: Vec<TableDeclaration>,
     },
-    /// Makes the tables what they should be, in one transaction. Answer: [`TablesPlan`], of what was done.
+    /// Creates and changes tables as they are declared, in one transaction. Answer: [`TablesPlan`], of what was done.
     TablesApply {
-        /// What the tables should be.
+        /// The declared tables.
         tables: Vec<TableDeclaration>,
     },
-    /// Every table with the number of its loads by status. Answer: [`TableList`].
+    /// Lists every table with the number of its loads by status. Answer: [`TableList`].
     TablesList {},
-    /// Loads, oldest object first. Answer: [`LoadList`].
+    /// Lists objects that are no loads, by key. Answer: [`UnregisteredList`].
+    TablesUnregistered {
+        /// Only objects whose key starts with this.
+        #[serde(default)]
+        prefix: Option<String>,
+        /// Only objects with this reason.
+        #[serde(default)]
+        reason: Option<UnregisteredReason>,
+        /// Resumes after a page: its `next`.
+        #[serde(default)]
+        after: Option<UnregisteredPosition>,
+        /// Maximum number of objects in the answer, 1 to 1,000.
+        limit: u32,
+    },
+    /// Lists loads, oldest object first. Answer: [`LoadList`].
     LoadsList {
-        /// Only loads of this table.
+        /// Only loads of this table, which must exist.
         #[serde(default)]
         table: Option<String>,
-        /// Only loads of this status.
+        /// Only loads with this status.
         #[serde(default)]
         status: Option<LoadStatus>,
         /// Only loads whose object was modified at this time or later.
         #[serde(default)]
         since: Option<Timestamp>,
-        /// Goes on after a page: its `next`.
+        /// Resumes after a page: its `next`.
         #[serde(default)]
         after: Option<LoadPosition>,
-        /// Most loads in the answer, 1 to 1,000.
+        /// Maximum number of loads in the answer, 1 to 1,000.
         limit: u32,
     },
     /// Moves loads to another status, all or none. Answer: [`LoadList`], of the loads as they are now.
     LoadsSetStatus {
         /// Ids of the loads.
         loads: Vec<i64>,
-        /// Where they go.
+        /// The status that they get.
         status: LoadStatus,
-        /// Why, for the history.
+        /// Recorded with each change.
         #[serde(default)]
         reason: Option<String>,
-        /// Who asks, for the history.
+        /// Who changes them. Recorded with each change.
         by: String,
     },
-    /// Claims ready loads of a table, oldest first, for an ingesting job. Answer: [`LoadList`], of what was claimed.
+    /// Claims ready loads of a table, oldest first, for an ingesting job. Answer: [`LoadList`], of the claimed loads.
     LoadsNext {
-        /// Name of the table.
+        /// Name of the table, which must exist.
         table: String,
-        /// Most loads to claim, 1 to 1,000.
+        /// Maximum number of loads to claim, 1 to 1,000.
         limit: u32,
-        /// Seconds after which a load that is still `ingesting` may be claimed by another job.
+        /// Length of the lease. When it has expired, another job can claim a load that is still `ingesting`.
         lease_seconds: u32,
-        /// Who claims, for the history.
+        /// Who claims them. Recorded with each change.
         by: String,
     },
-    /// Compares the bucket with the loads and registers what no event announced. Answer: [`Reconciliation`].
+    /// Compares the bucket with the loads and registers objects that no event announced. Answer: [`Reconciliation`].
     Reconcile {
-        /// Only keys that start so; every active table when absent.
+        /// Only keys that start with this; those of all active tables when absent. It must share a prefix with an active
+        /// table.
         #[serde(default)]
         prefix: Option<String>,
-        /// Report only.
+        /// Compares and registers nothing.
         #[serde(default)]
         dry_run: bool,
-        /// Goes on where an answer's `next` says.
+        /// Resumes where an earlier answer's `next` says.
         #[serde(default)]
         after: Option<ReconcilePosition>,
     },
-    /// The same for the schedule: goes on where the last one ran out of time. Answer: [`Reconciliation`].
+    /// Does the same for the schedule, from where the last one ran out of time. Answer: [`Reconciliation`].
     ReconcileScheduled {},
 }
 
 /// Answer to [`Command::Migrate`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Migrated {
-    /// Migrations that were applied now, in order.
+    /// Migrations that this command applied, in order.
     pub applied: Vec<String>,
     /// Number of the newest migration.
     pub version: i32,
@@ -100,11 +168,11 @@ pub struct TableDeclaration {
     /// Its name; [`table_name`] of the prefix when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Keys of its objects start so. Ends with `/`.
+    /// Prefix of its objects' keys. Ends with `/`.
     pub prefix: String,
-    /// Who writes it.
+    /// What writes its objects.
     pub kind: TableKind,
-    /// For ODS: the key whose put starts a snapshot; `LOAD001.csv.gz` under the prefix when absent.
+    /// For ODS: a put of this key starts a snapshot; `LOAD001.csv.gz` under the prefix when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_key: Option<String>,
     /// Whether its objects are registered as loads. True when absent.
@@ -116,68 +184,55 @@ const fn yes() -> bool {
     true
 }
 
-/// Who writes a table's objects, and so what they look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TableKind {
-    /// Qlik: loads, and changes in the folder's twin `…__ct/`, in snapshots.
-    Ods,
-    /// Daily extracts.
-    Dmap,
-    /// kafka-roller.
-    Kafka,
-    /// AWS DMS.
-    Dms,
-    /// Anything else.
-    Other,
-}
-
-impl TableKind {
-    /// As it is written.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ods => "ods",
-            Self::Dmap => "dmap",
-            Self::Kafka => "kafka",
-            Self::Dms => "dms",
-            Self::Other => "other",
-        }
+words! {
+    /// What writes a table's objects. Only `ods` changes how they are registered.
+    TableKind: "kind of table" {
+        /// Qlik replicating an operational data store: full loads under the prefix, changes in the sibling folder
+        /// `…__ct/`, in snapshots.
+        Ods = "ods",
+        /// Daily extracts.
+        Dmap = "dmap",
+        /// kafka-roller.
+        Kafka = "kafka",
+        /// AWS Database Migration Service.
+        Dms = "dms",
+        /// Anything else.
+        Other = "other",
     }
 }
 
 /// Answer to [`Command::TablesPlan`] and [`Command::TablesApply`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TablesPlan {
-    /// What has to be done, by table name. Empty when everything is as declared.
+    /// By table name. Empty when everything is as declared.
     pub changes: Vec<TableChange>,
-    /// Tables that are as declared.
+    /// Number of tables that are as declared.
     pub unchanged: u32,
-    /// Tables that nobody declared here. They are left as they are.
+    /// Names of tables that exist and are not declared. They are left as they are.
     pub undeclared: Vec<String>,
-    /// Objects that had come before their table and are loads now (or would be).
+    /// Number of objects that were put before their table was declared and become loads.
     pub picked_up: u64,
 }
 
 /// One table that is not as declared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableChange {
-    /// The table.
+    /// Name of the table.
     pub name: String,
     /// Whether it does not exist yet.
     pub create: bool,
-    /// What changes, in the order of the declaration.
+    /// In the order of the declaration.
     pub fields: Vec<FieldChange>,
 }
 
 /// One property of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldChange {
-    /// The property, as in a declaration.
+    /// Its name in a declaration.
     pub field: String,
-    /// What it is; absent for a new table.
+    /// The value before; `None` for a new table.
     pub from: Option<String>,
-    /// What it should be; absent for none.
+    /// The declared value; `None` if it has none.
     pub to: Option<String>,
 }
 
@@ -186,8 +241,11 @@ pub struct FieldChange {
 pub struct TableList {
     /// By name.
     pub tables: Vec<Table>,
-    /// Objects that belong to no active table.
+    /// Number of objects that no active table takes.
     pub unregistered_objects: u64,
+    /// Number of objects that are no data by their suffix.
+    #[serde(default)]
+    pub objects_not_data: u64,
 }
 
 /// A table and its loads.
@@ -195,95 +253,89 @@ pub struct TableList {
 pub struct Table {
     /// Its name.
     pub name: String,
-    /// Keys of its objects start so.
+    /// Prefix of its objects' keys.
     pub prefix: String,
-    /// Who writes it.
+    /// What writes its objects.
     pub kind: TableKind,
     /// Whether its objects are registered as loads.
     pub active: bool,
-    /// For ODS: the key whose put starts a snapshot.
+    /// For ODS: a put of this key starts a snapshot.
     pub snapshot_key: Option<String>,
-    /// For ODS: the latest snapshot.
+    /// For ODS: when the latest snapshot started.
     pub snapshot: Option<Timestamp>,
     /// Number of loads by status, without zeros.
     pub loads: Vec<(LoadStatus, u64)>,
-    /// When the object of its oldest load that is neither archived nor errored was modified.
+    /// When the object of its oldest unfinished load was modified. A load is unfinished until it is archived or errored.
     pub oldest_unfinished: Option<Timestamp>,
 }
 
-/// Where a load is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LoadStatus {
-    /// It can be ingested.
-    Ready,
-    /// A job ingests it.
-    Ingesting,
-    /// It is ingested; its object can be archived.
-    ReadyForArchiving,
-    /// It cannot be ingested; its object can be moved away.
-    ReadyForErroring,
-    /// Its object is being archived.
-    Archiving,
-    /// Its object is being moved away.
-    Erroring,
-    /// Done.
-    Archived,
-    /// Given up.
-    Errored,
-}
-
-impl LoadStatus {
-    /// Every status, in the order of a load's way.
-    pub const ALL: [Self; 8] = [
-        Self::Ready,
-        Self::Ingesting,
-        Self::ReadyForArchiving,
-        Self::ReadyForErroring,
-        Self::Archiving,
-        Self::Erroring,
-        Self::Archived,
-        Self::Errored,
-    ];
-
-    /// As the database writes it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Ingesting => "ingesting",
-            Self::ReadyForArchiving => "ready_for_archiving",
-            Self::ReadyForErroring => "ready_for_erroring",
-            Self::Archiving => "archiving",
-            Self::Erroring => "erroring",
-            Self::Archived => "archived",
-            Self::Errored => "errored",
-        }
+words! {
+    /// Why an object is no load.
+    UnregisteredReason: "reason" {
+        /// No active table has a prefix of its key. It becomes a load when such a table is declared or activated.
+        NoTable = "no_table",
+        /// Its key holds a NUL character, which Postgres cannot store. The key is listed URL-encoded.
+        KeyHoldsNul = "key_holds_nul",
+        /// Its key does not end in the suffix of a data file.
+        NotData = "not_data",
     }
 }
 
-impl fmt::Display for LoadStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+/// Answer to [`Command::TablesUnregistered`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnregisteredList {
+    /// By key.
+    pub objects: Vec<UnregisteredObject>,
+    /// Where the next page starts, when there are more.
+    pub next: Option<UnregisteredPosition>,
+}
+
+/// One version of an object that is no load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnregisteredObject {
+    /// Why it is none.
+    pub reason: UnregisteredReason,
+    /// Its key.
+    pub s3_key: String,
+    /// When it was modified.
+    pub s3_modified: Timestamp,
+    /// Its size in bytes.
+    pub s3_size: i64,
+}
+
+/// A position in the order of unregistered objects: key, then id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnregisteredPosition {
+    /// The last object's key.
+    pub s3_key: String,
+    /// The last object's id.
+    pub id: i64,
+}
+
+words! {
+    /// The status of a load. The database defines the statuses, their order and the legal steps between them; how to add
+    /// one is in `functions/load-registrar/migrations/README.md`.
+    LoadStatus: "load status" {
+        /// A job can claim it.
+        Ready = "ready",
+        /// A job has claimed it.
+        Ingesting = "ingesting",
+        /// It is ingested; its object can be archived.
+        ReadyForArchiving = "ready_for_archiving",
+        /// It cannot be ingested; its object can be moved away.
+        ReadyForErroring = "ready_for_erroring",
+        /// Its object is being archived.
+        Archiving = "archiving",
+        /// Its object is being moved away.
+        Erroring = "erroring",
+        /// Its object is archived.
+        Archived = "archived",
+        /// It was not ingested and its object is moved away.
+        Errored = "errored",
     }
 }
 
-/// A text is no status.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no status; there are ready, ingesting, ready_for_archiving, ready_for_erroring, archiving, erroring, archived and errored"
-)]
-pub struct UnknownStatus(String);
-
-impl FromStr for LoadStatus {
-    type Err = UnknownStatus;
-
-    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or_else(|| UnknownStatus(text.to_owned()))
-    }
-}
-
-/// Some loads.
+/// A page of loads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadList {
     /// The loads.
@@ -299,11 +351,11 @@ pub struct Load {
     pub id: i64,
     /// Name of its table.
     pub table: String,
-    /// Whether it holds changes: its object is under `…__ct/`.
+    /// Whether its object holds changes of an ODS table, which are under `…__ct/`.
     pub changes: bool,
-    /// Where it is on its way.
+    /// Its status.
     pub status: LoadStatus,
-    /// Why it is `ready_for_erroring` or beyond.
+    /// Why it is `ready_for_erroring`, `erroring` or `errored`.
     pub status_reason: Option<String>,
     /// Key of its object.
     pub s3_key: String,
@@ -311,15 +363,15 @@ pub struct Load {
     pub s3_modified: Timestamp,
     /// Size of its object in bytes.
     pub s3_size: i64,
-    /// The snapshot that it belongs to.
+    /// For ODS: when the snapshot that it belongs to started.
     pub snapshot: Option<Timestamp>,
-    /// Who ingests it.
+    /// The job that has claimed it.
     pub leased_by: Option<String>,
-    /// When another job may claim it.
+    /// When the lease expires.
     pub leased_until: Option<Timestamp>,
 }
 
-/// A place in the order of loads: time modified, then id.
+/// A position in the order of loads: modification time, then id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadPosition {
     /// When the last load's object was modified.
@@ -328,10 +380,10 @@ pub struct LoadPosition {
     pub id: i64,
 }
 
-/// A place in a reconciliation.
+/// A position in a reconciliation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReconcilePosition {
-    /// The prefix that is being listed.
+    /// The prefix that was being listed.
     pub prefix: String,
     /// The last key that was compared; empty at the start of the prefix.
     pub key: String,
@@ -340,24 +392,24 @@ pub struct ReconcilePosition {
 /// Answer to [`Command::Reconcile`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reconciliation {
-    /// Objects that were compared.
+    /// Number of data objects that were compared.
     pub objects: u64,
-    /// Objects that were not known: registered now, unless it is a dry run.
+    /// Number of objects of which no version was a load. They are registered now, unless it is a dry run.
     pub missing: u64,
-    /// Known objects that were replaced without an event: the new version is registered now, unless it is a dry run.
+    /// Number of objects that were replaced without an event. The new version is registered now, unless it is a dry run.
     pub changed: u64,
-    /// Loads that are not archived or errored and whose object is gone.
+    /// Number of loads whose object is gone although nobody has begun to archive or move it.
     pub phantom: u64,
-    /// Some of the keys behind these numbers, 1,000 at the most.
+    /// The first 1,000 objects behind these numbers.
     pub differences: Vec<Difference>,
-    /// Where to go on, when time ran out.
+    /// Where to resume, when time ran out.
     pub next: Option<ReconcilePosition>,
 }
 
-/// One object in which bucket and loads differ.
+/// One object for which the bucket and the loads differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// How.
+    /// How they differ.
     pub what: Differing,
     /// The object's key.
     pub s3_key: String,
@@ -367,21 +419,22 @@ pub struct Difference {
     pub s3_size: i64,
 }
 
-/// How bucket and loads differ in an object.
+/// How the bucket and the loads differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Differing {
-    /// In the bucket only.
+    /// The object is in the bucket, and no version of it is a load.
     Missing,
-    /// Another version in the bucket.
+    /// The bucket holds another version than the load.
     Changed,
-    /// Among the loads only.
+    /// The load's object is not in the bucket.
     Phantom,
 }
 
-/// What the rule for table names makes of a prefix: `cubic/ods_qlik/EDW.SAMPLE/` → `cubic__ods_qlik__edw_sample`.
+/// The name of a table whose declaration gives none: `cubic/ods_qlik/EDW.SAMPLE/` → `cubic__ods_qlik__edw_sample`.
 ///
-/// Lower case, `/` becomes `__`, and everything else that is no letter, digit or `_` becomes `_`. Source: Cubic ADR 5.
+/// Lower case, `/` becomes `__`, and every other character that is no letter, digit or `_` becomes `_`. Source: Cubic
+/// ADR 5, the decision record of the MBTA's data platform Cubic that defines these tables.
 #[must_use]
 pub fn table_name(prefix: &str) -> String {
     let mut name = String::with_capacity(prefix.len() + 8);
@@ -426,11 +479,12 @@ mod tests {
     }
 
     #[test]
-    fn every_status_is_read_as_it_is_written() {
+    fn every_word_is_read_as_it_is_written() {
         for status in LoadStatus::ALL {
             assert_eq!(status.to_string().parse(), Ok(status));
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
         }
-        assert!("done".parse::<LoadStatus>().is_err());
+        let error = "no_tabel".parse::<UnregisteredReason>().unwrap_err().to_string();
+        assert_eq!(error, "\"no_tabel\" is not a reason; known are no_table, key_holds_nul, not_data");
     }
 }

@@ -1,80 +1,57 @@
 //! `landfall loads list`: page after page, until the limit or the end.
 
-use shared::registrar::{Command, LoadList};
+use shared::registrar::{Command, Load, LoadList, LoadPosition};
 
-use super::{ListArgs, PAGE, table};
+use super::{ListArgs, table};
 use crate::{
     Exit,
     console::Console,
     context::Context,
     outcome::{Outcome, document},
+    paging::{self, Listed},
     registrar::RegistrarError,
     text::counted,
 };
 
-/// Loads, and why there are no more.
-pub(super) struct Listed {
-    list: LoadList,
-    is_interrupted: bool,
-}
+pub(super) struct ListedLoads(Listed<Load, LoadPosition>);
 
-impl Listed {
+impl ListedLoads {
     pub(super) const fn is_interrupted(&self) -> bool {
-        self.is_interrupted
+        self.0.is_interrupted
     }
 }
 
-/// Asks for pages until there are as many loads as wanted, or no more.
-pub(super) async fn list(args: &ListArgs, context: &Context, console: &Console) -> Result<Listed, RegistrarError> {
+pub(super) async fn list(args: &ListArgs, context: &Context, console: &Console) -> Result<ListedLoads, RegistrarError> {
     let since = args.since.and_then(|since| since.instant(context.now));
-    let most = if args.limit == 0 { usize::MAX } else { args.limit };
-    let progress = console.progress("Listing", "loads", (args.limit > 0).then_some(args.limit));
-    let mut listed = Listed { list: LoadList { loads: Vec::new(), next: None }, is_interrupted: false };
-    loop {
-        let left = most.saturating_sub(listed.list.loads.len());
-        let command = Command::LoadsList {
-            table: args.table.clone(),
-            status: args.status,
-            since,
-            after: listed.list.next.clone(),
-            limit: u32::try_from(left).unwrap_or(PAGE).min(PAGE),
-        };
+    let page = async |after, limit| {
+        let command = Command::LoadsList { table: args.table.clone(), status: args.status, since, after, limit };
         let page: LoadList = args.registrar.ask_quietly(&command, context).await?;
-        if page.next.is_some() && page.next == listed.list.next {
-            return Err(args.registrar.stuck());
-        }
-        progress.add(page.loads.len());
-        listed.list.loads.extend(page.loads);
-        listed.list.next = page.next;
-        if listed.list.next.is_none() || listed.list.loads.len() >= most {
-            return Ok(listed);
-        }
-        if context.interrupt.is_set() {
-            return Ok(Listed { is_interrupted: true, ..listed });
-        }
-    }
+        Ok((page.loads, page.next))
+    };
+    paging::list(args.limit, "loads", &args.registrar, (context, console), page).await.map(ListedLoads)
 }
 
-impl Outcome for Listed {
+impl Outcome for ListedLoads {
     fn to_json(&self) -> Result<String, serde_json::Error> {
-        document(&self.list)
+        let Listed { rows, next, .. } = &self.0;
+        document(&LoadList { loads: rows.clone(), next: next.clone() })
     }
 
     fn to_text(&self) -> String {
-        let number = self.list.loads.len() as u64;
-        if number == 0 {
+        let Listed { rows, next, is_interrupted } = &self.0;
+        if rows.is_empty() {
             return "there are no such loads\n".to_owned();
         }
-        let mut text = table(&self.list.loads).to_string();
-        if self.list.next.is_some() && !self.is_interrupted {
-            text +=
-                &format!("\nnote: these are the oldest {}; --limit 0 lists all\n", counted(number, "load", "loads"));
+        let mut text = table(rows).to_string();
+        if next.is_some() && !is_interrupted {
+            let loads = counted(rows.len() as u64, "load", "loads");
+            text += &format!("\nnote: these are the oldest {loads}; --limit 0 lists all\n");
         }
         text
     }
 
     fn exit(&self) -> Exit {
-        if self.is_interrupted { Exit::Incomplete } else { Exit::Complete }
+        if self.0.is_interrupted { Exit::Incomplete } else { Exit::Complete }
     }
 }
 
@@ -92,6 +69,7 @@ mod tests {
         canned::{self, Ended, Reply, run},
         context::Interrupt,
         loads::tests::load,
+        paging::PAGE,
     };
 
     const MODIFIED: &str = "2026-11-20T14:11:46Z";

@@ -1,23 +1,21 @@
-//! `landfall loads`: what is ready, who has it, and moving it on.
+//! `landfall loads`: lists loads, claims them for a job, and sets their status.
 
 mod list;
 
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser, value_parser};
 use shared::registrar::{Command, Load, LoadList, LoadStatus};
 
-use self::list::{Listed, list};
+use self::list::{ListedLoads, list};
 use crate::{
     Exit,
     console::Console,
     context::Context,
     outcome::{Outcome, conclude, document},
+    paging::PAGE,
     registrar::{RegistrarArgs, RegistrarError},
     text::{Column, Table, counted, printable, size},
     when::{Since, Span},
 };
-
-/// Most loads in one answer.
-const PAGE: u32 = 1_000;
 
 const LIST_HELP: &str = "\
 Exit code: 0 when everything that was asked for is listed, 2 when the arguments make no sense, otherwise 1.
@@ -27,23 +25,22 @@ Examples:
   landfall loads list --table cubic__dmap__agg_sample --since 2026-11-20 --limit 0 --json";
 
 const SET_STATUS_HELP: &str = "\
-A load goes from ready to ingesting, ready_for_archiving, archiving and archived; what cannot be ingested
-goes to ready_for_erroring, erroring and errored.
+The database knows which status can follow which. If it refuses a step, it says which ones are legal.
 
-All loads are moved, or none: one that does not exist, or may not go to that status from its own, is
-named and ends the command. Each move is recorded with time, name and reason. The request is never sent
-twice: when no answer comes, look with landfall loads list before you repeat it.
+Either all loads get the status or none: a load that does not exist, or that cannot go to that status from
+its own, is named and ends the command. Each change is recorded with its time, name and reason. The
+request is never sent twice: if the answer is lost, check with landfall loads list before you repeat it.
 
-Exit code: 0 when all are moved, 2 when the arguments make no sense, otherwise 1.
+Exit code: 0 when all have the status, 2 when the arguments make no sense, otherwise 1.
 
 Examples:
   landfall loads set-status --to ready_for_archiving 1201 1202
   landfall loads set-status --to ready --reason 'column added' 1203";
 
 const NEXT_HELP: &str = "\
-The loads are ingesting until they are moved on with landfall loads set-status; those that still are when
-the lease is over may be claimed again. The request is never sent twice: when no answer comes, what it may
-have claimed is free again after the lease.
+The loads are ingesting until landfall loads set-status gives them another status. When the lease expires,
+loads that are still ingesting can be claimed again. The request is never sent twice: if the answer is
+lost, the loads that it may have claimed are free again when the lease expires.
 
 Exit code: 0 also when nothing is ready, 2 when the arguments make no sense, otherwise 1.
 
@@ -51,14 +48,13 @@ Examples:
   landfall loads next --table cubic__dmap__agg_sample --limit 10 --json
   landfall loads next --table cubic__kafka__sample --lease 2h --by nightly";
 
-/// What is done with loads.
 #[derive(Debug, Subcommand)]
 pub enum Loads {
     /// Lists loads, the oldest object first.
     List(ListArgs),
-    /// Moves loads to another status.
+    /// Sets the status of loads.
     SetStatus(SetStatusArgs),
-    /// Claims ready loads of a table, the oldest object first, for a job that ingests them.
+    /// Claims ready loads of a table for a job that ingests them, the oldest object first.
     Next(NextArgs),
 }
 
@@ -69,16 +65,14 @@ pub struct ListArgs {
     /// Only loads of this table.
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub table: Option<String>,
-    /// Only loads of this status.
     #[arg(long, help = status_help("Only loads of this status"))]
     pub status: Option<LoadStatus>,
-    /// Only loads whose object was modified since then: a UTC day, a time, or how long ago, such as 2h or 7d.
+    /// Only loads whose object was modified since then: a UTC day, a time, or a span until now such as 2h or 7d.
     #[arg(long, value_name = "DAY|TIME|SPAN")]
     pub since: Option<Since>,
-    /// List at most so many; 0 lists all.
+    /// List at most this many; 0 lists all.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
-    /// The function to ask.
     #[command(flatten)]
     pub registrar: RegistrarArgs,
 }
@@ -90,16 +84,13 @@ pub struct SetStatusArgs {
     /// Ids of the loads, as listed.
     #[arg(value_name = "ID", required = true, value_parser = value_parser!(i64).range(1..))]
     pub loads: Vec<i64>,
-    /// The status they get.
-    #[arg(long, value_name = "STATUS", help = status_help("The status they get"))]
+    #[arg(long, value_name = "STATUS", help = status_help("The new status"))]
     pub to: LoadStatus,
-    /// Why, for the history.
+    /// Why the status changes; recorded with the change.
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub reason: Option<String>,
-    /// Who asks, for the history.
     #[command(flatten)]
     pub by: ByArgs,
-    /// The function to ask.
     #[command(flatten)]
     pub registrar: RegistrarArgs,
 }
@@ -111,24 +102,22 @@ pub struct NextArgs {
     /// The table.
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub table: String,
-    /// Claim at most so many, 1,000 at the most.
+    /// Claim at most this many, up to 1,000.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u32).range(1..=PAGE.into()))]
     pub limit: u32,
-    /// How long they are the caller's alone.
+    /// Time until another job can claim them.
     #[arg(long, value_name = "SPAN", default_value = "15m")]
     pub lease: Span,
-    /// Who claims, for the history.
     #[command(flatten)]
     pub by: ByArgs,
-    /// The function to ask.
     #[command(flatten)]
     pub registrar: RegistrarArgs,
 }
 
-/// Who asks.
+/// Who changes a status.
 #[derive(Debug, Args)]
 pub struct ByArgs {
-    /// Who asks, for the history. Without it, the user of this process, or cli.
+    /// Who changes the loads; recorded with each change. By default the user of this process, or cli.
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), display_order = 80)]
     pub by: Option<String>,
 }
@@ -148,7 +137,7 @@ pub async fn run(command: &Loads, json: bool, context: &Context, console: &mut C
     match command {
         Loads::List(args) => {
             let listed = list(args, context, console).await;
-            if listed.as_ref().is_ok_and(Listed::is_interrupted) {
+            if listed.as_ref().is_ok_and(ListedLoads::is_interrupted) {
                 console.error("interrupted; there are more loads");
             }
             conclude(listed, json, console)
@@ -179,7 +168,7 @@ async fn next(args: &NextArgs, context: &Context, console: &Console) -> Result<C
     Ok(Claimed { list, table: args.table.clone() })
 }
 
-/// Loads that have another status now.
+/// Loads whose status was set.
 struct Moved {
     list: LoadList,
     to: LoadStatus,
@@ -197,7 +186,7 @@ impl Outcome for Moved {
     }
 }
 
-/// Loads that a job may ingest now.
+/// Loads that were claimed.
 struct Claimed {
     list: LoadList,
     table: String,
@@ -216,7 +205,7 @@ impl Outcome for Claimed {
     }
 }
 
-/// Loads, one a line. The key comes last but for remarks, and is never cut: it is what is copied from here.
+/// Loads, one on each line. Keys are not shortened, so that they can be copied.
 fn table(loads: &[Load]) -> Table<'static, 7> {
     let mut table = Table::new([
         Column::Right("id"),
@@ -241,7 +230,7 @@ fn table(loads: &[Load]) -> Table<'static, 7> {
     table
 }
 
-/// Why the load is where it is, and whose it is.
+/// The reason of the status, and the lease.
 fn note(load: &Load) -> String {
     let lease = match (&load.leased_by, load.leased_until) {
         (Some(by), Some(until)) => Some(format!("{by} until {until}")),
@@ -343,7 +332,7 @@ id  table                    status              modified                size  k
             crate::Cli::try_parse_args(&arguments).map(drop).unwrap_err().to_string()
         };
         for (arguments, expected) in [
-            (&["set-status", "--to", "done", "1"][..], "\"done\" is no status; there are ready, ingesting, "),
+            (&["set-status", "--to", "done", "1"][..], "\"done\" is not a load status; known are ready, ingesting, "),
             (&["set-status", "--to", "ready"], "required arguments were not provided"),
             (&["set-status", "--to", "ready", "seven"], "invalid value 'seven'"),
             (&["set-status", "--to", "ready", "0"], "invalid value '0'"),

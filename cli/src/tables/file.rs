@@ -1,4 +1,4 @@
-//! The file that declares tables: read, and every mistake told with its line and what to write instead.
+//! Reads the file that declares tables, and reports every mistake with its line and what to write instead.
 
 use std::{
     collections::HashMap,
@@ -10,39 +10,20 @@ use serde::Deserialize;
 use shared::registrar::{TableDeclaration, TableKind, table_name};
 use toml::Spanned;
 
-/// Why a file does not say what the tables are.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
     #[error("{} cannot be read: {cause}", file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        cause: std::io::Error,
-    },
-    /// It declares nothing.
+    Unreadable { file: PathBuf, cause: std::io::Error },
     #[error("{} declares no table; begin each with a line [[table]]", .0.display())]
     Empty(PathBuf),
-    /// It holds one mistake.
     #[error("{}, {mistake}", file.display())]
-    Mistake {
-        /// The file.
-        file: PathBuf,
-        /// The mistake.
-        mistake: Mistake,
-    },
-    /// It holds several.
+    Mistake { file: PathBuf, mistake: Mistake },
+    /// By line.
     #[error("{} has {} mistakes{}", file.display(), mistakes.len(), lines(mistakes))]
-    Mistakes {
-        /// The file.
-        file: PathBuf,
-        /// The mistakes, by line.
-        mistakes: Vec<Mistake>,
-    },
+    Mistakes { file: PathBuf, mistakes: Vec<Mistake> },
 }
 
-/// What is wrong at a line, and what to do.
+/// What is wrong on a line, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
     line: usize,
@@ -66,7 +47,7 @@ struct Document {
     table: Vec<Spanned<Entry>>,
 }
 
-/// A table as it is written. Everything is optional, so that what is missing can be told with the table's line.
+/// A table as it is written. Everything is optional, so that a missing member can be reported with the table's line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -77,7 +58,7 @@ struct Entry {
     active: Option<bool>,
 }
 
-/// The tables that a file declares.
+/// Reads the tables that a file declares.
 pub fn read(file: &Path) -> Result<Vec<TableDeclaration>, FileError> {
     let text = fs::read_to_string(file).map_err(|cause| FileError::Unreadable { file: file.to_owned(), cause })?;
     let mut mistakes = match parse(&text) {
@@ -94,7 +75,7 @@ pub fn read(file: &Path) -> Result<Vec<TableDeclaration>, FileError> {
     })
 }
 
-/// The tables that a file's text declares, or at least one mistake.
+/// Reads the tables that a text declares. An error is at least one mistake.
 pub fn parse(text: &str) -> Result<Vec<TableDeclaration>, Vec<Mistake>> {
     let line_of = |position: usize| text.bytes().take(position).filter(|byte| *byte == b'\n').count() + 1;
     let document: Document = toml::from_str(text).map_err(|error| {
@@ -108,7 +89,7 @@ pub fn parse(text: &str) -> Result<Vec<TableDeclaration>, Vec<Mistake>> {
     if mistakes.is_empty() { Ok(tables) } else { Err(mistakes) }
 }
 
-/// The parser's words in one line, and more of them where they do not say what to do.
+/// The parser's message on one line, or a better one where it does not say what to do.
 fn described(message: &str) -> String {
     let message = message.trim().lines().collect::<Vec<_>>().join(", ");
     if message.ends_with("expected a sequence") {
@@ -117,7 +98,7 @@ fn described(message: &str) -> String {
     message
 }
 
-/// What has been seen so far.
+/// The tables read so far, to find duplicates, and their mistakes.
 struct Checked<F> {
     line_of: F,
     names: HashMap<String, usize>,
@@ -130,7 +111,7 @@ impl<F: Fn(usize) -> usize> Checked<F> {
         self.mistakes.push(Mistake { line, what: what.into() });
     }
 
-    /// The table, unless a member is missing.
+    /// `None` if a member is missing.
     fn table(&mut self, entry: Spanned<Entry>) -> Option<TableDeclaration> {
         let table_line = (self.line_of)(entry.span().start);
         let Entry { name, prefix, kind, snapshot_key, active } = entry.into_inner();
@@ -141,10 +122,7 @@ impl<F: Fn(usize) -> usize> Checked<F> {
             );
         }
         let Some(prefix) = prefix else {
-            self.mistake(
-                table_line,
-                "the table has no prefix; add prefix = \"…/\", which the keys of its objects start with",
-            );
+            self.mistake(table_line, "the table has no prefix; add prefix = \"…/\", the prefix of its objects' keys");
             return None;
         };
         let prefix_line = (self.line_of)(prefix.span().start);
@@ -173,7 +151,8 @@ impl<F: Fn(usize) -> usize> Checked<F> {
     fn first_of_its_prefix(&mut self, prefix: &str, line: usize) {
         match self.prefixes.get(prefix) {
             Some(first) => {
-                let what = format!("prefix {prefix:?} is that of the table at line {first} too; leave one of them out");
+                let what =
+                    format!("prefix {prefix:?} is also the prefix of the table at line {first}; remove one of them");
                 self.mistake(line, what);
             }
             None => drop(self.prefixes.insert(prefix.to_owned(), line)),
@@ -184,14 +163,14 @@ impl<F: Fn(usize) -> usize> Checked<F> {
         let line = name.map_or(prefix_line, |name| (self.line_of)(name.span().start));
         let name = name.map_or_else(|| table_name(prefix), |name| name.get_ref().clone());
         if name.trim().is_empty() {
-            self.mistake(line, "name is empty; leave it out, and it is made of the prefix");
+            self.mistake(line, "name is empty; remove it, and the name is made from the prefix");
             return;
         }
         match self.names.get(&name) {
-            // Two tables of one prefix have one name, which is no mistake of its own.
+            // Two tables with one prefix have one default name, and the prefix is already reported.
             Some(first) if self.prefixes.get(prefix) == Some(&prefix_line) => {
                 let what = format!(
-                    "the name {name:?} is that of the table at line {first} too; give one of them another name = \"…\""
+                    "the name {name:?} is also the name of the table at line {first}; give one of them another name = \"…\""
                 );
                 self.mistake(line, what);
             }
@@ -208,7 +187,7 @@ fn prefix_problem(prefix: &str) -> Option<String> {
     }
     let right = format!("{path}/");
     if prefix.starts_with('/') {
-        return Some(format!("prefix {prefix:?} starts with /, which keys do not; write {right:?}"));
+        return Some(format!("prefix {prefix:?} starts with /, but keys do not; write {right:?}"));
     }
     (!prefix.ends_with('/')).then(|| format!("prefix {prefix:?} does not end with /; write {right:?}"))
 }
@@ -216,7 +195,7 @@ fn prefix_problem(prefix: &str) -> Option<String> {
 fn snapshot_key_problem(key: &str, kind: TableKind, prefix: &str) -> Option<String> {
     if kind != TableKind::Ods {
         let kind = kind.as_str();
-        return Some(format!("snapshot_key is for kind \"ods\", and this table is {kind:?}; leave it out"));
+        return Some(format!("snapshot_key is for kind \"ods\", and this table is {kind:?}; remove it"));
     }
     let is_under = key.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
     (!is_under).then(|| {
@@ -241,7 +220,7 @@ mod tests {
     fn the_example_declares_one_table_of_each_kind() {
         let tables = parse(include_str!("../../../examples/tables.toml")).unwrap();
         let kinds: Vec<_> = tables.iter().map(|table| table.kind).collect();
-        assert_eq!(kinds, [TableKind::Ods, TableKind::Dmap, TableKind::Kafka, TableKind::Dms]);
+        assert_eq!(kinds, TableKind::ALL);
         assert_eq!(tables[0].snapshot_key.as_deref(), Some("cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz"));
         assert_eq!((tables[2].name.as_deref(), tables[3].name.as_deref()), (None, Some("orders")));
         assert!(tables.iter().all(|table| table.active));
@@ -250,7 +229,7 @@ mod tests {
     #[test]
     fn the_help_shows_a_file_that_can_be_read() {
         let (_, help) = super::super::APPLY_HELP.split_once("\n\n").unwrap();
-        let (file, _) = help.split_once("\n\nTables that").unwrap();
+        let (file, _) = help.split_once("\n\nKinds: ").unwrap();
         let every_member =
             file.replace("  # name", "  name").replace("  # snapshot", "  snapshot").replace("  # active", "  active");
         let table = parse(&every_member).unwrap().remove(0);
@@ -277,7 +256,7 @@ mod tests {
             ),
             (
                 "\n[[table]]\nkind = \"dmap\"\n",
-                "line 2: the table has no prefix; add prefix = \"…/\", which the keys of its objects start with",
+                "line 2: the table has no prefix; add prefix = \"…/\", the prefix of its objects' keys",
             ),
             (
                 "\n\n[[table]]\nprefix = \"a/\"\n",
@@ -289,7 +268,7 @@ mod tests {
             ),
             (
                 "[[table]]\nkind = \"dmap\"\nprefix = \"/a/b\"\n",
-                "line 3: prefix \"/a/b\" starts with /, which keys do not; write \"a/b/\"",
+                "line 3: prefix \"/a/b\" starts with /, but keys do not; write \"a/b/\"",
             ),
             (
                 "[[table]]\nkind = \"dmap\"\nprefix = \"/\"\n",
@@ -297,11 +276,11 @@ mod tests {
             ),
             (
                 "[[table]]\nname = \"\"\nkind = \"dmap\"\nprefix = \"a/\"\n",
-                "line 2: name is empty; leave it out, and it is made of the prefix",
+                "line 2: name is empty; remove it, and the name is made from the prefix",
             ),
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nsnapshot_key = \"a/LOAD001.csv.gz\"\n",
-                "line 4: snapshot_key is for kind \"ods\", and this table is \"dmap\"; leave it out",
+                "line 4: snapshot_key is for kind \"ods\", and this table is \"dmap\"; remove it",
             ),
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nsnapshot_key = \"b/x.csv.gz\"\n",
@@ -326,10 +305,9 @@ mod tests {
         let table = |prefix: &str| format!("[[table]]\nprefix = {prefix:?}\nkind = \"dmap\"\n");
         assert_eq!(
             mistakes(&[table("a/b/"), table("a/b/")].concat()),
-            "line 5: prefix \"a/b/\" is that of the table at line 2 too; leave one of them out"
+            "line 5: prefix \"a/b/\" is also the prefix of the table at line 2; remove one of them"
         );
-        let same_name =
-            "line 5: the name \"a__b_c\" is that of the table at line 2 too; give one of them another name = \"…\"";
+        let same_name = "line 5: the name \"a__b_c\" is also the name of the table at line 2; give one of them another name = \"…\"";
         assert_eq!(mistakes(&[table("a/b.c/"), table("a/b-c/")].concat()), same_name);
         let named = "[[table]]\nname = \"a__b_c\"\nprefix = \"x/\"\nkind = \"dmap\"\n";
         assert_eq!(mistakes(&[&table("a/b.c/"), named].concat()), same_name);
@@ -337,10 +315,10 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_are_told_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let text = "[[table]]\nsnapshot_key = \"a/x\"\nkind = \"dms\"\nprefix = \"a\"\n\n[[table]]\n";
-        let told: Vec<_> = parse(text).unwrap_err().iter().map(|mistake| mistake.line).collect();
-        assert_eq!(told, [2, 4, 6, 6]);
+        let lines: Vec<_> = parse(text).unwrap_err().iter().map(|mistake| mistake.line).collect();
+        assert_eq!(lines, [2, 4, 6, 6]);
         let mistakes = parse(text).unwrap_err();
         let error = FileError::Mistakes { file: "tables.toml".into(), mistakes }.to_string();
         assert!(error.starts_with("tables.toml has 4 mistakes\n  line 2: snapshot_key is for kind"), "{error}");

@@ -1,7 +1,8 @@
-//! `landfall tables`: which tables there are is declared in a file, planned and applied.
+//! `landfall tables`: declares tables in a file, plans and applies them, and lists what belongs to none.
 
 pub mod file;
 pub mod report;
+mod unregistered;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use shared::registrar::{Command, TableList};
 use self::{
     file::FileError,
     report::{Done, Planned},
+    unregistered::{Unregistered, UnregisteredArgs, unregistered},
 };
 use crate::{
     Exit,
@@ -20,21 +22,25 @@ use crate::{
     registrar::{RegistrarArgs, RegistrarError},
 };
 
-/// The part of the help that explains the file. It is examples/tables.toml, shortened.
+/// The part of the help that explains the file: a short form of examples/tables.toml.
 macro_rules! file_help {
     () => {
         "\
 FILE is TOML with one [[table]] per table:
 
   [[table]]
-  prefix = \"cubic/ods_qlik/EDW.SAMPLE/\"  # keys of its objects start so; ends with /
+  prefix = \"cubic/ods_qlik/EDW.SAMPLE/\"  # prefix of its objects' keys; ends with /
   kind = \"ods\"                           # ods, dmap, kafka, dms or other
-  # name = \"edw_sample\"                  # made of the prefix when absent: cubic__ods_qlik__edw_sample
-  # snapshot_key = \"cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz\"  # for ods; this is the one it has when absent
+  # name = \"edw_sample\"                  # by default made from the prefix: cubic__ods_qlik__edw_sample
+  # snapshot_key = \"cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz\"  # only for ods; this is the default
   # active = false                       # its objects are not registered
 
-Tables that are not in the file stay as they are; nothing is deleted. A table that should not get any
-more loads is declared with active = false.
+Kinds: ods has snapshots, and a sibling folder …__ct/ of changes. The others say what writes the objects
+and make no difference otherwise: dmap (daily extracts), kafka (kafka-roller), dms (AWS Database Migration
+Service), other.
+
+Tables that are not in the file stay as they are; nothing is deleted. To stop registering the objects of
+a table, declare it with active = false.
 "
     };
 }
@@ -42,8 +48,8 @@ more loads is declared with active = false.
 const PLAN_HELP: &str = concat!(
     file_help!(),
     "
-Exit code: 0 when the plan could be made, but 3 with --exit-code when something is to be done; 2 when the
-file or the arguments make no sense, otherwise 1.
+Exit code: 0, but 3 with --exit-code when there are changes; 2 when the file or the arguments make no
+sense; 1 when there is no plan for another reason.
 
 Examples:
   landfall tables plan tables.toml
@@ -53,8 +59,8 @@ Examples:
 const APPLY_HELP: &str = concat!(
     file_help!(),
     "
-Everything is done in one transaction, without a question; applying the same file again changes nothing.
-Objects that came before their table was declared become loads of it.
+Everything is applied in one transaction, without asking for confirmation; applying the same file again
+changes nothing. Objects that came before their table was declared become its loads.
 
 Exit code: 0 when the tables are as declared, 2 when the file or the arguments make no sense, otherwise 1.
 
@@ -63,15 +69,16 @@ Examples:
   landfall tables apply tables.toml --json"
 );
 
-/// What is done with tables.
 #[derive(Debug, Subcommand)]
 pub enum Tables {
     /// Shows what applying a file would change.
     Plan(PlanArgs),
-    /// Makes the tables what a file says.
+    /// Creates and changes tables as a file declares them.
     Apply(ApplyArgs),
     /// Lists the tables and counts their loads.
     List(ListArgs),
+    /// Lists objects that are no loads: no table takes them, or they are no data by their suffix.
+    Unregistered(UnregisteredArgs),
 }
 
 /// The arguments of `landfall tables plan`.
@@ -80,10 +87,9 @@ pub enum Tables {
 pub struct PlanArgs {
     /// File that declares the tables.
     pub file: PathBuf,
-    /// End with exit code 3 when something is to be done.
+    /// Exit with code 3 when there are changes.
     #[arg(long)]
     pub exit_code: bool,
-    /// The function to ask.
     #[command(flatten)]
     pub registrar: RegistrarArgs,
 }
@@ -94,7 +100,6 @@ pub struct PlanArgs {
 pub struct ApplyArgs {
     /// File that declares the tables.
     pub file: PathBuf,
-    /// The function to ask.
     #[command(flatten)]
     pub registrar: RegistrarArgs,
 }
@@ -102,18 +107,14 @@ pub struct ApplyArgs {
 /// The arguments of `landfall tables list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// The function to ask.
     #[command(flatten)]
     pub registrar: RegistrarArgs,
 }
 
-/// Why nothing was planned or applied.
 #[derive(Debug, thiserror::Error)]
 pub enum TablesError {
-    /// The file does not say what the tables are.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The function did not answer.
     #[error(transparent)]
     Registrar(#[from] RegistrarError),
 }
@@ -133,6 +134,13 @@ pub async fn run(command: &Tables, json: bool, context: &Context, console: &mut 
         Tables::Plan(args) => conclude(plan(args, context, console).await, json, console),
         Tables::Apply(args) => conclude(apply(args, context, console).await, json, console),
         Tables::List(args) => conclude(list(args, context, console).await, json, console),
+        Tables::Unregistered(args) => {
+            let listed = unregistered(args, context, console).await;
+            if listed.as_ref().is_ok_and(Unregistered::is_interrupted) {
+                console.error("interrupted; there are more objects");
+            }
+            conclude(listed, json, console)
+        }
     }
 }
 
@@ -175,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_file_is_what_the_function_is_asked_about() {
+    async fn the_function_gets_the_tables_of_the_file() {
         for (verb, summary) in [
             ("plan", "Plan: 0 to create, 0 to change, 3 unchanged\n"),
             ("apply", "Applied: 0 created, 0 changed, 3 unchanged\n"),
@@ -192,6 +200,7 @@ mod tests {
                     ("cubic/dmap/agg_sample/", TableKind::Dmap),
                     ("cubic/kafka/sample/", TableKind::Kafka),
                     ("shop/orders/", TableKind::Dms),
+                    ("shop/uploads/", TableKind::Other),
                 ];
                 assert_eq!(declared, expected);
                 Reply::Answer(plan_of(json!([])))
@@ -203,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_plan_with_exit_code_tells_differences_by_its_exit_code() {
+    async fn only_a_plan_with_exit_code_ends_with_3_when_there_are_changes() {
         let nothing = plan_of(json!([]));
         for (answer, arguments, code) in [
             (one_change(), &["tables", "plan", EXAMPLE][..], 0),
@@ -236,12 +245,13 @@ mod tests {
             "snapshot_key": null, "snapshot": null, "loads": [["ready", 12], ["archived", 1200]],
             "oldest_unfinished": "2026-11-20T14:11:46Z",
         });
-        let ended = answered(json!({"tables": [table], "unregistered_objects": 17}), &["tables", "list"]).await;
+        let list = json!({"tables": [table], "unregistered_objects": 17, "objects_not_data": 1_200});
+        let ended = answered(list, &["tables", "list"]).await;
         let expected = "\
 table                    kind  active  prefix                  oldest unfinished     loads
 cubic__dmap__agg_sample  dmap  yes     cubic/dmap/agg_sample/  2026-11-20T14:11:46Z  12 ready, 1,200 archived
 
-17 objects belong to no active table
+17 objects belong to no active table, 1,200 objects are no data by their suffix; landfall tables unregistered lists them
 ";
         assert_eq!((ended.code, ended.out.as_str()), (0, expected));
         let empty = answered(json!({"tables": [], "unregistered_objects": 0}), &["tables", "list"]).await;

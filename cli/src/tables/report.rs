@@ -1,4 +1,4 @@
-//! What a plan would do or has done, and the list of tables, for people.
+//! Plans, applied plans and the list of tables as text.
 
 use shared::registrar::{FieldChange, TableChange, TableList, TablesPlan};
 
@@ -8,24 +8,19 @@ use crate::{
     text::{Column, Table, counted, grouped, printable},
 };
 
-/// A plan, or what came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
-    /// The changes.
     pub plan: TablesPlan,
-    /// Whether they are made.
     pub done: Done,
 }
 
-/// Whether a plan's changes are made.
+/// Whether the plan was applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
-    /// They would be.
     No {
-        /// Whether the exit code tells that there are some.
+        /// Whether the exit code says that there are changes.
         exit_code: bool,
     },
-    /// They are.
     Yes,
 }
 
@@ -118,10 +113,14 @@ impl Outcome for TableList {
             }
             table.to_string()
         };
-        if self.unregistered_objects > 0 {
-            let verb = if self.unregistered_objects == 1 { "belongs" } else { "belong" };
-            let objects = counted(self.unregistered_objects, "object", "objects");
-            text += &format!("\n{objects} {verb} to no active table\n");
+        let unregistered = [
+            (self.unregistered_objects, "object belongs to no active table", "objects belong to no active table"),
+            (self.objects_not_data, "object is no data by its suffix", "objects are no data by their suffix"),
+        ];
+        let unregistered = unregistered.into_iter().filter(|(number, ..)| *number > 0);
+        let unregistered: Vec<String> = unregistered.map(|(number, one, many)| counted(number, one, many)).collect();
+        if !unregistered.is_empty() {
+            text += &format!("\n{}; landfall tables unregistered lists them\n", unregistered.join(", "));
         }
         text
     }
@@ -182,7 +181,7 @@ Plan: 2 to create, 1 to change, 3 unchanged; 17 waiting objects would become loa
     }
 
     #[test]
-    fn what_is_done_is_told_in_the_past_tense() {
+    fn an_applied_plan_is_in_the_past_tense() {
         let applied = TablesPlan { picked_up: 1, ..plan() };
         let text = Planned { plan: applied, done: Done::Yes }.to_text();
         assert!(text.starts_with("+ created cubic__dmap__agg_sample\n"), "{text}");

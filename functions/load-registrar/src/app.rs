@@ -1,24 +1,20 @@
-//! What lives as long as the sandbox: settings, clients and the connection to Postgres.
+//! Settings, clients and the connection to Postgres, which live as long as the sandbox.
 
 use crate::{config::Config, database::Database};
 use aws_config::SdkConfig;
 use objects::S3;
 
-/// Everything a handler needs.
 #[derive(Debug)]
 pub struct App {
-    /// The settings.
     pub config: Config,
-    /// For objects and listings.
     pub s3: objects::Client,
     /// Where quarantined records go.
     pub lake: S3,
-    /// The load metadata.
     pub database: Database,
 }
 
 impl App {
-    /// Sets everything up but connects nowhere.
+    /// Creates the clients. Nothing connects yet.
     #[must_use]
     pub fn new(config: Config, aws: &SdkConfig) -> Self {
         let secrets = aws_sdk_secretsmanager::Client::new(aws);

@@ -1,4 +1,4 @@
-//! Commands by direct invocation: what the CLI asks, and the schedule.
+//! Commands by direct invocation, from the CLI and from the schedule.
 
 use std::time::Duration;
 
@@ -9,34 +9,27 @@ use crate::{
     app::App,
     database::DatabaseError,
     loads::{self, Filter},
-    migrate, reconcile, tables,
+    migrate,
+    reconcile::{self, ReconcileError},
+    tables, unregistered,
 };
 
-/// Why a command was not done. Its text is all that the caller sees.
+/// Why a command failed. The caller sees only its text.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It is none, or its members are not what they should be.
     #[error("the command cannot be read: {0}")]
     Json(#[from] serde_json::Error),
-    /// The database did not do it.
     #[error(transparent)]
     Database(#[from] DatabaseError),
-    /// The bucket cannot be listed.
-    #[error("s3://{bucket}/{prefix} could not be listed: {cause}")]
-    List {
-        /// The bucket.
-        bucket: String,
-        /// The prefix.
-        prefix: String,
-        /// S3's answer.
-        cause: String,
-    },
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
 }
 
-/// A command that a person waits for answers after so long, and goes on when it is asked to.
-const REPORT_AFTER: Duration = Duration::from_secs(5);
+/// A reconciliation answers after this time at the latest, so that the CLI can show progress; the CLI then asks it to
+/// resume.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Does what the event asks for within `time` and gives back the answer.
+/// Runs the command in `event` within `time` and returns its answer.
 pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, CommandError> {
     let database = &app.database;
     let answer = match serde_json::from_slice(event)? {
@@ -44,6 +37,10 @@ pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, Comma
         Command::TablesPlan { tables } => serde_json::to_value(tables::apply(database, tables, true, time).await?),
         Command::TablesApply { tables } => serde_json::to_value(tables::apply(database, tables, false, time).await?),
         Command::TablesList {} => serde_json::to_value(tables::list(database, time).await?),
+        Command::TablesUnregistered { prefix, reason, after, limit } => {
+            let list = unregistered::list(database, prefix.as_deref(), reason, after.as_ref(), limit, time).await?;
+            serde_json::to_value(list)
+        }
         Command::LoadsList { table, status, since, after, limit } => {
             let filter = Filter { table, status, since, after };
             serde_json::to_value(loads::list(database, &filter, limit, time).await?)
@@ -56,7 +53,7 @@ pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, Comma
             serde_json::to_value(loads::next(database, &table, limit, lease_seconds, &by, time).await?)
         }
         Command::Reconcile { prefix, dry_run, after } => {
-            let time = time.min(REPORT_AFTER);
+            let time = time.min(PROGRESS_INTERVAL);
             serde_json::to_value(reconcile::reconcile(app, prefix.as_deref(), dry_run, after, time).await?)
         }
         Command::ReconcileScheduled {} => serde_json::to_value(reconcile::scheduled(app, time).await?),

@@ -4,24 +4,21 @@
 
 use runtime::settings::{self, Lookup, SettingError, Settings};
 
-/// What the function is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// `INCOMING_BUCKET`: bucket whose objects are registered. Required.
     pub incoming_bucket: String,
     /// `LAKE_BUCKET`: bucket that quarantined records are written to. Required.
     pub lake_bucket: String,
-    /// Where the load metadata is.
     pub database: DatabaseConfig,
 }
 
-/// How to get to Postgres.
+/// How to connect to Postgres.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseConfig {
-    /// Where the address and the password come from.
     pub source: DatabaseSource,
-    /// `DATABASE_CA_FILE`: more certificate authorities that may vouch for the server, as PEM. Those of RDS and RDS Proxy
-    /// are built in.
+    /// `DATABASE_CA_FILE`: file of additional certificate authorities to trust for the server, as PEM. Those of RDS and RDS
+    /// Proxy are built in.
     pub ca_file: Option<String>,
 }
 
@@ -31,9 +28,8 @@ pub enum DatabaseSource {
     /// `DATABASE_URL`: `postgres://user:password@host:port/name`. TLS, with the server's name verified, unless the host
     /// is this machine or the URL says `sslmode=disable`.
     Url(String),
-    /// `DATABASE_SECRET_ARN`: a secret of Secrets Manager with `username` and `password`, as RDS makes it. Always TLS.
+    /// `DATABASE_SECRET_ARN`: a secret of Secrets Manager with `username` and `password`, as RDS creates it. Always TLS.
     Secret {
-        /// ARN of the secret.
         arn: String,
         /// `DATABASE_HOST`: the server; the secret's `host` when absent.
         host: Option<String>,
@@ -44,7 +40,7 @@ pub enum DatabaseSource {
     },
 }
 
-/// Without the password.
+/// Leaves the password out.
 impl std::fmt::Debug for DatabaseConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let source = match &self.source {
@@ -56,12 +52,10 @@ impl std::fmt::Debug for DatabaseConfig {
 }
 
 impl Config {
-    /// Reads the environment.
     pub fn from_env() -> Result<Self, SettingError> {
         Self::from_settings(&settings::environment())
     }
 
-    /// Reads variables from `lookup`.
     pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, SettingError> {
         Self::from_settings(&Settings::new(lookup))
     }
@@ -101,7 +95,7 @@ fn source(settings: &Settings<impl Lookup>) -> Result<DatabaseSource, SettingErr
         }),
         (None, None) => Err(SettingError::Missing {
             name: "DATABASE_SECRET_ARN",
-            why: "it names the secret with which the load metadata in Postgres is reached; or set DATABASE_URL",
+            why: "it names the secret with the credentials of Postgres; or set DATABASE_URL",
         }),
     }
 }
@@ -144,8 +138,8 @@ mod tests {
             ),
             (
                 &[],
-                "environment variable DATABASE_SECRET_ARN is not set; it names the secret with which the load metadata in \
-                 Postgres is reached; or set DATABASE_URL",
+                "environment variable DATABASE_SECRET_ARN is not set; it names the secret with the credentials of \
+                 Postgres; or set DATABASE_URL",
             ),
             (
                 &[("DATABASE_URL", "postgres://db/loads"), ("DATABASE_SECRET_ARN", "arn:secret")],

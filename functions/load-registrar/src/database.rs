@@ -1,8 +1,8 @@
-//! One connection to Postgres for each environment. It is made when it is first needed, kept between invocations, and
-//! made again when it is gone: after a sandbox was frozen for long, after the server was restarted.
+//! One connection to Postgres for each environment. It is opened when it is first needed, kept between invocations, and
+//! reopened when it is lost, for example after a long freeze of the sandbox or a restart of the server.
 //!
-//! What is asked of the database is asked again until it is done or the invocation's time is over, so everything that is
-//! asked has to be the same done twice as done once. For what is not, there is [`Database::attempt`].
+//! [`Database::run`] retries until the work succeeds or the invocation's time is over, so the work has to be idempotent.
+//! [`Database::attempt`] is for work that is not.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,63 +21,45 @@ use tokio_postgres::{Client, NoTls, Statement, Transaction, config::Host, error:
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{info, warn};
 
-use crate::{
-    config::{DatabaseConfig, DatabaseSource},
-    register::REGISTER,
-};
+use crate::config::{DatabaseConfig, DatabaseSource};
 
-/// The authorities that vouch for the servers of RDS and for RDS Proxy. Source: "Using SSL/TLS to encrypt a connection
+/// The certificate authorities of RDS and RDS Proxy. Source: "Using SSL/TLS to encrypt a connection
 /// to a DB instance", Amazon RDS user guide (the global bundle); Amazon Trust Services' roots.
 const RDS_CA: &[u8] = include_bytes!("../rds-ca.pem");
 
-const CONNECT: Duration = Duration::from_secs(5);
-/// A statement of ours takes milliseconds; what takes so long will not end.
-const STATEMENT: Duration = Duration::from_secs(60);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A statement takes milliseconds, so one that has taken this long is stuck.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// A session's settings. Frozen sandboxes do not close their connections, so the server does it for them.
+/// Settings of each connection. A frozen sandbox cannot close its idle connection, so the server does.
 const SESSION: &str = "set application_name = 'landfall-load-registrar'; set statement_timeout = '60s'; \
     set lock_timeout = '30s'; set idle_in_transaction_session_timeout = '60s'; set idle_session_timeout = '10min'; \
     set timezone = 'UTC'";
 
-/// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The secret cannot be read.
     #[error("secret {arn} could not be read: {cause}")]
-    Secret {
-        /// The secret's ARN.
-        arn: String,
-        /// Why.
-        cause: String,
-    },
-    /// There is no file of authorities, or none in it.
+    Secret { arn: String, cause: String },
     #[error("DATABASE_CA_FILE {file}: {cause}")]
-    Authorities {
-        /// The file.
-        file: String,
-        /// Why.
-        cause: String,
-    },
-    /// The server cannot be reached, or does not let us in.
+    Authorities { file: String, cause: String },
     #[error("no connection to Postgres: {0}")]
     Connect(String),
-    /// The server refused a statement, or the connection went away under it.
+    /// The server rejected a statement, or the connection was lost.
     #[error("{}", sentence(.0))]
     Statement(#[source] tokio_postgres::Error),
-    /// A statement took too long.
-    #[error("Postgres has not answered for {} seconds", STATEMENT.as_secs())]
+    #[error("Postgres did not answer within {} seconds", STATEMENT_TIMEOUT.as_secs())]
     TimedOut,
-    /// The schema is not there, or is an older one.
+    /// Migrations are missing.
     #[error("the database does not have this version's schema; run `landfall migrate`")]
     Schema,
-    /// What was asked makes no sense; the sentence says why.
+    /// The request breaks a rule; the sentence says which.
     #[error("{0}")]
     Refused(String),
 }
 
-/// What Postgres says, without the words "db error" alone.
+/// What Postgres says. `Display` of the error is just "db error".
 fn sentence(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(db) => db.message().to_owned(),
@@ -86,21 +68,21 @@ fn sentence(error: &tokio_postgres::Error) -> String {
 }
 
 impl DatabaseError {
-    /// Whether the same may well succeed a little later.
+    /// Whether a retry may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Secret { .. } | Self::Connect(_) | Self::TimedOut => true,
             Self::Authorities { .. } | Self::Schema | Self::Refused(_) => false,
             Self::Statement(error) => match error.code() {
-                // Connection gone, out of resources, serialisation or deadlock, shutdown or start-up.
+                // Connection lost, out of resources, serialization failure or deadlock, shutdown or start-up.
                 Some(code) => ["08", "53", "40", "57", "55"].iter().any(|class| code.code().starts_with(class)),
                 None => true,
             },
         }
     }
 
-    /// Whether the server answered: then the connection is as good as before.
+    /// Whether the server answered. If so, the connection is intact.
     fn is_answer(&self) -> bool {
         match self {
             Self::Statement(error) => error.as_db_error().is_some(),
@@ -128,7 +110,7 @@ impl From<tokio_postgres::Error> for DatabaseError {
 pub struct Database {
     config: DatabaseConfig,
     secrets: aws_sdk_secretsmanager::Client,
-    session: Mutex<Option<Session>>,
+    connection: Mutex<Option<Connection>>,
 }
 
 impl fmt::Debug for Database {
@@ -137,36 +119,36 @@ impl fmt::Debug for Database {
     }
 }
 
-/// The open connection, held by one caller.
+/// The open connection, used by one caller at a time.
 #[derive(Debug)]
-pub struct Lease<'d>(MutexGuard<'d, Option<Session>>);
+pub struct Session<'d>(MutexGuard<'d, Option<Connection>>);
 
 #[derive(Debug)]
-struct Session {
+struct Connection {
     client: Client,
-    register: Option<Statement>,
+    prepared: Vec<(&'static str, Statement)>,
 }
 
-impl Lease<'_> {
-    /// The connection.
+impl Session<'_> {
     pub fn client(&self) -> Result<&Client, DatabaseError> {
-        self.0.as_ref().map(|session| &session.client).ok_or_else(closed)
+        self.0.as_ref().map(|connection| &connection.client).ok_or_else(closed)
     }
 
-    /// A transaction on it, rolled back unless it is committed.
+    /// A new transaction, which is rolled back unless it is committed.
     pub async fn transaction(&mut self) -> Result<Transaction<'_>, DatabaseError> {
-        let session = self.0.as_mut().ok_or_else(closed)?;
-        Ok(session.client.transaction().await?)
+        let connection = self.0.as_mut().ok_or_else(closed)?;
+        Ok(connection.client.transaction().await?)
     }
 
-    /// The statement that registers objects, prepared once for each connection.
-    pub async fn register(&mut self) -> Result<Statement, DatabaseError> {
-        let session = self.0.as_mut().ok_or_else(closed)?;
-        if let Some(statement) = &session.register {
+    /// A prepared statement. Each connection prepares it once.
+    pub async fn prepared(&mut self, sql: &'static str) -> Result<Statement, DatabaseError> {
+        let connection = self.0.as_mut().ok_or_else(closed)?;
+        if let Some((_, statement)) = connection.prepared.iter().find(|(known, _)| *known == sql) {
             return Ok(statement.clone());
         }
-        let statement = session.client.prepare(REGISTER).await?;
-        Ok(session.register.insert(statement).clone())
+        let statement = connection.client.prepare(sql).await?;
+        connection.prepared.push((sql, statement.clone()));
+        Ok(statement)
     }
 }
 
@@ -174,7 +156,7 @@ fn closed() -> DatabaseError {
     DatabaseError::Connect("the connection is closed".to_owned())
 }
 
-/// The part of a secret that says how to get to the database.
+/// The members of a secret that say how to connect.
 #[derive(Deserialize)]
 struct Secret {
     username: String,
@@ -185,20 +167,20 @@ struct Secret {
 }
 
 impl Database {
-    /// The database that `config` names. Nothing is connected yet.
+    /// Nothing connects yet.
     #[must_use]
     pub fn new(config: DatabaseConfig, secrets: aws_sdk_secretsmanager::Client) -> Self {
-        Self { config, secrets, session: Mutex::new(None) }
+        Self { config, secrets, connection: Mutex::new(None) }
     }
 
-    /// Does `work`, again and again until it is done or `time` is over. What ends in an error that may pass leaves no
-    /// trace when it is one transaction; when only the answer was lost, it is done twice.
+    /// Runs `work`, and retries it on transient errors until `time` is over. If only the answer of a committed transaction
+    /// was lost, the work is done twice.
     pub async fn run<'d, T, W: Future<Output = Result<T, DatabaseError>>>(
         &'d self,
         time: Duration,
-        mut work: impl FnMut(Lease<'d>) -> W,
+        mut work: impl FnMut(Session<'d>) -> W,
     ) -> Result<T, DatabaseError> {
-        let (mut pause, mut last) = (FIRST_PAUSE, None);
+        let (mut pause, mut last) = (INITIAL_BACKOFF, None);
         let retry = async {
             loop {
                 let (error, was_open) = match self.try_once(&mut work).await {
@@ -208,56 +190,59 @@ impl Database {
                 if !error.is_transient() {
                     return Err(error);
                 }
-                warn!(cause = %error, "the database is asked again");
+                warn!(cause = %error, "retrying on the database");
                 last = Some(error);
-                // A connection that was kept may just have grown old.
+                // A kept connection may just have been closed while the sandbox was frozen, so reconnect at once.
                 if !was_open {
                     sleep(jittered(pause)).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_BACKOFF);
                 }
             }
         };
         match timeout(time, retry).await {
             Ok(done) => done,
             Err(_) => {
-                self.session.lock().await.take();
+                self.connection.lock().await.take();
                 Err(last.unwrap_or(DatabaseError::TimedOut))
             }
         }
     }
 
-    /// Does `work` once, on a connection that has just answered.
+    /// Runs `work` once, on a connection that has just answered a query.
     pub async fn attempt<'d, T, W: Future<Output = Result<T, DatabaseError>>>(
         &'d self,
         time: Duration,
-        mut work: impl FnMut(Lease<'d>) -> W,
+        mut work: impl FnMut(Session<'d>) -> W,
     ) -> Result<T, DatabaseError> {
         self.run(time, |session| async move { Ok(session.client()?.simple_query("").await.map(drop)?) }).await?;
         self.try_once(&mut work).await.map_err(|(error, _)| error)
     }
 
-    /// Says of an error whether the connection was an old one.
+    /// An error comes with whether the connection was open before.
     async fn try_once<'d, T, W: Future<Output = Result<T, DatabaseError>>>(
         &'d self,
-        work: &mut impl FnMut(Lease<'d>) -> W,
+        work: &mut impl FnMut(Session<'d>) -> W,
     ) -> Result<T, (DatabaseError, bool)> {
-        let mut lease = Lease(self.session.lock().await);
-        let was_open = lease.0.as_ref().is_some_and(|session| !session.client.is_closed());
+        let mut session = Session(self.connection.lock().await);
+        let was_open = session.0.as_ref().is_some_and(|connection| !connection.client.is_closed());
         if !was_open {
-            *lease.0 = Some(self.connect().await.map_err(|error| (error, false))?);
+            *session.0 = Some(self.connect().await.map_err(|error| (error, false))?);
         }
-        let done = timeout(STATEMENT, work(lease)).await.unwrap_or(Err(DatabaseError::TimedOut));
+        let done = timeout(STATEMENT_TIMEOUT, work(session)).await.unwrap_or(Err(DatabaseError::TimedOut));
         if let Err(error) = &done
             && !error.is_answer()
         {
-            self.session.lock().await.take();
+            self.connection.lock().await.take();
         }
         done.map_err(|error| (error, was_open))
     }
 
-    async fn connect(&self) -> Result<Session, DatabaseError> {
+    async fn connect(&self) -> Result<Connection, DatabaseError> {
         let (mut config, tls) = self.target().await?;
-        config.connect_timeout(CONNECT).tcp_user_timeout(STATEMENT).keepalives_idle(Duration::from_secs(30));
+        config
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(STATEMENT_TIMEOUT)
+            .keepalives_idle(Duration::from_secs(30));
         let connecting = async {
             if tls {
                 let (client, connection) = config.connect(self.tls()?).await.map_err(unreachable)?;
@@ -269,21 +254,21 @@ impl Database {
                 Ok(client)
             }
         };
-        let client = timeout(2 * CONNECT, connecting)
+        let client = timeout(2 * CONNECT_TIMEOUT, connecting)
             .await
-            .unwrap_or_else(|_| Err(DatabaseError::Connect("the server does not answer".to_owned())))?;
+            .unwrap_or_else(|_| Err(DatabaseError::Connect("the server did not answer".to_owned())))?;
         client.batch_execute(SESSION).await?;
         info!(database.tls = tls, "connected to Postgres");
-        Ok(Session { client, register: None })
+        Ok(Connection { client, prepared: Vec::new() })
     }
 
-    /// Where to connect to, and whether with TLS. A secret is read each time, since passwords change.
+    /// Where to connect to, and whether with TLS. A secret is read for each connection, because passwords are rotated.
     async fn target(&self) -> Result<(tokio_postgres::Config, bool), DatabaseError> {
         match &self.config.source {
             DatabaseSource::Url(url) => {
                 let mut config: tokio_postgres::Config = url.parse().map_err(unreachable)?;
                 let off = config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable;
-                let tls = !off && !config.get_hosts().iter().all(is_this_machine) || wants_tls(&config);
+                let tls = !off && !config.get_hosts().iter().all(is_local) || wants_tls(&config);
                 if tls {
                     config.ssl_mode(tokio_postgres::config::SslMode::Require);
                 }
@@ -296,7 +281,7 @@ impl Database {
                         failed(aws_sdk_secretsmanager::error::DisplayErrorContext(error).to_string())
                     })?;
                 let text = answer.secret_string().ok_or_else(|| failed("it holds no text".to_owned()))?;
-                // What it holds must not get into a log, not even in an error.
+                // The error of the parser could quote the password.
                 let secret: Secret = serde_json::from_str(text)
                     .map_err(|_| failed("it is no JSON object with username and password".to_owned()))?;
                 let host = host
@@ -337,12 +322,11 @@ impl Database {
     }
 }
 
-/// Whether the URL asks for TLS by itself.
 fn wants_tls(config: &tokio_postgres::Config) -> bool {
     config.get_ssl_mode() == tokio_postgres::config::SslMode::Require
 }
 
-fn is_this_machine(host: &Host) -> bool {
+fn is_local(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => {
             name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())

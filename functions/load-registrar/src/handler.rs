@@ -1,8 +1,8 @@
 //! One invocation: notifications become loads, commands are answered.
 //!
-//! Registering is the same done twice as done once, in any order: a load is its key, the time it was modified and its
-//! ETag, and what depends on other loads is worked out anew by whichever comes last. So everything that may not have
-//! happened is simply asked for again.
+//! Registering is idempotent and does not depend on the order of notifications: key, modification time and ETag identify
+//! a load, and whatever depends on other loads is recomputed when one of them arrives. So a notification that may not
+//! have been registered is simply returned to the queue.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,29 +21,25 @@ use crate::{
     command::{self, CommandError},
     envelope::{self, Event, EventError, Ignored, Notice, Poison, Put},
     error::RecordError,
-    heads::{self, Head},
+    heads::{self, Announced, Head},
+    object::{Object, is_data},
     register::{self, Registered},
+    unregistered,
 };
 
-/// Keys of objects that hold data. What accompanies them, such as Qlik's `.dfm`, is no load.
-const DATA: [&str; 5] = [".csv.gz", ".csv", ".json.gz", ".json", ".parquet"];
-
-/// What is kept of the invocation's time to say how it ended.
-const LAST_WORDS: Duration = Duration::from_millis(1_500);
+/// Part of the invocation's time that is kept for the quarantine, the metrics and the response.
+const RESPONSE_RESERVE: Duration = Duration::from_millis(1_500);
 
 /// Why an invocation fails as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError {
-    /// The event is none that this function knows.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// A command was not done.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// A notification that did not come through a queue has to come again.
+    /// A notification that came directly was not registered, and only a failed invocation brings it again.
     #[error("not everything could be registered; the log says what")]
     Incomplete,
-    /// The answer could not be written.
     #[error("the answer could not be written as JSON")]
     Answer(#[from] serde_json::Error),
 }
@@ -60,17 +56,11 @@ struct Tally {
     retried: usize,
 }
 
-/// Whether an object of that key holds data.
-#[must_use]
-pub fn is_data(key: &str) -> bool {
-    DATA.iter().any(|suffix| key.ends_with(suffix))
-}
-
-/// Does what the event asks for. Notifications from a queue are answered with those that have to come again.
+/// Runs one invocation. The answer to a batch of notifications names those that the queue has to deliver again.
 ///
 /// `deadline_ms`: when the invocation ends, in milliseconds since 1970-01-01T00:00:00Z.
 pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Value, HandleError> {
-    let time = clock::remaining(deadline_ms).saturating_sub(LAST_WORDS);
+    let time = clock::remaining(deadline_ms).saturating_sub(RESPONSE_RESERVE);
     match envelope::read(&event)? {
         Event::Command => Ok(Box::pin(command::run(app, &event, time)).await?),
         Event::Notices(notices) => {
@@ -82,8 +72,8 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Value, 
     }
 }
 
-/// Registers what notices tell of and quarantines what cannot be read. Gives back the notices that have to come again,
-/// by message id; `None` is one that came without a message.
+/// Registers the announced objects and quarantines what cannot be read. Returns the message ids of the notices that have
+/// to be delivered again; `None` stands for one that came directly.
 async fn register_all(app: &App, notices: Vec<Notice>, until: Instant, tally: &mut Tally) -> BTreeSet<Option<String>> {
     let mut puts: Vec<(Option<String>, Put)> = Vec::new();
     let mut poison: Vec<(Option<String>, Poison)> = Vec::new();
@@ -97,10 +87,9 @@ async fn register_all(app: &App, notices: Vec<Notice>, until: Instant, tally: &m
             if put.bucket != app.config.incoming_bucket {
                 let error = RecordError::ForeignBucket(put.bucket.clone());
                 poison.push((id, put.into_poison(error)));
-            } else if is_data(&put.key) {
-                puts.push((id, put));
             } else {
-                tally.not_data += 1;
+                tally.not_data += usize::from(!is_data(&put.key));
+                puts.push((id, put));
             }
         }
     }
@@ -113,7 +102,7 @@ async fn register_all(app: &App, notices: Vec<Notice>, until: Instant, tally: &m
     failed
 }
 
-/// Asks S3 about every object and registers what is there.
+/// Asks S3 about every object, registers those that hold data and records the others.
 async fn register_puts(
     app: &App,
     puts: &[(Option<String>, Put)],
@@ -123,12 +112,12 @@ async fn register_puts(
     let heads = heads::heads(app, puts.iter().map(|(_, put)| put)).await;
     let mut failed = BTreeSet::new();
     for (id, put) in puts {
-        match heads.get(&heads::asked(put)) {
+        match heads.get(&Announced::from(put)) {
             Some(Head::Found(_)) => {}
-            Some(Head::Gone) => tally.gone += 1,
-            Some(Head::Replaced) => tally.replaced += 1,
+            Some(Head::Gone) => tally.gone += usize::from(is_data(&put.key)),
+            Some(Head::Replaced) => tally.replaced += usize::from(is_data(&put.key)),
             Some(Head::Unknown(cause)) => {
-                error!(%cause, object.key = ?put.key, "object not looked at, its notification is returned");
+                error!(%cause, object.key = ?put.key, "no answer to HEAD, the notification is returned");
                 failed.insert(id.clone());
             }
             None => {
@@ -136,19 +125,23 @@ async fn register_puts(
             }
         }
     }
-    let objects: Vec<register::Object> = heads
-        .into_values()
-        .filter_map(|head| match head {
-            Head::Found(object) => Some(object),
-            _ => None,
-        })
-        .collect();
-    match register::register(&app.database, &objects, until - Instant::now()).await {
+    let found = heads.into_values().filter_map(|head| match head {
+        Head::Found(object) => Some(object),
+        _ => None,
+    });
+    let (data, others): (Vec<Object>, Vec<Object>) = found.partition(|object| is_data(&object.key));
+    let ids =
+        |of_data: bool| puts.iter().filter(move |(_, put)| is_data(&put.key) == of_data).map(|(id, _)| id.clone());
+    match register::register(&app.database, &data, until - Instant::now()).await {
         Ok(registered) => tally.registered = registered,
         Err(cause) => {
-            error!(%cause, objects = objects.len(), "objects not registered, their notifications are returned");
-            failed.extend(puts.iter().map(|(id, _)| id.clone()));
+            error!(%cause, objects = data.len(), "objects not registered, their notifications are returned");
+            failed.extend(ids(true));
         }
+    }
+    if let Err(cause) = unregistered::set_aside(&app.database, &others, until - Instant::now()).await {
+        error!(%cause, objects = others.len(), "objects not recorded, their notifications are returned");
+        failed.extend(ids(false));
     }
     failed
 }

@@ -1,5 +1,5 @@
-//! What S3 says about objects that events told of: an event has neither the time an object was modified, as listings
-//! tell it, nor a promise that the object is still that one.
+//! HEAD for every announced object. A notification does not have the modification time that listings report, and the
+//! object may have been replaced or deleted since it was sent.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,68 +8,73 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use crate::{app::App, envelope::Put, register::Object};
+use crate::{app::App, envelope::Put, object::Object};
 
-/// Requests at the same time.
+/// Requests in flight at the same time.
 const CONCURRENCY: usize = 32;
-/// A request takes milliseconds; what takes so long will not end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A request takes milliseconds, so one that has taken this long is stuck.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What became of an object between its event and now.
+/// What S3 holds in place of an announced object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Head {
-    /// It is there.
+    /// The object itself.
     Found(Object),
-    /// It is not. Nothing can be loaded.
+    /// Nothing. There is nothing to load.
     Gone,
-    /// It is there in another version, which has an event of its own.
+    /// Another version, which has a notification of its own.
     Replaced,
-    /// S3 did not say.
+    /// S3 did not answer; the text says why.
     Unknown(String),
 }
 
-/// The question: key, version and ETag of an event.
-pub type Asked<'a> = (&'a str, Option<&'a str>, Option<&'a str>);
-
-/// What an event asks of S3.
-#[must_use]
-pub fn asked(put: &Put) -> Asked<'_> {
-    (&put.key, put.version.as_deref(), put.e_tag.as_deref())
+/// The object that a notification announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Announced<'a> {
+    key: &'a str,
+    version: Option<&'a str>,
+    e_tag: Option<&'a str>,
 }
 
-/// Asks once for each object, however often it was told of.
-pub async fn heads<'a>(app: &App, puts: impl Iterator<Item = &'a Put>) -> BTreeMap<Asked<'a>, Head> {
-    let mut questions: Vec<Asked<'a>> = puts.map(asked).collect();
-    questions.sort_unstable();
-    questions.dedup();
-    let requests: Vec<_> = questions.into_iter().map(|question| ask(app, question)).collect();
+impl<'a> From<&'a Put> for Announced<'a> {
+    fn from(put: &'a Put) -> Self {
+        Self { key: &put.key, version: put.version.as_deref(), e_tag: put.e_tag.as_deref() }
+    }
+}
+
+/// Sends one HEAD for each object, however often it was announced.
+pub async fn heads<'a>(app: &App, puts: impl Iterator<Item = &'a Put>) -> BTreeMap<Announced<'a>, Head> {
+    let mut announced: Vec<Announced<'a>> = puts.map(Announced::from).collect();
+    announced.sort_unstable();
+    announced.dedup();
+    let requests: Vec<_> = announced.into_iter().map(|object| head_with_timeout(app, object)).collect();
     stream::iter(requests).buffer_unordered(CONCURRENCY).collect().await
 }
 
-async fn ask<'a>(app: &App, question: Asked<'a>) -> (Asked<'a>, Head) {
-    let unanswered = || Head::Unknown(format!("S3 has not answered for {} seconds", PATIENCE.as_secs()));
-    (question, timeout(PATIENCE, head(app, question)).await.unwrap_or_else(|_| unanswered()))
+async fn head_with_timeout<'a>(app: &App, object: Announced<'a>) -> (Announced<'a>, Head) {
+    let timed_out = |_| Head::Unknown(format!("S3 did not answer within {} seconds", TIMEOUT.as_secs()));
+    (object, timeout(TIMEOUT, head(app, object)).await.unwrap_or_else(timed_out))
 }
 
-async fn head(app: &App, (key, version, e_tag): Asked<'_>) -> Head {
+async fn head(app: &App, Announced { key, version, e_tag }: Announced<'_>) -> Head {
     let request = app.s3.head_object().bucket(&app.config.incoming_bucket).key(key);
     let answer = match request.set_version_id(version.map(str::to_owned)).send().await {
         Ok(answer) => answer,
         Err(error) => {
             let status = error.raw_response().map(|response| response.status().as_u16());
             return match status {
-                // 405 is a version that marks a deletion.
+                // 405: the version is a delete marker.
                 Some(404 | 405) => Head::Gone,
                 _ => Head::Unknown(DisplayErrorContext(error).to_string()),
             };
         }
     };
     let found = answer.e_tag().unwrap_or_default().trim_matches('"').to_owned();
-    if e_tag.is_some_and(|told| told != found) {
+    if e_tag.is_some_and(|announced| announced != found) {
         return Head::Replaced;
     }
     let Some(Ok(modified)) = answer.last_modified().map(|time| Timestamp::from_second(time.secs())) else {
-        return Head::Unknown(format!("S3 says nothing of when {key:?} was modified"));
+        return Head::Unknown(format!("S3 did not say when {key:?} was modified"));
     };
     Head::Found(Object {
         key: key.to_owned(),

@@ -1,8 +1,26 @@
 //! S3 ObjectCreated → load metadata in Postgres: tables, loads, snapshots.
 //!
-//! `handler` reads like the specification. Under it: `envelope` (events to puts), `heads` (what S3 says about them),
-//! `register` (objects to loads), `command` with `migrate`, `tables`, `loads` and `reconcile` (what people ask), and
-//! `database` (the connection). The rules that hold for every client are in `migrations/`.
+//! Each module depends only on modules above it in this list; the rules that hold for every client of the database are
+//! in `migrations/`.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `config` | reads the settings |
+//! | `database` | keeps one connection to Postgres and retries on it |
+//! | `app` | holds settings, clients and the connection for as long as the sandbox lives |
+//! | `object` | describes one version of an object and decides whether it holds data |
+//! | `error` | says why a record of a notification goes to the quarantine |
+//! | `envelope` | turns events into the puts that they announce |
+//! | `heads` | asks S3 about those objects |
+//! | `register` | turns objects into loads |
+//! | `page` | limits lists to what fits into an answer |
+//! | `unregistered` | records and lists objects that are no loads |
+//! | `migrate` | applies the migrations |
+//! | `tables` | compares declared tables with the database and applies the difference |
+//! | `loads` | lists loads, claims them and sets their status |
+//! | `reconcile` | compares the bucket with the loads |
+//! | `command` | dispatches a command to these |
+//! | `handler` | runs one invocation |
 
 pub mod app;
 pub mod command;
@@ -14,9 +32,12 @@ pub mod handler;
 pub mod heads;
 pub mod loads;
 pub mod migrate;
+pub mod object;
+pub mod page;
 pub mod reconcile;
 pub mod register;
 pub mod tables;
+pub mod unregistered;
 
 /// The function's name: its folder, package, binary and quarantine folder.
 pub const FUNCTION: &str = "load-registrar";

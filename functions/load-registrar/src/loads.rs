@@ -1,15 +1,15 @@
-//! Loads as their consumers see them: listed, claimed, moved on.
+//! Lists loads, claims them for a job, and sets their status.
 
 use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 use shared::registrar::{Load, LoadList, LoadPosition, LoadStatus};
-use tokio_postgres::{GenericClient, Row, Transaction, types::ToSql};
+use tokio_postgres::{Row, Transaction, types::ToSql};
 
-use crate::database::{Database, DatabaseError};
-
-/// Most loads in one answer: a thousand with keys of a kilobyte fit into the 6 MB that an invocation may answer.
-pub const MOST: u32 = 1_000;
+use crate::{
+    database::{Database, DatabaseError},
+    page, tables,
+};
 
 const COLUMNS: &str = "l.id, t.name, l.is_changes, l.status::text, l.status_reason, l.s3_key, l.s3_modified, l.s3_size, \
     o.snapshot, l.leased_by, l.leased_until";
@@ -17,16 +17,16 @@ const COLUMNS: &str = "l.id, t.name, l.is_changes, l.status::text, l.status_reas
 const FROM: &str = "from cubic_loads as l join cubic_tables as t on t.id = l.table_id \
     left join cubic_load_ods_snapshots as o on o.load_id = l.id";
 
-/// Which loads to list.
+/// Which loads to list. Each condition that is given has to hold.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Only of this table.
+    /// Name of the table.
     pub table: Option<String>,
-    /// Only of this status.
+    /// Current status.
     pub status: Option<LoadStatus>,
-    /// Only objects modified at this time or later.
+    /// Earliest time at which the object was modified.
     pub since: Option<Timestamp>,
-    /// Only those behind this place.
+    /// Position after which the page starts.
     pub after: Option<LoadPosition>,
 }
 
@@ -46,20 +46,13 @@ fn load(row: &Row) -> Result<Load, DatabaseError> {
     })
 }
 
-fn limit_of(limit: u32) -> Result<i64, DatabaseError> {
-    if (1..=MOST).contains(&limit) {
-        return Ok(i64::from(limit));
-    }
-    Err(DatabaseError::Refused(format!("limit is {limit}; it must be from 1 to {MOST}")))
-}
-
-/// Loads in the order of their objects' times.
+/// Lists loads, the oldest object first.
 pub async fn list(database: &Database, filter: &Filter, limit: u32, time: Duration) -> Result<LoadList, DatabaseError> {
-    let limit = limit_of(limit)?;
+    let limit = page::checked(limit)?;
     database
         .run(time, |session| async move {
             if let Some(table) = &filter.table {
-                table_id(session.client()?, table).await?;
+                tables::id_of(session.client()?, table).await?;
             }
             let (status, after) = (filter.status.map(LoadStatus::as_str), filter.after.as_ref());
             let (after_time, after_id) = (after.map(|after| after.s3_modified), after.map(|after| after.id));
@@ -74,9 +67,7 @@ pub async fn list(database: &Database, filter: &Filter, limit: u32, time: Durati
                 [&filter.table, &status, &filter.since, &after_time, &after_id, &(limit + 1)];
             let mut loads: Vec<Load> =
                 session.client()?.query(&sql, &parameters).await?.iter().map(load).collect::<Result<_, _>>()?;
-            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            let more = loads.len() > limit;
-            loads.truncate(limit);
+            let more = page::cut(&mut loads, limit);
             let last = loads.last().filter(|_| more);
             let next = last.map(|last| LoadPosition { s3_modified: last.s3_modified, id: last.id });
             Ok(LoadList { loads, next })
@@ -84,7 +75,7 @@ pub async fn list(database: &Database, filter: &Filter, limit: u32, time: Durati
         .await
 }
 
-/// Moves loads to another status, all or none.
+/// Sets the status of loads, all or none.
 pub async fn set_status(
     database: &Database,
     ids: &[i64],
@@ -93,14 +84,18 @@ pub async fn set_status(
     by: &str,
     time: Duration,
 ) -> Result<LoadList, DatabaseError> {
-    if ids.is_empty() || ids.len() > MOST as usize {
-        return Err(DatabaseError::Refused(format!("{} loads are named; it must be 1 to {MOST}", ids.len())));
+    if ids.is_empty() || ids.len() > page::MAX_ROWS as usize {
+        return Err(DatabaseError::Refused(format!(
+            "{} loads are named; it must be 1 to {}",
+            ids.len(),
+            page::MAX_ROWS
+        )));
     }
-    // Not again when the answer is lost: the second time it would be an illegal step.
+    // Not retried when the answer is lost: the second time, it would be an illegal step.
     database
         .attempt(time, |mut session| async move {
             let transaction = session.transaction().await?;
-            tell_who(&transaction, by, reason).await?;
+            set_author(&transaction, by, reason).await?;
             let lock = "select id from cubic_loads where id = any ($1) order by id for update";
             let found: HashSet<i64> =
                 transaction.query(lock, &[&ids]).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
@@ -118,8 +113,7 @@ pub async fn set_status(
         .await
 }
 
-/// Claims the oldest loads of a table that are ready, or whose lease has run out. Jobs that claim at the same time get
-/// different ones.
+/// Claims the oldest loads of a table that are ready or whose lease has expired. Concurrent jobs get different loads.
 pub async fn next(
     database: &Database,
     table: &str,
@@ -128,16 +122,18 @@ pub async fn next(
     by: &str,
     time: Duration,
 ) -> Result<LoadList, DatabaseError> {
-    let limit = limit_of(limit)?;
+    let limit = page::checked(limit)?;
     if lease_seconds == 0 || by.is_empty() {
-        return Err(DatabaseError::Refused("a lease needs at least a second and somebody who takes it".to_owned()));
+        return Err(DatabaseError::Refused(
+            "a lease takes at least one second and the name of the job that claims".to_owned(),
+        ));
     }
-    // Not again when the answer is lost: the loads that were claimed come back when their lease runs out.
+    // Not retried when the answer is lost: the claimed loads become free again when their lease expires.
     database
         .attempt(time, |mut session| async move {
             let transaction = session.transaction().await?;
-            let table_id = table_id(&transaction, table).await?;
-            tell_who(&transaction, by, None).await?;
+            let table_id = tables::id_of(&transaction, table).await?;
+            set_author(&transaction, by, None).await?;
             let claim = "with claimed as ( \
                       select id from cubic_loads where table_id = $1 and status in ('ready', 'ingesting') \
                         and (status = 'ready' or leased_until < now()) \
@@ -161,15 +157,8 @@ async fn loads_of(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Load
     transaction.query(&sql, &[&ids]).await?.iter().map(load).collect()
 }
 
-async fn table_id(client: &impl GenericClient, name: &str) -> Result<i64, DatabaseError> {
-    match client.query_opt("select id from cubic_tables where name = $1", &[&name]).await? {
-        Some(row) => Ok(row.try_get(0)?),
-        None => Err(DatabaseError::Refused(format!("there is no table {name}; `landfall tables list` shows them all"))),
-    }
-}
-
-/// For the history of everything that the transaction changes.
-async fn tell_who(transaction: &Transaction<'_>, by: &str, reason: Option<&str>) -> Result<(), DatabaseError> {
+/// Sets what the audit log records with every change of the transaction.
+async fn set_author(transaction: &Transaction<'_>, by: &str, reason: Option<&str>) -> Result<(), DatabaseError> {
     let sql = "select set_config('landfall.by', $1, true), set_config('landfall.reason', coalesce($2, ''), true)";
     transaction.execute(sql, &[&by, &reason]).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! The schema, brought to this version's step by step. Each step is one transaction, and two callers take turns.
+//! Applies the migrations that are missing, each in a transaction of its own. A lock makes concurrent callers take turns.
 
 use std::{fmt::Write, time::Duration};
 
@@ -8,8 +8,11 @@ use tracing::info;
 
 use crate::database::{Database, DatabaseError};
 
-/// The steps, in order. A step that was released is never changed: another one follows it.
-const STEPS: [(i32, &str, &str); 1] = [(1, "loads", include_str!("../migrations/0001_loads.sql"))];
+/// The migrations, in order. One that was released is never changed, because databases know its checksum.
+const STEPS: [(i32, &str, &str); 2] = [
+    (1, "loads", include_str!("../migrations/0001_loads.sql")),
+    (2, "statuses", include_str!("../migrations/0002_statuses.sql")),
+];
 
 const TABLE: &str = "
 create table if not exists landfall_migrations (
@@ -18,23 +21,21 @@ create table if not exists landfall_migrations (
   sha256 text not null,
   applied_at timestamptz not null default now()
 );
-comment on table landfall_migrations is 'Steps of the schema that have been applied.';
-comment on column landfall_migrations.version is 'Number of the step.';
-comment on column landfall_migrations.name is 'Its name.';
+comment on table landfall_migrations is 'Migrations that have been applied.';
+comment on column landfall_migrations.version is 'Number of the migration.';
+comment on column landfall_migrations.name is 'Name of the migration.';
 comment on column landfall_migrations.sha256 is 'SHA-256 of its text.';
 comment on column landfall_migrations.applied_at is 'When it was applied.'";
 
-/// What the next step finds.
-enum Found {
-    /// It was applied before.
-    Applied,
-    /// It was applied now.
-    AppliedNow,
-    /// Another text of the same number was applied before.
-    Other,
+/// What became of one migration.
+enum Applied {
+    Before,
+    Now,
+    /// A migration of the same number and another text was applied before.
+    WithOtherText,
 }
 
-/// Applies the steps that have not been.
+/// Applies the migrations that have not been applied yet.
 pub async fn migrate(database: &Database, time: Duration) -> Result<Migrated, DatabaseError> {
     let mut migrated = Migrated { applied: Vec::new(), version: 0 };
     for (version, name, sql) in STEPS {
@@ -54,23 +55,23 @@ pub async fn migrate(database: &Database, time: Duration) -> Result<Migrated, Da
                         .await?;
                     if let Some(before) = before {
                         let same = before.try_get::<_, &str>(0)? == sha256;
-                        return Ok(if same { Found::Applied } else { Found::Other });
+                        return Ok(if same { Applied::Before } else { Applied::WithOtherText });
                     }
                     transaction.batch_execute(sql).await?;
                     let insert = "insert into landfall_migrations (version, name, sha256) values ($1, $2, $3)";
                     transaction.execute(insert, &[&version, &name, sha256]).await?;
                     transaction.commit().await?;
-                    Ok(Found::AppliedNow)
+                    Ok(Applied::Now)
                 }
             })
             .await?;
         match found {
-            Found::Applied => {}
-            Found::AppliedNow => {
+            Applied::Before => {}
+            Applied::Now => {
                 info!(migration.version = version, migration.name = name, "schema migrated");
                 migrated.applied.push(format!("{version:04}_{name}"));
             }
-            Found::Other => {
+            Applied::WithOtherText => {
                 return Err(DatabaseError::Refused(format!(
                     "migration {version:04}_{name} was applied with another text; this version of the function does not \
                      belong to this database"
@@ -80,4 +81,20 @@ pub async fn migrate(database: &Database, time: Duration) -> Result<Migrated, Da
         migrated.version = version;
     }
     Ok(migrated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_of_the_folder_is_applied_in_order() {
+        let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
+        let mut files: Vec<String> = folder.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        files.retain(|file| file.ends_with(".sql"));
+        files.sort();
+        let steps: Vec<String> = STEPS.iter().map(|(version, name, _)| format!("{version:04}_{name}.sql")).collect();
+        assert_eq!(steps, files);
+        assert!(STEPS.iter().zip(1..).all(|((version, ..), expected)| *version == expected));
+    }
 }

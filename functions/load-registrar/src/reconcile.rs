@@ -1,7 +1,7 @@
-//! The bucket compared with the loads, page by page, so that memory does not grow with either.
+//! Compares the bucket with the loads, page by page, so that memory does not grow with either.
 //!
-//! What is in the bucket and not among the loads is registered, as an event would have done it: listings and HEAD tell the
-//! same times and ETags. What is among the loads and not in the bucket is told and left alone.
+//! Objects that are no loads yet are registered as if a notification had announced them: listings and HEAD report the
+//! same times and ETags. Loads whose object is gone are reported and left as they are.
 
 use std::time::Duration;
 
@@ -18,34 +18,72 @@ use tracing::info;
 use crate::{
     FUNCTION,
     app::App,
-    command::CommandError,
     database::DatabaseError,
-    handler::is_data,
-    register::{self, Object},
+    object::{Object, is_data},
+    register, tables, unregistered,
 };
 
-/// Most differences that are named. The numbers count all of them.
-const MOST_DIFFERENCES: usize = 1_000;
+/// Maximum number of differences that are listed. All of them are counted.
+const MAX_DIFFERENCES: usize = 1_000;
 
-/// A piece of the bucket in the order of its keys.
+/// Why the comparison failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error("s3://{bucket}/{prefix} could not be listed: {cause}")]
+    List { bucket: String, prefix: String, cause: String },
+}
+
+/// A page of a listing, in the order of keys.
 struct Page {
-    objects: Vec<Object>,
-    /// The last key that was listed, unless the prefix ends here.
+    /// Objects that hold data.
+    data: Vec<Object>,
+    /// Objects that do not.
+    others: Vec<Object>,
+    /// The last key of the page. `None` on the last page of the prefix.
     last: Option<String>,
 }
 
-/// Compares what is under `prefix`, or under every active table's, from `after` on, until `time` is over.
+/// Compares the objects under `prefix`, or under the prefixes of all active tables, until `time` is over.
+///
+/// A `prefix` or a position `after` that lies under no active table is refused.
 pub async fn reconcile(
     app: &App,
     prefix: Option<&str>,
     dry_run: bool,
     after: Option<ReconcilePosition>,
     time: Duration,
-) -> Result<Reconciliation, CommandError> {
+) -> Result<Reconciliation, ReconcileError> {
+    let active = active_prefixes(app, time).await?;
+    let prefixes = to_list(&active, prefix);
+    let unknown = match (&after, prefix) {
+        (Some(after), _) if !prefixes.contains(&after.prefix) => Some(after.prefix.as_str()),
+        (_, prefix) if prefixes.is_empty() => prefix,
+        _ => None,
+    };
+    if let Some(unknown) = unknown {
+        return Err(DatabaseError::Refused(match active.is_empty() {
+            true => format!("no active table has the prefix {unknown}; no table is active"),
+            false => format!("no active table has the prefix {unknown}; there are {}", tables::some_of(&active)),
+        })
+        .into());
+    }
+    compare_all(app, prefixes, dry_run, after, time).await
+}
+
+/// Compares the objects under prefixes, which are in order, from the position `after` until `time` is over.
+async fn compare_all(
+    app: &App,
+    prefixes: Vec<String>,
+    dry_run: bool,
+    after: Option<ReconcilePosition>,
+    time: Duration,
+) -> Result<Reconciliation, ReconcileError> {
     let until = Instant::now() + time;
     let (mut result, mut pages) = (Reconciliation::default(), 0);
     let mut from = after.as_ref().map(|after| after.key.clone()).unwrap_or_default();
-    for prefix in prefixes(app, prefix, time).await? {
+    for prefix in prefixes {
         match &after {
             Some(after) if prefix < after.prefix => continue,
             Some(after) if prefix > after.prefix => from.clear(),
@@ -70,8 +108,8 @@ pub async fn reconcile(
     Ok(result)
 }
 
-/// The same for the schedule, which goes on where it ran out of time.
-pub async fn scheduled(app: &App, time: Duration) -> Result<Reconciliation, CommandError> {
+/// Reconciles on a schedule: resumes where the last invocation ran out of time, even if that table is active no longer.
+pub async fn scheduled(app: &App, time: Duration) -> Result<Reconciliation, ReconcileError> {
     let after = app
         .database
         .run(time, |session| async move {
@@ -82,8 +120,9 @@ pub async fn scheduled(app: &App, time: Duration) -> Result<Reconciliation, Comm
             row.map(position).transpose()
         })
         .await?;
-    // A quarter of the time is for the last page and for what comes after it.
-    let result = reconcile(app, None, false, after, time / 4 * 3).await?;
+    let prefixes = to_list(&active_prefixes(app, time).await?, None);
+    // A quarter of the time is left for the page that is in progress and for the checkpoint.
+    let result = compare_all(app, prefixes, false, after, time / 4 * 3).await?;
     app.database
         .run(time, |session| {
             let next = &result.next;
@@ -105,39 +144,35 @@ pub async fn scheduled(app: &App, time: Duration) -> Result<Reconciliation, Comm
     Ok(result)
 }
 
-/// Where the active tables' objects are, as far as it is under `prefix`, in the order of keys and without overlaps.
-async fn prefixes(app: &App, prefix: Option<&str>, time: Duration) -> Result<Vec<String>, DatabaseError> {
+/// The prefixes of the active tables' objects, in order.
+async fn active_prefixes(app: &App, time: Duration) -> Result<Vec<String>, DatabaseError> {
     let sql = "select s3_prefix from cubic_tables where is_active \
-        union all select changes_prefix(s3_prefix) from cubic_tables where is_active and kind = 'ods'";
-    let all: Vec<String> = app
-        .database
+        union select changes_prefix(s3_prefix) from cubic_tables where is_active and kind = 'ods' order by 1";
+    app.database
         .run(time, |session| async move {
             let rows = session.client()?.query(sql, &[]).await?;
             Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
         })
-        .await?;
-    Ok(to_list(all, prefix))
+        .await
 }
 
-/// Which prefixes to list. Pure.
-fn to_list(active: Vec<String>, wanted: Option<&str>) -> Vec<String> {
-    let mut prefixes: Vec<String> = match wanted {
-        None => active,
-        Some(wanted) => active
-            .into_iter()
-            .filter_map(|prefix| match () {
-                () if prefix.starts_with(wanted) => Some(prefix),
-                () if wanted.starts_with(&prefix) => Some(wanted.to_owned()),
-                () => None,
-            })
-            .collect(),
-    };
+/// The prefixes to list: the active ones as far as they are under `wanted`, in order and without overlaps. Pure.
+fn to_list(active: &[String], wanted: Option<&str>) -> Vec<String> {
+    let wanted = wanted.unwrap_or_default();
+    let mut prefixes: Vec<String> = active
+        .iter()
+        .filter_map(|prefix| match () {
+            () if prefix.starts_with(wanted) => Some(prefix.clone()),
+            () if wanted.starts_with(prefix) => Some(wanted.to_owned()),
+            () => None,
+        })
+        .collect();
     prefixes.sort_unstable();
     prefixes.dedup_by(|later, earlier| later.starts_with(earlier.as_str()));
     prefixes
 }
 
-/// Compares one page. Gives back its last key, unless the prefix ends with it.
+/// Compares one page. Returns its last key, or `None` if it is the last page of the prefix.
 async fn compare(
     app: &App,
     prefix: &str,
@@ -145,8 +180,9 @@ async fn compare(
     dry_run: bool,
     time: Duration,
     result: &mut Reconciliation,
-) -> Result<Option<String>, CommandError> {
-    // A load that is registered while the bucket is listed is no phantom. The server's clock decides, not ours.
+) -> Result<Option<String>, ReconcileError> {
+    // A load that is registered after the bucket was listed is no phantom. The database's clock is the one that stamps
+    // loads, so it stamps the listing too.
     let listed_at: Timestamp = app
         .database
         .run(time, |session| async move {
@@ -154,11 +190,11 @@ async fn compare(
         })
         .await?;
     let page = list(app, prefix, from).await?;
-    result.objects += page.objects.len() as u64;
-    let unknown = unknown(app, &page.objects, time).await?;
+    result.objects += page.data.len() as u64;
+    let unknown = unknown(app, &page.data, time).await?;
     let mut fresh = Vec::with_capacity(unknown.len());
     for (what, at) in unknown {
-        let Some(object) = page.objects.get(at) else { continue };
+        let Some(object) = page.data.get(at) else { continue };
         match what {
             Differing::Changed => result.changed += 1,
             _ => result.missing += 1,
@@ -168,22 +204,23 @@ async fn compare(
     }
     if !dry_run {
         register::register(&app.database, &fresh, time).await?;
+        unregistered::set_aside(&app.database, &page.others, time).await?;
     }
     phantoms(app, prefix, from, &page, listed_at, time, result).await?;
     Ok(page.last)
 }
 
 fn note(result: &mut Reconciliation, what: Differing, key: &str, modified: Timestamp, size: i64) {
-    if result.differences.len() < MOST_DIFFERENCES {
+    if result.differences.len() < MAX_DIFFERENCES {
         result.differences.push(Difference { what, s3_key: key.to_owned(), s3_modified: modified, s3_size: size });
     }
 }
 
-async fn list(app: &App, prefix: &str, from: &str) -> Result<Page, CommandError> {
+async fn list(app: &App, prefix: &str, from: &str) -> Result<Page, ReconcileError> {
     let bucket = &app.config.incoming_bucket;
     let start_after = Some(from).filter(|from| !from.is_empty()).map(str::to_owned);
     let request = app.s3.list_objects_v2().bucket(bucket).prefix(prefix).set_start_after(start_after);
-    let answer = request.send().await.map_err(|error| CommandError::List {
+    let answer = request.send().await.map_err(|error| ReconcileError::List {
         bucket: bucket.clone(),
         prefix: prefix.to_owned(),
         cause: DisplayErrorContext(error).to_string(),
@@ -191,17 +228,18 @@ async fn list(app: &App, prefix: &str, from: &str) -> Result<Page, CommandError>
     let last = answer.contents().last().and_then(|object| object.key()).map(str::to_owned);
     let objects = answer.contents().iter().filter_map(|object| {
         Some(Object {
-            key: object.key().filter(|key| is_data(key))?.to_owned(),
+            key: object.key()?.to_owned(),
             modified: Timestamp::from_second(object.last_modified()?.secs()).ok()?,
             size: object.size().unwrap_or_default(),
             e_tag: object.e_tag().unwrap_or_default().trim_matches('"').to_owned(),
             version: None,
         })
     });
-    Ok(Page { objects: objects.collect(), last: last.filter(|_| answer.is_truncated() == Some(true)) })
+    let (data, others) = objects.partition(|object: &Object| is_data(&object.key));
+    Ok(Page { data, others, last: last.filter(|_| answer.is_truncated() == Some(true)) })
 }
 
-/// Which objects are no loads, by position: their key is not known at all, or only in other versions.
+/// Positions of the objects that are no loads: their key is unknown, or known in other versions only.
 async fn unknown(app: &App, objects: &[Object], time: Duration) -> Result<Vec<(Differing, usize)>, DatabaseError> {
     let objects: Vec<(i64, &Object)> = (0..).zip(objects).filter(|(_, object)| !object.key.contains('\0')).collect();
     let positions: Vec<i64> = objects.iter().map(|(position, _)| *position).collect();
@@ -228,7 +266,7 @@ async fn unknown(app: &App, objects: &[Object], time: Duration) -> Result<Vec<(D
         .await
 }
 
-/// Loads between two keys whose objects should be there and are not.
+/// Reports loads of this page's range of keys whose objects should be in the bucket and are not.
 async fn phantoms(
     app: &App,
     prefix: &str,
@@ -238,8 +276,8 @@ async fn phantoms(
     time: Duration,
     result: &mut Reconciliation,
 ) -> Result<(), DatabaseError> {
-    let there: Vec<&str> = page.objects.iter().map(|object| object.key.as_str()).collect();
-    let most = i64::try_from(MOST_DIFFERENCES).unwrap_or(i64::MAX);
+    let there: Vec<&str> = page.data.iter().map(|object| object.key.as_str()).collect();
+    let most = i64::try_from(MAX_DIFFERENCES).unwrap_or(i64::MAX);
     let rows = app
         .database
         .run(time, |session| {
@@ -250,8 +288,7 @@ async fn phantoms(
                       where s3_key ^@ $1 and s3_key > $2 and ($3::text is null or s3_key <= $3) \
                       order by s3_key, s3_modified desc) \
                     select s3_key, s3_modified, s3_size, count(*) over () from load \
-                    where status in ('ready', 'ingesting', 'ready_for_archiving', 'ready_for_erroring') \
-                      and inserted_at < $4 and s3_key <> all ($5) order by s3_key limit $6";
+                    where needs_object(status) and inserted_at < $4 and s3_key <> all ($5) order by s3_key limit $6";
                 Ok(session.client()?.query(sql, &[&prefix, &from, last, &listed_at, there, &most]).await?)
             }
         })
@@ -287,7 +324,7 @@ mod tests {
     use super::*;
 
     fn to_list_of(active: &[&str], wanted: Option<&str>) -> Vec<String> {
-        to_list(active.iter().map(|prefix| (*prefix).to_owned()).collect(), wanted)
+        to_list(&active.iter().map(|prefix| (*prefix).to_owned()).collect::<Vec<_>>(), wanted)
     }
 
     #[test]

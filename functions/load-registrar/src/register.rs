@@ -1,62 +1,50 @@
-//! Objects → loads: one statement, one round trip, one transaction for a batch, in any order and any number of times.
-//! How is told by `register_objects` in `migrations/0001_loads.sql`.
+//! Objects → loads: a batch is one statement, one round trip and one transaction, and is idempotent. The work is done by
+//! the function `register_objects` in `migrations/0001_loads.sql`.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use shared::s3_key;
 
-use crate::database::{Database, DatabaseError};
+use crate::{
+    database::{Database, DatabaseError},
+    object::Object,
+};
 
-/// What is prepared.
-pub const REGISTER: &str = "select * from register_objects($1, $2, $3, $4, $5, $6, $7, $8)";
-
-/// A version of an object, as S3 tells it: by HEAD or in a listing, which say the same.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Object {
-    /// Key, decoded.
-    pub key: String,
-    /// When it was modified: whole seconds.
-    pub modified: Timestamp,
-    /// Size in bytes.
-    pub size: i64,
-    /// ETag, without quotes.
-    pub e_tag: String,
-    /// Version, if an event named one.
-    pub version: Option<String>,
-}
+const REGISTER: &str = "select * from register_objects($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// What became of a batch of objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Registered {
     /// New loads.
     pub registered: i64,
-    /// Objects that were loads before.
+    /// Objects that were loads already.
     pub known: i64,
-    /// Objects newly put aside, since they belong to no active table.
+    /// Objects newly recorded as belonging to no active table.
     pub unregistered: i64,
     /// Snapshots that started.
     pub snapshots: i64,
-    /// Loads that only waited for one of these snapshots and are ready now.
+    /// Loads that were waiting for one of these snapshots and are ready now.
     pub released: i64,
 }
 
-/// Registers a batch.
+/// Registers a batch of data objects.
 pub async fn register(database: &Database, objects: &[Object], time: Duration) -> Result<Registered, DatabaseError> {
     if objects.is_empty() {
         return Ok(Registered::default());
     }
-    // In the order of keys, so that two batches with the same objects do not wait for each other.
+    // In the order of their keys, so that concurrent batches with the same objects do not deadlock.
     let mut objects: Vec<&Object> = objects.iter().collect();
     objects.sort_unstable();
-    // No text of Postgres holds a NUL. Such a key is kept as a notification would write it, and belongs to no folder.
+    // A text of Postgres cannot hold NUL. Such a key is stored URL-encoded, as in a notification, and gets no folder, so
+    // that no table takes it.
     let hold_nul: Vec<bool> = objects.iter().map(|object| object.key.contains('\0')).collect();
     let keys: Vec<String> = objects
         .iter()
         .zip(&hold_nul)
         .map(|(object, nul)| if *nul { s3_key::encode(&object.key) } else { object.key.clone() })
         .collect();
-    // Folders are few, and keys are many.
+    // The table is looked up once for each folder: there are few folders and many keys.
     let mut folders: Vec<&str> = Vec::new();
     let mut folder_numbers: Vec<i32> = Vec::with_capacity(keys.len());
     for (key, nul) in keys.iter().zip(&hold_nul) {
@@ -75,7 +63,7 @@ pub async fn register(database: &Database, objects: &[Object], time: Duration) -
             let (folders, folder_numbers, hold_nul) = (&folders, &folder_numbers, &hold_nul);
             let (keys, modified, sizes, e_tags, versions) = (&keys, &modified, &sizes, &e_tags, &versions);
             async move {
-                let statement = session.register().await?;
+                let statement = session.prepared(REGISTER).await?;
                 let row = session
                     .client()?
                     .query_one(

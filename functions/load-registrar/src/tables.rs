@@ -1,4 +1,4 @@
-//! Tables as their owners declare them: what differs, and making it so.
+//! Declared tables: compares them with those in the database, and applies the difference.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,7 +14,10 @@ use tracing::info;
 
 use crate::database::{Database, DatabaseError};
 
-/// A table as it should be, complete and checked.
+/// Maximum number of names in an error message.
+const MAX_NAMES: usize = 10;
+
+/// A declared table, checked and with its defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Declared {
     name: String,
@@ -24,7 +27,7 @@ struct Declared {
     active: bool,
 }
 
-/// What a declaration leaves out is what the rules say. Errors name the declaration.
+/// Fills in what declarations leave out, and refuses what makes no sense. Errors name the declaration.
 fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseError> {
     let mut names: HashMap<String, String> = HashMap::new();
     let mut complete = Vec::with_capacity(tables.len());
@@ -32,7 +35,7 @@ fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseErro
         let prefix = table.prefix;
         let refuse = |what: &str| Err(DatabaseError::Refused(format!("table with prefix {prefix:?}: {what}")));
         if prefix.contains('\0') || !prefix.ends_with('/') || prefix.starts_with('/') || prefix.contains("//") {
-            return refuse("a prefix is folders, each with a / behind it, such as cubic/dmap/agg_sample/");
+            return refuse("a prefix consists of folders, each followed by a /, such as cubic/dmap/agg_sample/");
         }
         let name = table.name.unwrap_or_else(|| table_name(&prefix));
         let is_name = |name: &str| {
@@ -65,7 +68,7 @@ fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseErro
     Ok(complete)
 }
 
-/// Every property as text, in the order of a declaration.
+/// The table's properties as text, in the order of a declaration.
 fn fields(table: &Declared) -> [(&'static str, Option<String>); 4] {
     [
         ("prefix", Some(table.prefix.clone())),
@@ -75,7 +78,7 @@ fn fields(table: &Declared) -> [(&'static str, Option<String>); 4] {
     ]
 }
 
-/// What has to change for `existing` to be `declared`. Pure.
+/// The changes that make `existing` tables `declared`. Pure.
 fn difference(declared: &[Declared], existing: &BTreeMap<String, Declared>) -> TablesPlan {
     let mut changes = Vec::new();
     for table in declared {
@@ -100,8 +103,8 @@ fn difference(declared: &[Declared], existing: &BTreeMap<String, Declared>) -> T
     TablesPlan { changes, unchanged, undeclared, picked_up: 0 }
 }
 
-/// Compares the tables with their declarations and, unless it is a `dry_run`, makes them so. All in one transaction,
-/// which a dry run rolls back: what it says is what would have happened.
+/// Creates and changes tables as declared, in one transaction. A `dry_run` rolls it back, so its plan is exactly what
+/// would have happened.
 pub async fn apply(
     database: &Database,
     tables: Vec<TableDeclaration>,
@@ -124,7 +127,7 @@ pub async fn apply(
                             write(&transaction, table).await?;
                         }
                     }
-                    // What waited is picked up now and not at the commit, so that it can be counted.
+                    // Waiting objects are otherwise picked up at the commit, when it is too late to count them.
                     transaction.batch_execute("set constraints all immediate").await?;
                     plan.picked_up = u64::try_from(waiting - self::waiting(&transaction).await?).unwrap_or(0);
                 }
@@ -152,7 +155,7 @@ async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Decl
         let table = Declared {
             name: name.clone(),
             prefix: row.try_get(1)?,
-            kind: kind(row.try_get(2)?)?,
+            kind: row.try_get::<_, &str>(2)?.parse().map_err(|_| DatabaseError::Schema)?,
             active: row.try_get(3)?,
             snapshot_key: row.try_get(4)?,
         };
@@ -161,13 +164,7 @@ async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Decl
     Ok(tables)
 }
 
-fn kind(text: &str) -> Result<TableKind, DatabaseError> {
-    [TableKind::Ods, TableKind::Dmap, TableKind::Kafka, TableKind::Dms, TableKind::Other]
-        .into_iter()
-        .find(|kind| kind.as_str() == text)
-        .ok_or(DatabaseError::Schema)
-}
-
+/// Number of objects that wait for a table.
 async fn waiting(transaction: &Transaction<'_>) -> Result<i64, DatabaseError> {
     let sql = "select count(*) from unregistered_objects where reason = 'no_table'";
     Ok(transaction.query_one(sql, &[]).await?.try_get(0)?)
@@ -195,14 +192,14 @@ async fn write(transaction: &Transaction<'_>, table: &Declared) -> Result<(), Da
     Ok(())
 }
 
-/// Every table with its loads, by name.
+/// Lists every table with the number of its loads by status, by name.
 pub async fn list(database: &Database, time: Duration) -> Result<TableList, DatabaseError> {
     database.run(time, |session| async move { list_with(session.client()?).await }).await
 }
 
 async fn list_with(client: &impl GenericClient) -> Result<TableList, DatabaseError> {
     let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key, s.snapshot, \
-          l.status::text, coalesce(l.loads, 0), l.oldest \
+          l.status::text, coalesce(l.loads, 0), case when is_unfinished(l.status) then l.oldest end \
         from cubic_tables as t \
         left join cubic_table_ods_snapshots as s on s.table_id = t.id \
         left join (select table_id, status, count(*) as loads, min(s3_modified) as oldest \
@@ -215,7 +212,7 @@ async fn list_with(client: &impl GenericClient) -> Result<TableList, DatabaseErr
             tables.push(Table {
                 name,
                 prefix: row.try_get(1)?,
-                kind: kind(row.try_get(2)?)?,
+                kind: row.try_get::<_, &str>(2)?.parse().map_err(|_| DatabaseError::Schema)?,
                 active: row.try_get(3)?,
                 snapshot_key: row.try_get(4)?,
                 snapshot: row.try_get(5)?,
@@ -228,27 +225,57 @@ async fn list_with(client: &impl GenericClient) -> Result<TableList, DatabaseErr
             let status: LoadStatus = status.parse().map_err(|_| DatabaseError::Schema)?;
             let loads: i64 = row.try_get(7)?;
             table.loads.push((status, u64::try_from(loads).unwrap_or(0)));
-            if !matches!(status, LoadStatus::Archived | LoadStatus::Errored) {
-                let oldest: Option<Timestamp> = row.try_get(8)?;
-                table.oldest_unfinished = table.oldest_unfinished.into_iter().chain(oldest).min();
-            }
+            let oldest: Option<Timestamp> = row.try_get(8)?;
+            table.oldest_unfinished = table.oldest_unfinished.into_iter().chain(oldest).min();
         }
     }
-    let row = client.query_one("select count(*) from unregistered_objects", &[]).await?;
-    let unregistered_objects = u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
-    Ok(TableList { tables, unregistered_objects })
+    let sql = "select count(*) filter (where reason <> 'not_data'), count(*) filter (where reason = 'not_data') \
+        from unregistered_objects";
+    let row = client.query_one(sql, &[]).await?;
+    let count = |column: usize| Ok::<_, DatabaseError>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
+    Ok(TableList { tables, unregistered_objects: count(0)?, objects_not_data: count(1)? })
+}
+
+/// The id of the table, which has to exist.
+pub async fn id_of(client: &impl GenericClient, name: &str) -> Result<i64, DatabaseError> {
+    if let Some(row) = client.query_opt("select id from cubic_tables where name = $1", &[&name]).await? {
+        return Ok(row.try_get(0)?);
+    }
+    let rows = client.query("select name from cubic_tables order by name", &[]).await?;
+    let known: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Err(DatabaseError::Refused(match known.is_empty() {
+        true => format!("there is no table {name}; declare tables in a file and run `landfall tables apply`"),
+        false => format!("there is no table {name}; there are {}", some_of(&known)),
+    }))
+}
+
+/// Names for an error message: `a, b, c and 7 more`.
+#[must_use]
+pub fn some_of(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[test]
+    fn an_error_names_ten_names_and_counts_the_others() {
+        let names: Vec<String> = (0..12).map(|n| format!("t{n:02}")).collect();
+        assert_eq!(some_of(&names[..2]), "t00, t01");
+        assert_eq!(some_of(&names), "t00, t01, t02, t03, t04, t05, t06, t07, t08, t09 and 2 more");
+    }
+
     fn declaration(prefix: &str, kind: TableKind) -> TableDeclaration {
         TableDeclaration { name: None, prefix: prefix.to_owned(), kind, snapshot_key: None, active: true }
     }
 
     #[test]
-    fn what_is_left_out_follows_the_rules() {
+    fn what_is_left_out_gets_its_default() {
         let tables = complete(vec![declaration("cubic/ods_qlik/EDW.SAMPLE/", TableKind::Ods)]).unwrap();
         assert_eq!(tables[0].name, "cubic__ods_qlik__edw_sample");
         assert_eq!(tables[0].snapshot_key.as_deref(), Some("cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz"));
@@ -259,9 +286,9 @@ mod tests {
         let snapshot_key = Some("elsewhere/LOAD001.csv.gz".to_owned());
         let named = |name: &str| TableDeclaration { name: Some(name.into()), ..declaration("a/", TableKind::Dmap) };
         for (tables, says) in [
-            (vec![declaration("a/b", TableKind::Dmap)], "folders, each with a / behind it"),
-            (vec![declaration("/a/", TableKind::Dmap)], "folders, each with a / behind it"),
-            (vec![declaration("a//b/", TableKind::Dmap)], "folders, each with a / behind it"),
+            (vec![declaration("a/b", TableKind::Dmap)], "folders, each followed by a /"),
+            (vec![declaration("/a/", TableKind::Dmap)], "folders, each followed by a /"),
+            (vec![declaration("a//b/", TableKind::Dmap)], "folders, each followed by a /"),
             (vec![declaration("ods/A__ct/", TableKind::Ods)], "without __ct"),
             (vec![named("Robert'); drop table")], "is not 1 to 255 of the characters"),
             (vec![declaration("a/", TableKind::Dmap), declaration("a/", TableKind::Dms)], "declared twice"),
