@@ -1,5 +1,5 @@
-//! The incoming bucket in memory, behind the HTTP interface of the real SDK client: HEAD, by version too, and listing;
-//! and a secret. Whatever goes to the lake bucket goes to the other [`Aws`].
+//! The incoming bucket in memory, behind the HTTP interface of the real SDK client: HEAD (of versions too), listings, and
+//! a secret. Requests about other buckets go to [`Aws`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use shared::s3_key;
 
 use crate::aws::{Aws, config_over, respond};
 
-/// The bucket of every test, and of the events.
+/// Name of the bucket, in every test and sample event.
 pub(crate) const INCOMING: &str = "landfall-incoming-000000000000-us-east-1";
 
 /// One version of an object.
@@ -39,7 +39,7 @@ impl Version {
         Self { key: key.to_owned(), modified, size, e_tag, version: None }
     }
 
-    /// The notification that S3 sends of its put.
+    /// The notification that S3 sends for its put.
     pub(crate) fn record(&self) -> Value {
         let mut object = json!({
             "key": s3_key::encode(&self.key), "size": self.size, "eTag": self.e_tag, "sequencer": "0066F3",
@@ -81,7 +81,7 @@ pub(crate) struct State {
     pub(crate) deleted: BTreeSet<String>,
     /// Keys for which S3 answers 503.
     pub(crate) unavailable: BTreeSet<String>,
-    /// What Secrets Manager keeps.
+    /// The value of the secret in Secrets Manager.
     pub(crate) secret: String,
     /// Requests by operation.
     pub(crate) calls: BTreeMap<&'static str, usize>,
@@ -91,7 +91,7 @@ pub(crate) struct State {
 #[derive(Clone, Default)]
 pub(crate) struct Incoming {
     state: Arc<Mutex<State>>,
-    /// Everything that is not about the incoming bucket.
+    /// Answers requests that are not about the incoming bucket.
     pub(crate) lake: Aws,
 }
 

@@ -1,4 +1,4 @@
-//! Databases of the tests' own on a real Postgres: `LANDFALL_POSTGRES` says where (`make postgres`).
+//! A database for each test on a real Postgres, whose URL is in `LANDFALL_POSTGRES` (`make postgres`).
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -7,7 +7,7 @@ use std::{
 
 use tokio_postgres::{Client, Config, NoTls};
 
-/// A database with nothing in it, dropped at the end.
+/// An empty database, dropped at the end.
 pub(crate) struct Scratch {
     pub(crate) name: String,
     server: Config,
@@ -16,7 +16,7 @@ pub(crate) struct Scratch {
 fn server() -> Config {
     static URL: OnceLock<String> = OnceLock::new();
     let url = URL.get_or_init(|| {
-        #[expect(clippy::disallowed_methods, reason = "the tests are told by their environment where Postgres is")]
+        #[expect(clippy::disallowed_methods, reason = "the environment names the Postgres of the tests")]
         std::env::var("LANDFALL_POSTGRES").expect("LANDFALL_POSTGRES is not set: eval \"$(make -s postgres)\"")
     });
     url.parse().unwrap()
@@ -51,7 +51,7 @@ impl Scratch {
         format!("{host}:{}", self.server.get_ports()[0])
     }
 
-    /// A URL of the database, by way of `address`.
+    /// A URL of the database that connects to `address`, such as a proxy.
     pub(crate) fn url_by(&self, address: &str) -> String {
         format!("postgres://{}@{address}/{}", self.server.get_user().unwrap(), self.name)
     }
@@ -60,18 +60,18 @@ impl Scratch {
         self.url_by(&self.address())
     }
 
-    /// A connection of a user's own, such as psql's.
+    /// A connection of its own, like psql's.
     pub(crate) async fn client(&self) -> Client {
         connect(&self.config()).await
     }
 
-    /// Limits the connections that the database takes.
+    /// Limits the number of connections that the database accepts.
     pub(crate) async fn limit_connections(&self, most: u32) {
         let client = connect(&self.server).await;
         client.batch_execute(&format!("alter database {} connection limit {most}", self.name)).await.unwrap();
     }
 
-    /// The answer to a query as lines of text, columns set apart by `|`.
+    /// The result of a query as lines of text, with columns separated by `|`.
     pub(crate) async fn lines(&self, sql: &str) -> Vec<String> {
         lines(&self.client().await, sql).await
     }

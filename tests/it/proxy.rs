@@ -1,4 +1,4 @@
-//! What is between a client and Postgres: TLS, and something that counts.
+//! Proxies between a client and Postgres: one terminates TLS, the other counts round trips.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// The message with which a client of Postgres asks for TLS.
+/// The message with which a client of Postgres requests TLS.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// A certificate in a file.
@@ -34,7 +34,7 @@ impl Drop for Authority {
     }
 }
 
-/// `server` with TLS in front of it, by a certificate for `name` that vouches for itself. The port, and the certificate.
+/// Puts TLS in front of `server`, with a self-signed certificate for `name`. Returns the port and the certificate.
 pub(crate) async fn tls(server: String, name: &str) -> (u16, Authority) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -53,9 +53,9 @@ pub(crate) async fn tls(server: String, name: &str) -> (u16, Authority) {
         while let Ok((mut client, _)) = listener.accept().await {
             let (acceptor, server) = (acceptor.clone(), server.clone());
             tokio::spawn(async move {
-                let mut asked = [0; 8];
-                client.read_exact(&mut asked).await.unwrap();
-                assert_eq!(asked, SSL_REQUEST, "the client does not ask for TLS");
+                let mut request = [0; 8];
+                client.read_exact(&mut request).await.unwrap();
+                assert_eq!(request, SSL_REQUEST, "the client does not request TLS");
                 client.write_all(b"S").await.unwrap();
                 let Ok(mut client) = acceptor.accept(client).await else { return };
                 let mut server = TcpStream::connect(server).await.unwrap();
@@ -66,29 +66,29 @@ pub(crate) async fn tls(server: String, name: &str) -> (u16, Authority) {
     (port, Authority(file))
 }
 
-/// Times that the client spoke after the server had.
+/// Number of times that the client sent something after the server had.
 #[derive(Clone, Default)]
 pub(crate) struct RoundTrips(Arc<(AtomicUsize, AtomicBool)>);
 
 impl RoundTrips {
-    /// How many since the last time.
+    /// The number since the last call.
     pub(crate) fn take(&self) -> usize {
         self.0.1.store(true, Ordering::SeqCst);
         self.0.0.swap(0, Ordering::SeqCst)
     }
 
-    fn client_spoke(&self) {
+    fn client_sent(&self) {
         if self.0.1.swap(false, Ordering::SeqCst) {
             self.0.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    fn server_spoke(&self) {
+    fn server_sent(&self) {
         self.0.1.store(true, Ordering::SeqCst);
     }
 }
 
-/// `server` by way of something that counts round trips.
+/// Puts a proxy in front of `server` that counts round trips.
 pub(crate) async fn counting(server: String) -> (u16, RoundTrips) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, trips) = (listener.local_addr().unwrap().port(), RoundTrips::default());
@@ -97,18 +97,18 @@ pub(crate) async fn counting(server: String) -> (u16, RoundTrips) {
         while let Ok((client, _)) = listener.accept().await {
             let (from_server, to_server) = TcpStream::connect(&server).await.unwrap().into_split();
             let (from_client, to_client) = client.into_split();
-            let (asked, answered) = (counted.clone(), counted.clone());
-            tokio::spawn(pass_on(from_client, to_server, move || asked.client_spoke()));
-            tokio::spawn(pass_on(from_server, to_client, move || answered.server_spoke()));
+            let (requests, answers) = (counted.clone(), counted.clone());
+            tokio::spawn(forward(from_client, to_server, move || requests.client_sent()));
+            tokio::spawn(forward(from_server, to_client, move || answers.server_sent()));
         }
     });
     (port, trips)
 }
 
-async fn pass_on(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, heard: impl Fn()) {
+async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, on_data: impl Fn()) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        heard();
+        on_data();
         if to.write_all(&buffer[..length]).await.is_err() {
             break;
         }
