@@ -295,7 +295,7 @@ async fn what_is_gone_or_replaced_is_counted_and_not_guessed() {
     assert_eq!(world.scratch.lines("select s3_size from cubic_loads").await, ["2"]);
 }
 
-/// The reference system keeps a watermark of whole seconds, and compares with `>`.
+/// A watermark of whole seconds, compared with `>`, would lose the second one.
 #[tokio::test]
 async fn two_objects_of_the_same_second_are_two_loads() {
     let world = World::new().await;
@@ -305,7 +305,7 @@ async fn two_objects_of_the_same_second_are_two_loads() {
     assert_eq!(world.count("cubic_loads").await, 2);
 }
 
-/// The reference system takes the first 500 in the order of keys and then the newest time as its watermark.
+/// A watermark that is the newest time of a page in the order of keys would lose older objects of later pages.
 #[tokio::test]
 async fn a_backlog_whose_keys_are_not_in_the_order_of_time_is_complete() {
     let world = World::new().await;
@@ -319,7 +319,7 @@ async fn a_backlog_whose_keys_are_not_in_the_order_of_time_is_complete() {
     assert_eq!(world.count("cubic_loads").await, 600);
 }
 
-/// In the reference system both folders share one watermark.
+/// A watermark shared by both folders would lose the changes.
 #[tokio::test]
 async fn changes_that_are_older_than_the_newest_load_are_registered() {
     let world = World::new().await;
@@ -455,7 +455,7 @@ async fn a_secret_says_how_to_connect_to_the_database() {
         let answer = handle(&app, Bytes::from(r#"{"command": "migrate"}"#), in_seconds(4)).await;
         answer.map_err(|error| error.to_string())
     };
-    // As RDS makes it, and as people make it.
+    // A secret that RDS created, and one created by hand.
     let rds = json!({"username": "landfall", "password": "hush-hush"});
     assert_eq!(ask(rds.clone(), Some("localhost")).await.unwrap()["version"], SCHEMA);
     let complete = json!({"username": "landfall", "password": "hush-hush", "host": "localhost", "dbname": "ignored"});

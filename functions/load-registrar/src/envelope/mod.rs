@@ -8,9 +8,9 @@
 //! | S3 → SNS → Lambda | the text `Sns.Message` of a record |
 //! | EventBridge → Lambda, → SQS, → SNS → … | `detail`, with keys that are not encoded |
 //!
-//! This file splits an event into messages, `notice` unwraps each of them, `record` reads a single record, `poison`
-//! keeps what cannot be read, and `json` reads objects member by member: a record can be wrong in any way and its
-//! neighbours are still read.
+//! This file splits an event into notifications. Below it, `notice` unwraps a notification, `record` reads one record of
+//! it, `poison` holds what the quarantine keeps of an unreadable one, and `json` reads objects member by member, so that a
+//! record can be wrong in any way and its neighbours are still read.
 //!
 //! Sources: "Event message structure" and "EventBridge event message structure", Amazon S3 user guide; "Parsing message
 //! formats", Amazon SNS developer guide.
@@ -62,7 +62,10 @@ pub fn read(event: &[u8]) -> Result<Event, EventError> {
     }
     let records = object.array("Records").unwrap_or_default();
     if records.iter().any(|record| Members::of(record.get()).is_some_and(|record| is_sqs(&record))) {
-        let messages = records.iter().enumerate().map(|(position, record)| Notice::of_message(position, record.get()));
+        let messages = records.iter().enumerate().map(|(position, record)| {
+            let without_id = || EventError::MessageId { position, found: describe(record.get()) };
+            Notice::of_message(record.get()).ok_or_else(without_id)
+        });
         return messages.collect::<Result<_, _>>().map(Event::Notices);
     }
     if object.raw("Records").is_some_and(|records| is_empty_array(records.get())) {

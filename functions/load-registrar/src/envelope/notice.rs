@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::{
-    EventError,
     json::{Members, describe},
     poison::{Poison, Sender, Source},
     record::{Announcement, Put, event_bridge, s3_record},
@@ -51,11 +50,10 @@ impl Ignored {
 }
 
 impl Notice {
-    /// Reads one record of an SQS event.
-    pub(super) fn of_message(position: usize, record: &str) -> Result<Self, EventError> {
-        let without_id = || EventError::MessageId { position, found: describe(record) };
-        let message = Members::of(record).ok_or_else(without_id)?;
-        let id = message.text("messageId").filter(|id| !id.is_empty()).ok_or_else(without_id)?;
+    /// Reads one record of an SQS event. `None` if it has no message id.
+    pub(super) fn of_message(record: &str) -> Option<Self> {
+        let message = Members::of(record)?;
+        let id = message.text("messageId").filter(|id| !id.is_empty())?;
         let sender = Arc::new(Sender::of_message(id.clone(), &message));
         let mut notice = Self { message_id: Some(id), ..Self::default() };
         let (read, body) = match message.text("body") {
@@ -68,7 +66,7 @@ impl Notice {
         if let Err(error) = read {
             notice.poison.push(Source { sender, body }.into_poison(error));
         }
-        Ok(notice)
+        Some(notice)
     }
 
     /// Reads an event that came directly. `None` if it has no known shape.

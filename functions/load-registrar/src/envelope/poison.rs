@@ -9,7 +9,7 @@ use shared::{
     quarantine::{QuarantineRecord, base64, rfc3339},
 };
 
-use super::{json::Members, record::Put};
+use super::json::Members;
 use crate::error::RecordError;
 
 /// A record that can never be registered.
@@ -33,14 +33,6 @@ pub(super) struct Sender {
     sent_at: Option<String>,
     /// A JSON object.
     attributes: String,
-}
-
-impl Put {
-    /// The poison that the put turns out to be.
-    #[must_use]
-    pub fn into_poison(self, error: RecordError) -> Poison {
-        self.source.into_poison(error)
-    }
 }
 
 impl Source {

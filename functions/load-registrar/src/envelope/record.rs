@@ -5,7 +5,7 @@ use shared::s3_key;
 
 use super::{
     json::{Members, shortened},
-    poison::Source,
+    poison::{Poison, Source},
 };
 use crate::error::RecordError;
 
@@ -24,6 +24,14 @@ pub struct Put {
     /// The ETag without quotes.
     pub e_tag: Option<String>,
     pub source: Source,
+}
+
+impl Put {
+    /// The poison that the put turns out to be.
+    #[must_use]
+    pub fn into_poison(self, error: RecordError) -> Poison {
+        self.source.into_poison(error)
+    }
 }
 
 /// What one record announces.
