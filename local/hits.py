@@ -46,11 +46,11 @@ from gap
 
 def run(stack: Stack, seed: int, console: Console) -> list[str]:
     """Runs it. Returns what is wrong."""
-    with step("Compiling landfall") as s:
-        run_logged(["cargo", "build", "--package", "landfall"], s, "compile-landfall")
+    with step("Compiling pump and landfall") as s:
+        run_logged(["cargo", "build", "--package", "pump", "--package", "landfall"], s, "compile-commands")
     with step(f"Pumping {HITS:,} hits through the API") as s:
         url = f"{stack.endpoint_url}/_aws/execute-api/{stack.outputs['CollectApiId']}/$default/collect"
-        pump = ["target/debug/landfall", "pump", url, "--hits", str(HITS), "--seed", str(seed), "--json"]
+        pump = ["target/debug/pump", url, "--hits", str(HITS), "--seed", str(seed), "--json"]
         run_logged(pump, s, "pump")
         pumped = _answer()
     with step("Fetching what landed of them"):
@@ -64,12 +64,12 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
 
 
 def _answer() -> dict[str, Any]:
-    """What the pump printed last: one JSON object."""
+    """The report that pump printed at the end of its log: one JSON object."""
     text = (LOGS / "pump.log").read_text()
     try:
         return json.loads(text[text.index("{") :])
     except ValueError as error:
-        raise Failure("landfall pump said nothing that can be read. See .local/logs/pump.log") from error
+        raise Failure("pump printed no report. See .local/logs/pump.log") from error
 
 
 def _landed(stack: Stack) -> list[LakeFile]:

@@ -2,8 +2,8 @@
 //! functions left behind is sent again.
 //!
 //! One module per command. A command plans with pure functions over values and touches AWS only through [`queue`],
-//! [`bucket`], [`stream`] and [`registrar`], and [`pump`] not at all; it gives back an [`outcome`], and [`run`] prints it
-//! and turns it into an exit code.
+//! [`bucket`], [`stream`] and [`registrar`]; it gives back an [`outcome`], and [`run`] prints it and turns it into an exit
+//! code.
 
 pub mod audit;
 #[cfg(test)]
@@ -15,7 +15,6 @@ pub mod loads;
 pub mod migrate;
 pub mod outcome;
 pub mod paging;
-pub mod pump;
 pub mod queue;
 pub mod reconcile;
 pub mod registrar;
@@ -29,7 +28,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     audit::AuditArgs, console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude,
-    pump::PumpArgs, reconcile::ReconcileArgs, replay::Replay, tables::Tables,
+    reconcile::ReconcileArgs, replay::Replay, tables::Tables,
 };
 
 /// What follows the options in the long help.
@@ -78,8 +77,6 @@ pub enum Command {
     Reconcile(ReconcileArgs),
     /// Checks that the files rolled from a stream hold every record once, and writes missing ones anew.
     Audit(AuditArgs),
-    /// Sends the traffic of a web shop to a /collect URL: a demonstration, or a load test.
-    Pump(PumpArgs),
 }
 
 /// How a command ended, and so the process.
@@ -126,7 +123,6 @@ pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
             let audited = audit::audit(args, context, console).await;
             conclude(audited, cli.json, console)
         }
-        Command::Pump(args) => pump::run(args, cli.json, &context.interrupt, console).await,
     }
 }
 

@@ -4,11 +4,10 @@ use std::process::{ExitCode, exit};
 
 use clap::Parser;
 use landfall::{
-    Cli, Command, Exit,
+    Cli, Exit,
     clients::Clients,
     console::Console,
     context::{Context, Interrupt},
-    pump,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -17,19 +16,14 @@ async fn main() -> ExitCode {
     let mut console = Console::of_process();
     let interrupt = Interrupt::default();
     tokio::spawn(watch_for_interrupts(interrupt.clone()));
-    // Whoever sends hits to a URL may have no AWS account there.
-    let ending = if let Command::Pump(args) = &cli.command {
-        pump::run(args, cli.json, &interrupt, &mut console).await
-    } else {
-        match Clients::from_env(cli.profile.as_deref()).await {
-            Ok(clients) => {
-                let context = Context { interrupt, ..Context::of_process(clients) };
-                landfall::run(&cli, &context, &mut console).await
-            }
-            Err(error) => {
-                console.error(&error.to_string());
-                Exit::Incomplete
-            }
+    let ending = match Clients::from_env(cli.profile.as_deref()).await {
+        Ok(clients) => {
+            let context = Context { interrupt, ..Context::of_process(clients) };
+            landfall::run(&cli, &context, &mut console).await
+        }
+        Err(error) => {
+            console.error(&error.to_string());
+            Exit::Incomplete
         }
     };
     ExitCode::from(ending.code())

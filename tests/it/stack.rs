@@ -11,7 +11,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -440,8 +440,9 @@ async fn hits_that_the_api_acknowledges_are_in_the_lake() {
     let deployed = Deployed::new().await;
     let url = format!("{}/collect", collect_url(&deployed));
     let before = deployed.objects("collect/").await.len();
-    let (pumped, code) = deployed.landfall(&["pump", &url, "--hits", "200", "--seed", "7"]).await;
-    assert_eq!((pumped["accepted"].as_u64(), code), (Some(200), 0), "{pumped}");
+    let arguments = pump::Arguments::try_parse(&[&url, "--hits", "200", "--seed", "7"]).unwrap();
+    let report = pump::run(&arguments, &AtomicBool::new(false), |_| ()).await.unwrap();
+    assert!(report.complete && report.accepted == 200, "{report}");
     let events = eventually("writing hits", SOON, || async {
         let objects = deployed.objects("collect/").await;
         let lines = objects.iter().skip(before).flat_map(|(_, body)| body.split(|byte| *byte == b'\n'));

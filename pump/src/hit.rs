@@ -1,12 +1,12 @@
-//! A hit, and the three ways in which Measurement Protocol clients write it down.
+//! A hit and its encodings as a form, a query string and JSON.
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde::{Serialize, Serializer};
 
-/// What stays as it is in a form, as `encodeURIComponent` of a browser has it.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+/// What `encodeURIComponent` of a browser leaves as it is.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
@@ -17,28 +17,22 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'(')
     .remove(b')');
 
-/// What a visitor did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What a visitor did. The names are also the product actions (`pa`) of those that have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Saw a page: `t=pageview`.
     Pageview,
-    /// Looked at a product: `pa=detail`.
     Detail,
-    /// Put a product into the cart: `pa=add`.
     Add,
-    /// Took a product out of the cart: `pa=remove`.
     Remove,
-    /// Bought what is in the cart: `pa=purchase`.
     Purchase,
-    /// Did something else: `t=event` with `ec` and `ea` only.
+    /// An event other than those above: `t=event` without `pa`, or with `pa=click`.
     Event,
 }
 
 impl Kind {
-    /// All kinds, as they are listed.
     pub const ALL: [Self; 6] = [Self::Pageview, Self::Detail, Self::Add, Self::Remove, Self::Purchase, Self::Event];
 
-    /// Its name, which is also its product action where it has one.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -50,56 +44,41 @@ impl Kind {
             Self::Event => "event",
         }
     }
-
-    /// Its place in [`Kind::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        match self {
-            Self::Pageview => 0,
-            Self::Detail => 1,
-            Self::Add => 2,
-            Self::Remove => 3,
-            Self::Purchase => 4,
-            Self::Event => 5,
-        }
-    }
 }
 
 /// One hit of Measurement Protocol v1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hit {
-    /// What the visitor did.
     pub kind: Kind,
-    /// What tells sessions apart.
     pub session: u64,
-    /// The browser, which a request names in its header and a batch in each hit.
+    /// Sent as a header of the request; in a batch, as a parameter of each hit.
     pub user_agent: &'static str,
-    /// Names and values in the order in which they are sent.
     pub parameters: Parameters,
 }
 
-/// Names and values in their order. As JSON, an object of texts.
+/// Names and values in the order in which they are sent. As JSON, an object of strings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parameters(Vec<(Cow<'static, str>, Cow<'static, str>)>);
 
 impl Parameters {
-    /// One more parameter.
     pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Cow<'static, str>>) {
         self.0.push((name.into(), value.into()));
     }
 
-    /// Names and values in their order.
+    pub fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
-    /// The value of a parameter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
     }
 
-    /// The parameters as a form or a query string has them.
+    /// The parameters as a form or a query string.
     #[must_use]
     pub fn to_form(&self) -> String {
         let mut form = String::new();
@@ -107,9 +86,9 @@ impl Parameters {
             if !form.is_empty() {
                 form.push('&');
             }
-            form.extend(utf8_percent_encode(name, ESCAPED));
+            form.extend(utf8_percent_encode(name, UNRESERVED));
             form.push('=');
-            form.extend(utf8_percent_encode(value, ESCAPED));
+            form.extend(utf8_percent_encode(value, UNRESERVED));
         }
         form
     }
@@ -117,31 +96,22 @@ impl Parameters {
 
 impl Serialize for Parameters {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            object.serialize_entry(name, value)?;
-        }
-        object.end()
+        serializer.collect_map(self.iter())
     }
 }
 
-/// What a product is called in a hit.
+/// A product, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Product {
-    /// Its SKU.
     pub id: String,
-    /// Its name, when it is known.
     pub name: Option<String>,
-    /// Its category, when it is known.
     pub category: Option<String>,
-    /// Its brand, when it is known.
     pub brand: Option<String>,
-    /// Its price, when it is known.
     pub price: Option<String>,
 }
 
 impl Product {
-    /// The parameters `pr<n>id` and so on. A quantity of none is left out.
+    /// Adds the parameters `pr<number>id` and so on. What is not known is left out.
     pub fn write(&self, parameters: &mut Parameters, number: usize, quantity: Option<u32>) {
         parameters.push(format!("pr{number}id"), self.id.clone());
         let others = [("nm", &self.name), ("ca", &self.category), ("br", &self.brand), ("pr", &self.price)];
@@ -163,7 +133,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Reads a form as a server does.
+    /// Decodes a form as a server does.
     pub(crate) fn decoded(form: &str) -> Vec<(String, String)> {
         let text = |raw: &str| percent_decode_str(&raw.replace('+', " ")).decode_utf8().unwrap().into_owned();
         form.split('&')
@@ -177,8 +147,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_kind_is_at_its_place() {
-        assert_eq!(Kind::ALL.map(Kind::index), [0, 1, 2, 3, 4, 5]);
+    fn a_kind_has_the_same_name_everywhere() {
+        assert_eq!(
+            serde_json::to_string(&Kind::ALL).unwrap(),
+            format!("{:?}", Kind::ALL.map(Kind::as_str)).replace(' ', "")
+        );
     }
 
     #[test]
@@ -191,7 +164,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn of_a_product_only_what_is_known_is_sent() {
+    fn only_known_fields_of_a_product_are_sent() {
         let mut parameters = Parameters::default();
         Product { id: "A1".into(), price: Some("9.90".into()), ..Product::default() }.write(
             &mut parameters,

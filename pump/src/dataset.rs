@@ -1,30 +1,28 @@
-//! Traffic that was once real: files in the column shape of the Coveo challenge at SIGIR eCom 2021.
+//! Recorded traffic: files in the format of the Coveo data challenge at SIGIR eCom 2021.
 //!
-//! `browsing_train.csv` has one row for each hit and is read row by row. `sku_to_content.csv`, if it is there, has
-//! categories and prices of products; they are kept, the vectors are not. The challenge's licence forbids to pass its
-//! files on, so none is in this repository: <https://github.com/coveooss/SIGIR-ecom-data-challenge>.
+//! `browsing_train.csv` has one row for each hit and is read row by row. The optional `sku_to_content.csv` has the
+//! categories and prices of products, which are kept in memory. The challenge's licence forbids redistributing its files,
+//! so none is in this repository: <https://github.com/coveooss/SIGIR-ecom-data-challenge>.
 
 use std::{
     collections::HashMap,
-    fmt,
     fs::File,
-    io::{self, BufReader},
+    io,
     path::{Path, PathBuf},
 };
 
-use super::{
-    csv::{Fault, Misplaced, Rows},
-    dice::{mix, of_text},
+use csv::{Reader, ReaderBuilder, StringRecord};
+
+use crate::{
     hit::{Hit, Kind, Parameters, Product},
-    traffic::{Page, Visitor, unique},
+    random::{hash, mix},
+    visitor::{Page, Visitor, unique},
 };
 
-/// One row for each hit.
 const BROWSING: &str = "browsing_train.csv";
-/// One row for each product.
 const CONTENT: &str = "sku_to_content.csv";
 /// Most bytes of an id, a hash or a price, so that a hit stays below 8,192.
-const LONGEST_VALUE_BYTES: usize = 256;
+const MAX_VALUE_BYTES: usize = 256;
 
 const SESSION: &str = "session_id_hash";
 const EVENT: &str = "event_type";
@@ -35,244 +33,168 @@ const URL: &str = "hashed_url";
 const CATEGORY: &str = "category_hash";
 const PRICE: &str = "price_bucket";
 
-/// Why there is no hit.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    /// The file cannot be opened.
     #[error("{}: {cause}", file.display())]
-    Unopened {
-        /// The file.
+    Open {
         file: PathBuf,
-        /// Why.
         #[source]
         cause: io::Error,
     },
-    /// The first line does not name a column.
     #[error("{}, line 1: there is no column {column}", file.display())]
-    NoColumn {
-        /// The file.
+    MissingColumn { file: PathBuf, column: &'static str },
+    /// The row is not CSV, not UTF-8, or has another number of columns than the first line. The cause names the line.
+    #[error("{}: {cause}", file.display())]
+    Csv {
         file: PathBuf,
-        /// The column.
-        column: &'static str,
-    },
-    /// A row that is no comma-separated text.
-    #[error("{place}: {fault}")]
-    Unreadable {
-        /// Where.
-        place: Place,
-        /// What is wrong.
         #[source]
-        fault: Fault,
+        cause: csv::Error,
     },
-    /// A row that has too few or too many columns.
-    #[error("{place}: the row has {found} columns, and the first line has {expected}")]
-    Columns {
-        /// Where.
-        place: Place,
-        /// The row's.
-        found: usize,
-        /// The first line's.
-        expected: usize,
-    },
-    /// A value that is none of the column's.
-    #[error("{place}: {value:?} is not {expected}")]
-    Value {
-        /// Where.
-        place: Place,
-        /// The value, or its beginning.
-        value: String,
-        /// What would be.
-        expected: &'static str,
-    },
+    #[error("{}, line {line}, column {column}: {value:?} is not {expected}", file.display())]
+    Value { file: PathBuf, line: u64, column: &'static str, value: String, expected: &'static str },
 }
 
-/// A place in a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
-    pub file: PathBuf,
-    /// The line, from 1.
-    pub line: u64,
-    /// The column's name, or its number from 1 where it has none.
-    pub column: String,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, line {}, column {}", self.file.display(), self.line, self.column)
-    }
-}
-
-/// A file with the columns that its first line names.
+/// A CSV file whose first line names its columns.
 #[derive(Debug)]
 struct Table {
     file: PathBuf,
-    rows: Rows<BufReader<File>>,
-    columns: Vec<String>,
+    reader: Reader<File>,
+    columns: StringRecord,
 }
 
 /// A row of a table.
 struct Row<'a> {
     file: &'a Path,
-    line: u64,
-    columns: &'a [String],
-    values: Vec<&'a str>,
+    columns: &'a StringRecord,
+    values: StringRecord,
 }
 
 impl Table {
     fn open(file: PathBuf, needed: &[&'static str]) -> Result<Self, DatasetError> {
-        let reader = match File::open(&file) {
-            Ok(opened) => BufReader::with_capacity(1 << 16, opened),
-            Err(cause) => return Err(DatasetError::Unopened { file, cause }),
+        let opened = match File::open(&file) {
+            Ok(opened) => opened,
+            Err(cause) => return Err(DatasetError::Open { file, cause }),
         };
-        let mut rows = Rows::new(reader);
-        let columns: Vec<String> = match rows.next_row() {
-            Ok(row) => row.map(|(_, names)| names).unwrap_or_default().into_iter().map(str::to_owned).collect(),
-            Err(error) => return Err(unreadable(&file, &[], error)),
+        let mut reader = ReaderBuilder::new().from_reader(opened);
+        let columns = match reader.headers() {
+            Ok(columns) => columns.clone(),
+            Err(cause) => return Err(DatasetError::Csv { file, cause }),
         };
-        match needed.iter().find(|needed| !columns.iter().any(|column| column == *needed)) {
-            Some(column) => Err(DatasetError::NoColumn { file, column }),
-            None => Ok(Self { file, rows, columns }),
+        match needed.iter().find(|needed| columns.iter().all(|column| column != **needed)) {
+            Some(column) => Err(DatasetError::MissingColumn { file, column }),
+            None => Ok(Self { file, reader, columns }),
         }
     }
 
     fn next_row(&mut self) -> Result<Option<Row<'_>>, DatasetError> {
-        let Self { file, rows, columns } = self;
-        match rows.next_row() {
-            Ok(None) => Ok(None),
-            Ok(Some((line, values))) if values.len() == columns.len() => Ok(Some(Row { file, line, columns, values })),
-            Ok(Some((line, values))) => {
-                let (found, expected) = (values.len(), columns.len());
-                // The first column that is missing, or one that should not be there.
-                let column = name(columns, found.min(expected));
-                Err(DatasetError::Columns { place: Place { file: file.clone(), line, column }, found, expected })
-            }
-            Err(error) => Err(unreadable(file, columns, error)),
+        let Self { file, reader, columns } = self;
+        let mut values = StringRecord::new();
+        match reader.read_record(&mut values) {
+            Ok(false) => Ok(None),
+            Ok(true) => Ok(Some(Row { file, columns, values })),
+            Err(cause) => Err(DatasetError::Csv { file: file.clone(), cause }),
         }
     }
-}
-
-fn name(columns: &[String], column: usize) -> String {
-    columns.get(column).cloned().unwrap_or_else(|| (column + 1).to_string())
-}
-
-fn unreadable(file: &Path, columns: &[String], error: Misplaced) -> DatasetError {
-    let Misplaced { line, column, fault } = error;
-    DatasetError::Unreadable { place: Place { file: file.to_owned(), line, column: name(columns, column) }, fault }
 }
 
 impl Row<'_> {
-    /// The value of a column, which is one of those that were needed.
+    /// The value of a column that [`Table::open`] found to be there.
     fn get(&self, column: &str) -> &str {
         let position = self.columns.iter().position(|name| name == column);
-        position.and_then(|position| self.values.get(position)).copied().unwrap_or_default()
+        position.and_then(|position| self.values.get(position)).unwrap_or_default()
     }
 
-    fn wrong(&self, column: &str, expected: &'static str) -> DatasetError {
-        let place = Place { file: self.file.to_owned(), line: self.line, column: column.to_owned() };
-        DatasetError::Value { place, value: self.get(column).chars().take(80).collect(), expected }
+    fn invalid(&self, column: &'static str, expected: &'static str) -> DatasetError {
+        let line = self.values.position().map_or(0, csv::Position::line);
+        let value = self.get(column).chars().take(80).collect();
+        DatasetError::Value { file: self.file.to_owned(), line, column, value, expected }
     }
 
-    /// A value that is not too long for a hit.
-    fn short(&self, column: &str) -> Result<&str, DatasetError> {
+    /// A value that is short enough for a hit and may be empty.
+    fn short(&self, column: &'static str) -> Result<&str, DatasetError> {
         let value = self.get(column);
-        if value.len() <= LONGEST_VALUE_BYTES {
-            Ok(value)
-        } else {
-            Err(self.wrong(column, "a text of at most 256 bytes"))
-        }
+        let is_short = value.len() <= MAX_VALUE_BYTES;
+        if is_short { Ok(value) } else { Err(self.invalid(column, "a text of at most 256 bytes")) }
     }
 
-    /// A value that may be missing.
-    fn optional(&self, column: &str) -> Result<Option<&str>, DatasetError> {
+    fn optional(&self, column: &'static str) -> Result<Option<&str>, DatasetError> {
         self.short(column).map(|value| (!value.is_empty()).then_some(value))
     }
 
-    /// A value that has to be there.
-    fn needed(&self, column: &str) -> Result<&str, DatasetError> {
-        self.optional(column)?.ok_or_else(|| self.wrong(column, "a value"))
+    fn required(&self, column: &'static str) -> Result<&str, DatasetError> {
+        self.optional(column)?.ok_or_else(|| self.invalid(column, "a value"))
     }
 
     fn kind(&self) -> Result<Kind, DatasetError> {
-        match self.get(EVENT) {
-            "pageview" => Ok(Kind::Pageview),
-            "event_product" => match self.get(ACTION) {
-                "detail" => Ok(Kind::Detail),
-                "add" => Ok(Kind::Add),
-                "remove" => Ok(Kind::Remove),
-                "purchase" => Ok(Kind::Purchase),
-                "click" => Ok(Kind::Event),
-                _ => Err(self.wrong(ACTION, "detail, add, remove, purchase or click")),
-            },
-            _ => Err(self.wrong(EVENT, "pageview or event_product")),
+        match (self.get(EVENT), self.get(ACTION)) {
+            ("pageview", _) => Ok(Kind::Pageview),
+            ("event_product", "detail") => Ok(Kind::Detail),
+            ("event_product", "add") => Ok(Kind::Add),
+            ("event_product", "remove") => Ok(Kind::Remove),
+            ("event_product", "purchase") => Ok(Kind::Purchase),
+            ("event_product", "click") => Ok(Kind::Event),
+            ("event_product", _) => Err(self.invalid(ACTION, "detail, add, remove, purchase or click")),
+            _ => Err(self.invalid(EVENT, "pageview or event_product")),
         }
     }
 
     /// The hit of a row of `browsing_train.csv`.
     fn hit(&self, seed: u64, ordinal: u64, contents: &Contents) -> Result<Hit, DatasetError> {
-        let session = self.needed(SESSION)?;
+        let session = self.required(SESSION)?;
         let kind = self.kind()?;
         if self.get(TIME).parse::<u64>().is_err() {
-            return Err(self.wrong(TIME, "a time in milliseconds since 1970"));
+            return Err(self.invalid(TIME, "a time in milliseconds since 1970"));
         }
         let path = format!("/{}", self.short(URL)?);
         let unique = unique(seed, ordinal);
-        let mut rest = Parameters::default();
+        let mut details = Parameters::default();
         if kind != Kind::Pageview {
-            let sku = self.needed(SKU)?;
-            let content = contents.get(sku).cloned().unwrap_or_default();
+            let sku = self.required(SKU)?;
+            let (category, price) = contents.get(sku).cloned().unwrap_or_default();
             match kind {
                 Kind::Purchase => {
-                    rest.push("ti", format!("T-{:016X}", mix(unique)));
-                    rest.push("tr", content.price.clone().unwrap_or_else(|| "0".to_owned()));
+                    details.push("ti", format!("T-{:016X}", mix(unique)));
+                    details.push("tr", price.clone().unwrap_or_else(|| "0".to_owned()));
                 }
                 Kind::Event => {
-                    rest.push("ec", "ecommerce");
-                    rest.push("ea", "click");
-                    rest.push("pa", "click");
+                    details.push("ec", "ecommerce");
+                    details.push("ea", "click");
+                    details.push("pa", "click");
                 }
                 Kind::Pageview | Kind::Detail | Kind::Add | Kind::Remove => {}
             }
             let quantity = matches!(kind, Kind::Add | Kind::Remove | Kind::Purchase).then_some(1);
-            let product =
-                Product { id: sku.to_owned(), category: content.category, price: content.price, ..Product::default() };
-            product.write(&mut rest, 1, quantity);
+            let product = Product { id: sku.to_owned(), category, price, ..Product::default() };
+            product.write(&mut details, 1, quantity);
         }
         let page = Page { path: &path, title: "", referrer: "" };
-        Ok(Visitor::of_session(seed, session).hit(kind, of_text(session), &page, rest, unique))
+        Ok(Visitor::of_session(seed, session).hit(kind, hash(session), &page, details, unique))
     }
 }
 
-/// What is known of products, by SKU.
-type Contents = HashMap<String, Content>;
-
-/// What is known of a product.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Content {
-    category: Option<String>,
-    price: Option<String>,
-}
+/// Category and price of products, by SKU.
+type Contents = HashMap<String, (Option<String>, Option<String>)>;
 
 /// The products of `sku_to_content.csv`: none when there is no such file.
 fn contents(dir: &Path) -> Result<Contents, DatasetError> {
     let mut contents = Contents::new();
     let mut table = match Table::open(dir.join(CONTENT), &[SKU, CATEGORY, PRICE]) {
-        Err(DatasetError::Unopened { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => return Ok(contents),
+        Err(DatasetError::Open { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => return Ok(contents),
         table => table?,
     };
     while let Some(row) = table.next_row()? {
         let price = row.optional(PRICE)?;
         let is_price = |text: &str| text.parse().is_ok_and(|price: f64| price.is_finite() && price >= 0.0);
         if !price.is_none_or(is_price) {
-            return Err(row.wrong(PRICE, "a price"));
+            return Err(row.invalid(PRICE, "a price"));
         }
-        let content = Content { category: row.optional(CATEGORY)?.map(str::to_owned), price: price.map(str::to_owned) };
-        contents.insert(row.needed(SKU)?.to_owned(), content);
+        let content = (row.optional(CATEGORY)?.map(str::to_owned), price.map(str::to_owned));
+        contents.insert(row.required(SKU)?.to_owned(), content);
     }
     Ok(contents)
 }
 
-/// The hits of a folder, in the order of its rows, until the end or the first row that is wrong.
+/// The hits of a folder in the order of its rows, up to the end or the first row that is wrong.
 #[derive(Debug)]
 pub struct Dataset {
     seed: u64,
@@ -282,7 +204,6 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a folder and reads what is known of its products.
     pub fn open(dir: &Path, seed: u64) -> Result<Self, DatasetError> {
         let table = Table::open(dir.join(BROWSING), &[SESSION, EVENT, ACTION, SKU, TIME, URL])?;
         Ok(Self { seed, ordinal: 0, contents: contents(dir)?, table: Some(table) })
@@ -310,18 +231,17 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pump::hit::tests::{decoded, pairs};
+    use crate::hit::tests::{decoded, pairs};
 
     const HEAD: &str =
         "session_id_hash,event_type,product_action,product_sku_hash,server_timestamp_epoch_ms,hashed_url\n";
 
-    /// A folder that is removed with it.
+    /// A folder that is removed when this is dropped.
     pub(crate) struct Folder(pub(crate) PathBuf);
 
     impl Folder {
-        /// A folder with the rows, and with the products unless that is `None`.
         pub(crate) fn of(name: &str, rows: &str, products: Option<&str>) -> Self {
-            let path = env::temp_dir().join(format!("landfall-pump-{name}-{}", process::id()));
+            let path = env::temp_dir().join(format!("pump-{name}-{}", process::id()));
             fs::create_dir_all(&path).unwrap();
             fs::write(path.join(BROWSING), format!("{HEAD}{rows}")).unwrap();
             if let Some(products) = products {
@@ -340,16 +260,16 @@ pub(super) mod tests {
     /// The hits before the first error, and the error without the folder's name.
     fn read(name: &str, rows: &str, products: Option<&str>) -> (Vec<Hit>, Option<String>) {
         let folder = Folder::of(name, rows, products);
-        let said = |error: DatasetError| error.to_string().replace(&format!("{}/", folder.0.display()), "");
+        let message = |error: DatasetError| error.to_string().replace(&format!("{}/", folder.0.display()), "");
         let dataset = match Dataset::open(&folder.0, 1) {
             Ok(dataset) => dataset,
-            Err(error) => return (vec![], Some(said(error))),
+            Err(error) => return (vec![], Some(message(error))),
         };
         let mut hits = Vec::new();
         for hit in dataset {
             match hit {
                 Ok(hit) => hits.push(hit),
-                Err(error) => return (hits, Some(said(error))),
+                Err(error) => return (hits, Some(message(error))),
             }
         }
         (hits, None)
@@ -389,7 +309,7 @@ s1,event_product,click,unknown,1550885213311,u4\r
     }
 
     #[test]
-    fn an_error_names_file_line_and_column() {
+    fn an_error_names_the_file_and_the_line() {
         let good = "s1,pageview,,,1550885210881,u1\n";
         for (bad, expected) in [
             (
@@ -408,21 +328,25 @@ s1,event_product,click,unknown,1550885213311,u4\r
             ),
             (
                 "s1,pageview,,,155",
-                "browsing_train.csv, line 3, column hashed_url: the row has 5 columns, and the first line has 6",
+                "browsing_train.csv: CSV error: record 2 (line: 3, byte: 127): found record with 5 fields, but the previous record has 6 fields",
             ),
-            (
-                "s1,pageview,,,1,u,7",
-                "browsing_train.csv, line 3, column 7: the row has 7 columns, and the first line has 6",
-            ),
-            ("s1,pageview,,,1,\"u", "browsing_train.csv, line 3, column hashed_url: the file ends inside quotes"),
         ] {
             let (hits, error) = read("bad", &format!("{good}{bad}"), None);
             assert_eq!((hits.len(), error.as_deref()), (1, Some(expected)));
         }
     }
 
+    /// An unclosed quote makes one value of the rest of the file.
     #[test]
-    fn files_that_are_missing_or_others_are_told_at_once() {
+    fn an_unclosed_quote_is_reported_with_the_line_where_it_begins() {
+        let rest = "s1,pageview,,,1,u\n".repeat(40);
+        let (hits, error) = read("quote", &format!("s1,pageview,,,1,u\n\"s1,pageview,,,1,u\n{rest}"), None);
+        let error = error.unwrap();
+        assert!(hits.len() == 1 && error.contains("line: 3"), "{error}");
+    }
+
+    #[test]
+    fn missing_files_and_columns_are_reported_before_the_first_hit() {
         let missing = Dataset::open(Path::new("/nowhere"), 1).unwrap_err().to_string();
         assert!(missing.starts_with("/nowhere/browsing_train.csv: "), "{missing}");
         let (_, error) = read("other", "", Some("sku,price\n"));

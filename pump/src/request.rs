@@ -1,4 +1,4 @@
-//! Hits become requests.
+//! Hits → HTTP requests.
 
 use std::{fmt, str::FromStr};
 
@@ -6,19 +6,21 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use http::{Method, Uri, header};
 use http_body_util::Full;
+use serde::{Serialize, Serializer};
 
-use super::{
+use crate::{
     dataset::DatasetError,
     hit::{Hit, Kind},
 };
 
-/// Most hits of a batch, by the protocol …
-const BATCH_HITS: usize = 20;
-/// … and its most bytes.
-const BATCH_BYTES: usize = 16_384;
+/// Limits of a batch, by the protocol.
+const MAX_BATCH_HITS: usize = 20;
+const MAX_BATCH_BYTES: usize = 16_384;
 
-/// How a hit is written down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+const FORM: &str = "application/x-www-form-urlencoded";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Encoding {
     /// POST with a form, as analytics clients do.
     Form,
@@ -28,19 +30,7 @@ pub enum Encoding {
     Query,
 }
 
-impl Encoding {
-    /// Its name on the command line.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Form => "form",
-            Self::Json => "json",
-            Self::Query => "query",
-        }
-    }
-}
-
-/// Where hits are sent.
+/// The URL that hits are sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target(Uri);
 
@@ -48,12 +38,12 @@ impl FromStr for Target {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let uri: Uri = text.parse().map_err(|_| "this is no URL")?;
+        let uri: Uri = text.parse().map_err(|_| "this is not a URL")?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || text.contains('#') {
             return Err("a URL looks like https://abc123.execute-api.eu-west-1.amazonaws.com/collect");
         }
         match uri.authority() {
-            Some(authority) if authority.as_str().contains('@') => Err("a URL with a user name is not understood"),
+            Some(authority) if authority.as_str().contains('@') => Err("user names in URLs are not supported"),
             Some(authority) if !authority.host().is_empty() => Ok(Self(uri)),
             _ => Err("the URL names no host"),
         }
@@ -66,14 +56,19 @@ impl fmt::Display for Target {
     }
 }
 
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl Target {
-    /// Whether TLS is needed.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.0.scheme_str() == Some("https")
     }
 
-    /// `…/batch` beside `…/collect`. `None` when it ends in neither.
+    /// `…/batch` beside `…/collect`. `None` when the path ends in neither.
     #[must_use]
     pub fn batch(&self) -> Option<Self> {
         let (folder, last) = self.0.path().rsplit_once('/')?;
@@ -94,8 +89,8 @@ impl Target {
         Uri::from_parts(parts).ok().map(Self)
     }
 
-    /// The URL with more parameters behind those that it has.
-    fn asking(&self, parameters: &str) -> Option<Uri> {
+    /// The URL with `parameters` appended to its query string.
+    fn with_parameters(&self, parameters: &str) -> Option<Uri> {
         let query = match self.0.query() {
             Some(query) if !query.is_empty() => format!("{query}&{parameters}"),
             _ => parameters.to_owned(),
@@ -104,20 +99,11 @@ impl Target {
     }
 }
 
-/// What a hit is counted as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counted {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its session.
-    pub session: u64,
-}
-
-/// What is sent at once.
+/// One request, of one hit or of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Its hits.
-    pub hits: Vec<Counted>,
+    /// Kind and session of its hits.
+    pub hits: Vec<(Kind, u64)>,
     content: Content,
     user_agent: Option<&'static str>,
 }
@@ -125,22 +111,20 @@ pub struct Request {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
     Query(String),
+    /// Content type and body.
     Body(&'static str, Bytes),
 }
 
 impl Request {
-    /// One hit.
     pub fn single(hit: &Hit, encoding: Encoding) -> Result<Self, serde_json::Error> {
         let content = match encoding {
-            Encoding::Form => Content::Body("application/x-www-form-urlencoded", hit.parameters.to_form().into()),
+            Encoding::Form => Content::Body(FORM, hit.parameters.to_form().into()),
             Encoding::Json => Content::Body("application/json", serde_json::to_vec(&hit.parameters)?.into()),
             Encoding::Query => Content::Query(hit.parameters.to_form()),
         };
-        let counted = Counted { kind: hit.kind, session: hit.session };
-        Ok(Self { hits: vec![counted], content, user_agent: Some(hit.user_agent) })
+        Ok(Self { hits: vec![(hit.kind, hit.session)], content, user_agent: Some(hit.user_agent) })
     }
 
-    /// The request as it goes out.
     pub fn to_http(&self, target: &Target) -> Result<http::Request<Full<Bytes>>, http::Error> {
         let mut request = http::Request::builder();
         if let Some(user_agent) = self.user_agent {
@@ -148,7 +132,7 @@ impl Request {
         }
         match &self.content {
             Content::Query(parameters) => {
-                let uri = target.asking(parameters).unwrap_or_else(|| target.0.clone());
+                let uri = target.with_parameters(parameters).unwrap_or_else(|| target.0.clone());
                 request.method(Method::GET).uri(uri).body(Full::default())
             }
             Content::Body(content_type, bytes) => request
@@ -160,76 +144,76 @@ impl Request {
     }
 }
 
-/// Why hits end early.
+/// Why there is no next request although not all hits were sent.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The file of hits is wrong.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
-    /// The hit cannot be written down.
-    #[error("a hit cannot be written as JSON: {0}")]
+    #[error("a hit cannot be encoded as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// Hits as requests, one by one or in batches.
+/// How hits are distributed over requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    Single(Encoding),
+    /// Up to 20 hits in a request, as forms.
+    Batch,
+}
+
+/// An iterator over the requests that carry the hits of another iterator.
 #[derive(Debug)]
 pub struct Requests<I> {
     hits: I,
     packing: Packing,
-    /// What did not fit into the batch before.
-    waiting: Option<(Counted, String)>,
-    /// The error that ended the hits, behind the last batch.
+    /// The hit that did not fit into the previous batch.
+    pending: Option<((Kind, u64), String)>,
+    /// The error that ended the hits. It is returned after the last batch.
     error: Option<RequestError>,
 }
 
-/// How hits share requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
-    /// A request each.
-    Single(Encoding),
-    /// Twenty to a request, written as forms.
-    Batch,
-}
-
 impl<I: Iterator<Item = Result<Hit, DatasetError>>> Requests<I> {
-    /// Requests with the hits.
     pub const fn new(hits: I, packing: Packing) -> Self {
-        Self { hits, packing, waiting: None, error: None }
+        Self { hits, packing, pending: None, error: None }
+    }
+
+    /// The next line of a batch.
+    fn line(&mut self) -> Option<((Kind, u64), String)> {
+        if self.pending.is_some() || self.error.is_some() {
+            return self.pending.take();
+        }
+        match self.hits.next()? {
+            Ok(mut hit) => {
+                // The header names one browser, but the hits of a batch come from many.
+                hit.parameters.push("ua", hit.user_agent);
+                Some(((hit.kind, hit.session), hit.parameters.to_form()))
+            }
+            Err(error) => {
+                self.error = Some(error.into());
+                None
+            }
+        }
     }
 
     fn batch(&mut self) -> Option<Result<Request, RequestError>> {
         let (mut hits, mut body) = (Vec::new(), String::new());
-        while self.error.is_none() && hits.len() < BATCH_HITS {
-            let (counted, line) = match self.waiting.take() {
-                Some(waiting) => waiting,
-                None => match self.hits.next() {
-                    None => break,
-                    Some(Err(error)) => {
-                        self.error = Some(error.into());
-                        break;
-                    }
-                    Some(Ok(mut hit)) => {
-                        // The header names one browser, and a batch has many.
-                        hit.parameters.push("ua", hit.user_agent);
-                        (Counted { kind: hit.kind, session: hit.session }, hit.parameters.to_form())
-                    }
-                },
-            };
-            if !hits.is_empty() && body.len() + 1 + line.len() > BATCH_BYTES {
-                self.waiting = Some((counted, line));
-                break;
-            }
-            if !body.is_empty() {
+        while hits.len() < MAX_BATCH_HITS
+            && let Some((hit, line)) = self.line()
+        {
+            if !hits.is_empty() {
+                if body.len() + 1 + line.len() > MAX_BATCH_BYTES {
+                    self.pending = Some((hit, line));
+                    break;
+                }
                 body.push('\n');
             }
             body += &line;
-            hits.push(counted);
+            hits.push(hit);
         }
         if hits.is_empty() {
             return self.error.take().map(Err);
         }
-        let content = Content::Body("application/x-www-form-urlencoded", body.into());
-        Some(Ok(Request { hits, content, user_agent: None }))
+        Some(Ok(Request { hits, content: Content::Body(FORM, body.into()), user_agent: None }))
     }
 }
 
@@ -250,7 +234,7 @@ impl<I: Iterator<Item = Result<Hit, DatasetError>>> Iterator for Requests<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pump::{
+    use crate::{
         hit::tests::{decoded, pairs},
         traffic::Traffic,
     };
@@ -260,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_told_from_other_things() {
+    fn only_http_urls_are_accepted() {
         for url in ["http://127.0.0.1:4601/_aws/execute-api/x/$default/collect", "https://x.example/collect?key=1"] {
             assert_eq!(target(url).to_string(), url);
         }
@@ -279,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hit_is_written_in_three_ways() {
+    fn a_hit_has_three_encodings() {
         let hit = Traffic::new(1).next().unwrap();
         let http = |encoding, url| Request::single(&hit, encoding).unwrap().to_http(&target(url)).unwrap();
         let query = http(Encoding::Query, "http://x/collect?key=1");
@@ -328,8 +312,8 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_an_error_is_sent() {
-        let error = || DatasetError::NoColumn { file: "x".into(), column: "y" };
+    fn hits_before_an_error_are_sent() {
+        let error = || DatasetError::MissingColumn { file: "x".into(), column: "y" };
         let hits = Traffic::new(1).take(3).map(Ok).chain([Err(error())]);
         let mut requests = Requests::new(hits, Packing::Batch);
         assert_eq!(requests.next().unwrap().unwrap().hits.len(), 3);

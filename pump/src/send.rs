@@ -1,16 +1,21 @@
-//! Requests go out side by side, are sent again while there is hope, and every hit is counted once: it is accepted,
-//! rejected or given up.
+//! Sends requests concurrently, retries what may succeed later, and counts every hit exactly once: as accepted, rejected
+//! or given up.
 
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashSet},
-    fmt, io,
-    sync::Arc,
+    error::Error,
+    fmt, io, iter,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use hdrhistogram::Histogram;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -18,38 +23,31 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use jiff::fmt::rfc2822;
-use runtime::{clock, failure::chain};
+use jiff::{Timestamp, fmt::rfc2822};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use super::{
-    dice::Dice,
+use crate::{
     hit::Kind,
-    latency::Latencies,
+    random::Random,
     request::{Request, RequestError, Target},
 };
-use crate::context::Interrupt;
 
-/// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait that a server may ask for with `Retry-After`.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How soon Ctrl-C is noticed while a request waits for its turn.
-const LOOK: Duration = Duration::from_millis(50);
+/// A longer `Retry-After` is cut to this.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// How often a request that waits for its turn checks for Ctrl-C.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 
-/// How hits are sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Requests that are under way side by side.
+    /// Requests in flight.
     pub concurrency: usize,
-    /// Most hits that are begun in a second; those that are sent again are not counted.
+    /// Retries are not limited by this.
     pub hits_per_second: Option<u32>,
-    /// How often a request is sent again at the most.
-    pub retries: u32,
-    /// The wait before the first retry. It doubles for each other, and half of it is left to chance.
+    pub max_retries: u32,
+    /// Pause before the first retry. It doubles with each retry; half of it is random.
     pub backoff: Duration,
-    /// How long an answer is waited for.
-    pub answer_timeout: Duration,
+    pub response_timeout: Duration,
 }
 
 impl Default for Pace {
@@ -57,9 +55,9 @@ impl Default for Pace {
         Self {
             concurrency: 16,
             hits_per_second: None,
-            retries: 4,
+            max_retries: 4,
             backoff: Duration::from_millis(200),
-            answer_timeout: Duration::from_secs(30),
+            response_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -67,9 +65,8 @@ impl Default for Pace {
 /// Why a request was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// It was answered with this status.
     Status(u16),
-    /// It was not answered.
+    /// There was no complete response.
     Network,
 }
 
@@ -82,72 +79,73 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Numbers of things by their cause.
 pub type ByCause = BTreeMap<Cause, u64>;
 
-/// What was sent and what became of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Counts {
-    /// Hits by the place of their kind in [`Kind::ALL`].
-    pub sent: [u64; Kind::ALL.len()],
-    /// Requests, each counted once however often it was sent.
+    /// Hits that were sent.
+    pub sent: BTreeMap<Kind, u64>,
+    /// Requests, each counted once however often it was retried.
     pub requests: u64,
-    /// Hits that were answered with a status of success.
+    /// Hits in requests that were answered with a status of 200 to 299.
     pub accepted: u64,
-    /// Hits that were refused for good.
+    /// Hits in requests that were answered with a status that is not retried.
     pub rejected: ByCause,
-    /// Requests that were sent again, once for each time.
+    /// Retries of requests.
     pub retried: ByCause,
-    /// Hits that were sent again in vain, or not any more.
+    /// Hits in requests whose retries all failed or were interrupted.
     pub given_up: ByCause,
-    /// Sessions of which a hit was sent.
     pub sessions: HashSet<u64>,
-    /// How long answers took, whatever they said.
-    pub latencies: Latencies,
-    /// What the network said last.
-    pub network: Option<String>,
+    /// Latency of every response, whatever its status, in microseconds.
+    pub latency_us: Histogram<u64>,
+    pub last_network_error: Option<String>,
 }
 
-impl Counts {
-    /// All hits that were sent.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.sent.iter().sum()
-    }
-
-    fn begin(&mut self, request: &Request) {
-        self.requests += 1;
-        for hit in &request.hits {
-            if let Some(sent) = self.sent.get_mut(hit.kind.index()) {
-                *sent += 1;
-            }
-            self.sessions.insert(hit.session);
+impl Default for Counts {
+    fn default() -> Self {
+        #[expect(clippy::expect_used, reason = "it fails for more than 5 significant digits only")]
+        let latency_us = Histogram::new(3).expect("a histogram of 3 significant digits");
+        Self {
+            sent: Kind::ALL.into_iter().map(|kind| (kind, 0)).collect(),
+            requests: 0,
+            accepted: 0,
+            rejected: ByCause::new(),
+            retried: ByCause::new(),
+            given_up: ByCause::new(),
+            sessions: HashSet::new(),
+            latency_us,
+            last_network_error: None,
         }
     }
 }
 
-/// Why sending ended before the hits did.
+impl Counts {
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.sent.values().sum()
+    }
+
+    fn begin(&mut self, request: &Request) {
+        self.requests += 1;
+        for (kind, session) in &request.hits {
+            *self.sent.entry(*kind).or_default() += 1;
+            self.sessions.insert(*session);
+        }
+    }
+}
+
+/// Why sending ended before all hits were sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Stop {
-    /// Someone pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
     /// No request has ever been answered.
-    #[error("nothing answers: {0}")]
-    NoAnswer(String),
-    /// There is no next hit.
+    #[error("the server does not respond: {0}")]
+    NoResponse(String),
     #[error(transparent)]
     Request(#[from] RequestError),
 }
 
-/// An answer, as far as it matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Answer {
-    status: StatusCode,
-    retry_after: Option<Duration>,
-}
-
-/// Whom requests are sent to.
 #[derive(Debug, Clone)]
 pub struct Sender {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -155,20 +153,19 @@ pub struct Sender {
     pace: Pace,
 }
 
-/// The system's certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("TLS cannot be used: {0}")]
+#[error("the system's root certificates cannot be used: {0}")]
 pub struct TlsError(#[from] io::Error);
 
 impl Sender {
-    /// A client with connections that are kept.
+    /// A client that keeps its connections open.
     pub fn new(target: Target, pace: Pace) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let builder = HttpsConnectorBuilder::new();
         let builder = if target.is_https() {
             builder.with_provider_and_native_roots(provider)?
         } else {
-            // Nobody is trusted where nobody is asked.
+            // Plain HTTP must work on a machine without root certificates.
             let config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .map_err(io::Error::other)?
@@ -185,81 +182,84 @@ impl Sender {
         Ok(Self { client, target, pace })
     }
 
-    /// Sends a request once. An answer that breaks off is none.
-    async fn ask(&self, request: &Request) -> Result<Answer, String> {
-        let request = request.to_http(&self.target).map_err(|error| chain(&error))?;
-        let answer = async {
-            let response = self.client.request(request).await.map_err(|error| chain(&error))?;
-            let answer = Answer { status: response.status(), retry_after: retry_after(response.headers()) };
-            // Read to its end, so that the connection can be used again.
-            let mut body = response.into_body();
-            while let Some(frame) = body.frame().await {
-                frame.map_err(|error| chain(&error))?;
-            }
-            Ok(answer)
+    /// Sends a request once and reads the response to its end, so that the connection can be used again.
+    async fn send(&self, request: &Request) -> Result<(StatusCode, Option<Duration>), String> {
+        let request = request.to_http(&self.target).map_err(|error| root_cause(&error))?;
+        let response = async {
+            let response = self.client.request(request).await.map_err(|error| root_cause(&error))?;
+            let (head, body) = response.into_parts();
+            body.collect().await.map_err(|error| root_cause(&error))?;
+            Ok((head.status, retry_after(&head.headers)))
         };
-        match tokio::time::timeout(self.pace.answer_timeout, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} s", self.pace.answer_timeout.as_secs())),
+        match tokio::time::timeout(self.pace.response_timeout, response).await {
+            Ok(response) => response,
+            Err(_) => Err(format!("no response within {} s", self.pace.response_timeout.as_secs())),
         }
     }
 }
 
-/// How long the server asks to wait: seconds, or a date.
+/// The innermost error, which says more than those around it: "Connection refused", not "client error (Connect)".
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    iter::successors(Some(error), |error| (*error).source()).last().unwrap_or(error).to_string()
+}
+
+/// The pause that `Retry-After` demands, as seconds or as a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let then = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?.as_millisecond();
-    Some(Duration::from_millis(u64::try_from(then - clock::unix_ms()).unwrap_or(0)))
+    let date = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    #[expect(clippy::disallowed_methods, reason = "a date says how long to wait only in relation to the clock")]
+    let now = Timestamp::now();
+    Some(date.duration_since(now).try_into().unwrap_or_default())
 }
 
-/// Sends all requests, and tells `progress` of each that is done. Gives back also why it ended early.
-pub async fn send<I, P>(requests: I, sender: &Sender, interrupt: &Interrupt, progress: P) -> (Counts, Option<Stop>)
+/// Sends all requests and calls `on_progress` after each. Returns the counts and, if it ended early, why.
+pub async fn send<I, P>(requests: I, sender: &Sender, interrupt: &AtomicBool, on_progress: P) -> (Counts, Option<Stop>)
 where
     I: Iterator<Item = Result<Request, RequestError>>,
-    P: Fn(&Request, &Counts),
+    P: Fn(&Counts),
 {
-    let state = RefCell::new(State { requests, turn: Instant::now(), counts: Counts::default(), stop: None });
-    let run = Run { sender, interrupt, progress, state };
+    let state = RefCell::new(State { requests, next_start: Instant::now(), counts: Counts::default(), stop: None });
+    let run = Run { sender, interrupt, on_progress, state };
     join_all((0..sender.pace.concurrency).map(|_| run.work())).await;
     let State { counts, stop, .. } = run.state.into_inner();
     (counts, stop)
 }
 
-/// What the workers share. It is never borrowed while something is waited for.
+/// What the workers share. No borrow may be held across an `await`.
 struct State<I> {
     requests: I,
-    turn: Instant,
+    next_start: Instant,
     counts: Counts,
     stop: Option<Stop>,
 }
 
 struct Run<'a, I, P> {
     sender: &'a Sender,
-    interrupt: &'a Interrupt,
-    progress: P,
+    interrupt: &'a AtomicBool,
+    on_progress: P,
     state: RefCell<State<I>>,
 }
 
 impl<I, P> Run<'_, I, P>
 where
     I: Iterator<Item = Result<Request, RequestError>>,
-    P: Fn(&Request, &Counts),
+    P: Fn(&Counts),
 {
     async fn work(&self) {
-        while let Some((request, turn)) = self.take() {
-            if !self.sleep_until(turn).await {
+        while let Some((request, start)) = self.next() {
+            if !self.sleep_until(start).await {
                 break;
             }
             self.deliver(&request).await;
-            (self.progress)(&request, &self.state.borrow().counts);
+            (self.on_progress)(&self.state.borrow().counts);
         }
     }
 
-    /// The next request and when it is its turn.
-    fn take(&self) -> Option<(Request, Instant)> {
+    /// The next request and when to start it.
+    fn next(&self) -> Option<(Request, Instant)> {
         let mut state = self.state.borrow_mut();
         if state.stop.is_some() {
             return None;
@@ -271,101 +271,108 @@ where
                 return None;
             }
         };
-        let turn = state.turn.max(Instant::now());
+        let start = state.next_start.max(Instant::now());
         if let Some(hits_per_second) = self.sender.pace.hits_per_second {
-            state.turn = turn + Duration::from_secs(request.hits.len() as u64) / hits_per_second.max(1);
+            state.next_start = start + Duration::from_secs(request.hits.len() as u64) / hits_per_second.max(1);
         }
-        Some((request, turn))
+        Some((request, start))
     }
 
-    /// Waits, and says whether to go on.
-    async fn sleep_until(&self, then: Instant) -> bool {
+    /// Sleeps. Returns false as soon as nothing more is to be sent.
+    async fn sleep_until(&self, until: Instant) -> bool {
         loop {
-            if self.interrupt.is_set() {
+            if self.interrupt.load(Ordering::Relaxed) {
                 self.state.borrow_mut().stop.get_or_insert(Stop::Interrupted);
                 return false;
             }
-            if matches!(self.state.borrow().stop, Some(Stop::NoAnswer(_))) {
+            if matches!(self.state.borrow().stop, Some(Stop::NoResponse(_))) {
                 return false;
             }
-            let left = then.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return true;
             }
-            tokio::time::sleep(left.min(LOOK)).await;
+            tokio::time::sleep(left.min(INTERRUPT_CHECK)).await;
         }
     }
 
     /// Sends a request until its hits are accepted, rejected or given up.
     async fn deliver(&self, request: &Request) {
-        let mut dice = {
+        let mut random = {
             let counts = &mut self.state.borrow_mut().counts;
             counts.begin(request);
-            Dice::new(0, counts.requests)
+            Random::new(0, counts.requests)
         };
         let hits = request.hits.len() as u64;
         let mut backoff = self.sender.pace.backoff;
-        for retries_left in (0..=self.sender.pace.retries).rev() {
+        for retries_left in (0..=self.sender.pace.max_retries).rev() {
             let began = Instant::now();
-            let answer = self.sender.ask(request).await;
-            let took = began.elapsed();
-            let mut is_silent = false;
-            let (cause, asked) = {
-                let counts = &mut self.state.borrow_mut().counts;
-                match answer {
-                    Ok(Answer { status, retry_after }) => {
-                        counts.latencies.add(took);
-                        let cause = Cause::Status(status.as_u16());
-                        match status {
-                            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => (cause, retry_after),
-                            status if status.is_success() => {
-                                counts.accepted += hits;
-                                return;
-                            }
-                            _ => {
-                                *counts.rejected.entry(cause).or_default() += hits;
-                                return;
-                            }
-                        }
-                    }
-                    Err(said) => {
-                        // Who has never answered, and lets us wait, is not waited for five times.
-                        is_silent = counts.latencies.number() == 0 && took >= self.sender.pace.answer_timeout;
-                        counts.network = Some(said);
-                        (Cause::Network, None)
-                    }
-                }
+            let response = self.sender.send(request).await;
+            let Some(Retry { cause, after, is_worthwhile }) = self.count(response, began.elapsed(), hits) else {
+                return;
             };
-            let chance = backoff.mul_f64(dice.below(1_000) as f64 / 2_000.0);
-            let wait = asked.map_or(backoff / 2, |asked| asked.min(LONGEST_WAIT)) + chance;
+            let jitter = backoff.mul_f64(random.below(1_000) as f64 / 2_000.0);
+            let pause = after.map_or(backoff / 2, |after| after.min(MAX_RETRY_AFTER)) + jitter;
             backoff *= 2;
-            if !is_silent && retries_left > 0 && self.sleep_until(Instant::now() + wait).await {
+            if is_worthwhile && retries_left > 0 && self.sleep_until(Instant::now() + pause).await {
                 *self.state.borrow_mut().counts.retried.entry(cause).or_default() += 1;
                 continue;
             }
-            self.give_up(hits, cause);
-            return;
+            return self.give_up(hits, cause);
         }
+    }
+
+    /// Counts a response. `None` when its hits are accepted or rejected.
+    fn count(
+        &self,
+        response: Result<(StatusCode, Option<Duration>), String>,
+        latency: Duration,
+        hits: u64,
+    ) -> Option<Retry> {
+        let counts = &mut self.state.borrow_mut().counts;
+        let (status, after) = match response {
+            Ok(response) => response,
+            Err(error) => {
+                // A server that has never responded and lets requests time out would cost five timeouts for each hit.
+                let is_silent = counts.latency_us.is_empty() && latency >= self.sender.pace.response_timeout;
+                counts.last_network_error = Some(error);
+                return Some(Retry { cause: Cause::Network, after: None, is_worthwhile: !is_silent });
+            }
+        };
+        counts.latency_us.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        let cause = Cause::Status(status.as_u16());
+        match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                return Some(Retry { cause, after, is_worthwhile: true });
+            }
+            status if status.is_success() => counts.accepted += hits,
+            _ => *counts.rejected.entry(cause).or_default() += hits,
+        }
+        None
     }
 
     fn give_up(&self, hits: u64, cause: Cause) {
         let State { counts, stop, .. } = &mut *self.state.borrow_mut();
         *counts.given_up.entry(cause).or_default() += hits;
-        // Whoever mistyped a host should not wait for a thousand hits.
-        if let (0, None, Some(said)) = (counts.latencies.number(), &stop, &counts.network) {
-            *stop = Some(Stop::NoAnswer(said.clone()));
+        // With a mistyped host, no request will ever succeed.
+        if let (true, None, Some(error)) = (counts.latency_us.is_empty(), &stop, &counts.last_network_error) {
+            *stop = Some(Stop::NoResponse(error.clone()));
         }
     }
+}
+
+/// A request that was not accepted but may be later.
+struct Retry {
+    cause: Cause,
+    after: Option<Duration>,
+    is_worthwhile: bool,
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use std::{
         collections::VecDeque,
-        sync::{
-            Mutex,
-            atomic::{AtomicUsize, Ordering},
-        },
+        sync::{Mutex, atomic::AtomicUsize},
     };
 
     use tokio::{
@@ -374,34 +381,34 @@ pub(super) mod tests {
     };
 
     use super::*;
-    use crate::pump::{
+    use crate::{
         dataset::DatasetError,
         hit::Hit,
         request::{Encoding, Packing, Requests},
         traffic::Traffic,
     };
 
-    /// What a server does with a request.
+    /// How a server reacts to a request.
     #[derive(Debug, Clone, Copy)]
-    pub(crate) enum Does {
-        /// Answers with a status and a header line.
-        Answers(u16, &'static str),
-        /// Closes the connection instead.
-        Closes,
-        /// Answers with a status and breaks off in the body.
-        BreaksOff(u16),
+    pub(crate) enum Reaction {
+        /// A status and a header line.
+        Respond(u16, &'static str),
+        /// The connection is closed instead of a response.
+        Close,
+        /// The connection is closed in the middle of the response's body.
+        Truncate(u16),
     }
 
-    pub(crate) const OK: Does = Does::Answers(200, "");
+    pub(crate) const OK: Reaction = Reaction::Respond(200, "");
 
-    /// A server on a port of this machine that does one thing after the other, and then answers 200.
+    /// A server on a local port that reacts as its script says, and with 200 after the end of the script.
     pub(crate) struct Server {
         pub(crate) url: String,
         pub(crate) requests: Arc<Mutex<Vec<String>>>,
         pub(crate) connections: Arc<AtomicUsize>,
     }
 
-    pub(crate) async fn server(script: Vec<Does>) -> Server {
+    pub(crate) async fn server(script: Vec<Reaction>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server {
             url: format!("http://{}/collect", listener.local_addr().unwrap()),
@@ -419,18 +426,20 @@ pub(super) mod tests {
         server
     }
 
-    async fn serve(mut stream: TcpStream, script: Arc<Mutex<VecDeque<Does>>>, requests: Arc<Mutex<Vec<String>>>) {
+    async fn serve(mut stream: TcpStream, script: Arc<Mutex<VecDeque<Reaction>>>, requests: Arc<Mutex<Vec<String>>>) {
         let mut bytes = Vec::new();
         while let Some(request) = receive(&mut stream, &mut bytes).await {
             requests.lock().unwrap().push(request);
-            let does = script.lock().unwrap().pop_front().unwrap_or(OK);
-            let answer = match does {
-                Does::Closes => return,
-                Does::Answers(status, header) => format!("HTTP/1.1 {status} X\r\n{header}content-length: 3\r\n\r\nGIF"),
-                Does::BreaksOff(status) => format!("HTTP/1.1 {status} X\r\ncontent-length: 3\r\n\r\nG"),
+            let reaction = script.lock().unwrap().pop_front().unwrap_or(OK);
+            let response = match reaction {
+                Reaction::Close => return,
+                Reaction::Respond(status, header) => {
+                    format!("HTTP/1.1 {status} X\r\n{header}content-length: 3\r\n\r\nGIF")
+                }
+                Reaction::Truncate(status) => format!("HTTP/1.1 {status} X\r\ncontent-length: 3\r\n\r\nG"),
             };
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            if matches!(does, Does::BreaksOff(_)) {
+            stream.write_all(response.as_bytes()).await.unwrap();
+            if matches!(reaction, Reaction::Truncate(_)) {
                 return;
             }
         }
@@ -465,7 +474,7 @@ pub(super) mod tests {
     async fn sent(server: &Server, number: usize, pace: Pace) -> (Counts, Option<Stop>) {
         let sender = Sender::new(server.url.parse().unwrap(), pace).unwrap();
         let requests = Requests::new(hits(number), Packing::Single(Encoding::Form));
-        send(requests, &sender, &Interrupt::default(), |_, _| ()).await
+        send(requests, &sender, &AtomicBool::new(false), |_| ()).await
     }
 
     fn adds_up(counts: &Counts) -> bool {
@@ -482,7 +491,7 @@ pub(super) mod tests {
         let server = server(vec![]).await;
         let (counts, stop) = sent(&server, 200, pace()).await;
         assert!(stop.is_none() && adds_up(&counts));
-        assert_eq!((counts.accepted, counts.requests, counts.latencies.number()), (200, 200, 200));
+        assert_eq!((counts.accepted, counts.requests, counts.latency_us.len()), (200, 200, 200));
         assert_eq!(server.connections.load(Ordering::Relaxed), 1);
         assert_eq!(counts.retried, ByCause::new());
         let expected = hits(200).map(|hit| hit.unwrap().parameters.to_form()).collect::<Vec<_>>();
@@ -492,11 +501,11 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_503_and_then_a_200_is_one_retry() {
-        for does in [Does::Answers(503, ""), Does::Answers(429, "retry-after: 0\r\n")] {
-            let server = server(vec![OK, does]).await;
+    async fn a_503_followed_by_a_200_is_one_retry() {
+        for reaction in [Reaction::Respond(503, ""), Reaction::Respond(429, "retry-after: 0\r\n")] {
+            let server = server(vec![OK, reaction]).await;
             let (counts, stop) = sent(&server, 3, pace()).await;
-            let Does::Answers(status, _) = does else { panic!() };
+            let Reaction::Respond(status, _) = reaction else { panic!() };
             assert!(stop.is_none() && adds_up(&counts));
             assert_eq!((counts.accepted, counts.retried), (3, by_cause([(Cause::Status(status), 1)])));
             assert_eq!(server.requests.lock().unwrap().len(), 4);
@@ -504,8 +513,8 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn other_statuses_are_rejections_and_not_sent_again() {
-        let script = [400, 404, 400, 500, 302].map(|status| Does::Answers(status, "")).to_vec();
+    async fn other_statuses_are_rejections_and_not_retried() {
+        let script = [400, 404, 400, 500, 302].map(|status| Reaction::Respond(status, "")).to_vec();
         let server = server(script).await;
         let (counts, _) = sent(&server, 6, pace()).await;
         let status = Cause::Status;
@@ -516,7 +525,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_hit_is_given_up_after_the_last_retry() {
-        let server = server(vec![Does::Answers(503, ""); 5]).await;
+        let server = server(vec![Reaction::Respond(503, ""); 5]).await;
         let (counts, stop) = sent(&server, 2, pace()).await;
         assert!(stop.is_none() && adds_up(&counts));
         assert_eq!(counts.given_up, by_cause([(Cause::Status(503), 1)]));
@@ -525,17 +534,17 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn a_connection_that_is_closed_early_is_a_retry() {
-        for does in [Does::Closes, Does::BreaksOff(200)] {
-            let server = server(vec![does]).await;
+        for reaction in [Reaction::Close, Reaction::Truncate(200)] {
+            let server = server(vec![reaction]).await;
             let (counts, stop) = sent(&server, 2, pace()).await;
-            assert!(stop.is_none() && adds_up(&counts), "{does:?} {stop:?}");
+            assert!(stop.is_none() && adds_up(&counts), "{reaction:?} {stop:?}");
             assert_eq!((counts.accepted, counts.retried), (2, by_cause([(Cause::Network, 1)])));
         }
     }
 
     #[tokio::test]
     async fn retry_after_is_waited_for() {
-        let server = server(vec![Does::Answers(503, "retry-after: 1\r\n")]).await;
+        let server = server(vec![Reaction::Respond(503, "retry-after: 1\r\n")]).await;
         let began = Instant::now();
         let (counts, _) = sent(&server, 1, pace()).await;
         assert!(began.elapsed() >= Duration::from_secs(1));
@@ -556,47 +565,47 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn counts_add_up_when_a_server_has_moods() {
-        let moods = [
+    async fn counts_add_up_with_an_unreliable_server() {
+        let reactions = [
             OK,
-            Does::Answers(503, ""),
-            Does::Closes,
-            Does::Answers(400, ""),
-            Does::BreaksOff(503),
-            Does::Answers(429, ""),
+            Reaction::Respond(503, ""),
+            Reaction::Close,
+            Reaction::Respond(400, ""),
+            Reaction::Truncate(503),
+            Reaction::Respond(429, ""),
         ];
-        let mut dice = Dice::new(1, 1);
-        let script: Vec<Does> = (0..900).map(|_| moods[dice.below(moods.len())]).collect();
+        let mut random = Random::new(1, 1);
+        let script: Vec<Reaction> = (0..900).map(|_| reactions[random.below(reactions.len())]).collect();
         let server = server(script).await;
         let (counts, stop) = sent(&server, 400, Pace { concurrency: 16, ..pace() }).await;
         assert!(stop.is_none() && adds_up(&counts), "{stop:?} {counts:?}");
         assert_eq!((counts.total(), counts.requests), (400, 400));
         assert!(counts.accepted > 0 && !counts.rejected.is_empty() && !counts.given_up.is_empty());
         let retried: u64 = counts.retried.values().sum();
-        // The client itself sends again what a connection had closed before it was sent.
+        // hyper itself retries a request on a connection that was closed before the request was sent.
         assert!(server.requests.lock().unwrap().len() as u64 >= 400 + retried);
     }
 
     #[tokio::test]
-    async fn who_never_answers_is_not_asked_a_thousand_times() {
+    async fn an_unreachable_server_ends_the_run() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/collect", listener.local_addr().unwrap());
         drop(listener);
-        let nobody = Server { url, requests: Arc::default(), connections: Arc::default() };
-        let (counts, stop) = sent(&nobody, 1_000, Pace { concurrency: 4, ..pace() }).await;
-        let said = stop.unwrap().to_string();
-        assert!(said.starts_with("nothing answers: ") && said.contains("refused"), "{said}");
+        let unreachable = Server { url, requests: Arc::default(), connections: Arc::default() };
+        let (counts, stop) = sent(&unreachable, 1_000, Pace { concurrency: 4, ..pace() }).await;
+        let stop = stop.unwrap().to_string();
+        assert!(stop.starts_with("the server does not respond: ") && stop.contains("refused"), "{stop}");
         assert!(adds_up(&counts) && counts.total() <= 8, "{counts:?}");
     }
 
     #[tokio::test]
-    async fn who_is_silent_is_waited_for_once() {
+    async fn a_silent_server_ends_the_run_after_one_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/collect", listener.local_addr().unwrap());
         let silent = Server { url, requests: Arc::default(), connections: Arc::default() };
-        let pace = Pace { answer_timeout: Duration::from_millis(100), ..pace() };
+        let pace = Pace { response_timeout: Duration::from_millis(100), ..pace() };
         let (counts, stop) = sent(&silent, 1_000, pace).await;
-        assert!(matches!(stop, Some(Stop::NoAnswer(_))) && adds_up(&counts), "{stop:?}");
+        assert!(matches!(stop, Some(Stop::NoResponse(_))) && adds_up(&counts), "{stop:?}");
         assert_eq!((counts.total(), counts.retried), (1, ByCause::new()));
     }
 
@@ -610,17 +619,17 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn ctrl_c_lets_what_is_under_way_end() {
+    async fn after_ctrl_c_requests_in_flight_are_finished() {
         let server = server(vec![]).await;
         let sender = Sender::new(server.url.parse().unwrap(), Pace { concurrency: 4, ..pace() }).unwrap();
-        let interrupt = Interrupt::default();
+        let interrupt = AtomicBool::new(false);
         let requests = Requests::new(hits(10_000), Packing::Single(Encoding::Query));
-        let press = |_: &Request, counts: &Counts| {
+        let on_progress = |counts: &Counts| {
             if counts.accepted >= 50 {
-                interrupt.set();
+                interrupt.store(true, Ordering::Relaxed);
             }
         };
-        let (counts, stop) = send(requests, &sender, &interrupt, press).await;
+        let (counts, stop) = send(requests, &sender, &interrupt, on_progress).await;
         assert!(matches!(stop, Some(Stop::Interrupted)) && adds_up(&counts));
         assert!((50..60).contains(&counts.accepted) && counts.given_up.is_empty(), "{counts:?}");
     }
