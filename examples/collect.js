@@ -1,14 +1,15 @@
-// Sends Measurement Protocol hits to collect: a page view at once, and whatever you call it for.
+// Sends Measurement Protocol hits to collect: a page view at once, and other hits when you call collect().
 //
 //   <script src="collect.js" data-collect="https://collect.example/collect" data-property="UA-XXXXX-1"></script>
 //   <script>collect('event', { ec: 'cart', ea: 'add', pa: 'add', pr1id: 'SKU-1' })</script>
 //
-// navigator.sendBeacon first, because it outlives the page. Where it is missing or takes no more, an image.
+// It uses navigator.sendBeacon, which works even while the page is being closed, or an image if sendBeacon is missing or
+// its queue is full.
 (function () {
   const { collect: url, property: tid } = document.currentScript.dataset
   const random = () => Math.floor(Math.random() * 2 ** 31)
 
-  // A visitor whose browser keeps nothing is a new client on every page.
+  // Without localStorage, every page view has a new client id.
   let cid = random() + '.' + Date.now()
   try {
     cid = localStorage.collect_cid || (localStorage.collect_cid = cid)
@@ -25,7 +26,7 @@
       dt: document.title,
       ul: navigator.language,
       sr: screen.width + 'x' + screen.height,
-      // Tells hits apart, and copies of one hit not.
+      // Different for each hit, equal for copies of a hit.
       z: Date.now() + '.' + random(),
     }, parameters))
     if (!navigator.sendBeacon || !navigator.sendBeacon(url, hit)) new Image().src = url + '?' + hit

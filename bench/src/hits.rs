@@ -12,22 +12,22 @@ use crate::{
     rounds::{Route, Run, Stopwatch},
 };
 
-/// Requests a turn: one takes a few microseconds, and the clock is not to be a part of it.
+/// Requests per measurement, because one takes only a few microseconds.
 pub const REQUESTS: u32 = 200;
 
-/// A hit as a form, base64 as the gateway has it.
+/// A hit as a form, in base64 as the gateway sends it.
 pub const FORM: &str = include_str!("../../events/collect-form.json");
 /// A hit as JSON.
 pub const JSON: &str = include_str!("../../events/collect-json.json");
-/// A hit behind a question mark.
+/// A hit in a query string.
 pub const QUERY: &str = include_str!("../../events/collect-beacon.json");
-/// A hit to be explained.
+/// A request to `/debug/collect`.
 pub const DEBUG: &str = include_str!("../../events/collect-debug.json");
-/// Nothing to do.
+/// A request to `/health`.
 pub const HEALTH: &[u8] =
     br#"{"version":"2.0","rawPath":"/health","headers":{},"requestContext":{"timeEpoch":0,"http":{"method":"GET"}}}"#;
 
-/// What a browser sends beside what the events of `events/` hold.
+/// Headers that a browser sends in addition to those in `events/`.
 const BROWSER: [(&str, &str); 9] = [
     ("accept-language", "en-US,en;q=0.9"),
     ("origin", "https://shop.example"),
@@ -40,8 +40,8 @@ const BROWSER: [(&str, &str); 9] = [
     ("sec-fetch-site", "cross-site"),
 ];
 
-/// An event of `events/` as API Gateway sends it for a browser: on one line, with all headers, and without a cookie,
-/// which only we leave out.
+/// An event of `events/` as API Gateway sends it for a browser: on one line, with all headers. Without the cookie, because
+/// only our route removes cookies.
 pub fn event(of: &str) -> Result<Vec<u8>, Error> {
     let mut event: Value = serde_json::from_str(of)?;
     let headers = event.get_mut("headers").and_then(Value::as_object_mut).ok_or("no headers")?;
@@ -50,7 +50,7 @@ pub fn event(of: &str) -> Result<Vec<u8>, Error> {
     Ok(serde_json::to_vec(&event)?)
 }
 
-/// Refuses events that differ in what all routes write; ours add more.
+/// Fails if events differ in the members that all routes write. Ours writes more.
 pub fn all_equal(lines: &[Vec<u8>]) -> Result<(), Error> {
     let mut common = lines.iter().map(|line| -> Result<_, Error> {
         let mut event: Map<String, Value> = serde_json::from_slice(line)?;
@@ -67,17 +67,17 @@ pub fn all_equal(lines: &[Vec<u8>]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses any answer but the pixel.
+/// Fails on any answer but the pixel.
 pub fn is_stored(answer: &[u8]) -> Result<(), Error> {
     is(answer, 200, "image/gif")
 }
 
-/// Refuses any answer but the verdict on a hit.
+/// Fails on any answer but that of `/debug/collect`.
 pub fn is_explained(answer: &[u8]) -> Result<(), Error> {
     is(answer, 200, "application/json")
 }
 
-/// Refuses any answer but the one without content.
+/// Fails on any answer with content.
 pub fn is_healthy(answer: &[u8]) -> Result<(), Error> {
     is(answer, 204, "")
 }
@@ -91,7 +91,7 @@ fn is(answer: &[u8], status: u16, content_type: &str) -> Result<(), Error> {
     Err(format!("the function answered {answer}").into())
 }
 
-/// The function as it is configured by default.
+/// The default configuration.
 pub fn config() -> Result<Config, Error> {
     Ok(Config::from_lookup(|name| (name == "STREAM_NAME").then(|| "clicks".to_owned()))?)
 }
@@ -99,9 +99,7 @@ pub fn config() -> Result<Config, Error> {
 /// Request → event, as the handler does it.
 #[derive(Debug)]
 pub struct Landfall<'a> {
-    /// The settings.
     pub config: &'a Config,
-    /// The event of the gateway.
     pub event: &'a [u8],
 }
 
@@ -116,17 +114,16 @@ impl Route for Landfall<'_> {
         for _ in 0..REQUESTS {
             let request = request::read(self.event)?;
             let read = body::hits(&request.body, request.is_base64, &request.query, false)?;
-            let (events, _) = handler::events(self.config, &request, &read);
+            let (events, _) = handler::events(self.config, &request, &read)?;
             line = events.into_iter().next().ok_or("the hit is not valid")?.line;
         }
         Ok(watch.stop(line).of_each(REQUESTS))
     }
 }
 
-/// Request → the four parts that the events have in common, the usual way.
+/// Request → the four members that all routes write, with `lambda_http` and `serde_json::Value`.
 #[derive(Debug)]
 pub struct LambdaHttp<'a> {
-    /// The event of the gateway.
     pub event: &'a [u8],
 }
 
@@ -139,7 +136,7 @@ impl Route for LambdaHttp<'_> {
         let watch = Stopwatch::start();
         let mut line = Vec::new();
         for _ in 0..REQUESTS {
-            // As lambda_runtime reads the payload type of a handler, and lambda_http hands it on.
+            // As lambda_runtime and lambda_http do it for a handler.
             let mut json = serde_json::Deserializer::from_slice(self.event);
             let request: LambdaRequest = serde_path_to_error::deserialize(&mut json)?;
             line = usual(&request.into())?;

@@ -5,10 +5,11 @@
 
 use collect::{
     body::{self, MOST_HITS},
-    event::{self, Answer, Received},
+    event::{self, Response},
     privacy::Policy,
     request::{self, Request},
-    validate::{HitParsingResult, debug_document, validate},
+    validate::validate,
+    verdict::{HitParsingResult, debug_document},
 };
 use libfuzzer_sys::fuzz_target;
 use shared::quarantine::base64;
@@ -47,25 +48,14 @@ fn follow(request: &Request) {
         serde_json::from_str::<serde_json::Value>(&debug_document(&results)).expect("the verdict is JSON");
         let mut bytes = 0;
         for (_, hit) in read() {
-            let event = event::event(hit, &received(request), &Answer { status: 200, headers: &[] }, Policy::DropId);
+            let event = event::event(hit, request, &Response { status: 200, headers: &[] }, Policy::DropId);
+            let event = event.expect("an event can be serialised");
             let line = event.line.strip_suffix(b"\n").expect("an event is a line");
             assert!(!line.contains(&b'\n') && line.len() < MOST_RECORD_BYTES);
             serde_json::from_slice::<&serde_json::value::RawValue>(line).expect("an event is JSON");
             bytes += event.line.len() + event.partition_key.len();
         }
         assert!(bytes <= MOST_CALL_BYTES, "{bytes} bytes of events");
-    }
-}
-
-fn received<'a>(request: &'a Request<'_>) -> Received<'a> {
-    Received {
-        time_ms: request.time_ms,
-        source_ip: Some(&request.source_ip),
-        user_agent: request.header("user-agent"),
-        hostname: &request.hostname,
-        path: &request.path,
-        method: &request.method,
-        headers: &request.headers,
     }
 }
 

@@ -2,9 +2,9 @@
 //
 //     LANDFALL_CHROMIUM=chromium node browser.mjs http://127.0.0.1:4566/_aws/execute-api/1234abcd/$default
 //
-// Prints {"hits": [{method, path, content_type, status, parameters}], "visits": […]}: what was on the wire, and what each
-// page knew of itself. The page is served as it is but for the address in `data-collect`; a visitor
-// is added, who takes sendBeacon away on some visits, adds to the cart, and at last reads an answer.
+// Prints {"hits": [{method, path, content_type, status, parameters}], "visits": […]}: the hits that were on the wire, and
+// the properties of each page. The page is served with another address in `data-collect` and with a script that removes
+// sendBeacon on some visits, clicks the button, and on the first visit reads a response.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -17,10 +17,10 @@ import { setTimeout as pause } from 'node:timers/promises'
 
 import { hits, relay } from './relay.mjs'
 
-const PATIENCE_MS = 60_000
+const TIMEOUT_MS = 60_000
 const EXAMPLES = new URL('../../examples/', import.meta.url)
 
-// What happens to a page before it starts.
+// Scripts that run before those of the page.
 const VISITS = {
   beacon: '',
   missing: 'delete Navigator.prototype.sendBeacon',
@@ -41,7 +41,7 @@ async function visit(reads) {
     sr: `${screen.width}x${screen.height}`, user_agent: userAgent, answer: null,
   }
   if (reads) {
-    // As text/plain: the emulator answers preflight requests without asking the function.
+    // As text/plain, which needs no preflight request: the emulator answers those without invoking the function.
     const body = JSON.stringify({ cid: localStorage.collect_cid, z: 'read' })
     const { collect } = document.querySelector('script[data-collect]').dataset
     const answer = await fetch(collect, { method: 'POST', body })
@@ -79,7 +79,7 @@ const site = http.createServer(async (request, response) => {
     }
     case '/visited': {
       visits.push({ visit: names[at], ...JSON.parse(await text(request)) })
-      // A page that is left takes its images with it: two hits a page, and of the first page also what it reads.
+      // Leaving a page aborts its images, so wait for two hits per page, and for the response that the first page reads.
       while (wire.answers() < 2 * visits.length + 1) await pause(20)
       respond('text/plain', at + 1 < names.length ? `/collect.html?visit=${names[at + 1]}` : 'about:blank')
       return at + 1 < names.length || finish()
@@ -98,17 +98,17 @@ const chromium = spawn(process.env.LANDFALL_CHROMIUM ?? 'chromium', [
   '--disable-background-networking', '--disable-component-update', `--user-data-dir=${profile}`,
   `http://127.0.0.1:${site.address().port}/collect.html?visit=${Object.keys(VISITS)[0]}`,
 ], { stdio: ['ignore', 'ignore', 'pipe'] })
-let said = ''
-chromium.stderr.setEncoding('utf8').on('data', (text) => (said += text))
+let log = ''
+chromium.stderr.setEncoding('utf8').on('data', (text) => (log += text))
 const ended = once(chromium, 'close')
 
 try {
   const failed = await Promise.race([
     finished,
     ended.then(([code]) => `Chromium ended with code ${code}`),
-    pause(PATIENCE_MS, `${visits.length} pages were visited in ${PATIENCE_MS} ms`, { ref: false }),
+    pause(TIMEOUT_MS, `${visits.length} pages were visited in ${TIMEOUT_MS} ms`, { ref: false }),
   ])
-  if (failed) throw new Error(`${failed}\n${said}`)
+  if (failed) throw new Error(`${failed}\n${log}`)
 } finally {
   chromium.kill()
   await ended

@@ -1,11 +1,11 @@
-// A relay in front of a deployed collect: passes all bytes on unchanged, in both directions, and keeps a copy of them. So
-// what was on the wire is told by the bytes, and not by whoever sent them.
+// A relay in front of a deployed collect: forwards all bytes unchanged, in both directions, and keeps a copy of them, so that
+// tests see what was on the wire.
 
 import { once } from 'node:events'
 import http from 'node:http'
 import net from 'node:net'
 
-/** Starts a relay. `base` is `api` by way of it. */
+/** Starts a relay. `base` is the URL of `api` through the relay. */
 export async function relay(api) {
   const connections = []
   const server = net.createServer((client) => {
@@ -21,7 +21,7 @@ export async function relay(api) {
   await once(server.listen(0, '127.0.0.1'), 'listening')
   return {
     base: `http://127.0.0.1:${server.address().port}${api.pathname}`,
-    /** How many requests have been answered so far. */
+    /** Number of responses so far. */
     answers: () => connections.flatMap(statuses).length,
     close() {
       server.close()
@@ -36,12 +36,12 @@ export async function relay(api) {
 }
 
 function statuses({ answered }) {
-  // An answer follows right behind the GIF of the one before.
+  // A response follows directly after the GIF of the previous one.
   const answers = Buffer.concat(answered).toString('latin1').matchAll(/HTTP\/1\.1 (\d{3}) /g)
   return Array.from(answers, ([, status]) => Number(status))
 }
 
-/** The requests of a connection, as Node's own server reads the bytes, and the statuses that they were answered with. */
+/** The requests of a connection, parsed by Node's own server, and the statuses of their responses. */
 async function requests(connection) {
   const read = []
   const server = http.createServer(async (request, response) => {
@@ -60,7 +60,7 @@ async function requests(connection) {
   return read.map((request, at) => ({ ...request, status: answers[at] ?? null }))
 }
 
-/** The hits of a request. Of the same parameter the last counts, and the body before the query. */
+/** The hits of a request. The last value of a parameter counts, and the body takes precedence over the query string. */
 export function hits(api, { method, url, contentType, body, status }) {
   const { pathname, searchParams } = new URL(url, api)
   const path = pathname.slice(api.pathname.length)

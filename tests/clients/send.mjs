@@ -2,9 +2,8 @@
 //
 //     node send.mjs http://127.0.0.1:4566/_aws/execute-api/1234abcd/$default run-1
 //
-// Prints {"hits": [{client, method, path, content_type, status, parameters}]}: what each hit was on the wire, read from
-// a copy of the bytes and not from what this file asked the client to send. The address is given by the clients' own
-// options only. It is that of a relay in this process.
+// Prints {"hits": [{client, method, path, content_type, status, parameters}]}: each hit as it was on the wire, parsed from
+// the bytes that a relay in this process copied. The clients get the relay's address through their own options.
 
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -25,7 +24,7 @@ const api = new URL(address)
 
 const clients = new Map()
 
-/** The client id, a UUID of version 4, that a client's hits of this run are found by. */
+/** The client id, a UUID of version 4, by which a client's hits of this run can be found. */
 function clientId(client) {
   const digits = createHash('sha256').update(`${run} ${client}`).digest('hex')
   const id = digits.replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*$/, '$1-$2-4$3-8$4-$5')
@@ -38,7 +37,7 @@ function clientId(client) {
 async function universalAnalytics(base) {
   const visitor = universal({ tid: PROPERTY, cid: clientId('universal-analytics'), uid: 'user 7', hostname: base })
   visitor.set('cd1', 'persistent')
-  // A refused request is told by its status; what is told here never got an answer.
+  // Errors that are not of type Error only report the status of the response.
   const send = () =>
     new Promise((resolve, reject) => visitor.send((error) => (error instanceof Error ? reject(error) : resolve())))
 
@@ -90,7 +89,7 @@ async function measurementProtocol(base) {
     client.event('custom', 'all').setCustomDimensions(['ä', '', 'c&d']).setCustomMetrics([1, 2.5]),
   ]
   for (const kind of kinds) await (await kind.send()).arrayBuffer()
-  // As many as the protocol allows in one request.
+  // The maximum of the protocol for one request.
   const batch = [...kinds, ...kinds].map((kind, n) => kind.set({ z: `batched-${n}` }))
   await (await protocol.batchSend(batch)).arrayBuffer()
 }
@@ -123,7 +122,7 @@ async function curl(base) {
     ['/collect?z=behind&cd5=query&cd6=query%20only', ...hit('query and body')],
     ['/batch', '--data-binary', lines.join('\n')],
   ]) {
-    // Neither a proxy nor a .curlrc of the machine.
+    // Ignores the machine's proxy settings and .curlrc.
     const always = ['--disable', '--noproxy', '*', '--silent', '--show-error', '--output', '/dev/null']
     await promisify(execFile)('curl', [...always, ...options, `${base}${path}`])
   }

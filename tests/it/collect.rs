@@ -1,4 +1,4 @@
-//! collect through its handler: real SDK client, a stream in memory that can throttle.
+//! The handler of collect with the real SDK client and an in-memory stream that can throttle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,27 +22,27 @@ use crate::{
     events::{file, root},
 };
 
-/// How the stream takes records.
+/// How the stream reacts to records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Mood {
+enum Health {
     #[default]
     Well,
-    /// Of ten records, three are refused.
+    /// Three of ten records are rejected.
     Throttling,
-    /// Nothing is answered but 500.
+    /// Every request is answered with 500.
     Down,
 }
 
 #[derive(Default)]
 struct State {
-    mood: Mood,
+    health: Health,
     seen: usize,
-    /// Partition key and data of every record that was taken.
+    /// Partition key and data of every accepted record.
     records: Vec<(String, String)>,
     calls: usize,
 }
 
-/// A Kinesis stream. A clone is another handle on the same one.
+/// A Kinesis stream. A clone is another handle of the same stream.
 #[derive(Clone, Default)]
 struct Stream(Arc<Mutex<State>>);
 
@@ -83,14 +83,14 @@ impl HttpConnector for Stream {
         let request: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
         let mut state = self.state();
         state.calls += 1;
-        let (status, body) = if state.mood == Mood::Down {
+        let (status, body) = if state.health == Health::Down {
             (500, json!({"__type": "InternalFailure"}))
         } else {
-            let mut refused = 0;
+            let mut rejected = 0;
             let records = request["Records"].as_array().unwrap().iter().map(|record| {
                 state.seen += 1;
-                if state.mood == Mood::Throttling && matches!(state.seen % 10, 2 | 5 | 9) {
-                    refused += 1;
+                if state.health == Health::Throttling && matches!(state.seen % 10, 2 | 5 | 9) {
+                    rejected += 1;
                     return json!({"ErrorCode": "ProvisionedThroughputExceededException", "ErrorMessage": "slow"});
                 }
                 let data = base64_simd::STANDARD.decode_to_vec(record["Data"].as_str().unwrap()).unwrap();
@@ -99,7 +99,7 @@ impl HttpConnector for Stream {
                 json!({"SequenceNumber": "1", "ShardId": "shardId-000000000000"})
             });
             let records: Vec<Value> = records.collect();
-            (200, json!({"FailedRecordCount": refused, "Records": records}))
+            (200, json!({"FailedRecordCount": rejected, "Records": records}))
         };
         drop(state);
         let content_type = ("content-type", "application/x-amz-json-1.1".to_owned());
@@ -107,7 +107,7 @@ impl HttpConnector for Stream {
     }
 }
 
-async fn ask(app: &App, event: &Value) -> Answer {
+async fn invoke(app: &App, event: &Value) -> Answer {
     let deadline = u64::try_from(clock::unix_ms()).unwrap() + 10_000;
     handle(app, Bytes::from(event.to_string()), deadline).await.unwrap()
 }
@@ -116,7 +116,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
     answer.headers.iter().find(|(other, _)| *other == name).map(|(_, value)| &**value)
 }
 
-/// A request with another body, path or header.
+/// A request with this body, path and headers.
 fn request(method: &str, path: &str, query: &str, body: &str, headers: &[(&str, &str)]) -> Value {
     let mut event = file("collect-text.json");
     event["rawPath"] = json!(path);
@@ -133,7 +133,7 @@ fn request(method: &str, path: &str, query: &str, body: &str, headers: &[(&str, 
 const HIT: &str = "v=1&tid=UA-XXXXX-1&cid=555&t=pageview&dl=https%3A%2F%2Fshop.example%2F&z=1";
 
 #[tokio::test]
-async fn every_way_to_send_a_hit_stores_it() {
+async fn a_hit_is_stored_in_every_encoding() {
     for name in [
         "collect-json.json",
         "collect-form.json",
@@ -143,7 +143,7 @@ async fn every_way_to_send_a_hit_stores_it() {
         "collect-function-url.json",
     ] {
         let stream = Stream::default();
-        let answer = ask(&stream.app(&[]).await, &file(name)).await;
+        let answer = invoke(&stream.app(&[]).await, &file(name)).await;
         assert_eq!((answer.status_code, answer.is_base64_encoded), (200, true), "{name}: {}", answer.body);
         assert_eq!(header(&answer, "Content-Type"), Some("image/gif"));
         assert_eq!(header(&answer, "Cache-Control"), Some("no-store"));
@@ -166,9 +166,9 @@ async fn every_way_to_send_a_hit_stores_it() {
 }
 
 #[tokio::test]
-async fn the_old_json_gives_the_old_event() {
+async fn json_through_a_rest_api_gives_the_documented_event() {
     let stream = Stream::default();
-    ask(&stream.app(&[]).await, &file("collect-rest.json")).await;
+    invoke(&stream.app(&[]).await, &file("collect-rest.json")).await;
     let event = &stream.events()[0];
     let sent: Value = serde_json::from_str(file("collect-rest.json")["body"].as_str().unwrap()).unwrap();
     let agent = file("collect-rest.json")["headers"]["User-Agent"].clone();
@@ -200,9 +200,9 @@ async fn the_old_json_gives_the_old_event() {
 }
 
 #[tokio::test]
-async fn a_beacon_without_a_body_is_a_hit_and_its_cookie_is_not_kept() {
+async fn a_beacon_without_a_body_is_a_hit_and_its_cookie_is_not_stored() {
     let stream = Stream::default();
-    let answer = ask(&stream.app(&[]).await, &file("collect-beacon.json")).await;
+    let answer = invoke(&stream.app(&[]).await, &file("collect-beacon.json")).await;
     assert_eq!(answer.status_code, 200);
     let event = &stream.events()[0];
     assert_eq!((&event["request"]["body"]["ec"], &event["request"]["method"]), (&json!("video"), &json!("GET")));
@@ -210,9 +210,9 @@ async fn a_beacon_without_a_body_is_a_hit_and_its_cookie_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_batch_stores_the_good_and_names_the_bad() {
+async fn a_batch_stores_the_valid_hits_and_names_the_others() {
     let stream = Stream::default();
-    let answer = ask(&stream.app(&[]).await, &file("collect-batch.json")).await;
+    let answer = invoke(&stream.app(&[]).await, &file("collect-batch.json")).await;
     assert_eq!(answer.status_code, 200);
     let verdict: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(verdict["stored"], 3);
@@ -224,9 +224,9 @@ async fn a_batch_stores_the_good_and_names_the_bad() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_and_not_stored() {
+async fn invalid_requests_are_explained_and_not_stored() {
     let too_large = format!("{HIT}&dt={}", "a".repeat(9_000));
-    for (event, status, says) in [
+    for (event, status, message) in [
         (file("collect-bad-json.json"), 400, "invalid_json"),
         (file("collect-bad-escape.json"), 400, "starts no escape"),
         (request("POST", "/collect", "", "", &[]), 400, "empty"),
@@ -238,26 +238,26 @@ async fn what_is_wrong_is_said_and_not_stored() {
         (request("GET", "/batch", HIT, "", &[]), 405, "POST, OPTIONS"),
     ] {
         let stream = Stream::default();
-        let answer = ask(&stream.app(&[]).await, &event).await;
+        let answer = invoke(&stream.app(&[]).await, &event).await;
         assert_eq!(answer.status_code, status, "{}", answer.body);
-        assert!(answer.body.contains(says), "{}", answer.body);
+        assert!(answer.body.contains(message), "{}", answer.body);
         assert_eq!(header(&answer, "Allow").is_some(), status == 405);
         assert_eq!(stream.state().calls, 0);
     }
 }
 
 #[tokio::test]
-async fn an_image_gets_a_picture_whatever_it_says() {
+async fn an_img_gets_an_image_even_for_an_error() {
     let stream = Stream::default();
     let event = request("GET", "/collect", "v=1", "", &[("accept", "image/avif,image/*")]);
-    let answer = ask(&stream.app(&[]).await, &event).await;
+    let answer = invoke(&stream.app(&[]).await, &event).await;
     assert_eq!((answer.status_code, header(&answer, "Content-Type")), (400, Some("image/gif")));
 }
 
 #[tokio::test]
 async fn head_is_answered_without_a_body_and_stored() {
     let stream = Stream::default();
-    let answer = ask(&stream.app(&[]).await, &request("HEAD", "/collect", HIT, "", &[])).await;
+    let answer = invoke(&stream.app(&[]).await, &request("HEAD", "/collect", HIT, "", &[])).await;
     assert_eq!((answer.status_code, &*answer.body, stream.events().len()), (200, "", 1));
 }
 
@@ -265,28 +265,28 @@ async fn head_is_answered_without_a_body_and_stored() {
 async fn debug_explains_and_stores_nothing() {
     let stream = Stream::default();
     let app = stream.app(&[]).await;
-    let answer = ask(&app, &file("collect-debug.json")).await;
+    let answer = invoke(&app, &file("collect-debug.json")).await;
     let document: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(document["hitParsingResult"][0]["valid"], false);
     let messages = document["hitParsingResult"][0]["parserMessage"].as_array().unwrap();
     let errors = messages.iter().filter(|message| message["messageType"] == "ERROR");
     assert_eq!(errors.map(|message| &message["parameter"]).collect::<Vec<_>>(), ["cid", "dl"], "{document}");
     assert_eq!(document["parserMessage"][0]["description"], "Found 1 hit in the request.");
-    let answer = ask(&app, &request("GET", "/debug/collect", HIT, "", &[])).await;
+    let answer = invoke(&app, &request("GET", "/debug/collect", HIT, "", &[])).await;
     let document: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(document["hitParsingResult"][0]["valid"], true);
     assert_eq!(stream.state().calls, 0);
 }
 
 #[tokio::test]
-async fn a_browser_is_told_who_may_read_answers() {
+async fn cors_headers_allow_the_configured_origins() {
     let stream = Stream::default();
     let all = stream.app(&[]).await;
     let some = stream.app(&[("ALLOWED_ORIGINS", "https://shop.example"), ("CORS_MAX_AGE_SECONDS", "60")]).await;
-    let preflight = ask(&all, &file("collect-preflight.json")).await;
+    let preflight = invoke(&all, &file("collect-preflight.json")).await;
     assert_eq!((preflight.status_code, header(&preflight, "Access-Control-Allow-Origin")), (204, Some("*")));
     assert_eq!(header(&preflight, "Access-Control-Max-Age"), Some("3600"));
-    let preflight = ask(&some, &file("collect-preflight.json")).await;
+    let preflight = invoke(&some, &file("collect-preflight.json")).await;
     assert_eq!(header(&preflight, "Access-Control-Allow-Origin"), Some("https://shop.example"));
     assert_eq!(header(&preflight, "Access-Control-Allow-Credentials"), Some("true"));
     assert_eq!(
@@ -294,15 +294,15 @@ async fn a_browser_is_told_who_may_read_answers() {
         (Some("60"), Some("Origin"))
     );
     let stranger = request("POST", "/collect", "", HIT, &[("origin", "https://evil.example")]);
-    let answer = ask(&some, &stranger).await;
+    let answer = invoke(&some, &stranger).await;
     assert_eq!((answer.status_code, header(&answer, "Access-Control-Allow-Origin")), (200, None));
-    assert_eq!(ask(&all, &request("GET", "/health", "", "", &[])).await.status_code, 204);
+    assert_eq!(invoke(&all, &request("GET", "/health", "", "", &[])).await.status_code, 204);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_a_throttling_stream_every_200_is_stored_and_every_503_can_be_sent_again() {
+async fn with_a_throttling_stream_every_200_is_stored_and_every_503_can_be_retried() {
     let stream = Stream::default();
-    stream.state().mood = Mood::Throttling;
+    stream.state().health = Health::Throttling;
     let app = Arc::new(stream.app(&[("DELIVERY_MAX_MS", "400")]).await);
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..16 {
@@ -312,7 +312,7 @@ async fn with_a_throttling_stream_every_200_is_stored_and_every_503_can_be_sent_
             for hit in 0..625 {
                 let z = format!("{client}-{hit}");
                 let body = format!("v=1&tid=UA-XXXXX-1&cid={client}&t=event&ec=a&ea=b&z={z}");
-                let answer = ask(&app, &request("POST", "/collect", "", &body, &[])).await;
+                let answer = invoke(&app, &request("POST", "/collect", "", &body, &[])).await;
                 if answer.status_code == 503 {
                     assert_eq!(header(&answer, "Retry-After"), Some("1"));
                 }
@@ -329,24 +329,24 @@ async fn with_a_throttling_stream_every_200_is_stored_and_every_503_can_be_sent_
         answers.iter().filter(|(_, status)| **status == 200).map(|(z, _)| z.as_str()).collect();
     assert!(answers.values().all(|status| matches!(status, 200 | 503)));
     assert!(accepted.is_subset(&ids), "a 200 is not in the stream");
-    assert_eq!(stored.len(), ids.len(), "a record that was refused is not doubled");
+    assert_eq!(stored.len(), ids.len(), "a rejected record is not stored twice");
     assert!(accepted.len() > 9_900, "{} of 10,000 were accepted", accepted.len());
 }
 
 #[tokio::test]
 async fn with_the_stream_down_nothing_is_acknowledged() {
     let stream = Stream::default();
-    stream.state().mood = Mood::Down;
+    stream.state().health = Health::Down;
     let app = stream.app(&[("DELIVERY_MAX_MS", "100")]).await;
     for event in [file("collect-json.json"), file("collect-beacon.json"), file("collect-batch.json")] {
-        let answer = ask(&app, &event).await;
+        let answer = invoke(&app, &event).await;
         assert_eq!((answer.status_code, header(&answer, "Retry-After")), (503, Some("1")));
     }
     assert_eq!(stream.events().len(), 0);
 }
 
 #[tokio::test]
-async fn who_opts_out_is_not_told_apart() {
+async fn visitors_who_opt_out_are_anonymised() {
     let opt_out = [("sec-gpc", "1"), ("x-forwarded-for", "198.51.100.23"), ("cf-connecting-ip", "198.51.100.23")];
     let body = format!("{HIT}&uid=user-4711&uip=203.0.113.9&dr=https%3A%2F%2Fa.example%2F%3Femail%3Da%40b.example");
     for (policy, address, client) in
@@ -354,7 +354,7 @@ async fn who_opts_out_is_not_told_apart() {
     {
         let stream = Stream::default();
         let app = stream.app(&[("OPT_OUT", policy)]).await;
-        ask(&app, &request("POST", "/collect", "", &body, &opt_out)).await;
+        invoke(&app, &request("POST", "/collect", "", &body, &opt_out)).await;
         let event = &stream.events()[0];
         assert_eq!((&event["context"]["user_ip"], &event["context"]["client_id"]), (&json!(address), &client));
         let line = event.to_string();
@@ -365,10 +365,24 @@ async fn who_opts_out_is_not_told_apart() {
     }
     let stream = Stream::default();
     let app = stream.app(&[("OPT_OUT", "ignore")]).await;
-    ask(&app, &request("POST", "/collect", "", &body, &opt_out)).await;
+    invoke(&app, &request("POST", "/collect", "", &body, &opt_out)).await;
     assert_eq!(stream.events()[0]["context"]["user_id"], "user-4711");
-    ask(&app, &request("POST", "/collect", "", &format!("{body}&aip=1"), &[])).await;
+    invoke(&app, &request("POST", "/collect", "", &format!("{body}&aip=1"), &[])).await;
     assert_eq!(stream.events()[1]["context"]["user_id"], Value::Null, "aip counts under every policy");
+}
+
+/// As with a local stack: the address of client and server is the same.
+#[tokio::test]
+async fn opting_out_does_not_change_the_host_that_a_client_on_the_same_machine_used() {
+    let stream = Stream::default();
+    let headers =
+        [("dnt", "1"), ("host", "198.51.100.23"), ("origin", "http://198.51.100.23"), ("x-real-ip", "198.51.100.23")];
+    invoke(&stream.app(&[]).await, &request("POST", "/collect", "", HIT, &headers)).await;
+    let event = &stream.events()[0];
+    assert_eq!(event["context"]["user_ip"], "198.51.100.0");
+    let stored = &event["request"]["headers"];
+    assert_eq!((&stored["host"], &stored["origin"]), (&json!("198.51.100.23"), &json!("http://198.51.100.23")));
+    assert_eq!(stored["x-real-ip"], "198.51.100.0");
 }
 
 #[tokio::test]
@@ -376,22 +390,22 @@ async fn the_same_hit_has_the_same_event_id() {
     let stream = Stream::default();
     let app = stream.app(&[]).await;
     for _ in 0..2 {
-        ask(&app, &file("collect-json.json")).await;
+        invoke(&app, &file("collect-json.json")).await;
     }
-    ask(&app, &file("collect-beacon.json")).await;
+    invoke(&app, &file("collect-beacon.json")).await;
     let ids: Vec<Value> = stream.events().iter().map(|event| event["event_id"].clone()).collect();
     assert_eq!(ids[0], ids[1]);
     assert_ne!(ids[0], ids[2]);
 }
 
 #[tokio::test]
-async fn an_event_that_is_no_request_is_an_error() {
+async fn an_event_that_is_not_a_request_is_an_error() {
     let stream = Stream::default();
     let app = stream.app(&[]).await;
     let error = handle(&app, Bytes::from_static(b"{\"Records\": []}"), 0).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the event is no request of API Gateway or of a function URL: it has no requestContext"
+        "the event is not a request from API Gateway or a function URL: it has no requestContext"
     );
 }
 
@@ -413,15 +427,15 @@ struct Made {
 #[derive(Serialize)]
 struct Record {
     partition_key: String,
-    /// As it is in the stream, but for the line's end.
+    /// As in the stream, without the newline.
     data: Box<RawValue>,
 }
 
-/// The requests of npm clients, curl and Chromium are events as the local stack's API handed them over, with another
-/// address and time. `LANDFALL_RECORD=1` writes anew what is expected.
+/// The requests of npm clients, curl and Chromium were recorded as events of the local stack's API, with another address and
+/// time. `LANDFALL_RECORD=1` writes the expected file anew.
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "asked for by hand, to record what is made of the requests")]
-async fn recorded_requests_are_answered_and_stored_byte_for_byte_as_before() {
+#[expect(clippy::disallowed_methods, reason = "set by hand to record the expected file")]
+async fn recorded_requests_give_the_same_bytes_as_before() {
     let golden = root().join("tests/golden");
     let mut made = String::new();
     for line in fs::read_to_string(golden.join("collect.ndjson")).unwrap().lines() {
@@ -442,7 +456,7 @@ async fn recorded_requests_are_answered_and_stored_byte_for_byte_as_before() {
     let path = golden.join("collect.expected.ndjson");
     if std::env::var("LANDFALL_RECORD").is_ok() {
         fs::write(path, made).unwrap();
-        panic!("recorded; look at the difference and run the test again without LANDFALL_RECORD");
+        panic!("recorded; review the difference and run the test again without LANDFALL_RECORD");
     }
     let expected = fs::read_to_string(path).unwrap();
     assert!(made.lines().count() >= 25);

@@ -1,29 +1,30 @@
-//! What a user agent string says about browser, system and device.
+//! A user agent string → browser, operating system and device.
 //!
-//! By woothee: it looks for fixed words first and uses a regular expression for the version only, where the uap-core
-//! parsers try a table of a thousand and take 50 ms to load it. Its last release is of 2021; browsers have frozen the
-//! words that it looks for since. What it does not know, tablets, headless browsers and the address that a crawler
-//! states, is looked for here. Nobody is dropped for being a bot.
+//! woothee searches for fixed words and needs regular expressions only for versions; the uap-core parsers try a table of a
+//! thousand expressions, which takes 50 ms to load. Its last release is of 2021, but browsers have since frozen the words
+//! that it searches for. Tablets, headless browsers and crawlers that state a URL are not known to it and are recognised
+//! here. Hits of bots are stored like all others.
 
-/// What is known. `None` is not known.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+use serde::Serialize;
+
+/// `None` means unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Agent<'a> {
-    /// Its name: `Chrome`, `Safari`, `Googlebot`.
+    /// `Chrome`, `Safari`, `Googlebot`, …
     pub browser: Option<&'a str>,
-    /// Its version, as it states it.
     pub browser_version: Option<&'a str>,
     /// `Windows 10`, `macOS`, `iOS`, `Android`, `Linux`, …
     pub os: Option<&'a str>,
     /// `desktop`, `mobile`, `tablet`, `appliance` or `bot`.
     pub device: Option<&'static str>,
-    /// Whether it is a program and says so.
+    /// Whether it identifies itself as a bot.
     pub is_bot: bool,
 }
 
-/// User agents that are read. Browsers' are under 300 bytes; reading takes time that grows with the length.
+/// Longer user agents are cut, because parsing time grows with the length. Those of browsers are below 300 bytes.
 const MOST_BYTES: usize = 1_024;
 
-/// What only programs say of themselves, in lower case.
+/// Words, in lower case, that occur in the user agents of bots only.
 const BOT_WORDS: [&str; 11] = [
     "bot/",
     "bot;",
@@ -38,7 +39,7 @@ const BOT_WORDS: [&str; 11] = [
     "bytespider",
 ];
 
-/// Reads a user agent. `None` when there is none.
+/// Parses a user agent. `None` when it is empty.
 #[must_use]
 pub fn agent(text: &str) -> Option<Agent<'_>> {
     if text.is_empty() {
@@ -46,10 +47,10 @@ pub fn agent(text: &str) -> Option<Agent<'_>> {
     }
     let text = text.get(..text.floor_char_boundary(MOST_BYTES)).unwrap_or(text);
     let Some(found) = woothee::parser::Parser::new().parse(text) else {
-        let is_bot = says_bot(text);
+        let is_bot = has_bot_word(text);
         return Some(Agent { device: is_bot.then_some("bot"), is_bot, ..Agent::default() });
     };
-    let is_bot = found.category == "crawler" || says_bot(text);
+    let is_bot = found.category == "crawler" || has_bot_word(text);
     let os = known(found.os).map(|os| match os {
         "iPhone" | "iPad" | "iPod" => "iOS",
         "Mac OSX" => "macOS",
@@ -65,7 +66,7 @@ pub fn agent(text: &str) -> Option<Agent<'_>> {
         _ => None,
     };
     let (browser, browser_version) = match found.name {
-        // Kinds of programs, and not programs.
+        // woothee's names for kinds of programs.
         "HTTP Library" | "misc crawler" => (None, None),
         name => (known(name), known(found.version)),
     };
@@ -76,8 +77,8 @@ fn known(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty() && *text != "UNKNOWN")
 }
 
-/// Whether one of the words is there. Cubot makes phones.
-fn says_bot(text: &str) -> bool {
+/// Whether one of the words occurs. Cubot is a brand of phones.
+fn has_bot_word(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     BOT_WORDS.iter().any(|word| lower.contains(word)) && !lower.contains("cubot")
 }
@@ -86,13 +87,13 @@ fn says_bot(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> (Option<&str>, Option<&str>, Option<&str>, Option<&str>, bool) {
+    fn parsed(text: &str) -> (Option<&str>, Option<&str>, Option<&str>, Option<&str>, bool) {
         let Agent { browser, browser_version, os, device, is_bot } = agent(text).unwrap();
         (browser, browser_version, os, device, is_bot)
     }
 
     #[test]
-    fn browsers_are_known() {
+    fn browsers_are_recognised() {
         let webkit = "AppleWebKit/537.36 (KHTML, like Gecko)";
         let apple = "AppleWebKit/605.1.15 (KHTML, like Gecko)";
         for (text, [browser, version, os, device]) in [
@@ -151,12 +152,12 @@ mod tests {
                 ["Chrome", "143.0.0.0", "ChromeOS", "desktop"],
             ),
         ] {
-            assert_eq!(read(&text), (Some(browser), Some(version), Some(os), Some(device), false), "{text}");
+            assert_eq!(parsed(&text), (Some(browser), Some(version), Some(os), Some(device), false), "{text}");
         }
     }
 
     #[test]
-    fn programs_that_say_so_are_bots() {
+    fn programs_that_identify_themselves_are_bots() {
         for (text, browser) in [
             ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", Some("Googlebot")),
             (
@@ -181,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_guessed() {
+    fn unknown_is_not_guessed() {
         assert_eq!(agent(""), None);
-        // Libraries are how servers send hits for people.
+        // HTTP libraries are not bots: servers use them to send the hits of people.
         for text in ["-", "x", "curl/8.5.0", "python-requests/2.32.3", "node-fetch", "Mozilla/5.0", "\0é\u{1F600}"] {
             assert_eq!(agent(text), Some(Agent::default()), "{text}");
         }

@@ -1,4 +1,5 @@
-//! Request bodies → payloads: base64, gzip, one hit or many, form or JSON. Memory is bounded by the limits below.
+//! Request bodies → hits: decodes base64 and gzip, and parses one hit or many, as forms or JSON. The limits below bound the
+//! memory that this needs.
 
 use std::io::Read as _;
 
@@ -15,30 +16,19 @@ pub const MOST_BATCH_BYTES: usize = 16 * 1_024;
 /// Most hits in a batch. Same source.
 pub const MOST_HITS: usize = 20;
 
-/// What is wrong with a request as a whole.
+/// Why no hit of a request can be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// The gateway's base64 is none.
     #[error("the body is not base64")]
     Base64,
-    /// It starts as gzip and does not go on so.
     #[error("the body starts like gzip and is not")]
     Gzip,
-    /// There is more than fits into a hit or a batch.
     #[error("{what} is larger than {most} bytes")]
-    TooLarge {
-        /// The body, or a hit.
-        what: &'static str,
-        /// The limit.
-        most: usize,
-    },
-    /// There are more hits than fit into a batch.
+    TooLarge { what: &'static str, most: usize },
     #[error("there are {0} hits, and a batch holds {MOST_HITS}")]
     TooManyHits(usize),
-    /// It starts like JSON and is not.
     #[error("{0}")]
     Json(String),
-    /// There is no hit at all.
     #[error("there is no hit, neither in the body nor behind the question mark")]
     Empty,
 }
@@ -57,10 +47,10 @@ impl BodyError {
     }
 }
 
-/// One hit of a request, read or not.
+/// One hit of a request, or why it cannot be parsed.
 pub type Read = (Rules, Result<Hit, HitError>);
 
-/// The hits of a request, in order. `batch`: it may hold many, one a line.
+/// The hits of a request, in order. With `batch`, each line of a form is a hit.
 pub fn hits(body: &str, is_base64: bool, query: &str, batch: bool) -> Result<Vec<Read>, BodyError> {
     let bytes = plain(body, is_base64)?;
     let payload = bytes.trim_ascii();
@@ -95,7 +85,7 @@ fn fits(what: &'static str, bytes: usize, most: usize) -> Result<(), BodyError> 
     if bytes > most { Err(BodyError::TooLarge { what, most }) } else { Ok(()) }
 }
 
-/// The body's bytes, without base64 and gzip.
+/// The bytes of the body, decoded and decompressed.
 fn plain(body: &str, is_base64: bool) -> Result<Vec<u8>, BodyError> {
     let bytes = match is_base64 {
         true => {
@@ -144,7 +134,7 @@ fn json_hits(payload: &[u8]) -> Result<Vec<Read>, BodyError> {
     items.into_iter().map(|item| Ok((Rules::Json, json_hit(item.get().as_bytes())?))).collect()
 }
 
-/// One JSON value. What is no object is that hit's own fault, unless it is no JSON at all.
+/// One JSON value. If it is not an object, only this hit is invalid; if it is not JSON, the whole request is.
 fn json_hit(payload: &[u8]) -> Result<Result<Hit, HitError>, BodyError> {
     fits("a hit", payload.len(), MOST_HIT_BYTES)?;
     match Hit::from_json(payload) {
@@ -176,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hit_comes_in_any_form() {
+    fn a_hit_is_parsed_from_every_encoding() {
         let hit = vec![pairs(&[("v", "1"), ("cid", "a b")])];
         for body in ["v=1&cid=a+b", " v=1&cid=a%20b\n", r#"{"v": "1", "cid": "a b"}"#, r#"[{"v": "1", "cid": "a b"}]"#]
         {
@@ -186,14 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_the_body_win_over_those_behind_the_question_mark() {
+    fn parameters_of_the_body_take_precedence_over_the_query_string() {
         let [hit] = &read("v=1&t=event", "t=pageview&z=7", false).unwrap()[..] else { panic!("one hit") };
         let value = |name: &str| hit.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
         assert_eq!((value("v"), value("t"), value("z")), (Some("1"), Some("event"), Some("7")));
     }
 
     #[test]
-    fn a_batch_is_a_hit_a_line() {
+    fn each_line_of_a_batch_is_a_hit() {
         assert_eq!(read("v=1\n\nv=2\r\nv=3", "", true).unwrap().len(), 3);
         assert_eq!(read(&"v=1\n".repeat(20), "", true).unwrap().len(), 20);
         assert_eq!(read(&"v=1\n".repeat(21), "", true), Err(BodyError::TooManyHits(21)));
@@ -202,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn base64_and_gzip_are_taken_off() {
+    fn base64_and_gzip_are_decoded() {
         let gzip = |plain: &[u8]| {
             let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
             gzip.write_all(plain).unwrap();
@@ -222,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_not_a_hit() {
+    fn an_empty_request_is_an_error() {
         assert_eq!(read("", "", false), Err(BodyError::Empty));
         assert_eq!(read(" \n", "", true), Err(BodyError::Empty));
         assert_eq!(read("[]", "", true), Err(BodyError::Empty));
@@ -232,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_body_is_read_or_refused(
+        fn any_body_is_parsed_or_rejected(
             body in proptest::collection::vec(any::<u8>(), 0..2_000), base64: bool, query in ".{0,40}", batch: bool,
         ) {
             let text = if base64 {

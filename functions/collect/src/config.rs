@@ -8,27 +8,25 @@ use runtime::settings::{self, Lookup, SettingError, Settings};
 
 use crate::privacy::Policy;
 
-/// What the function is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// `STREAM_NAME`: the Kinesis stream that events go to. Required.
     pub stream: String,
-    /// `ALLOWED_ORIGINS`: origins whose pages may read answers, separated by commas, or `*`, the default, for all.
+    /// `ALLOWED_ORIGINS`: origins whose pages may read responses, separated by commas, or `*`, the default, for all.
     pub origins: Origins,
-    /// `CORS_MAX_AGE_SECONDS`: how long a browser may remember that, 3,600 by default, 0 to 86,400.
+    /// `CORS_MAX_AGE_SECONDS`: seconds a browser may cache the CORS preflight, 0 to 86,400, 3,600 by default.
     pub cors_max_age_seconds: u32,
-    /// `OPT_OUT`: what `Sec-GPC: 1` and `DNT: 1` do: `ignore`, `anonymise` (the default) or `drop-id`.
+    /// `OPT_OUT`: reaction to `Sec-GPC: 1` and `DNT: 1`: `ignore`, `anonymise` (the default) or `drop-id`.
     pub opt_out: Policy,
-    /// `DELIVERY_MAX_MS`: longest time to try to store a request's hits, 5,000 by default, 100 to 25,000.
+    /// `DELIVERY_MAX_MS`: longest time to store the hits of a request, retries included, 100 to 25,000, 5,000 by default.
     pub delivery: Duration,
 }
 
-/// Who may read answers.
+/// Origins whose pages may read responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// Every page.
     All,
-    /// Pages of these origins, such as `https://shop.example`.
+    /// Such as `https://shop.example`.
     Some(Vec<String>),
 }
 
@@ -88,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_a_sentence_that_names_the_variable() {
+    fn every_error_names_the_variable() {
         for (variable, sentence) in [
             (
                 ("STREAM_NAME", ""),

@@ -1,5 +1,5 @@
-//! One request: routed, read, validated, stored, answered. An answer of 200 means that every hit that the answer does
-//! not call invalid is in the stream.
+//! One request, from top to bottom: routed, parsed, validated, stored, answered. A response of 200 means that every hit is in
+//! the stream, except those that the response names as invalid.
 
 use std::time::Duration;
 
@@ -15,27 +15,25 @@ use crate::{
     app::App,
     body::{self, BodyError, Read},
     config::Config,
-    event::{self, Event, Received},
+    event::{self, Event},
     request::{self, Request, RequestError},
     stream::{self, Stored},
-    validate::{self, HitParsingResult, ParserMessage},
+    validate::validate,
+    verdict::{self, HitParsingResult, ParserMessage},
 };
 
-/// What is kept of the invocation's time to answer.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Time of the invocation that is reserved for the response.
+const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
 
-/// Why an invocation fails: only when there is nobody to answer.
+/// Why an invocation fails instead of answering the request.
 #[derive(Debug, thiserror::Error)]
 pub enum HandleError {
-    /// The event is no request.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// An answer could not be written as JSON.
-    #[error("the answer could not be written as JSON")]
-    Answer(#[from] serde_json::Error),
+    #[error("an event or an answer could not be serialised as JSON")]
+    Json(#[from] serde_json::Error),
 }
 
-/// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Collect,
@@ -65,7 +63,7 @@ impl Route {
     }
 }
 
-/// What one request did, in numbers.
+/// The numbers of one request, for log and metrics.
 #[derive(Debug, Default)]
 struct Tally {
     stored: Stored,
@@ -76,21 +74,21 @@ struct Tally {
     rejected: CountsByReason,
 }
 
-/// Why a request is refused.
+/// The body of a response that refuses the whole request.
 #[derive(Serialize)]
 struct Refusal<'a> {
     error: &'a str,
     detail: &'a str,
 }
 
-/// The hits of a request that are not stored, because they break the protocol's rules.
+/// The body of a response when some hits break the rules of the protocol.
 #[derive(Serialize)]
 struct Verdict {
     stored: usize,
     invalid: Vec<Invalid>,
 }
 
-/// A hit that is not stored.
+/// A hit that is not stored because it breaks the rules.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Invalid {
@@ -104,7 +102,7 @@ pub struct Invalid {
 /// `deadline_ms`: when the invocation ends, in milliseconds since 1970-01-01T00:00:00Z.
 pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Answer, HandleError> {
     let request = request::read(&event)?;
-    let time = clock::remaining(deadline_ms).saturating_sub(LAST_WORDS).min(app.config.delivery);
+    let time = clock::remaining(deadline_ms).saturating_sub(RESPONSE_RESERVE).min(app.config.delivery);
     let mut tally = Tally::default();
     let answer = respond(app, &request, time, &mut tally).await?;
     tally.report(answer.status_code);
@@ -137,21 +135,21 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
         }
     };
     if route == Route::Debug {
-        let results: Vec<HitParsingResult> = read.iter().map(|read| judge(&request.path, read)).collect();
-        return Ok(Answer::document(200, validate::debug_document(&results)));
+        let results: Vec<HitParsingResult> = read.iter().map(|read| explain(&request.path, read)).collect();
+        return Ok(Answer::document(200, verdict::debug_document(&results)));
     }
     store(app, request, &read, time, tally).await
 }
 
-/// What `/debug/collect` says of a hit.
-fn judge(path: &str, (rules, hit): &Read) -> HitParsingResult {
+/// What `/debug/collect` says about a hit.
+fn explain(path: &str, (rules, hit): &Read) -> HitParsingResult {
     match hit {
-        Ok(hit) => HitParsingResult::new(path, hit, validate::validate(hit, *rules)),
+        Ok(hit) => HitParsingResult::new(path, hit, validate(hit, *rules)),
         Err(error) => HitParsingResult::unreadable(path, *error),
     }
 }
 
-/// Stores the valid hits and says which are not.
+/// Stores the valid hits. The response names the others.
 async fn store(
     app: &App,
     request: &Request<'_>,
@@ -159,15 +157,15 @@ async fn store(
     time: Duration,
     tally: &mut Tally,
 ) -> Result<Answer, HandleError> {
-    let (events, invalid) = events(&app.config, request, read);
+    let (events, invalid) = events(&app.config, request, read)?;
     tally.invalid = invalid.len();
     tally.anonymised = events.iter().filter(|event| event.anonymised).count();
     tally.redacted = events.iter().map(|event| event.redacted).sum();
     tally.stored = stream::put(&app.kinesis, &app.config.stream, &events, time).await;
     tally.hits_stored = events.len() - tally.stored.failed.len();
     if !tally.stored.failed.is_empty() {
-        error!(hits = tally.stored.failed.len(), "hits not stored, the client is told to come again");
-        let detail = "the stream does not take hits at the moment; send the same request again";
+        error!(hits = tally.stored.failed.len(), "hits not stored, the client is told to retry");
+        let detail = "the stream does not accept hits at the moment; send the same request again";
         return Ok(refuse(request, 503, &Refusal { error: "unavailable", detail })?.with("Retry-After", "1"));
     }
     if invalid.is_empty() {
@@ -177,52 +175,46 @@ async fn store(
     refuse(request, status, &Verdict { stored: events.len(), invalid })
 }
 
-/// The valid hits as they are stored, and what is wrong with the others.
-#[must_use]
-pub fn events(config: &Config, request: &Request<'_>, read: &[Read]) -> (Vec<Event>, Vec<Invalid>) {
+/// The events of the valid hits, and what is wrong with the others.
+pub fn events(
+    config: &Config,
+    request: &Request<'_>,
+    read: &[Read],
+) -> Result<(Vec<Event>, Vec<Invalid>), serde_json::Error> {
     let mut events: Vec<Event> = Vec::with_capacity(read.len());
     let mut invalid: Vec<Invalid> = Vec::new();
     let origin = answer::allowed_origin(config, request).unwrap_or_default();
     let headers = [("Content-Type", "image/gif"), ("Access-Control-Allow-Origin", &*origin)];
     let headers = if origin.is_empty() { &headers[..1] } else { &headers };
-    let answered = event::Answer { status: 200, headers };
-    let received = Received {
-        time_ms: request.time_ms,
-        source_ip: Some(&*request.source_ip).filter(|address| !address.is_empty()),
-        user_agent: request.header("user-agent"),
-        hostname: &request.hostname,
-        path: &request.path,
-        method: &request.method,
-        headers: &request.headers,
-    };
+    let response = event::Response { status: 200, headers };
     for (index, (rules, hit)) in read.iter().enumerate() {
         let messages = match hit {
-            Ok(hit) => validate::validate(hit, *rules),
+            Ok(hit) => validate(hit, *rules),
             Err(error) => vec![ParserMessage::from(*error)],
         };
         match hit {
-            Ok(hit) if validate::is_valid(&messages) => {
-                events.push(event::event(hit, &received, &answered, config.opt_out));
+            Ok(hit) if verdict::is_valid(&messages) => {
+                events.push(event::event(hit, request, &response, config.opt_out)?);
             }
             _ => invalid.push(Invalid { index, parser_message: messages }),
         }
     }
-    (events, invalid)
+    Ok((events, invalid))
 }
 
-/// JSON that says why; but an `<img>` gets a picture, whatever it says.
+/// JSON that says why the request is refused, or an image if that is all that the client accepts.
 fn refuse(request: &Request<'_>, status: u16, why: &impl Serialize) -> Result<Answer, HandleError> {
     let accepts_image = request.header("accept").is_some_and(|accept| accept.starts_with("image/"));
     Ok(if accepts_image && request.method == "GET" { Answer::pixel(status) } else { Answer::json(status, why)? })
 }
 
 impl Tally {
-    /// Logs what was not stored, without anything that a client sent, and prints the metrics. Requests are many, and every
-    /// line of a log is paid for: one that is stored whole is a line, one that does nothing is none.
+    /// Logs what was not stored, without quoting the request, and prints the metrics. Every line of a log is billed, so a
+    /// request whose hits are all stored writes one line, and a request without hits writes none.
     fn report(&self, status: u16) {
         let not_stored = self.stored.failed.len();
         if status >= 400 || self.invalid > 0 {
-            info!(status, hits = self.hits_stored, invalid = self.invalid, not_stored, "request not stored as a whole");
+            info!(status, hits = self.hits_stored, invalid = self.invalid, not_stored, "request not stored completely");
         }
         let all = Metrics::of(FUNCTION)
             .put("hits_stored", Unit::Count, self.hits_stored)

@@ -1,10 +1,12 @@
 //! Google Analytics Measurement Protocol hits → Kinesis, one JSON line each.
 //!
-//! `handler` reads like the specification. Under it: `request` (what brought the request), `body` (hits out of bodies),
-//! `stream` (into Kinesis) and `answer` (back to the client). The pure core: `hit` (bytes to parameters), `validate` (what
-//! the protocol asks of them), `privacy` (what is taken out of them), `products` and `agent` (what is read out of them) and
-//! `event` (the line that is stored).
+//! [`handler`] processes one request from top to bottom. It uses [`request`] (the event of the gateway), [`body`] (hits out of
+//! bodies), [`stream`] (into Kinesis) and [`answer`] (the response to the client). The rest has no I/O: [`hit`] (bytes to
+//! parameters), [`validate`] and [`verdict`] (the rules of the protocol and what breaks them), [`privacy`], [`address`] and
+//! [`redact`] (what must not be stored), [`headers`], [`products`] and [`agent`] (parts of the event), and [`event`] (the
+//! line that is stored).
 
+pub mod address;
 pub mod agent;
 pub mod answer;
 pub mod app;
@@ -12,13 +14,15 @@ pub mod body;
 pub mod config;
 pub mod event;
 pub mod handler;
+pub mod headers;
 pub mod hit;
-mod json;
 pub mod privacy;
 pub mod products;
+pub mod redact;
 pub mod request;
 pub mod stream;
 pub mod validate;
+pub mod verdict;
 
 /// The function's name: its folder, package, binary and quarantine folder.
 pub const FUNCTION: &str = "collect";

@@ -5,43 +5,39 @@
 //! | `id` `nm` `br` `ca` `va` `cc` | `id` `name` `brand` `category` `variant` `coupon` |
 //! | `pr` | `price`, a number |
 //! | `qt` `ps` | `quantity`, `position`, integers |
-//! | `cd<k>` `cm<k>`, any other, and what of the above is not of its type | `raw`, as it came |
+//! | `cd<k>`, `cm<k>`, any other, and those above whose value has the wrong type | `raw`, unchanged |
 //!
 //! Source: "Enhanced e-commerce: product", Measurement Protocol parameter reference.
 
+use serde::Serialize;
+
 use crate::{
-    hit::{Given, Hit},
-    json::Json,
+    event::object,
+    hit::{Hit, ParameterValue},
 };
 
 /// The largest n of the protocol.
 const MOST_INDEX: u16 = 200;
 
-/// One product of a hit.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Product<'a> {
-    /// Its n, 1 to 200. There may be gaps.
+    /// The n of its parameters, 1 to 200. There may be gaps.
     pub index: u16,
-    /// Its id or SKU.
     pub id: Option<&'a str>,
-    /// Its name.
     pub name: Option<&'a str>,
-    /// Its brand.
     pub brand: Option<&'a str>,
-    /// Its category: up to five levels, separated by `/`.
+    /// Up to five levels, separated by `/`.
     pub category: Option<&'a str>,
-    /// Its variant.
     pub variant: Option<&'a str>,
-    /// The price of one, in the currency of the hit. Finite.
+    /// Of one item, in the currency of the hit. Finite.
     pub price: Option<f64>,
-    /// How many.
     pub quantity: Option<i64>,
-    /// The coupon.
     pub coupon: Option<&'a str>,
-    /// Its place in a list.
+    /// Position in a list.
     pub position: Option<i64>,
-    /// All else: what follows the n → value.
-    pub raw: Vec<(&'a str, Given<'a>)>,
+    /// All other fields, by the part of the parameter's name after n.
+    #[serde(serialize_with = "object")]
+    pub raw: Vec<(&'a str, ParameterValue<'a>)>,
 }
 
 /// The products of a hit.
@@ -52,7 +48,7 @@ pub fn products(hit: &Hit) -> Vec<Product<'_>> {
         if let Some((index, field)) = split(name)
             && let Some(product) = at(&mut products, index)
         {
-            product.take(field, value);
+            product.set(field, value);
         }
     }
     products
@@ -68,7 +64,7 @@ fn split(name: &str) -> Option<(u16, &str)> {
     Some((index, field))
 }
 
-/// The product of an index, put into its place if it is not there.
+/// The product of an index, inserted at its place if it is missing.
 fn at<'p, 'a>(products: &'p mut Vec<Product<'a>>, index: u16) -> Option<&'p mut Product<'a>> {
     let place = match products.last() {
         Some(last) if last.index == index => products.len() - 1,
@@ -84,10 +80,10 @@ fn at<'p, 'a>(products: &'p mut Vec<Product<'a>>, index: u16) -> Option<&'p mut 
 }
 
 impl<'a> Product<'a> {
-    fn take(&mut self, field: &'a str, value: Given<'a>) {
+    fn set(&mut self, field: &'a str, value: ParameterValue<'a>) {
         let (text, number) = match value {
-            Given::Text(text) => (Some(text), Some(text)),
-            Given::Json(json) => (None, Some(json)),
+            ParameterValue::Text(text) => (Some(text), Some(text)),
+            ParameterValue::Json(json) => (None, Some(json)),
         };
         let is_taken = match field {
             "id" => keep(&mut self.id, text),
@@ -105,37 +101,9 @@ impl<'a> Product<'a> {
             self.raw.push((field, value));
         }
     }
-
-    pub(crate) fn write(&self, json: &mut Json) {
-        json.open(b'{');
-        json.name("index");
-        json.integer(self.index.into());
-        for (key, text) in [("id", self.id), ("name", self.name), ("brand", self.brand), ("category", self.category)] {
-            json.name(key);
-            json.optional(text);
-        }
-        json.name("variant");
-        json.optional(self.variant);
-        json.name("price");
-        json.number(self.price);
-        json.name("quantity");
-        json.optional_integer(self.quantity);
-        json.name("coupon");
-        json.optional(self.coupon);
-        json.name("position");
-        json.optional_integer(self.position);
-        json.name("raw");
-        json.open(b'{');
-        for (field, value) in &self.raw {
-            json.key(field);
-            json.given(*value);
-        }
-        json.close(b'}');
-        json.close(b'}');
-    }
 }
 
-/// Keeps a value, and says whether there was one.
+/// Sets a field if there is a value. Returns whether there was one.
 fn keep<T>(place: &mut Option<T>, value: Option<T>) -> bool {
     let is_some = value.is_some();
     if is_some {
@@ -145,14 +113,14 @@ fn keep<T>(place: &mut Option<T>, value: Option<T>) -> bool {
 }
 
 fn price(text: &str) -> Option<f64> {
-    // Not what Rust alone calls a number: `inf`, `NaN`.
+    // `parse` also accepts `inf` and `NaN`.
     if text.bytes().any(|byte| byte.is_ascii_alphabetic() && !matches!(byte, b'e' | b'E')) {
         return None;
     }
     text.parse().ok().filter(|price: &f64| price.is_finite())
 }
 
-/// Whole numbers, also those that a program without integers writes: `2.0`.
+/// Whole numbers, also as `2.0`, which programs without an integer type write.
 fn integer(text: &str) -> Option<i64> {
     const LARGEST: f64 = 9_007_199_254_740_992.0;
     text.parse().ok().or_else(|| {
@@ -174,13 +142,7 @@ mod tests {
     }
 
     fn written(hit: &Hit) -> Value {
-        let mut json = Json::default();
-        json.open(b'[');
-        for product in products(hit) {
-            product.write(&mut json);
-        }
-        json.close(b']');
-        serde_json::from_slice(&json.into_bytes()).unwrap()
+        serde_json::to_value(products(hit)).unwrap()
     }
 
     #[test]
@@ -242,7 +204,7 @@ mod tests {
             assert_eq!((found[0].price, found[0].quantity), (price, quantity), "{text}");
             let missing = usize::from(price.is_none()) + usize::from(quantity.is_none());
             assert_eq!(found[0].raw.len(), missing, "{text}");
-            assert!(found[0].raw.iter().all(|(_, raw)| *raw == Given::Text(text)));
+            assert!(found[0].raw.iter().all(|(_, raw)| *raw == ParameterValue::Text(text)));
         }
     }
 

@@ -12,41 +12,40 @@ use serde::{
 };
 use shared::json::Text;
 
-/// A request, whatever brought it.
+use crate::headers::Header;
+
+/// A request, independent of the event that brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// `GET`, `POST` and so on.
     pub method: Cow<'a, str>,
     /// The path, decoded and without the stage.
     pub path: Cow<'a, str>,
-    /// What is behind the question mark, as sent: the gateway joins values of the same name with commas.
+    /// The raw query string: in its parsed form, the gateway joins values of the same name with commas.
     pub query: Cow<'a, str>,
-    /// Headers by lower-case name, in the order in which they came.
-    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// The body, base64 if `is_base64`.
+    /// In the order in which they came. A name may occur more than once.
+    pub headers: Vec<Header<'a>>,
+    /// Base64 if `is_base64`.
     pub body: Cow<'a, str>,
-    /// Whether the gateway took the body for binary.
     pub is_base64: bool,
-    /// Address of the client.
+    /// The address that connected to the gateway, or empty.
     pub source_ip: Cow<'a, str>,
-    /// The host that was asked.
+    /// The host that the request was sent to.
     pub hostname: Cow<'a, str>,
-    /// When the gateway had the request, in milliseconds since 1970-01-01T00:00:00Z.
+    /// When the gateway received the request, in milliseconds since 1970-01-01T00:00:00Z.
     pub time_ms: i64,
 }
 
-/// The event is none that a gateway sends.
+/// The event was not sent by a gateway.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// It is not JSON, or a member has another type.
-    #[error("the event is no request of API Gateway or of a function URL: {0}")]
+    #[error("the event is not a request from API Gateway or a function URL: {0}")]
     Json(#[from] serde_json::Error),
-    /// A member is not there.
-    #[error("the event is no request of API Gateway or of a function URL: it has no {0}")]
+    #[error("the event is not a request from API Gateway or a function URL: it has no {0}")]
     Missing(&'static str),
 }
 
-/// What the two payload formats have between them.
+/// The members of both payload formats.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event<'a> {
@@ -105,7 +104,7 @@ struct Identity<'a> {
     source_ip: Option<Text<'a>>,
 }
 
-/// The members of an object, in order. `null` is an empty one.
+/// The members of an object, in order. `null` is read as an empty object.
 type Pairs<'a, V> = Vec<(Text<'a>, V)>;
 
 fn pairs<'de: 'a, 'a, D: Deserializer<'de>, V: Deserialize<'de>>(deserializer: D) -> Result<Pairs<'a, V>, D::Error> {
@@ -138,7 +137,7 @@ fn text(text: Option<Text<'_>>) -> Cow<'_, str> {
 
 /// Reads an event.
 pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
-    // Looked at once, and not string by string, unless it is wrong somewhere: that may be where nobody reads.
+    // Checking UTF-8 once is faster than string by string. Invalid bytes in a member that is not read are accepted.
     let event: Event<'_> = match str::from_utf8(event) {
         Ok(event) => serde_json::from_str(event)?,
         Err(_) => serde_json::from_slice(event)?,
@@ -171,14 +170,14 @@ pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
 }
 
 impl Request<'_> {
-    /// The value of a header.
+    /// The value of the first header with this name, which is in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| &**value)
     }
 }
 
-/// A path of a stage that is not `$default` starts with its name.
+/// The path of a request to a stage other than `$default` starts with the name of the stage.
 fn without_stage<'a>(path: Cow<'a, str>, stage: Option<&Text<'_>>) -> Cow<'a, str> {
     let rest = stage.and_then(|stage| path.strip_prefix('/')?.strip_prefix(&*stage.0));
     match rest {
@@ -192,7 +191,7 @@ fn decoded(path: Cow<'_, str>) -> Cow<'_, str> {
     if path.contains('%') { percent_decode_str(&path).decode_utf8_lossy().into_owned().into() } else { path }
 }
 
-fn lower_case<'a>(headers: Pairs<'a, Text<'a>>) -> Vec<(Cow<'a, str>, Cow<'a, str>)> {
+fn lower_case<'a>(headers: Pairs<'a, Text<'a>>) -> Vec<Header<'a>> {
     let lower = |name: Cow<'a, str>| match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => name.to_ascii_lowercase().into(),
         false => name,
@@ -200,7 +199,7 @@ fn lower_case<'a>(headers: Pairs<'a, Text<'a>>) -> Vec<(Cow<'a, str>, Cow<'a, st
     headers.into_iter().map(|(name, value)| (lower(name.0), value.0)).collect()
 }
 
-/// A REST API gives every value of a header apart; in the other format they come joined.
+/// Joins the values of a header. A REST API sends them separately, an HTTP API joined.
 fn joined<'a>(all: Pairs<'a, Vec<Text<'a>>>, last: Pairs<'a, Text<'a>>) -> Pairs<'a, Text<'a>> {
     if all.is_empty() {
         return last;
@@ -212,7 +211,7 @@ fn joined<'a>(all: Pairs<'a, Vec<Text<'a>>>, last: Pairs<'a, Text<'a>>) -> Pairs
     all.into_iter().map(|(name, values)| (name, join(values))).collect()
 }
 
-/// A REST API decodes the query string and keeps no other.
+/// Encodes the query string again. A REST API sends it decoded only.
 fn encoded<'a>(all: Pairs<'a, Vec<Text<'a>>>, last: Pairs<'a, Text<'a>>) -> String {
     let mut query = String::new();
     let mut add = |name: &str, value: &str| {
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_say_the_same() {
+    fn both_formats_give_the_same_request() {
         let (v1, v2) = (v1().to_string(), v2().to_string());
         let (rest, http) = (read(v1.as_bytes()).unwrap(), read(v2.as_bytes()).unwrap());
         assert_eq!(rest, http);
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_nothing() {
+    fn null_is_read_as_empty() {
         let mut event = v1();
         for name in ["headers", "multiValueHeaders", "queryStringParameters", "multiValueQueryStringParameters", "body"]
         {
@@ -292,8 +291,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_said_to_be_none() {
-        for (event, says) in [
+    fn other_events_are_errors() {
+        for (event, message) in [
             (json!({}), "it has no requestContext"),
             (json!({"Records": []}), "it has no requestContext"),
             (json!({"requestContext": {"elb": {}}}), "it has no httpMethod"),
@@ -301,7 +300,7 @@ mod tests {
             (json!([]), "expected struct Event"),
         ] {
             let error = read(event.to_string().as_bytes()).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains(message), "{error}");
         }
     }
 }

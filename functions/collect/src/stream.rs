@@ -1,4 +1,4 @@
-//! Events → Kinesis, each tried again until it is stored or the time is over.
+//! Events → Kinesis. Records that are not stored are retried until the time is over.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -18,36 +18,33 @@ use crate::event::Event;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Most characters of a partition key. Source: `PutRecordsRequestEntry`, Amazon Kinesis API reference.
-const MOST_KEY_CHARACTERS: usize = 256;
-
-/// What became of a request's events.
+/// The result of storing the events of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
     /// Positions of the events that are not known to be stored.
     pub failed: Vec<usize>,
-    /// Records that were sent again.
+    /// Number of retries of records.
     pub retried: usize,
-    /// Bytes of the events that are stored.
+    /// Size of the stored events.
     pub bytes: usize,
 }
 
-/// Stores events within `time`. What Kinesis refuses, record by record, is sent again by itself.
+/// Stores events within `time`. Only the records that Kinesis rejected are sent again.
 pub async fn put(client: &Client, stream: &str, events: &[Event], time: Duration) -> Stored {
     let until = Instant::now() + time;
     let mut waiting: Vec<usize> = (0..events.len()).collect();
     let (mut pause, mut retried) = (FIRST_PAUSE, 0);
     while !waiting.is_empty() {
         let attempt = attempt(client, stream, events, &waiting);
-        let refused = match timeout_at(until, attempt).await {
-            Ok(Ok(refused)) => refused,
+        let rejected = match timeout_at(until, attempt).await {
+            Ok(Ok(rejected)) => rejected,
             Ok(Err(cause)) => {
-                warn!(%cause, records = waiting.len(), "records not stored, they are sent again");
+                warn!(%cause, records = waiting.len(), "records not stored, retrying");
                 waiting.iter().copied().collect()
             }
             Err(_) => break,
         };
-        waiting.retain(|position| refused.contains(position));
+        waiting.retain(|position| rejected.contains(position));
         if waiting.is_empty() || Instant::now() + pause >= until {
             break;
         }
@@ -60,7 +57,7 @@ pub async fn put(client: &Client, stream: &str, events: &[Event], time: Duration
     Stored { bytes: stored.map(|(_, event)| event.line.len()).sum(), failed: waiting, retried }
 }
 
-/// Sends the events at `positions` once and gives back those that were refused.
+/// Sends the events at `positions` once and returns the positions of those that were rejected.
 async fn attempt(
     client: &Client,
     stream: &str,
@@ -70,19 +67,19 @@ async fn attempt(
     let mut records = Vec::with_capacity(positions.len());
     for position in positions {
         let Some(event) = events.get(*position) else { continue };
-        let key: String = event.partition_key.chars().take(MOST_KEY_CHARACTERS).collect();
-        let record = PutRecordsRequestEntry::builder().data(Blob::new(event.line.clone())).partition_key(key).build();
+        let record = PutRecordsRequestEntry::builder().data(Blob::new(event.line.clone()));
+        let record = record.partition_key(&event.partition_key).build();
         records.push(record.map_err(|error| error.to_string())?);
     }
     let answer = client.put_records().stream_name(stream).set_records(Some(records)).send().await;
     let answer = answer.map_err(|error| cause(&error))?;
-    // One entry for each record, in order; without one, nothing is known of the record.
+    // The answer has one entry for each record, in the same order. Without one, the record is not known to be stored.
     let is_stored = |entry: Option<&PutRecordsResultEntry>| entry.is_some_and(|entry| entry.error_code().is_none());
     let answers = (0..positions.len()).map(|at| answer.records().get(at));
     Ok(positions.iter().zip(answers).filter(|(_, entry)| !is_stored(*entry)).map(|(position, _)| *position).collect())
 }
 
-/// What went wrong, for the log: not what Kinesis says about it, because it may quote a record.
+/// The cause of an error for the log, without the message of Kinesis, which may quote a record.
 fn cause(error: &SdkError<PutRecordsError>) -> String {
     match error {
         SdkError::ServiceError(service) => {

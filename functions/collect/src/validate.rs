@@ -1,7 +1,7 @@
-//! What Measurement Protocol v1 asks of a hit, and Google's way to say it.
+//! The rules of Measurement Protocol v1 for a hit.
 //!
-//! An error means that the hit is not stored; a warning means that it is, as it came. Of a JSON body only `cid` or `uid`
-//! is required, since the function of seed 003 required no more; all else is a warning there.
+//! A hit with an error is not stored; a hit with warnings is stored as it came. JSON bodies are not part of the protocol: of
+//! them only `cid` or `uid` is required, and everything else is a warning.
 //!
 //! | checked | found | is |
 //! |---|---|---|
@@ -17,148 +17,33 @@
 //! | texts | longer than the protocol's maximum | warning (kept whole) |
 //! | the hit | over 8,192 bytes | error |
 //!
-//! The reference asks for `dh` beside `dp`, but Google's own first example and its validator do without, and
-//! `universal-analytics` sends it that way.
+//! The reference requires `dh` beside `dp`, but Google's own first example and its validator do not, and
+//! `universal-analytics` sends hits without it.
 //!
-//! Sources: "Measurement Protocol parameter reference", "Validating hits", Google Analytics developer guides.
+//! Source: "Measurement Protocol parameter reference", Google Analytics developer guides.
 
 use std::{borrow::Cow, net::IpAddr};
 
-use serde::Serialize;
+use crate::{
+    hit::{Hit, ParameterValue},
+    verdict::{MessageCode, MessageType, ParserMessage},
+};
 
-use crate::hit::{Given, Hit, HitError};
-
-/// Bytes of one hit, by the protocol.
+/// Most bytes of one hit, by the protocol.
 pub const MOST_HIT_BYTES: usize = 8_192;
 
-/// Milliseconds that a hit may have waited: four hours.
+/// Longest queue time (`qt`): four hours.
 pub const MOST_QUEUE_MS: i64 = 4 * 60 * 60 * 1_000;
 
-/// How much is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rules {
-    /// All that the protocol requires: for query strings and forms.
+    /// Everything that the protocol requires, for query strings and forms.
     Protocol,
-    /// A client or a user: for JSON bodies.
+    /// A client id or a user id, for JSON bodies.
     Json,
 }
 
-/// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum MessageType {
-    /// The hit is not stored.
-    Error,
-    /// The hit is stored.
-    Warn,
-    /// Nothing is wrong.
-    Info,
-}
-
-/// What is wrong, in Google's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum MessageCode {
-    /// A parameter is missing.
-    ValueRequired,
-    /// A value is not of its type.
-    ValueInvalid,
-    /// A value is of its type, but too small, too large or too long.
-    ValueOutOfBounds,
-    /// A value counts as another one.
-    ValueModified,
-}
-
-/// One remark, as Google's validator writes it. Never holds a value: it may be personal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ParserMessage {
-    /// How bad it is.
-    pub message_type: MessageType,
-    /// What is wrong, for people.
-    pub description: Cow<'static, str>,
-    /// What is wrong, for programs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_code: Option<MessageCode>,
-    /// The parameter that it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameter: Option<Cow<'static, str>>,
-}
-
-/// The verdict on one hit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HitParsingResult {
-    /// Whether it would be stored.
-    pub valid: bool,
-    /// All remarks.
-    pub parser_message: Vec<ParserMessage>,
-    /// The hit as it was read: the path, `?` and the parameters.
-    pub hit: String,
-}
-
-impl HitParsingResult {
-    /// The verdict on a hit that was sent to a path.
-    #[must_use]
-    pub fn new(path: &str, hit: &Hit, messages: Vec<ParserMessage>) -> Self {
-        Self { valid: is_valid(&messages), parser_message: messages, hit: format!("{path}?{}", hit.to_form()) }
-    }
-
-    /// The verdict on what could not be read as a hit.
-    #[must_use]
-    pub fn unreadable(path: &str, error: HitError) -> Self {
-        Self { valid: false, parser_message: vec![error.into()], hit: path.to_owned() }
-    }
-}
-
-impl From<HitError> for ParserMessage {
-    fn from(error: HitError) -> Self {
-        Self {
-            message_type: MessageType::Error,
-            description: Cow::Owned(error.to_string()),
-            message_code: Some(match error {
-                HitError::TooLarge { .. } | HitError::TooManyParameters | HitError::TooDeep { .. } => {
-                    MessageCode::ValueOutOfBounds
-                }
-                HitError::Escape { .. }
-                | HitError::Utf8 { .. }
-                | HitError::Json { .. }
-                | HitError::Surrogate { .. }
-                | HitError::NotAnObject => MessageCode::ValueInvalid,
-            }),
-            parameter: None,
-        }
-    }
-}
-
-/// Whether the hit is stored: no message is an error.
-#[must_use]
-pub fn is_valid(messages: &[ParserMessage]) -> bool {
-    messages.iter().all(|message| message.message_type != MessageType::Error)
-}
-
-/// The answer of `/debug/collect`, as JSON.
-#[must_use]
-pub fn debug_document(results: &[HitParsingResult]) -> String {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Document<'a> {
-        hit_parsing_result: &'a [HitParsingResult],
-        parser_message: [ParserMessage; 1],
-    }
-    let found = if results.len() == 1 { "hit" } else { "hits" };
-    let message = ParserMessage {
-        message_type: MessageType::Info,
-        description: Cow::Owned(format!("Found {} {found} in the request.", results.len())),
-        message_code: None,
-        parameter: None,
-    };
-    let document = Document { hit_parsing_result: results, parser_message: [message] };
-    // Texts, booleans and arrays of them: there is nothing that could fail.
-    serde_json::to_string(&document).unwrap_or_default()
-}
-
-/// All that is to say about a hit. A hit without faults allocates nothing.
+/// Everything that is wrong with a hit. Does not allocate if nothing is.
 #[must_use]
 pub fn validate(hit: &Hit, rules: Rules) -> Vec<ParserMessage> {
     let mut check = Check { hit, rules, messages: Vec::new() };
@@ -198,8 +83,8 @@ impl Check<'_> {
     }
 
     fn version(&mut self) {
-        match self.hit.given("v") {
-            Some(Given::Text("1") | Given::Json("1")) => {}
+        match self.hit.value("v") {
+            Some(ParameterValue::Text("1") | ParameterValue::Json("1")) => {}
             None if self.rules == Rules::Json => {}
             None => self.missing("v"),
             Some(_) => self.fault(MessageCode::ValueInvalid, "v", "is not 1, the only version there is"),
@@ -207,7 +92,7 @@ impl Check<'_> {
     }
 
     fn property(&mut self) {
-        match self.value("tid") {
+        match self.non_empty("tid") {
             Some(id) if is_property(id) => {}
             Some(_) => self.warn(MessageCode::ValueInvalid, "tid", "is not like UA-XXXX-Y"),
             None if self.rules == Rules::Json => {}
@@ -216,7 +101,7 @@ impl Check<'_> {
     }
 
     fn identity(&mut self) {
-        if self.value("cid").is_none() && self.value("uid").is_none() {
+        if self.non_empty("cid").is_none() && self.non_empty("uid").is_none() {
             self.messages.push(ParserMessage {
                 message_type: MessageType::Error,
                 description: Cow::Borrowed("Either parameter 'cid' or parameter 'uid' is required."),
@@ -227,7 +112,7 @@ impl Check<'_> {
     }
 
     fn hit_type(&mut self) {
-        let required: &[&'static str] = match self.value("t") {
+        let required: &[&'static str] = match self.non_empty("t") {
             Some("pageview") => return self.page(),
             Some("event") => &["ec", "ea"],
             Some("screenview") => &["cd", "an"],
@@ -247,7 +132,7 @@ impl Check<'_> {
             }
         };
         for parameter in required {
-            if self.value(parameter).is_none() {
+            if self.non_empty(parameter).is_none() {
                 self.missing(parameter);
             }
         }
@@ -257,18 +142,18 @@ impl Check<'_> {
     }
 
     fn page(&mut self) {
-        if self.value("dl").is_some() {
+        if self.non_empty("dl").is_some() {
             return;
         }
-        if self.value("dp").is_none() {
+        if self.non_empty("dp").is_none() {
             self.missing("dl");
-        } else if self.value("dh").is_none() {
+        } else if self.non_empty("dh").is_none() {
             self.warn(MessageCode::ValueRequired, "dh", "is missing: a page view has 'dl', or 'dh' and 'dp'");
         }
     }
 
     fn queue_time(&mut self) {
-        let Some(given) = self.value("qt") else { return };
+        let Some(given) = self.non_empty("qt") else { return };
         match given.parse::<f64>() {
             Ok(ms) if ms.is_nan() => self.fault(MessageCode::ValueInvalid, "qt", "is not a number"),
             Err(_) => self.fault(MessageCode::ValueInvalid, "qt", "is not a number"),
@@ -281,7 +166,7 @@ impl Check<'_> {
     }
 
     fn integer(&mut self, parameter: &'static str) {
-        let Some(given) = self.value(parameter) else { return };
+        let Some(given) = self.non_empty(parameter) else { return };
         let digits = given.strip_prefix('-').unwrap_or(given);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             self.fault(MessageCode::ValueInvalid, parameter, "is not an integer");
@@ -292,7 +177,7 @@ impl Check<'_> {
 
     fn lengths(&mut self) {
         for (name, value) in self.hit.iter() {
-            if let Given::Text(text) = value
+            if let ParameterValue::Text(text) = value
                 && text.len() > LEAST_MAXIMUM
                 && let Some(most) = maximum(name).filter(|most| text.len() > *most)
             {
@@ -309,22 +194,21 @@ impl Check<'_> {
         }
     }
 
-    /// A value that is not empty.
-    fn value(&self, parameter: &str) -> Option<&str> {
+    fn non_empty(&self, parameter: &str) -> Option<&str> {
         self.hit.get(parameter).filter(|value| !value.is_empty())
     }
 
     fn missing(&mut self, parameter: &'static str) {
         let description = Cow::Owned(format!("Parameter '{parameter}' is required for this hit."));
-        self.say(self.severity(), MessageCode::ValueRequired, parameter, description);
+        self.push(self.severity(), MessageCode::ValueRequired, parameter, description);
     }
 
     fn fault(&mut self, code: MessageCode, parameter: &'static str, what: &str) {
-        self.say(self.severity(), code, parameter, describe(parameter, what));
+        self.push(self.severity(), code, parameter, describe(parameter, what));
     }
 
     fn warn(&mut self, code: MessageCode, parameter: &'static str, what: &str) {
-        self.say(MessageType::Warn, code, parameter, describe(parameter, what));
+        self.push(MessageType::Warn, code, parameter, describe(parameter, what));
     }
 
     const fn severity(&self) -> MessageType {
@@ -334,7 +218,7 @@ impl Check<'_> {
         }
     }
 
-    fn say(
+    fn push(
         &mut self,
         message_type: MessageType,
         code: MessageCode,
@@ -399,18 +283,17 @@ mod tests {
 
     const GOOD: &str = "v=1&tid=UA-12345-1&cid=555";
 
-    fn said(raw: &str) -> Vec<String> {
+    fn messages(raw: &str) -> Vec<String> {
         codes(&validate(&Hit::from_form(raw.as_bytes()).unwrap(), Rules::Protocol))
     }
 
-    fn said_of_json(raw: &str) -> Vec<String> {
+    fn messages_for_json(raw: &str) -> Vec<String> {
         codes(&validate(&Hit::from_json(raw.as_bytes()).unwrap(), Rules::Json))
     }
 
-    fn codes(messages: &[ParserMessage]) -> Vec<String> {
+    fn codes(all: &[ParserMessage]) -> Vec<String> {
         let text = |value: serde_json::Value| value.as_str().unwrap_or("-").to_owned();
-        messages
-            .iter()
+        all.iter()
             .map(|message| {
                 let json = serde_json::to_value(message).unwrap();
                 ["messageType", "messageCode", "parameter"].map(|key| text(json[key].clone())).join(" ")
@@ -419,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_send_is_valid() {
+    fn hits_of_real_clients_are_valid() {
         for rest in [
             "&t=pageview&dl=https%3A%2F%2Fx%2F",
             "&t=pageview&dh=x&dp=%2F",
@@ -435,13 +318,13 @@ mod tests {
             "&t=exception&qt=560.5",
             "&t=exception&uip=2001:db8::1",
         ] {
-            assert_eq!(said(&format!("{GOOD}{rest}")), Vec::<String>::new(), "{rest}");
+            assert_eq!(messages(&format!("{GOOD}{rest}")), Vec::<String>::new(), "{rest}");
         }
-        assert_eq!(said("v=1&tid=UA-12345-1&uid=u&t=exception"), Vec::<String>::new());
+        assert_eq!(messages("v=1&tid=UA-12345-1&uid=u&t=exception"), Vec::<String>::new());
     }
 
     #[test]
-    fn each_fault_of_a_form_is_told() {
+    fn each_fault_of_a_form_is_reported() {
         let missing = "ERROR VALUE_REQUIRED";
         for (raw, expected) in [
             ("", ["v", "tid", "cid", "t"].iter().map(|name| format!("{missing} {name}")).collect::<Vec<_>>()),
@@ -450,7 +333,7 @@ mod tests {
             ("v=1&tid=G-C5VLPRS4QY&cid=5&t=exception", vec!["WARN VALUE_INVALID tid".into()]),
             ("v=1&tid=UA-12345-1&cid=&uid=&t=exception", vec![format!("{missing} cid")]),
         ] {
-            assert_eq!(said(raw), expected, "{raw}");
+            assert_eq!(messages(raw), expected, "{raw}");
         }
         for (rest, expected) in [
             ("t=pageviews", &["ERROR VALUE_INVALID t"][..]),
@@ -476,77 +359,38 @@ mod tests {
             ("t=exception&qt=14400001", &["WARN VALUE_MODIFIED qt"]),
             ("t=exception&uip=here", &["WARN VALUE_INVALID uip"]),
         ] {
-            assert_eq!(said(&format!("{GOOD}&{rest}")), expected, "{rest}");
+            assert_eq!(messages(&format!("{GOOD}&{rest}")), expected, "{rest}");
         }
     }
 
     #[test]
-    fn long_texts_are_told_and_large_hits_refused() {
+    fn long_texts_are_warnings_and_large_hits_are_errors() {
         for (name, most) in
             [("dl", 2_048), ("dt", 1_500), ("exd", 150), ("cd12", 150), ("pr3nm", 500), ("pr3cd7", 150), ("ul", 20)]
         {
             let hit = |length: usize| format!("{GOOD}&t=exception&{name}={}", "x".repeat(length));
-            assert_eq!(said(&hit(most)), Vec::<String>::new(), "{name}");
-            assert_eq!(said(&hit(most + 1)), [format!("WARN VALUE_OUT_OF_BOUNDS {name}")]);
+            assert_eq!(messages(&hit(most)), Vec::<String>::new(), "{name}");
+            assert_eq!(messages(&hit(most + 1)), [format!("WARN VALUE_OUT_OF_BOUNDS {name}")]);
         }
         for name in ["pr3pr", "prxnm", "c", "cdé", "none"] {
             assert_eq!(maximum(name), None, "{name}");
         }
         let start = format!("{GOOD}&t=exception&none=");
         let hit = |bytes: usize| format!("{start}{}", "x".repeat(bytes - start.len()));
-        assert_eq!(said(&hit(8_192)), Vec::<String>::new());
-        assert_eq!(said(&hit(8_193)), ["ERROR VALUE_OUT_OF_BOUNDS -"]);
+        assert_eq!(messages(&hit(8_192)), Vec::<String>::new());
+        assert_eq!(messages(&hit(8_193)), ["ERROR VALUE_OUT_OF_BOUNDS -"]);
     }
 
     #[test]
-    fn json_needs_a_client_only() {
-        assert_eq!(said_of_json(r#"{"cid":"5"}"#), Vec::<String>::new());
-        assert_eq!(said_of_json(r#"{"cid":5,"v":1,"ev":7}"#), Vec::<String>::new());
-        assert_eq!(said_of_json(r#"{"uid":"x","tid":"any"}"#), ["WARN VALUE_INVALID tid"]);
-        assert_eq!(said_of_json("{}"), ["ERROR VALUE_REQUIRED cid"]);
-        assert_eq!(said_of_json(r#"{"cid":null,"uid":[]}"#), ["ERROR VALUE_REQUIRED cid"]);
+    fn json_needs_only_a_client_or_user_id() {
+        assert_eq!(messages_for_json(r#"{"cid":"5"}"#), Vec::<String>::new());
+        assert_eq!(messages_for_json(r#"{"cid":5,"v":1,"ev":7}"#), Vec::<String>::new());
+        assert_eq!(messages_for_json(r#"{"uid":"x","tid":"any"}"#), ["WARN VALUE_INVALID tid"]);
+        assert_eq!(messages_for_json("{}"), ["ERROR VALUE_REQUIRED cid"]);
+        assert_eq!(messages_for_json(r#"{"cid":null,"uid":[]}"#), ["ERROR VALUE_REQUIRED cid"]);
         assert_eq!(
-            said_of_json(r#"{"cid":"5","v":"2","t":"event","ec":"c","qt":-1}"#),
+            messages_for_json(r#"{"cid":"5","v":"2","t":"event","ec":"c","qt":-1}"#),
             ["WARN VALUE_INVALID v", "WARN VALUE_REQUIRED ea", "WARN VALUE_OUT_OF_BOUNDS qt"]
         );
-    }
-
-    #[test]
-    fn the_debug_document_is_googles() {
-        let hit = Hit::from_form(b"v=1&tid=fake&t=exception").unwrap();
-        let result = HitParsingResult::new("/debug/collect", &hit, validate(&hit, Rules::Protocol));
-        let document: serde_json::Value = serde_json::from_str(&debug_document(&[result])).unwrap();
-        assert_eq!(
-            document,
-            serde_json::json!({
-                "hitParsingResult": [{
-                    "valid": false,
-                    "parserMessage": [
-                        {
-                            "messageType": "WARN",
-                            "description": "The value provided for parameter 'tid' is not like UA-XXXX-Y.",
-                            "messageCode": "VALUE_INVALID",
-                            "parameter": "tid",
-                        },
-                        {
-                            "messageType": "ERROR",
-                            "description": "Either parameter 'cid' or parameter 'uid' is required.",
-                            "messageCode": "VALUE_REQUIRED",
-                            "parameter": "cid",
-                        },
-                    ],
-                    "hit": "/debug/collect?v=1&tid=fake&t=exception",
-                }],
-                "parserMessage": [{"messageType": "INFO", "description": "Found 1 hit in the request."}],
-            })
-        );
-        let broken = HitParsingResult::unreadable("/debug/collect", HitError::Escape { parameter: 3 });
-        let document: serde_json::Value = serde_json::from_str(&debug_document(&[broken.clone(), broken])).unwrap();
-        assert_eq!(document["hitParsingResult"][1]["valid"], false);
-        assert_eq!(
-            document["hitParsingResult"][1]["parserMessage"][0]["description"],
-            "parameter 3 has a % that starts no escape"
-        );
-        assert_eq!(document["parserMessage"][0]["description"], "Found 2 hits in the request.");
     }
 }

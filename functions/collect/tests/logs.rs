@@ -1,4 +1,4 @@
-//! The binary itself, told to log as much as it can.
+//! The binary itself, with all logging that it can be told to do.
 
 use std::{
     collections::VecDeque,
@@ -14,9 +14,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// What no log may hold.
+/// What must not be in any log.
 const PERSONAL: [&str; 6] = ["client-4711", "user-4712", "203.0.113.77", "198.51.100.99", "jo@mail.example", "s3cr3t"];
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 const HIT: &str = "v=1&tid=UA-1-1&cid=client-4711&uid=user-4712&uip=203.0.113.77&t=pageview\
     &dl=https%3A%2F%2Fa.example%2F%3Fmail%3Djo@mail.example%26token%3Ds3cr3t";
 
@@ -30,8 +30,8 @@ fn event(path: &str, body: &str) -> String {
     .to_string()
 }
 
-/// Answers one request, as Lambda's Runtime API or as Kinesis, and says what it was. Without an event there is no
-/// answer, as in Lambda.
+/// Answers one request, as Lambda's Runtime API or as Kinesis, and returns its request line and body. Like Lambda, it does
+/// not answer a request for the next event when there is none.
 fn answer(stream: TcpStream, events: &Mutex<VecDeque<String>>) -> Option<(String, String)> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
@@ -48,7 +48,7 @@ fn answer(stream: TcpStream, events: &Mutex<VecDeque<String>>) -> Option<(String
     let body = String::from_utf8(body).ok()?;
     let (status, headers, answer) = if first.contains("/invocation/next") {
         let Some(event) = events.lock().ok()?.pop_front() else {
-            // Until the function is killed.
+            // Wait until the function is killed.
             reader.read_to_end(&mut Vec::new()).ok()?;
             return None;
         };
@@ -58,7 +58,7 @@ fn answer(stream: TcpStream, events: &Mutex<VecDeque<String>>) -> Option<(String
     } else if first.contains("/invocation/") {
         ("202 Accepted", "", String::new())
     } else if events.lock().ok()?.is_empty() {
-        // What Kinesis says of a value that it does not like: it repeats it.
+        // Kinesis quotes the value that it rejects.
         let message = "Value 'client-4711' at 'records.1.member.partitionKey' failed to satisfy constraint";
         ("400 Bad Request", "", json!({"__type": "ValidationException", "message": message}).to_string())
     } else {
@@ -78,11 +78,11 @@ fn no_level_of_logging_lets_anything_personal_through() {
         event("/collect", &HIT.replace("v=1", "v=%zz")),
         event("/collect", &json!({"cid": "client-4711", "more": [["user-4712"]]}).to_string()[..30]),
         event("/client-4711", HIT),
-        // With the last one, Kinesis is in a bad mood.
+        // Kinesis rejects the records of the last one.
         event("/collect", HIT),
     ]);
     let count = events.len();
-    // Nobody answers an event that is none.
+    // An event that is not a request.
     events.push_front("{\"client-4711\": \"s3cr3t\"}".to_owned());
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -95,7 +95,7 @@ fn no_level_of_logging_lets_anything_personal_through() {
             thread::spawn(move || answer(stream, &events).map(|call| sender.send(call)));
         }
     });
-    // A pipe that nobody reads would stop a function that says much.
+    // A file, because a function that logs a lot would block on a pipe that nobody reads.
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("logs.txt");
     let log = File::create(&path).unwrap();
     let mut function = Command::new(env!("CARGO_BIN_EXE_collect"))
@@ -122,7 +122,7 @@ fn no_level_of_logging_lets_anything_personal_through() {
     let mut answers = Vec::new();
     let mut stored = 0;
     while answers.len() <= count {
-        let (first, body) = calls.recv_timeout(PATIENCE).unwrap();
+        let (first, body) = calls.recv_timeout(TIMEOUT).unwrap();
         stored += usize::from(first.starts_with("POST / "));
         if first.contains("/invocation/1/") {
             answers.push((first.contains("/response"), body));
@@ -132,14 +132,14 @@ fn no_level_of_logging_lets_anything_personal_through() {
     function.wait().unwrap();
     let log = fs::read_to_string(path).unwrap();
 
-    // All of it happened, and was logged.
+    // Every case happened and was logged.
     let status = |body: &str| serde_json::from_str::<Value>(body).unwrap()["statusCode"].clone();
     let statuses: Vec<Value> =
         answers.iter().map(|(is_response, body)| if *is_response { status(body) } else { Value::Null }).collect();
     assert_eq!(json!(statuses), json!([null, 200, 200, 400, 400, 404, 503]), "{log}");
     assert!(stored > 2 && log.contains("\"hits_stored\":") && log.contains("records not stored"), "{log}");
-    // A request whose hits are all stored, or which stores none, is not logged beside its metrics.
-    assert_eq!(log.matches("request not stored as a whole").count(), 4, "{log}");
+    // Only requests that are not stored completely are logged in addition to their metrics.
+    assert_eq!(log.matches("request not stored completely").count(), 4, "{log}");
     for personal in PERSONAL {
         assert!(!log.contains(personal), "{personal} is in the log: {log}");
     }

@@ -1,0 +1,161 @@
+//! The result of validating a hit, in the format of Google's hit validator.
+//!
+//! Source: "Validating hits", Google Analytics developer guides.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::hit::{Hit, HitError};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum MessageType {
+    /// The hit is not stored.
+    Error,
+    /// The hit is stored.
+    Warn,
+    /// Not about a hit.
+    Info,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MessageCode {
+    /// A parameter is missing.
+    ValueRequired,
+    /// A value has the wrong type or format.
+    ValueInvalid,
+    /// A value is too small, too large or too long.
+    ValueOutOfBounds,
+    /// Another value is used instead.
+    ValueModified,
+}
+
+/// One message of the validator. It never contains a value, because that may be personal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParserMessage {
+    pub message_type: MessageType,
+    pub description: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_code: Option<MessageCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<Cow<'static, str>>,
+}
+
+/// What is wrong with one hit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HitParsingResult {
+    /// Whether `/collect` would store it.
+    pub valid: bool,
+    pub parser_message: Vec<ParserMessage>,
+    /// The hit as it was parsed: the path, `?` and the parameters.
+    pub hit: String,
+}
+
+impl HitParsingResult {
+    #[must_use]
+    pub fn new(path: &str, hit: &Hit, messages: Vec<ParserMessage>) -> Self {
+        Self { valid: is_valid(&messages), parser_message: messages, hit: format!("{path}?{}", hit.to_form()) }
+    }
+
+    /// The result for bytes that cannot be parsed as a hit.
+    #[must_use]
+    pub fn unreadable(path: &str, error: HitError) -> Self {
+        Self { valid: false, parser_message: vec![error.into()], hit: path.to_owned() }
+    }
+}
+
+impl From<HitError> for ParserMessage {
+    fn from(error: HitError) -> Self {
+        Self {
+            message_type: MessageType::Error,
+            description: Cow::Owned(error.to_string()),
+            message_code: Some(match error {
+                HitError::TooLarge { .. } | HitError::TooManyParameters | HitError::TooDeep { .. } => {
+                    MessageCode::ValueOutOfBounds
+                }
+                HitError::Escape { .. }
+                | HitError::Utf8 { .. }
+                | HitError::Json { .. }
+                | HitError::Surrogate { .. }
+                | HitError::NotAnObject => MessageCode::ValueInvalid,
+            }),
+            parameter: None,
+        }
+    }
+}
+
+/// Whether the hit is stored, which it is if no message is an error.
+#[must_use]
+pub fn is_valid(messages: &[ParserMessage]) -> bool {
+    messages.iter().all(|message| message.message_type != MessageType::Error)
+}
+
+/// The answer of `/debug/collect`, as JSON.
+#[must_use]
+pub fn debug_document(results: &[HitParsingResult]) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document<'a> {
+        hit_parsing_result: &'a [HitParsingResult],
+        parser_message: [ParserMessage; 1],
+    }
+    let found = if results.len() == 1 { "hit" } else { "hits" };
+    let message = ParserMessage {
+        message_type: MessageType::Info,
+        description: Cow::Owned(format!("Found {} {found} in the request.", results.len())),
+        message_code: None,
+        parameter: None,
+    };
+    let document = Document { hit_parsing_result: results, parser_message: [message] };
+    // Serialising strings, booleans and arrays of them cannot fail.
+    serde_json::to_string(&document).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::validate::{Rules, validate};
+
+    #[test]
+    fn the_debug_document_has_googles_format() {
+        let hit = Hit::from_form(b"v=1&tid=fake&t=exception").unwrap();
+        let result = HitParsingResult::new("/debug/collect", &hit, validate(&hit, Rules::Protocol));
+        let document: serde_json::Value = serde_json::from_str(&debug_document(&[result])).unwrap();
+        assert_eq!(
+            document,
+            serde_json::json!({
+                "hitParsingResult": [{
+                    "valid": false,
+                    "parserMessage": [
+                        {
+                            "messageType": "WARN",
+                            "description": "The value provided for parameter 'tid' is not like UA-XXXX-Y.",
+                            "messageCode": "VALUE_INVALID",
+                            "parameter": "tid",
+                        },
+                        {
+                            "messageType": "ERROR",
+                            "description": "Either parameter 'cid' or parameter 'uid' is required.",
+                            "messageCode": "VALUE_REQUIRED",
+                            "parameter": "cid",
+                        },
+                    ],
+                    "hit": "/debug/collect?v=1&tid=fake&t=exception",
+                }],
+                "parserMessage": [{"messageType": "INFO", "description": "Found 1 hit in the request."}],
+            })
+        );
+        let broken = HitParsingResult::unreadable("/debug/collect", HitError::Escape { parameter: 3 });
+        let document: serde_json::Value = serde_json::from_str(&debug_document(&[broken.clone(), broken])).unwrap();
+        assert_eq!(document["hitParsingResult"][1]["valid"], false);
+        assert_eq!(
+            document["hitParsingResult"][1]["parserMessage"][0]["description"],
+            "parameter 3 has a % that starts no escape"
+        );
+        assert_eq!(document["parserMessage"][0]["description"], "Found 2 hits in the request.");
+    }
+}
