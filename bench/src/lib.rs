@@ -14,7 +14,6 @@ pub mod memory;
 pub mod ours;
 pub mod process;
 pub mod progress;
-pub mod proxy;
 pub mod python;
 pub mod records;
 pub mod registrar;

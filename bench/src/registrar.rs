@@ -13,6 +13,7 @@ use std::{
 
 use aws_config::{BehaviorVersion, Region};
 use jiff::Timestamp;
+use kit::proxy::{self, RoundTrips};
 use load_registrar::{app::App, command, config::Config, object::Object, register::register};
 use tokio::runtime::Runtime;
 use tokio_postgres::{
@@ -24,7 +25,6 @@ use tokio_postgres::{
 use crate::{
     Error,
     progress::Progress,
-    proxy::{self, RoundTrips},
     rounds::{Route, Run, Stopwatch, Timed, take_turns},
 };
 
@@ -53,7 +53,7 @@ impl Bench {
             let client = connect(server).await?;
             drop_database(&client).await?;
             client.batch_execute("create database bench").await?;
-            proxy::start(format!("{host}:{port}"), one_way).await
+            Ok::<_, Error>(proxy::start(format!("{host}:{port}"), one_way).await?)
         })?;
         let url = format!("postgres://{}@{address}/bench", config.get_user().unwrap_or("postgres"));
         let bench = Self { runtime, url, keys: Arc::default(), trips };

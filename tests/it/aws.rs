@@ -7,20 +7,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_s3::config::Credentials;
-use aws_smithy_runtime_api::{
-    client::{
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
-            SharedHttpConnector,
-        },
-        orchestrator::{HttpRequest, HttpResponse},
-        runtime_components::RuntimeComponents,
-    },
-    http::StatusCode,
+use aws_config::SdkConfig;
+use kit::{
+    http::{self, HttpRequest, HttpResponse, Reply, respond, respond_json},
+    s3::{Buckets, Call},
 };
-use aws_smithy_types::{body::SdkBody, retry::RetryConfig};
 use serde_json::{Value, json};
 
 /// The bucket of every test.
@@ -41,14 +32,6 @@ pub(crate) enum Fault {
     Hang,
 }
 
-/// An object as S3 keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredObject {
-    pub(crate) body: Vec<u8>,
-    pub(crate) e_tag: String,
-    metadata: BTreeMap<String, String>,
-}
-
 /// A message as SQS keeps it.
 #[derive(Debug, Clone)]
 pub(crate) struct QueuedMessage {
@@ -64,8 +47,7 @@ type Fails = Box<dyn FnMut(&str) -> Option<Fault> + Send>;
 
 #[derive(Default)]
 pub(crate) struct State {
-    /// Key → object.
-    pub(crate) objects: BTreeMap<String, StoredObject>,
+    pub(crate) s3: Buckets,
     /// Messages published, in order.
     pub(crate) notices: Vec<Value>,
     /// Messages that have not been deleted.
@@ -107,118 +89,65 @@ impl Aws {
 
     /// Keys that start with `prefix`.
     pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
-        self.state().objects.keys().filter(|key| key.starts_with(prefix)).cloned().collect()
+        let keys = |(_, key): &(String, String)| key.starts_with(prefix).then(|| key.clone());
+        self.state().s3.objects.keys().filter_map(keys).collect()
     }
 
     /// An object's bytes.
     pub(crate) fn body(&self, key: &str) -> Vec<u8> {
-        self.state().objects[key].body.clone()
+        self.state().s3.objects[&(BUCKET.to_owned(), key.to_owned())].body.clone()
     }
 
     /// Configuration of real clients that talk to these services and do not retry.
     pub(crate) async fn config(&self) -> SdkConfig {
-        config_over(self.clone()).await
+        let services = self.clone();
+        http::config(http::client(move |request| services.answer(request))).await
     }
-}
 
-/// Configuration of real clients that talk to `services` and do not retry.
-pub(crate) async fn config_over(services: impl HttpClient + 'static) -> SdkConfig {
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(SharedHttpClient::new(services))
-        .endpoint_url("http://127.0.0.1:1")
-        .region(Region::from_static("eu-west-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .retry_config(RetryConfig::disabled())
-        .load()
-        .await
-}
-
-impl HttpClient for Aws {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
-impl HttpConnector for Aws {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let name = name(&request);
-        let (fault, answer) = {
-            let mut state = self.state();
-            state.calls.push(name.clone());
-            let fault = state.fails.as_mut().and_then(|fails| fails(&name));
-            let answer = if fault == Some(Fault::Unavailable) { None } else { Some(state.answer(&name, &request)) };
-            (fault, answer)
-        };
-        HttpConnectorFuture::new(async move {
-            match (fault, answer) {
-                (None, Some(answer)) => Ok(answer),
-                (Some(Fault::Hang), _) => std::future::pending().await,
-                _ => Ok(respond(503, "", &[])),
+    /// Does what a request asks for, unless it should fail.
+    pub(crate) fn answer(&self, request: &HttpRequest) -> Reply {
+        let name = name(request);
+        let mut state = self.state();
+        state.calls.push(name.clone());
+        match state.fails.as_mut().and_then(|fails| fails(&name)) {
+            None => state.answer(&name, request).into(),
+            Some(Fault::Unavailable) => respond(503, "", &[]).into(),
+            Some(Fault::AnswerLost) => {
+                state.answer(&name, request);
+                respond(503, "", &[]).into()
             }
-        })
+            Some(Fault::Hang) => {
+                state.answer(&name, request);
+                Reply::Hang
+            }
+        }
     }
 }
 
 /// `service:Operation` and, for S3, the key.
 fn name(request: &HttpRequest) -> String {
-    if let Some(target) = request.headers().get("x-amz-target") {
+    if let Some(target) = http::target(request) {
         return target.replace("AmazonSQS.", "sqs:");
     }
-    let path = request.uri().split('?').next().unwrap().trim_start_matches("http://127.0.0.1:1/").to_owned();
-    match path.strip_prefix(BUCKET).and_then(|key| key.strip_prefix('/')) {
-        Some(key) if request.method() == "PUT" => format!("s3:PutObject {key}"),
-        Some(key) if request.method() == "HEAD" => format!("s3:HeadObject {key}"),
-        Some(key) => format!("s3:{} {key}", request.method()),
-        None => "sns:Publish".to_owned(),
+    match Call::of(request) {
+        Some(Call { operation, key, bucket, .. }) if bucket == BUCKET => format!("s3:{operation} {key}"),
+        _ => "sns:Publish".to_owned(),
     }
-}
-
-/// An answer of a service.
-pub(crate) fn respond(status: u16, body: &str, headers: &[(&'static str, String)]) -> HttpResponse {
-    let mut response = HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body));
-    for (name, value) in headers {
-        response.headers_mut().insert(*name, value.clone());
-    }
-    response
 }
 
 impl State {
     fn answer(&mut self, name: &str, request: &HttpRequest) -> HttpResponse {
-        let body = request.body().bytes().expect("requests are in memory").to_vec();
-        match name.split_once(' ').unwrap_or((name, "")) {
-            ("s3:PutObject", key) => self.put(key, request, body),
-            ("s3:HeadObject", key) => self.head(key),
-            ("sns:Publish", _) => self.publish(&body),
-            ("sqs:ReceiveMessage", _) => self.receive(),
-            ("sqs:DeleteMessageBatch", _) => self.settle(&body, true),
-            ("sqs:ChangeMessageVisibilityBatch", _) => self.settle(&body, false),
+        if let Some(call) = Call::of(request).filter(|_| name.starts_with("s3:")) {
+            return self.s3.answer(&call, request);
+        }
+        let body = http::body(request);
+        match name {
+            "sns:Publish" => self.publish(body),
+            "sqs:ReceiveMessage" => self.receive(),
+            "sqs:DeleteMessageBatch" => self.settle(body, true),
+            "sqs:ChangeMessageVisibilityBatch" => self.settle(body, false),
             _ => panic!("{name} is not part of this AWS"),
         }
-    }
-
-    fn put(&mut self, key: &str, request: &HttpRequest, body: Vec<u8>) -> HttpResponse {
-        let headers = request.headers();
-        if headers.get("if-none-match") == Some("*") && self.objects.contains_key(key) {
-            return respond(412, "<Error><Code>PreconditionFailed</Code></Error>", &[]);
-        }
-        let e_tag =
-            format!("\"{:016x}\"", body.iter().fold(7_u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(*byte)));
-        let metadata = headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.strip_prefix("x-amz-meta-")?.to_owned(), value.to_owned())))
-            .collect();
-        self.objects.insert(key.to_owned(), StoredObject { body, e_tag: e_tag.clone(), metadata });
-        respond(200, "", &[("etag", e_tag)])
-    }
-
-    fn head(&self, key: &str) -> HttpResponse {
-        let Some(object) = self.objects.get(key) else { return respond(404, "", &[]) };
-        let mut response =
-            respond(200, "", &[("etag", object.e_tag.clone()), ("content-length", object.body.len().to_string())]);
-        for (name, value) in &object.metadata {
-            response.headers_mut().insert(format!("x-amz-meta-{name}"), value.clone());
-        }
-        response
     }
 
     fn publish(&mut self, body: &[u8]) -> HttpResponse {
@@ -251,7 +180,7 @@ impl State {
                 })
             })
             .collect();
-        respond(200, &json!({"Messages": messages}).to_string(), &[])
+        respond_json(200, &json!({"Messages": messages}))
     }
 
     fn settle(&mut self, body: &[u8], delete: bool) -> HttpResponse {
@@ -267,6 +196,6 @@ impl State {
             }
             successful.push(json!({"Id": entry["Id"]}));
         }
-        respond(200, &json!({"Successful": successful, "Failed": []}).to_string(), &[])
+        respond_json(200, &json!({"Successful": successful, "Failed": []}))
     }
 }

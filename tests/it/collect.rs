@@ -6,21 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use aws_smithy_runtime_api::client::{
-    http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
-    orchestrator::HttpRequest,
-    runtime_components::RuntimeComponents,
-};
 use bytes::Bytes;
 use collect::{answer::Answer, app::App, config::Config, handler::handle};
+use kit::http::{self, HttpRequest, HttpResponse, respond_json};
 use runtime::clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use crate::{
-    aws::{config_over, respond},
-    events::{file, root},
-};
+use crate::events::{file, root};
 
 /// How the stream reacts to records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,12 +39,6 @@ struct State {
 #[derive(Clone, Default)]
 struct Stream(Arc<Mutex<State>>);
 
-impl std::fmt::Debug for Stream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Stream")
-    }
-}
-
 impl Stream {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
@@ -67,20 +54,13 @@ impl Stream {
             Some((_, value)) => Some((*value).to_owned()),
             None => (name == "STREAM_NAME").then(|| "clicks".to_owned()),
         });
-        App::new(config.unwrap(), &config_over(self.clone()).await)
+        let stream = self.clone();
+        App::new(config.unwrap(), &http::config(http::client(move |request| stream.answer(request))).await)
     }
-}
 
-impl HttpClient for Stream {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
-impl HttpConnector for Stream {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        assert_eq!(request.headers().get("x-amz-target"), Some("Kinesis_20131202.PutRecords"));
-        let request: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+    fn answer(&self, request: &HttpRequest) -> HttpResponse {
+        assert_eq!(http::target(request), Some("Kinesis_20131202.PutRecords"));
+        let request = http::json(request);
         let mut state = self.state();
         state.calls += 1;
         let (status, body) = if state.health == Health::Down {
@@ -101,9 +81,7 @@ impl HttpConnector for Stream {
             let records: Vec<Value> = records.collect();
             (200, json!({"FailedRecordCount": rejected, "Records": records}))
         };
-        drop(state);
-        let content_type = ("content-type", "application/x-amz-json-1.1".to_owned());
-        HttpConnectorFuture::ready(Ok(respond(status, &body.to_string(), &[content_type])))
+        respond_json(status, &body)
     }
 }
 

@@ -8,16 +8,15 @@ use std::{
 };
 
 use aws_config::SdkConfig;
-use aws_smithy_runtime_api::client::{
-    http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
-    orchestrator::{HttpRequest, HttpResponse},
-    runtime_components::RuntimeComponents,
-};
 use jiff::{Timestamp, tz::TimeZone};
+use kit::{
+    http::{self, HttpRequest, HttpResponse, Reply, respond, respond_json},
+    s3::Call,
+};
 use serde_json::{Value, json};
 use shared::s3_key;
 
-use crate::aws::{Aws, config_over, respond};
+use crate::aws::Aws;
 
 /// Name of the bucket, in every test and sample event.
 pub(crate) const INCOMING: &str = "landfall-incoming-000000000000-us-east-1";
@@ -111,55 +110,36 @@ impl Incoming {
     }
 
     pub(crate) async fn config(&self) -> SdkConfig {
-        config_over(self.clone()).await
+        let services = self.clone();
+        http::config(http::client(move |request| services.answer(request))).await
     }
-}
 
-impl HttpClient for Incoming {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
-impl HttpConnector for Incoming {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        if request.headers().get("x-amz-target") == Some("secretsmanager.GetSecretValue") {
-            let body = json!({"SecretString": self.state().secret}).to_string();
-            return HttpConnectorFuture::ready(Ok(respond(200, &body, &[])));
+    fn answer(&self, request: &HttpRequest) -> Reply {
+        if http::target(request) == Some("secretsmanager.GetSecretValue") {
+            return respond_json(200, &json!({"SecretString": self.state().secret})).into();
         }
-        let target = request.uri().trim_start_matches("http://127.0.0.1:1/").to_owned();
-        match target.strip_prefix(INCOMING) {
-            None => self.lake.call(request),
-            Some(rest) => {
-                let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-                let query: BTreeMap<String, String> = query
-                    .split('&')
-                    .filter_map(|pair| pair.split_once('='))
-                    .map(|(name, value)| (name.to_owned(), s3_key::decode(value).unwrap()))
-                    .collect();
-                let answer = match request.method() {
-                    "HEAD" => self.state().head(&s3_key::decode(path.trim_start_matches('/')).unwrap(), &query),
-                    "GET" => self.state().list(&query),
-                    method => panic!("{method} is not part of this bucket"),
-                };
-                HttpConnectorFuture::ready(Ok(answer))
-            }
+        match Call::of(request).filter(|call| call.bucket == INCOMING) {
+            None => self.lake.answer(request),
+            Some(call) if call.operation == "HeadObject" => self.state().head(&call).into(),
+            Some(call) if call.operation == "ListObjectsV2" => self.state().list(&call).into(),
+            Some(call) => panic!("{call:?} is not part of this bucket"),
         }
     }
 }
 
 impl State {
-    fn head(&mut self, key: &str, query: &BTreeMap<String, String>) -> HttpResponse {
+    fn head(&mut self, call: &Call) -> HttpResponse {
+        let key = call.key.as_str();
         *self.calls.entry("HeadObject").or_default() += 1;
         if self.unavailable.contains(key) {
             return respond(503, "", &[]);
         }
-        let wanted = query.get("versionId");
+        let wanted = call.parameter("versionId");
         let found = self
             .versions
             .iter()
             .rev()
-            .find(|version| version.key == key && (wanted.is_none() || version.version.as_ref() == wanted));
+            .find(|version| version.key == key && (wanted.is_none() || version.version.as_deref() == wanted));
         match found.filter(|_| wanted.is_some() || !self.deleted.contains(key)) {
             None => respond(404, "", &[]),
             Some(version) => {
@@ -174,15 +154,16 @@ impl State {
         }
     }
 
-    fn list(&mut self, query: &BTreeMap<String, String>) -> HttpResponse {
+    fn list(&mut self, call: &Call) -> HttpResponse {
         *self.calls.entry("ListObjectsV2").or_default() += 1;
-        let after = query.get("start-after").cloned().unwrap_or_default();
+        let parameter = |name| call.parameter(name).unwrap_or_default();
+        let (prefix, after) = (parameter("prefix"), parameter("start-after"));
         let current: BTreeMap<&String, &Version> = self
             .versions
             .iter()
             .map(|version| (&version.key, version))
             .filter(|(key, _)| !self.deleted.contains(*key))
-            .filter(|(key, _)| key.starts_with(&query["prefix"]) && **key > after)
+            .filter(|(key, _)| key.starts_with(prefix) && key.as_str() > after)
             .collect();
         let mut body = format!("<ListBucketResult><IsTruncated>{}</IsTruncated>", current.len() > 1_000);
         for version in current.values().take(1_000) {
@@ -196,6 +177,6 @@ impl State {
             )
             .unwrap();
         }
-        respond(200, &(body + "</ListBucketResult>"), &[])
+        respond(200, body + "</ListBucketResult>", &[])
     }
 }

@@ -472,8 +472,8 @@ async fn a_secret_says_how_to_connect_to_the_database() {
 #[tokio::test]
 async fn a_batch_is_one_round_trip() {
     let world = World::new().await;
-    let (port, trips) = proxy::counting(world.scratch.address()).await;
-    let app = app(&world.incoming, &world.scratch.url_by(&format!("127.0.0.1:{port}"))).await;
+    let (address, trips) = kit::proxy::start(world.scratch.address(), Duration::ZERO).await.unwrap();
+    let app = app(&world.incoming, &world.scratch.url_by(&address.to_string())).await;
     for batch in 0..3 {
         let puts: Vec<Version> =
             (0..100).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{batch}-{at}.csv"), NOON, 1)).collect();

@@ -281,10 +281,10 @@ async fn the_same_batch_twice_is_one_object_and_a_second_notice() {
     let function = Function::new(&[]).await;
     let event = events::event(&hundred());
     assert_eq!(function.invoke(&event).await, Vec::<String>::new());
-    let first: BTreeMap<_, _> = function.aws.state().objects.clone();
+    let first: BTreeMap<_, _> = function.aws.state().s3.objects.clone();
     function.aws.take_calls();
     assert_eq!(function.invoke(&event).await, Vec::<String>::new());
-    assert_eq!(function.aws.state().objects, first, "nothing was written");
+    assert_eq!(function.aws.state().s3.objects, first, "nothing was written");
     assert_eq!(function.rows().num_rows(), 98, "one row an event");
     let notices = function.aws.state().notices.clone();
     assert_eq!((notices.len(), &notices[0]), (2, &notices[1]));
@@ -309,11 +309,12 @@ async fn a_key_that_holds_something_else_is_not_overwritten() {
     let key = function.aws.keys("events/")[0].clone();
     let other = Function::new(&[]).await;
     other.invoke(&events::event(&[events::order(3)])).await;
-    let stranger = other.aws.state().objects.values().next().cloned().unwrap();
-    function.aws.state().objects.insert(key.clone(), stranger.clone());
+    let place = (BUCKET.to_owned(), key);
+    let stranger = other.aws.state().s3.objects.values().next().cloned().unwrap();
+    function.aws.state().s3.objects.insert(place.clone(), stranger.clone());
 
     assert_eq!(sorted(function.invoke(&event).await), ["message-00001", "message-00002"]);
-    assert_eq!(function.aws.state().objects[&key], stranger);
+    assert_eq!(function.aws.state().s3.objects[&place], stranger);
     assert_eq!(function.aws.state().notices.len(), 1, "and not announced");
 }
 
@@ -645,7 +646,7 @@ proptest! {
             other.rotate_left(middle);
             forward.invoke(&events::event(&messages)).await;
             turned.invoke(&events::event(&other)).await;
-            assert_eq!(forward.aws.state().objects, turned.aws.state().objects);
+            assert_eq!(forward.aws.state().s3.objects, turned.aws.state().s3.objects);
         });
     }
 }

@@ -1,9 +1,6 @@
-//! Proxies between a client and Postgres: one terminates TLS, the other counts round trips.
+//! TLS in front of Postgres.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use std::sync::Arc;
 
 use rustls::{
     ServerConfig,
@@ -11,7 +8,7 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
@@ -64,54 +61,4 @@ pub(crate) async fn tls(server: String, name: &str) -> (u16, Authority) {
         }
     });
     (port, Authority(file))
-}
-
-/// Number of times that the client sent something after the server had.
-#[derive(Clone, Default)]
-pub(crate) struct RoundTrips(Arc<(AtomicUsize, AtomicBool)>);
-
-impl RoundTrips {
-    /// The number since the last call.
-    pub(crate) fn take(&self) -> usize {
-        self.0.1.store(true, Ordering::SeqCst);
-        self.0.0.swap(0, Ordering::SeqCst)
-    }
-
-    fn client_sent(&self) {
-        if self.0.1.swap(false, Ordering::SeqCst) {
-            self.0.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
-    fn server_sent(&self) {
-        self.0.1.store(true, Ordering::SeqCst);
-    }
-}
-
-/// Puts a proxy in front of `server` that counts round trips.
-pub(crate) async fn counting(server: String) -> (u16, RoundTrips) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (port, trips) = (listener.local_addr().unwrap().port(), RoundTrips::default());
-    let counted = trips.clone();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let (from_server, to_server) = TcpStream::connect(&server).await.unwrap().into_split();
-            let (from_client, to_client) = client.into_split();
-            let (requests, answers) = (counted.clone(), counted.clone());
-            tokio::spawn(forward(from_client, to_server, move || requests.client_sent()));
-            tokio::spawn(forward(from_server, to_client, move || answers.server_sent()));
-        }
-    });
-    (port, trips)
-}
-
-async fn forward(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, on_data: impl Fn()) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        on_data();
-        if to.write_all(&buffer[..length]).await.is_err() {
-            break;
-        }
-    }
-    to.shutdown().await.ok();
 }

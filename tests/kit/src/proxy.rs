@@ -1,6 +1,7 @@
-//! A network between a client and Postgres: so many milliseconds long, and it counts round trips.
+//! A network between a client and a server, such as Postgres: so many milliseconds long, and it counts round trips.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -15,8 +16,6 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-
-use crate::Error;
 
 /// Times that a client spoke after the server had.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +40,7 @@ impl RoundTrips {
 }
 
 /// Listens on a port of this machine and passes on what comes to `server`, `one_way` later.
-pub async fn start(server: String, one_way: Duration) -> Result<(SocketAddr, RoundTrips), Error> {
+pub async fn start(server: String, one_way: Duration) -> io::Result<(SocketAddr, RoundTrips)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let trips = RoundTrips::default();
