@@ -20,7 +20,8 @@ import duckdb
 SAMPLE = "cubic/ods_qlik/EDW.SAMPLE/"
 DEVICE = "cubic/ods_qlik/EDW.DEVICE/"
 DMAP = "cubic/dmap/agg_sample/"
-KAFKA = "cubic/kafka/sample/"
+# Files of another roller: cubic/kafka/ holds only files of kafka-roller, which `landfall audit` checks.
+KAFKA = "partner/kafka/sample/"
 ORDERS = "shop/orders/"
 UNDECLARED = "warehouse/stock levels/"
 
