@@ -14,40 +14,27 @@ use aws_sdk_lambda::config::{
 use aws_sdk_sqs::config::{ProvideCredentials, SharedCredentialsProvider};
 use runtime::{aws, failure::chain};
 
-/// How long an invocation is waited for. Lambda ends a function after 15 minutes and then says so itself.
+/// Lambda ends a function after 15 minutes, and reports that itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(16 * 60);
 
-/// The AWS clients.
 #[derive(Debug, Clone)]
 pub struct Clients {
-    /// For records that are in no file.
     pub kinesis: aws_sdk_kinesis::Client,
-    /// For commands to load-registrar, and for the settings of kafka-roller.
     pub lambda: aws_sdk_lambda::Client,
-    /// For quarantined records and rolled files.
     pub s3: objects::Client,
-    /// For queues.
     pub sqs: aws_sdk_sqs::Client,
 }
 
-/// Why there are no clients.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientsError {
-    /// Neither the environment nor a profile names a region.
     #[error("no AWS region is set; set AWS_REGION, or `region` in the profile")]
     Region,
-    /// The profile that was named is missing, incomplete or logged out.
     #[error("profile {profile} gives no credentials: {cause}")]
-    Profile {
-        /// The profile.
-        profile: String,
-        /// Why.
-        cause: String,
-    },
+    Profile { profile: String, cause: String },
 }
 
 impl Clients {
-    /// Clients from the environment and the AWS files. A profile that is named counts more than credentials in the
+    /// Clients from the environment and the AWS files. A profile that is given takes precedence over credentials in the
     /// environment.
     pub async fn from_env(profile: Option<&str>) -> Result<Self, ClientsError> {
         let https = aws::https();
@@ -70,8 +57,6 @@ impl Clients {
         Ok(Self::of(&config))
     }
 
-    /// Clients that share one configuration.
-    #[must_use]
     pub fn of(config: &SdkConfig) -> Self {
         Self {
             kinesis: aws_sdk_kinesis::Client::new(config),

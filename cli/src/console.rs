@@ -44,7 +44,6 @@ impl fmt::Debug for Console {
 
 impl Console {
     /// The process's own standard output and error.
-    #[must_use]
     pub fn of_process() -> Self {
         let progress = if io::stderr().is_terminal() { Style::Bar } else { Style::Lines };
         Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), progress }
@@ -67,7 +66,6 @@ impl Console {
     }
 
     /// Begins to show progress of things, such as `messages`: of `total`, or of nobody knows how many.
-    #[must_use]
     pub fn progress(&self, verb: &'static str, things: &'static str, total: Option<usize>) -> Progress {
         let bar = self.bar(
             total,
@@ -83,7 +81,6 @@ impl Console {
     }
 
     /// Shows, on a terminal, that an answer is being waited for.
-    #[must_use]
     pub fn waiting(&self, whom: &str) -> Progress {
         let bar = self.bar(None, "{spinner} Waiting for {msg}");
         bar.set_message(whom.to_owned());

@@ -31,17 +31,15 @@ use crate::{
     reconcile::ReconcileArgs, replay::Replay, tables::Tables,
 };
 
-/// What follows the options in the long help.
 const HELP: &str = "\
 Region, credentials and endpoint come from the usual AWS environment variables and files: AWS_PROFILE,
 AWS_REGION, AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL (such as http://127.0.0.1:4566 for a local emulator),
 ~/.aws/config.";
 
-/// Looks after events on their way to the lake, and after the loads that a warehouse takes from there.
+/// Operates Landfall: tables and loads, replays of failed events, audits of rolled files.
 #[derive(Debug, Parser)]
 #[command(name = "landfall", version, about, after_long_help = HELP)]
 pub struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
     /// Print the result as JSON, for machines.
@@ -53,48 +51,44 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads arguments without the program's name, as a test or another program gives them.
+    /// Parses arguments without the program's name.
     pub fn try_parse_args(arguments: &[&str]) -> Result<Self, clap::Error> {
         Self::try_parse_from(std::iter::once(&"landfall").chain(arguments))
     }
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Sends events again: dead-lettered messages, quarantined records.
+    /// Sends dead-lettered messages or quarantined records again.
     #[command(subcommand)]
     Replay(Replay),
-    /// Brings the database of loads to the function's version.
+    /// Applies the migrations that the database of loads does not have yet.
     Migrate(MigrateArgs),
     /// Declares the tables whose objects are registered as loads.
     #[command(subcommand)]
     Tables(Tables),
-    /// Looks at loads, claims them and moves them on.
+    /// Lists loads, claims them and changes their status.
     #[command(subcommand)]
     Loads(Loads),
     /// Compares the bucket with the loads and registers what no event announced.
     Reconcile(ReconcileArgs),
-    /// Checks that the files rolled from a stream hold every record once, and writes missing ones anew.
+    /// Checks that the files rolled from a stream hold every record exactly once, and repairs gaps.
     Audit(AuditArgs),
 }
 
-/// How a command ended, and so the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything that was asked for is done.
+    /// Everything is done.
     Complete,
-    /// Something was not done; it has been said what.
+    /// Something was not done, and has been reported.
     Incomplete,
-    /// The command line, or a file that it names, asks for something that makes no sense.
+    /// The arguments, or a file that they name, are invalid.
     Usage,
-    /// Nothing went wrong, and something is not as it should be.
+    /// The command worked, and found differences or problems.
     Different,
 }
 
 impl Exit {
-    /// The process's exit code.
-    #[must_use]
     pub const fn code(self) -> u8 {
         match self {
             Self::Complete => 0,

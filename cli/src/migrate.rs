@@ -21,16 +21,13 @@ Examples:
   landfall migrate
   landfall migrate --function staging-load-registrar --json";
 
-/// The arguments of `landfall migrate`.
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct MigrateArgs {
-    /// The function to ask.
     #[command(flatten)]
     pub registrar: RegistrarArgs,
 }
 
-/// Migrates the database.
 pub async fn migrate(args: &MigrateArgs, context: &Context, console: &Console) -> Result<Migrated, RegistrarError> {
     args.registrar.ask(&Command::Migrate {}, context, console).await
 }

@@ -6,35 +6,38 @@ use serde::Serialize;
 
 use crate::{Exit, console::Console};
 
-/// What a command found or did.
 pub trait Outcome {
-    /// One JSON document.
     fn to_json(&self) -> Result<String, serde_json::Error>;
 
-    /// The same for people.
     fn to_text(&self) -> String;
 
-    /// Whether everything that was asked for is done.
     fn exit(&self) -> Exit {
         Exit::Complete
     }
 }
 
-/// Why a command has no outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// The reason.
     pub sentence: String,
-    /// How the command ends.
     pub exit: Exit,
 }
 
-/// A value as one JSON document.
 pub fn document(value: &impl Serialize) -> Result<String, serde_json::Error> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
-/// Prints how a command ended.
+/// Adds `complete`, which is true when the exit code is 0.
+pub fn document_with_verdict(value: &impl Serialize, exit: Exit) -> Result<String, serde_json::Error> {
+    #[derive(Serialize)]
+    struct WithVerdict<'a, T> {
+        complete: bool,
+        #[serde(flatten)]
+        value: &'a T,
+    }
+    document(&WithVerdict { complete: exit == Exit::Complete, value })
+}
+
+/// Prints the outcome or the error.
 pub fn conclude<O: Outcome>(result: Result<O, impl Into<Failed>>, json: bool, console: &mut Console) -> Exit {
     let outcome = match result {
         Ok(outcome) => outcome,

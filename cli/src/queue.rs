@@ -18,11 +18,11 @@ use crate::context::Pace;
 pub const BATCH_ENTRIES: usize = 10;
 /// Most bytes in one request to send, and in one message.
 pub const BATCH_BYTES: usize = 1 << 20;
-/// How often a request is made for the entries that failed, when that is not their own fault.
+/// How often a request is made for entries that failed for no fault of their own.
 const ATTEMPTS: u32 = 3;
 /// Wait before the second attempt; it doubles with each further one.
 const BACKOFF: Duration = Duration::from_millis(200);
-/// Error codes of a whole request that are the fault of a message in it.
+/// Error codes of a whole request that one message in it causes.
 const MESSAGE_FAULTS: [&str; 5] = [
     "InvalidMessageContents",
     "InvalidParameterValue",
@@ -31,79 +31,59 @@ const MESSAGE_FAULTS: [&str; 5] = [
     "AWS.SimpleQueueService.BatchRequestTooLong",
 ];
 
-/// A queue, as it describes itself.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    /// Its URL.
     pub url: String,
-    /// Largest message that it takes, attributes included.
+    /// Attributes included.
     pub max_message_bytes: usize,
 }
 
-/// How many messages a queue says it holds. The numbers are approximate: they may lag by a minute.
+/// The counters of a queue. They are approximate, and may lag by a minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Messages that can be received now or after their delay.
     pub waiting: usize,
-    /// Messages that somebody has received and not deleted yet.
+    /// Messages in flight: received and not deleted yet.
     pub hidden: usize,
 }
 
-/// Why nothing can be done with a queue.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
-    /// There is no such queue.
     #[error("queue {0} does not exist")]
     Missing(String),
-    /// A FIFO queue needs groups and deduplication ids, which nothing here has.
+    /// A FIFO queue needs group and deduplication ids, which these messages do not have.
     #[error("queue {0} is a FIFO queue; only standard queues can be replayed")]
     Fifo(String),
-    /// SQS said no.
     #[error("queue {url} cannot be {verb}: {cause}")]
-    Call {
-        /// The queue.
-        url: String,
-        /// What was tried.
-        verb: &'static str,
-        /// SQS's answer.
-        cause: String,
-    },
+    Call { url: String, verb: &'static str, cause: String },
 }
 
-/// A message to send.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
-    /// The body.
     pub body: String,
-    /// The message attributes.
     pub attributes: HashMap<String, MessageAttributeValue>,
 }
 
-/// What became of a message that was to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// It is in the queue, under this message id.
+    /// With its new message id.
     Sent(String),
-    /// SQS does not take this message, however often it is tried.
+    /// SQS rejects this message, and would again.
     Refused(String),
-    /// It did not work; it may work later.
+    /// The error may be temporary.
     Failed(String),
 }
 
-/// A message that was received.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// The message's id.
     pub id: String,
-    /// What deletes or releases it.
+    /// The receipt handle.
     pub handle: String,
-    /// The message.
     pub message: Outgoing,
 }
 
 impl Outgoing {
     /// The size that SQS counts: body, and names, types and values of the attributes.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         let attribute = |(name, value): (&String, &MessageAttributeValue)| {
             let text = value.string_value().map_or(0, str::len);
@@ -114,7 +94,7 @@ impl Outgoing {
     }
 }
 
-/// What the queue says about itself. Fails when it does not exist or is a FIFO queue.
+/// Fails when the queue does not exist or is a FIFO queue.
 pub async fn describe(client: &Client, url: &str) -> Result<(Queue, Depth), QueueError> {
     if url.ends_with(".fifo") {
         return Err(QueueError::Fifo(url.to_owned()));
@@ -139,7 +119,7 @@ pub async fn describe(client: &Client, url: &str) -> Result<(Queue, Depth), Queu
     Ok((Queue { url: url.to_owned(), max_message_bytes }, depth))
 }
 
-/// The queues whose dead letters go to `url`.
+/// The queues that have `url` as their dead-letter queue.
 pub async fn dead_letter_sources(client: &Client, url: &str) -> Result<Vec<String>, QueueError> {
     let mut pages = client.list_dead_letter_source_queues().queue_url(url).into_paginator().send();
     let mut urls = Vec::new();
@@ -150,14 +130,14 @@ pub async fn dead_letter_sources(client: &Client, url: &str) -> Result<Vec<Strin
     Ok(urls)
 }
 
-/// Receives up to `most` messages, ten at most, and hides them from others.
+/// Receives up to `most` messages, ten at most.
 pub async fn receive(client: &Client, url: &str, most: usize, pace: &Pace) -> Result<Vec<Received>, QueueError> {
     let answer = client
         .receive_message()
         .queue_url(url)
         .max_number_of_messages(i32::try_from(most.clamp(1, BATCH_ENTRIES)).unwrap_or(1))
         .wait_time_seconds(pace.wait_seconds)
-        .visibility_timeout(pace.hidden_seconds)
+        .visibility_timeout(pace.visibility_timeout_seconds)
         .message_attribute_names("All")
         .send()
         .await
@@ -178,7 +158,7 @@ pub async fn receive(client: &Client, url: &str, most: usize, pace: &Pace) -> Re
         .collect())
 }
 
-/// Sends up to ten messages of up to [`BATCH_BYTES`] together, and says of each what became of it.
+/// Sends up to ten messages of up to [`BATCH_BYTES`] together, and returns the result of each.
 pub async fn send(client: &Client, url: &str, messages: &[&Outgoing]) -> Vec<Delivery> {
     let mut deliveries = vec![Delivery::Failed("it was not tried".to_owned()); messages.len()];
     let mut left: Vec<usize> = (0..messages.len()).collect();
@@ -226,7 +206,7 @@ pub async fn send(client: &Client, url: &str, messages: &[&Outgoing]) -> Vec<Del
     deliveries
 }
 
-/// Deletes messages by their handles, and says of each whether it is gone.
+/// Deletes messages by their handles, and returns for each whether that worked.
 pub async fn delete(client: &Client, url: &str, handles: &[String]) -> Vec<bool> {
     let mut gone = vec![false; handles.len()];
     for attempt in 0..ATTEMPTS {
@@ -252,7 +232,7 @@ pub async fn delete(client: &Client, url: &str, handles: &[String]) -> Vec<bool>
     gone
 }
 
-/// Makes messages visible at once. Where that fails they become visible by themselves, later.
+/// Makes messages visible at once. Where that fails, they become visible after their visibility timeout.
 pub async fn release(client: &Client, url: &str, handles: &[String]) {
     for handles in handles.chunks(BATCH_ENTRIES) {
         let entries = handles.iter().enumerate().filter_map(|(position, handle)| {
@@ -287,7 +267,7 @@ fn refusal(failed: &BatchResultErrorEntry) -> Delivery {
     if failed.sender_fault() { Delivery::Refused(cause) } else { Delivery::Failed(cause) }
 }
 
-/// The position that an entry's id stands for; out of range when SQS makes one up.
+/// The position that an entry's id stands for; out of range when the id is not ours.
 fn position(id: &str) -> usize {
     id.parse().unwrap_or(usize::MAX)
 }
@@ -325,14 +305,14 @@ mod tests {
         entries.map(|entry| entry["MessageBody"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Sends messages to a queue that answers each entry as `verdict` says, and gives back what was requested.
+    /// Sends messages to a queue that answers each entry as `verdict` says, and returns the requests too.
     async fn sent(
         all: &[&str],
         mut verdict: impl FnMut(&str) -> Option<(&'static str, bool)> + Send + 'static,
     ) -> (Vec<Delivery>, Vec<Vec<String>>) {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = requests.clone();
-        let context = canned::context(move |_, request| {
+        let context = canned::sqs(move |_, request| {
             seen.lock().unwrap().push(bodies(request));
             let (mut successful, mut failed) = (Vec::new(), Vec::new());
             for entry in request["Entries"].as_array().unwrap() {
@@ -384,7 +364,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_message_that_spoils_the_request_does_not_keep_its_neighbours() {
-        let context = canned::context(|_, request| {
+        let context = canned::sqs(|_, request| {
             if bodies(request).contains(&"bad".to_owned()) {
                 return (400, json!({"__type": "com.amazonaws.sqs#InvalidMessageContents", "message": "no"}));
             }
@@ -401,7 +381,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_that_the_answer_does_not_mention_is_not_sent() {
-        let context = canned::context(|_, _| (200, json!({"Successful": [], "Failed": []}))).await;
+        let context = canned::sqs(|_, _| (200, json!({"Successful": [], "Failed": []}))).await;
         let deliveries = send(&context.clients.sqs, URL, &[&messages(&["a"])[0]]).await;
         assert!(matches!(deliveries.as_slice(), [Delivery::Failed(_)]));
     }
@@ -410,7 +390,7 @@ mod tests {
     async fn only_what_is_not_deleted_is_deleted_again() {
         let (mut requests, total) = (0, Arc::new(Mutex::new(0)));
         let seen = total.clone();
-        let context = canned::context(move |_, request| {
+        let context = canned::sqs(move |_, request| {
             requests += 1;
             *seen.lock().unwrap() = requests;
             let entries = request["Entries"].as_array().unwrap().iter();
@@ -431,10 +411,10 @@ mod tests {
     #[tokio::test]
     async fn a_queue_that_is_missing_is_called_missing() {
         let code = "com.amazonaws.sqs#QueueDoesNotExist";
-        let context = canned::context(move |_, _| (400, json!({"__type": code, "message": "gone"}))).await;
+        let context = canned::sqs(move |_, _| (400, json!({"__type": code, "message": "gone"}))).await;
         let error = describe(&context.clients.sqs, URL).await.unwrap_err();
         assert_eq!(error.to_string(), "queue http://127.0.0.1:1/1/events does not exist");
-        let denied = canned::context(|_, _| (403, json!({"__type": "AccessDenied", "message": "not you"}))).await;
+        let denied = canned::sqs(|_, _| (403, json!({"__type": "AccessDenied", "message": "not you"}))).await;
         let error = describe(&denied.clients.sqs, URL).await.unwrap_err();
         assert_eq!(error.to_string(), "queue http://127.0.0.1:1/1/events cannot be read: AccessDenied: not you");
         assert_eq!(

@@ -8,12 +8,12 @@ use crate::{
     Exit,
     console::Console,
     context::Context,
-    outcome::{Outcome, document},
+    outcome::{Outcome, document_with_verdict},
     registrar::{RegistrarArgs, RegistrarError},
     text::{Column, Table, counted, grouped, printable, size},
 };
 
-/// Most differences that are kept one by one. All are counted.
+/// Most differences that are listed. All are counted.
 const KEPT: usize = 1_000;
 
 const HELP: &str = "\
@@ -34,20 +34,18 @@ Examples:
   landfall reconcile --dry-run
   landfall reconcile --prefix cubic/kafka/ --json";
 
-/// The arguments of `landfall reconcile`.
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct ReconcileArgs {
-    /// Only keys that start so; all active tables without it.
+    /// Only keys with this prefix [default: the prefixes of all active tables].
     #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
     pub prefix: Option<String>,
-    /// Only say what differs; register nothing.
+    /// Report differences without registering anything.
     #[arg(long)]
     pub dry_run: bool,
-    /// Go on where an earlier run stopped: in the listing of PREFIX, after KEY, or at its start.
+    /// Continue where an earlier run stopped: in the listing of PREFIX, after KEY or from its start.
     #[arg(long, num_args = 1..=2, value_names = ["PREFIX", "KEY"])]
     pub after: Option<Vec<String>>,
-    /// The function to ask.
     #[command(flatten)]
     pub registrar: RegistrarArgs,
 }
@@ -59,7 +57,7 @@ impl ReconcileArgs {
     }
 }
 
-/// One word of a shell's command line.
+/// Quotes a word for a shell.
 fn quoted(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-=:".contains(&byte);
     if !text.is_empty() && text.bytes().all(is_plain) {
@@ -69,19 +67,16 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// What was compared, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reconciled {
-    /// Whether it was only looked at.
     pub dry_run: bool,
-    /// The sum of all answers; `next` is where to go on when it was stopped.
+    /// The sum of all pages; `next` is where to continue after an interruption.
     #[serde(flatten)]
     pub sum: Reconciliation,
-    /// Why it ended early.
     pub stopped: Option<String>,
 }
 
-/// Compares everything. `Err` means that not even the first answer came.
+/// Compares everything. `Err` means that the first page failed.
 pub async fn reconcile(
     args: &ReconcileArgs,
     context: &Context,
@@ -147,21 +142,14 @@ impl Reconciled {
             (1, false) => "; 1 is registered now".to_owned(),
             (number, false) => format!("; {} are registered now", grouped(number)),
         };
-        let [missing, changed, phantom] = [missing, changed, phantom].map(grouped);
+        let [missing, changed, phantom] = [*missing, *changed, *phantom].map(grouped);
         format!("{compared}: {missing} missing, {changed} changed, {phantom} phantom{registered}\n")
     }
 }
 
 impl Outcome for Reconciled {
-    /// One JSON object, and `complete`, which says the same as the exit code.
     fn to_json(&self) -> Result<String, serde_json::Error> {
-        #[derive(Serialize)]
-        struct WithEnding<'a> {
-            complete: bool,
-            #[serde(flatten)]
-            reconciled: &'a Reconciled,
-        }
-        document(&WithEnding { complete: self.exit() == Exit::Complete, reconciled: self })
+        document_with_verdict(self, self.exit())
     }
 
     fn to_text(&self) -> String {
@@ -232,7 +220,7 @@ mod tests {
         })
     }
 
-    /// Reconciles with a function that gives one reply after the other, and then asks no more.
+    /// Reconciles with a function that gives these replies, one after the other.
     async fn reconciled(replies: Vec<Reply>, arguments: &[&str], interrupt: Interrupt) -> Ended {
         let mut replies = replies.into_iter();
         let mut expected_after = None;
@@ -258,9 +246,9 @@ mod tests {
         let pages = vec![page(1_000, 1, 0, Some("b.csv")), page(500, 0, 0, Some("c.csv")), page(1, 1, 0, None)];
         let ended = of_pages(pages.clone(), &[]).await;
         let expected = "\
-what     modified                size  key
-missing  2026-11-20T14:11:46Z  1.2 MB  cubic/dmap/agg_sample/0.csv
-missing  2026-11-20T14:11:46Z  1.2 MB  cubic/dmap/agg_sample/0.csv
+what     modified                 size  key
+missing  2026-11-20T14:11:46Z  1.23 MB  cubic/dmap/agg_sample/0.csv
+missing  2026-11-20T14:11:46Z  1.23 MB  cubic/dmap/agg_sample/0.csv
 
 compared 1,501 objects: 2 missing, 0 changed, 0 phantom; 2 are registered now
 ";

@@ -16,7 +16,6 @@ use crate::{Exit, console::Console, context::Context, outcome::Failed};
 /// The name that the stack `landfall` gives the function.
 const DEFAULT_FUNCTION: &str = "landfall-load-registrar";
 
-/// Which function to ask.
 #[derive(Debug, Clone, Args)]
 pub struct RegistrarArgs {
     /// Name or ARN of the function that registers loads: the stack's name, then `-load-registrar`.
@@ -29,8 +28,6 @@ pub struct RegistrarArgs {
 pub struct FunctionName(String);
 
 impl FunctionName {
-    /// The name or ARN as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -49,46 +46,21 @@ impl FromStr for FunctionName {
     }
 }
 
-/// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistrarError {
-    /// The function says that it cannot do what it was asked for.
     #[error("{0}")]
     Refused(String),
-    /// There is no such function.
     #[error("function {function} does not exist in {region}; name the right one with --function, or deploy the stack")]
-    Missing {
-        /// The function.
-        function: String,
-        /// Where it was looked for.
-        region: String,
-    },
-    /// It was not invoked.
+    Missing { function: String, region: String },
     #[error("function {function} cannot be invoked: {cause}")]
-    Call {
-        /// The function.
-        function: String,
-        /// Lambda's answer.
-        cause: String,
-    },
-    /// It was invoked, or nearly so, and nobody knows what became of it.
+    Call { function: String, cause: String },
+    /// It may have been invoked.
     #[error("function {function} gave no answer: {cause}; it may have done its work, so look before you ask again")]
-    NoAnswer {
-        /// The function.
-        function: String,
-        /// What happened.
-        cause: String,
-    },
-    /// The function speaks another language.
+    NoAnswer { function: String, cause: String },
     #[error(
         "function {function} answers what this command does not understand ({cause}); do both come from one version?"
     )]
-    Strange {
-        /// The function.
-        function: String,
-        /// What is wrong.
-        cause: String,
-    },
+    Strange { function: String, cause: String },
 }
 
 impl From<RegistrarError> for Failed {
@@ -105,7 +77,7 @@ struct FunctionFailure {
 }
 
 impl RegistrarArgs {
-    /// Sends a command that is answered in one go.
+    /// Sends a command, and shows that it waits for the answer.
     pub async fn ask<A: DeserializeOwned>(
         &self,
         command: &Command,
@@ -116,7 +88,7 @@ impl RegistrarArgs {
         self.ask_quietly(command, context).await
     }
 
-    /// Sends a command, without showing that an answer is waited for.
+    /// Sends a command, for callers that show progress themselves.
     pub async fn ask_quietly<A: DeserializeOwned>(
         &self,
         command: &Command,
@@ -168,8 +140,7 @@ impl RegistrarArgs {
         RegistrarError::Strange { function: self.function.0.clone(), cause: error.to_string() }
     }
 
-    /// The answer to a page is that very page: asking on would never end.
-    #[must_use]
+    /// A page ends where it began: continuing would never end.
     pub fn stuck(&self) -> RegistrarError {
         self.strange("it goes on where it was asked to go on")
     }
@@ -199,7 +170,7 @@ mod tests {
         clients::{Clients, invoking},
     };
 
-    /// Asks a function that gives these replies, the last of them again and again, and counts the invocations.
+    /// Invokes a function that gives these replies, the last one repeatedly, and counts the invocations.
     async fn asked(mut replies: Vec<Reply>) -> (Ended, usize) {
         let count = Arc::new(AtomicUsize::new(0));
         let counted = count.clone();
@@ -276,7 +247,7 @@ mod tests {
         assert_eq!((ended.code, ended.err.as_str()), (1, expected));
     }
 
-    /// What a real client says about a server that treats each connection so, and the number of connections.
+    /// Runs a real client against a server that serves each connection so, and counts the connections.
     async fn over_the_wire(serve: impl Fn(std::net::TcpStream) + Send + 'static) -> (Ended, usize) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -12,30 +12,19 @@ use runtime::failure::{cause, code};
 
 /// A shard answers five reads a second, to all readers together.
 const BETWEEN_READS: Duration = Duration::from_millis(200);
-/// How often a read is tried that Kinesis has no throughput for, besides what the SDK tries …
+/// Attempts at a throttled read, each of which the SDK has retried already.
 const ATTEMPTS: u32 = 8;
-/// … and the wait before the second attempt, which doubles with each further one.
+/// The wait before the second attempt; it doubles with each further one.
 const BACKOFF: Duration = Duration::from_millis(500);
-/// Error codes of too many or too large reads.
 const THROTTLES: [&str; 3] =
     ["ProvisionedThroughputExceededException", "LimitExceededException", "KMSThrottlingException"];
 
-/// Why a stream could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// There is no such stream.
     #[error("stream {0} does not exist")]
     Missing(String),
-    /// Kinesis said no.
     #[error("stream {stream} cannot be read: {call}: {cause}")]
-    Call {
-        /// The stream.
-        stream: String,
-        /// What was asked.
-        call: &'static str,
-        /// Kinesis' answer.
-        cause: String,
-    },
+    Call { stream: String, call: &'static str, cause: String },
 }
 
 fn failed(stream: &str, call: &'static str, code: Option<&str>, cause: String) -> StreamError {
@@ -45,8 +34,8 @@ fn failed(stream: &str, call: &'static str, code: Option<&str>, cause: String) -
     }
 }
 
-/// The shards whose records the stream still has, and how many digits their sequence numbers are written with: 56 by
-/// Kinesis, fewer with leading zeros by emulators, which take no others.
+/// The shards whose records the stream still has, and the number of digits of their sequence numbers: 56 in Kinesis;
+/// emulators use fewer, with leading zeros, and accept no others.
 pub async fn shards(client: &Client, stream: &str) -> Result<HashMap<String, usize>, StreamError> {
     let mut shards = HashMap::new();
     let mut request = client.list_shards().stream_name(stream);
@@ -71,7 +60,8 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Begins with the record of this sequence number or, when the stream has it no longer, with the oldest that is left.
+    /// Begins with the record of this sequence number or, when the stream no longer has it, with the oldest that is
+    /// left.
     pub async fn at(
         client: &'a Client,
         stream: &'a str,
@@ -91,7 +81,7 @@ impl<'a> Reader<'a> {
         Ok(Self { client, stream, iterator: answer.shard_iterator, next_read: Instant::now() })
     }
 
-    /// The next records, possibly none; `None` when there are no more: the end of a closed shard, or now.
+    /// The next records, possibly none; `None` at the end of a closed shard, or when there are no newer records.
     pub async fn next(&mut self) -> Result<Option<Vec<Record>>, StreamError> {
         let Some(iterator) = self.iterator.take() else { return Ok(None) };
         let mut pause = BACKOFF;

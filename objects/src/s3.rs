@@ -55,6 +55,19 @@ impl S3 {
         Ok(Opened { metadata, body: object.body, bucket: self, key: key.to_owned() })
     }
 
+    /// Lists the folders directly under `prefix`, which ends with `/`: their names, without `prefix` and the last `/`.
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, BucketError> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).delimiter("/");
+        let mut pages = request.into_paginator().send();
+        let mut folders = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.error("listed", prefix, &error))?;
+            let names = page.common_prefixes().iter().filter_map(|folder| folder.prefix()?.strip_prefix(prefix));
+            folders.extend(names.map(|name| name.trim_end_matches('/').to_owned()));
+        }
+        Ok(folders)
+    }
+
     fn failed(&self, verb: &'static str, key: &str, cause: String) -> BucketError {
         BucketError::Failed { verb, bucket: self.bucket.clone(), key: key.to_owned(), cause }
     }

@@ -3,30 +3,20 @@
 use std::{
     collections::{BTreeMap, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
-    io::{self, Write},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::Duration,
 };
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_sqs::{
-    config::SharedHttpClient,
     primitives::Blob,
     types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry},
 };
-use aws_smithy_runtime_api::{
-    client::{
-        http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector},
-        orchestrator::{HttpRequest, HttpResponse},
-        runtime_components::RuntimeComponents,
-    },
-    http::StatusCode,
+use aws_smithy_types::retry::RetryConfig;
+use kit::{
+    http::{self, Reply},
+    output::{Captured, Ended},
 };
-use aws_smithy_types::{body::SdkBody, retry::RetryConfig};
 use landfall::{
     Cli,
     clients::Clients,
@@ -60,20 +50,6 @@ struct Place {
     bucket: String,
 }
 
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    code: u8,
-    out: String,
-    err: String,
-}
-
-impl Ended {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
-
 impl Place {
     async fn new() -> Self {
         let config = Stack::deployed().config().await;
@@ -98,9 +74,8 @@ impl Place {
         let pace = Pace {
             wait_seconds: 0,
             receivers: 4,
-            patience: Duration::from_millis(300),
-            hidden_seconds: 60,
-            ..Pace::default()
+            empty_timeout: Duration::from_millis(300),
+            visibility_timeout_seconds: 60,
         };
         let (out, err) = (Captured::default(), Captured::default());
         let mut console = Console::of(out.clone(), err.clone());
@@ -207,62 +182,20 @@ impl Place {
     }
 }
 
-/// What a command printed.
-#[derive(Debug, Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Captured {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The emulator, but SQS is unavailable for sending after some requests to send.
-#[derive(Debug, Clone)]
-struct Flaky {
-    real: SharedHttpClient,
-    sends_left: Arc<AtomicUsize>,
-}
-
-#[derive(Debug)]
-struct FlakyConnector {
-    real: SharedHttpConnector,
-    sends_left: Arc<AtomicUsize>,
-}
-
-impl HttpClient for Flaky {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        let real = self.real.http_connector(settings, components);
-        SharedHttpConnector::new(FlakyConnector { real, sends_left: self.sends_left.clone() })
-    }
-}
-
-impl HttpConnector for FlakyConnector {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let is_send = request.headers().get("x-amz-target") == Some("AmazonSQS.SendMessageBatch");
-        let take = |left: usize| left.checked_sub(1);
-        if is_send && self.sends_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
-            let body = SdkBody::from(r#"{"__type":"ServiceUnavailable","message":"try later"}"#);
-            let status = StatusCode::try_from(503).unwrap();
-            return HttpConnectorFuture::ready(Ok(HttpResponse::new(status, body)));
+/// Clients of the emulator, but SQS is unavailable for sending after some requests to send.
+fn failing_after(place: &Place, mut sends: usize) -> Clients {
+    let flaky = http::before(aws::https(), move |request| {
+        if http::target(request) != Some("AmazonSQS.SendMessageBatch") {
+            return Reply::PassOn;
         }
-        self.real.call(request)
-    }
-}
-
-fn failing_after(place: &Place, sends: usize) -> Clients {
-    let flaky = Flaky { real: aws::https(), sends_left: Arc::new(AtomicUsize::new(sends)) };
+        match sends.checked_sub(1) {
+            Some(left) => {
+                sends = left;
+                Reply::PassOn
+            }
+            None => http::respond_json(503, &json!({"__type": "ServiceUnavailable", "message": "try later"})).into(),
+        }
+    });
     let config = place.config.to_builder().http_client(flaky).retry_config(RetryConfig::disabled()).build();
     Clients::of(&config)
 }

@@ -5,14 +5,12 @@ use std::io::{self, Write};
 use flate2::write::GzDecoder;
 use serde::de::IgnoredAny;
 
-/// What was found in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// How many lines it has.
     pub lines: usize,
-    /// How many of them are no JSON.
+    /// Lines that are not JSON.
     pub broken: usize,
-    /// The first of those, counted from 1, and what is wrong with it.
+    /// The number of the first such line, from 1, and the error.
     pub first_broken: Option<(usize, String)>,
 }
 
@@ -20,16 +18,13 @@ pub struct Contents {
 #[derive(Debug, Default)]
 pub struct Lines {
     found: Contents,
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of a line whose end has not been read yet.
     begun: Vec<u8>,
 }
 
-/// A file that is being read.
 #[derive(Debug)]
 pub enum Reading {
-    /// As it is.
     Plain(Lines),
-    /// Compressed.
     Gzip(GzDecoder<Lines>),
 }
 
@@ -80,13 +75,11 @@ impl Write for Lines {
 }
 
 impl Reading {
-    /// Begins to read a file with this key.
-    #[must_use]
     pub fn of(key: &str) -> Self {
         if key.ends_with(".gz") { Self::Gzip(GzDecoder::new(Lines::default())) } else { Self::Plain(Lines::default()) }
     }
 
-    /// Reads on. `Err` means that the file is not compressed as its name says.
+    /// `Err` means that the file is not gzip although its name says so.
     pub fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(lines) => lines.write_all(bytes),
@@ -94,7 +87,7 @@ impl Reading {
         }
     }
 
-    /// What was found. `Err` means that the compressed file is cut off or damaged.
+    /// `Err` means that the gzip file is truncated or damaged.
     pub fn finish(self) -> io::Result<Contents> {
         match self {
             Self::Plain(lines) => Ok(lines.finish()),

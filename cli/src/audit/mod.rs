@@ -1,7 +1,7 @@
-//! `landfall audit`: the files of kafka-roller, put side by side: whether a record is in none of them, or in two.
+//! `landfall audit`: checks that the files of kafka-roller hold every record exactly once.
 //!
-//! [`examine`] reads a file and [`contents`] its lines, [`tiling`] fits all of them together, [`repair`] writes anew what is
-//! missing, [`report`] tells.
+//! [`examine`] reads a file and [`contents`] its lines, [`tiling`] compares the ranges of all files, [`repair`] writes
+//! missing files again, and [`report`] prints the result.
 
 pub mod contents;
 pub mod examine;
@@ -33,41 +33,39 @@ use crate::{Exit, console::Console, context::Context, outcome::Failed, registrar
 
 /// The folder of all files.
 const FOLDER: &str = "cubic/kafka/";
-/// Requests to S3 that run side by side.
-const S3_REQUESTS: usize = 16;
+const CONCURRENT_S3_REQUESTS: usize = 16;
 /// The name that the stack `landfall` gives the function.
 const DEFAULT_FUNCTION: &str = "landfall-kafka-roller";
 
 const HELP: &str = "\
 Each file says in its metadata which records of which shard it holds, and which record came before them.
-So the files of a shard and table must follow each other:
+So the ranges of a shard and table must follow each other:
 
-  gap          records between two files are in none
+  gap          records between two files are in no file
   overlap      records are in two files
-  wrong_count  a file holds another number of lines than it says
+  wrong_count  a file holds another number of lines than its metadata says
 
-Files that say nothing of themselves, hold lines that are no JSON or cannot be read are listed too. The
-README lists all problems. Every file is read; --no-contents only asks for what it says of itself.
+Files without metadata, with lines that are not JSON, and files that cannot be read are listed too. The
+README lists all problems. Every file is read, unless --no-contents is given.
 
-Files that were moved elsewhere, as archived loads may be, look missing if they lie between two that
-are still there: name those buckets too, with further --bucket. What is older than the oldest file is
+Files that were moved elsewhere, as archived loads may be, look missing if they lie between two files
+that are still there: name those buckets too, with further --bucket. Records before the oldest file are
 not looked for.
 
---repair reads the records of each gap from the stream, as long as it has them, and writes the missing
-files to the first bucket, where they are loads like any other. Nothing is overwritten. Records that
-the stream has no longer are named: they are lost. Be sure that the missing files are nowhere else,
-or their records are loaded twice. A gap is left alone while a file of its table cannot be read or
-understood, since the records may be in that one.
+--repair reads the records of each gap from the stream, while it still has them, and writes the missing
+files to the first bucket, where they are loads like any other. Nothing is overwritten. Records that the
+stream no longer has are reported as lost. Make sure that the missing files are nowhere else, or their
+records are loaded twice. A gap is not repaired while a file of its table cannot be read or understood,
+since that file may hold the records.
 
 Exit code: 0 when nothing is wrong, or everything that was is repaired; 3 when something is wrong; 2 when
-the arguments make no sense; 1 when not everything was audited, or a repair failed.
+the arguments are invalid; 1 when not everything was audited, or a repair failed.
 
 Examples:
   landfall audit --bucket landfall-incoming-123456789012-eu-west-1
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --table sample --no-contents --json
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --repair";
 
-/// The arguments of `landfall audit`.
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct AuditArgs {
@@ -77,51 +75,38 @@ pub struct AuditArgs {
     /// Only files of this table; may be given several times.
     #[arg(long, value_name = "NAME")]
     pub table: Vec<Segment>,
-    /// Only files of this stream.
+    /// Only files of this Kinesis stream.
     #[arg(long, value_name = "NAME")]
     pub stream: Option<Segment>,
-    /// Do not read the files.
+    /// Check the metadata of the files only, without reading them.
     #[arg(long)]
     pub no_contents: bool,
-    /// Write missing files anew, from the stream.
+    /// Write missing files again, from the stream.
     #[arg(long)]
     pub repair: bool,
     /// With --repair, name or ARN of the function that writes the files: the stack's name, then -kafka-roller.
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_FUNCTION, display_order = 90)]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_FUNCTION, requires = "repair", display_order = 90)]
     pub function: FunctionName,
 }
 
-/// Why there is no result.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// A bucket cannot be listed.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// Someone pressed Ctrl-C. Without all files nothing can be said of any.
+    #[error("there is no {what} {name:?}; there are {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+    Unknown { what: &'static str, name: String, known: Vec<String> },
     #[error("interrupted before all files were read; nothing was changed")]
     Interrupted,
-    /// The function does not say how it writes files.
     #[error("the settings of function {function} cannot be read: {cause}")]
-    Function {
-        /// The function.
-        function: String,
-        /// Why.
-        cause: String,
-    },
-    /// The function writes elsewhere.
+    Function { function: String, cause: String },
     #[error("function {function} writes to bucket {bucket}; to repair, make it the first --bucket")]
-    OtherBucket {
-        /// The function.
-        function: String,
-        /// Its bucket.
-        bucket: String,
-    },
+    OtherBucket { function: String, bucket: String },
 }
 
 impl From<AuditError> for Failed {
     fn from(error: AuditError) -> Self {
         let exit = match error {
-            AuditError::OtherBucket { .. } => Exit::Usage,
+            AuditError::Unknown { .. } | AuditError::OtherBucket { .. } => Exit::Usage,
             AuditError::Bucket(_) | AuditError::Interrupted | AuditError::Function { .. } => Exit::Incomplete,
         };
         Self { sentence: error.to_string(), exit }
@@ -129,7 +114,7 @@ impl From<AuditError> for Failed {
 }
 
 impl AuditArgs {
-    /// How the function writes files.
+    /// The settings of the function that writes the files.
     async fn roller(&self, context: &Context) -> Result<Rules, AuditError> {
         let function = self.function.as_str().to_owned();
         let answer = context.clients.lambda.get_function_configuration().function_name(&function).send().await;
@@ -145,6 +130,21 @@ impl AuditArgs {
         }
     }
 
+    /// Refuses tables that have no folder in any of the buckets.
+    async fn check_tables(&self, context: &Context) -> Result<(), AuditError> {
+        if self.table.is_empty() {
+            return Ok(());
+        }
+        let mut known = BTreeSet::new();
+        for bucket in &self.bucket {
+            known.extend(S3::new(&context.clients.s3, bucket).folders(FOLDER).await?);
+        }
+        match self.table.iter().find(|table| !known.contains(table.as_str())) {
+            Some(table) => Err(unknown("table", table, known)),
+            None => Ok(()),
+        }
+    }
+
     fn prefixes(&self) -> Vec<String> {
         if self.table.is_empty() {
             return vec![FOLDER.to_owned()];
@@ -154,14 +154,22 @@ impl AuditArgs {
     }
 }
 
-/// Audits files, and repairs gaps if that is asked for. `Err` means that nothing was changed.
+fn unknown(what: &'static str, name: &Segment, known: BTreeSet<String>) -> AuditError {
+    AuditError::Unknown { what, name: name.to_string(), known: known.into_iter().collect() }
+}
+
+/// Audits files, and repairs gaps with `--repair`. `Err` means that nothing was changed.
 pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Result<Audited, AuditError> {
     let rules = if args.repair { Some(args.roller(context).await?) } else { None };
+    args.check_tables(context).await?;
     let mut audit = Audit::of(args, context);
     audit.look(console).await?;
-    // A listing takes time: a file that was written meanwhile may be in it, and the one before that one not. What is
-    // still a gap when listing again brings nothing new is one.
+    // A paginated listing is not a point-in-time snapshot: of two files that were written meanwhile it may show only the
+    // later one. So a gap counts when it is still there after a listing that brings nothing new.
     while audit.has_gaps() && audit.look(console).await? {}
+    if let Some(stream) = args.stream.as_ref().filter(|_| audit.windows.is_empty() && !audit.other_streams.is_empty()) {
+        return Err(unknown("stream", stream, audit.other_streams));
+    }
     let mut audited = audit.report();
     if let Some(rules) = &rules {
         audit.repair(rules, &mut audited, console).await;
@@ -169,19 +177,18 @@ pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Re
     Ok(audited)
 }
 
-/// What is known so far.
 struct Audit<'a> {
     args: &'a AuditArgs,
     context: &'a Context,
-    /// Objects that were looked at: key and bucket.
+    /// Objects that were examined: key and bucket.
     seen: BTreeSet<(String, String)>,
     windows: BTreeMap<Window, Files>,
-    /// Tables with files that may hold any record.
+    /// Tables with files that cannot be understood, and may hold the records of any gap.
     unclear: BTreeSet<Segment>,
+    other_streams: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
-/// The files of one window.
 #[derive(Default)]
 struct Files {
     files: Vec<File>,
@@ -191,8 +198,15 @@ struct Files {
 
 impl<'a> Audit<'a> {
     fn of(args: &'a AuditArgs, context: &'a Context) -> Self {
-        let (seen, windows) = (BTreeSet::new(), BTreeMap::new());
-        Self { args, context, seen, windows, unclear: BTreeSet::new(), problems: Vec::new() }
+        Self {
+            args,
+            context,
+            seen: BTreeSet::new(),
+            windows: BTreeMap::new(),
+            unclear: BTreeSet::new(),
+            other_streams: BTreeSet::new(),
+            problems: Vec::new(),
+        }
     }
 
     fn gaps(&self) -> impl Iterator<Item = &Gap> {
@@ -203,14 +217,14 @@ impl<'a> Audit<'a> {
         self.gaps().next().is_some()
     }
 
-    /// Lists, examines what is new, fits everything together, and says whether anything was new.
+    /// Lists, examines files that are new, compares all ranges, and returns whether there were new files.
     async fn look(&mut self, console: &Console) -> Result<bool, AuditError> {
         let new = self.list(console).await?;
         let progress = console.progress("Audited", "files", Some(new.len()));
         let (args, context) = (self.args, self.context);
         let examiner = Examiner { s3: &context.clients.s3, stream: args.stream.as_ref(), contents: !args.no_contents };
         let examined = new.iter().map(async |(bucket, key)| (bucket, key, examiner.examine(bucket, key).await));
-        let mut examined = stream::iter(examined).buffer_unordered(S3_REQUESTS);
+        let mut examined = stream::iter(examined).buffer_unordered(CONCURRENT_S3_REQUESTS);
         while let Some((bucket, key, examined)) = examined.next().await {
             if context.interrupt.is_set() {
                 return Err(AuditError::Interrupted);
@@ -224,7 +238,7 @@ impl<'a> Audit<'a> {
         Ok(!new.is_empty())
     }
 
-    /// Files that were not seen before.
+    /// Files that are not in `seen` yet.
     async fn list(&mut self, console: &Console) -> Result<Vec<(String, KafkaKey)>, AuditError> {
         let _waiting = console.waiting("the listing");
         let mut new = Vec::new();
@@ -232,7 +246,7 @@ impl<'a> Audit<'a> {
             let s3 = S3::new(&self.context.clients.s3, bucket);
             for prefix in self.args.prefixes() {
                 for object in s3.list(&prefix).await? {
-                    // What consoles show as folders may be an empty object.
+                    // The S3 console creates a folder as an empty object with such a key.
                     if object.key.ends_with('/') || !self.seen.insert((object.key.clone(), bucket.clone())) {
                         continue;
                     }
@@ -249,7 +263,8 @@ impl<'a> Audit<'a> {
         Ok(new)
     }
 
-    fn keep(&mut self, bucket: &str, key: &KafkaKey, Examined { rolled, problems }: Examined) {
+    fn keep(&mut self, bucket: &str, key: &KafkaKey, Examined { rolled, other_stream, problems }: Examined) {
+        self.other_streams.extend(other_stream);
         let has = |faults: &[Fault]| problems.iter().any(|problem| faults.contains(&problem.fault));
         match rolled {
             Some(rolled) => {
@@ -282,7 +297,7 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// Fills the gaps, one after the other, and reports what became of them.
+    /// Repairs the gaps, one after the other, and reports the outcome.
     async fn repair(&self, rules: &Rules, audited: &mut Audited, console: &Console) {
         let progress = console.progress("Read from the stream:", "records", None);
         let mut repairer = Repairer {
@@ -321,6 +336,7 @@ impl<'a> Audit<'a> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use kit::s3::Buckets;
     use serde_json::Value;
 
     use super::{
@@ -342,9 +358,10 @@ mod tests {
         (after + 1..=last).map(line).collect()
     }
 
-    /// Files that begin and end with these numbers, one behind the other, and the stream that they come from.
+    /// Adjacent files that end with these numbers, and the stream that they were rolled from.
     fn chain(ends: &[u64]) -> (Shared, Vec<String>) {
-        let mut lake = Lake { is_sharded: true, ..Lake::default() };
+        let s3 = Buckets { page: 2, ..Buckets::default() };
+        let mut lake = Lake { s3, is_sharded: true, ..Lake::default() };
         lake.variables = [("INCOMING_BUCKET", IN), ("LAKE_BUCKET", "lake"), ("TABLE_POINTER", "/topic")].into();
         let keys = ends.windows(2).map(|ends| lake.roll(IN, &rolled(ends[0], ends[1]), &lines(ends[0], ends[1])));
         let keys = keys.collect();
@@ -355,7 +372,7 @@ mod tests {
     }
 
     fn remove(lake: &Shared, key: &str) -> lake::Object {
-        lake.lock().unwrap().objects.remove(&(IN.to_owned(), key.to_owned())).unwrap()
+        lake.lock().unwrap().s3.objects.remove(&(IN.to_owned(), key.to_owned())).unwrap()
     }
 
     async fn audit(lake: &Shared, arguments: &[&str]) -> Ended {
@@ -386,7 +403,8 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         let json = audit(&lake, &["--json"]).await.json();
         assert_eq!((&json["complete"], &json["windows"][0]["records"]), (&true.into(), &40.into()));
         assert_eq!((&json["windows"][0]["begins_after"], &json["stopped"]), (&Value::Null, &Value::Null));
-        let nothing = audit(&lake, &["--table", "other"]).await;
+        lake.lock().unwrap().s3.objects.clear();
+        let nothing = audit(&lake, &[]).await;
         assert_eq!((nothing.code, nothing.out.starts_with("audited 0 files of 0 records: ")), (0, true));
     }
 
@@ -456,9 +474,9 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         let detail = |index: usize| json["problems"][index]["detail"].as_str().unwrap().to_owned();
         assert_eq!(detail(0), "the object has no metadata landfall-stream");
         assert!(detail(1).ends_with("could not be read: AccessDenied: no key"), "{}", detail(1));
-        assert!(detail(2).starts_with("it is no whole gzip file: "), "{}", detail(2));
-        assert_eq!(detail(6), "1 line, and it says 2 from 1.0 to 2.0");
-        assert_eq!(detail(7), "1 line is no JSON; the first is line 2: expected value at line 1 column 1");
+        assert!(detail(2).starts_with("it is not a complete gzip file: "), "{}", detail(2));
+        assert_eq!(detail(6), "1 line, but its metadata says 2 from 1.0 to 2.0");
+        assert_eq!(detail(7), "1 line is not JSON; the first is line 2: expected value at line 1 column 1");
         let sample = json["windows"].as_array().unwrap().iter().find(|row| row["table"] == "sample").unwrap();
         assert_eq!((&sample["files"], keys.len()), (&2.into(), 2));
 
@@ -482,7 +500,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
     async fn files_that_were_moved_are_looked_for_in_the_other_buckets() {
         let (lake, keys) = chain(&[0, 10, 20, 30, 40]);
         let moved = remove(&lake, &keys[1]);
-        lake.lock().unwrap().objects.insert(("archive".to_owned(), keys[1].clone()), moved);
+        lake.lock().unwrap().s3.objects.insert(("archive".to_owned(), keys[1].clone()), moved);
         assert_eq!(faults(&audit(&lake, &["--json"]).await), one("gap", false));
         assert_eq!(audit(&lake, &["--bucket", "archive"]).await.code, 0);
         remove(&lake, &keys[0]);
@@ -491,8 +509,21 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         assert!(late.out.ends_with(
             "\nnote: 1 window begins later than its shard: older files, if there were any, are elsewhere\n"
         ));
-        let other = audit(&lake, &["--stream", "other"]).await;
-        assert!(other.out.starts_with("audited 0 files"), "{}", other.out);
+    }
+
+    #[tokio::test]
+    async fn a_table_or_stream_that_does_not_exist_is_refused() {
+        let (lake, _) = chain(&[0, 10, 20]);
+        lake.lock().unwrap().put("archive", "cubic/kafka/fares/vytxeTZskVKR7C7WgdSP3d.json", &[], "");
+        let table = audit(&lake, &["--table", "sample", "--table", "samples", "--bucket", "archive"]).await;
+        assert_eq!((table.code, table.out.as_str()), (2, ""));
+        assert_eq!(table.err, "error: there is no table \"samples\"; there are fares, sample\n");
+        let stream = audit(&lake, &["--stream", "cubic-kafca"]).await;
+        let expected = "error: there is no stream \"cubic-kafca\"; there are cubic-kafka\n";
+        assert_eq!((stream.code, stream.err.as_str()), (2, expected));
+        assert_eq!(audit(&lake, &["--stream", "cubic-kafka", "--table", "sample"]).await.code, 0);
+        let function = crate::Cli::try_parse_args(&["audit", "--bucket", IN, "--function", "x"]).unwrap_err();
+        assert!(function.to_string().contains("--repair"), "{function}");
     }
 
     #[tokio::test]
@@ -515,7 +546,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
             assert_eq!((ended.code, faults(&ended)), (0, one("gap", true)), "{}", ended.out);
             let suffix = if compression == "gzip" { ".gz" } else { "" };
             let key = format!("{}{suffix}", keys[1]);
-            let written = lake.lock().unwrap().objects[&(IN.to_owned(), key.clone())].clone();
+            let written = lake.lock().unwrap().s3.objects[&(IN.to_owned(), key.clone())].clone();
             missing.metadata.insert("landfall-reason".to_owned(), "repair".to_owned());
             assert_eq!(written.metadata, missing.metadata);
             assert!(compression == "gzip" || written.body == missing.body);
@@ -571,7 +602,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         let whole = damaged.clone();
         damaged.metadata.remove("landfall-last");
         let place = (IN.to_owned(), keys[1].clone());
-        lake.lock().unwrap().objects.insert(place.clone(), damaged.clone());
+        lake.lock().unwrap().s3.objects.insert(place.clone(), damaged.clone());
         let ended = audit(&lake, &["--repair"]).await;
         let expected = "a file of its table cannot be read or understood, and may hold these records\n";
         assert_eq!(ended.code, 1);
@@ -579,11 +610,11 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         assert_eq!(lake.lock().unwrap().calls("PutObject"), 0);
 
         // It says nothing at all, and has the name that the missing file has.
-        lake.lock().unwrap().objects.insert(place.clone(), lake::Object { metadata: [].into(), ..whole.clone() });
+        lake.lock().unwrap().s3.objects.insert(place.clone(), lake::Object { metadata: [].into(), ..whole.clone() });
         let ended = audit(&lake, &["--repair"]).await;
         assert_eq!(ended.code, 1);
         assert!(ended.out.contains("exists and holds other records; it was not overwritten\n"), "{}", ended.out);
-        assert_eq!(lake.lock().unwrap().objects[&place].body, whole.body);
+        assert_eq!(lake.lock().unwrap().s3.objects[&place].body, whole.body);
     }
 
     #[tokio::test]

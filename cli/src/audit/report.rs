@@ -9,89 +9,62 @@ use super::{
 };
 use crate::{
     Exit,
-    outcome::{Outcome, document},
+    outcome::{Outcome, document_with_verdict},
     text::{Column, Table, counted, grouped, printable},
 };
 
-/// Most problems, and most files written, that people are shown one by one. Machines get all of them.
+/// Most problems, and most written files, that the text lists; `--json` lists all.
 const SHOWN: usize = 100;
 
-/// What an audit found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Audited {
-    /// The buckets.
     pub buckets: Vec<String>,
-    /// Whether the files were read.
+    /// Whether the files were read, or only their metadata.
     pub contents: bool,
-    /// By table, stream and shard.
     pub windows: Vec<Row>,
-    /// Everything that is not as it should be, one by one.
     pub problems: Vec<Problem>,
-    /// Files that were written to fill gaps.
     pub written: Vec<Written>,
-    /// Why the command ended early.
     pub stopped: Option<String>,
 }
 
-/// The files of one window, as they were found.
+/// The files of one table and shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// The table.
     pub table: String,
-    /// The stream.
     pub stream: String,
-    /// The shard.
     pub shard: String,
-    /// How many files there are.
     pub files: usize,
-    /// How many records they say they hold.
+    /// According to the metadata.
     pub records: usize,
-    /// When the oldest of them arrived.
+    /// When the oldest record arrived.
     pub first: Option<String>,
-    /// When the newest arrived.
     pub last: Option<String>,
-    /// Ranges that are in no file.
     pub gaps: usize,
-    /// Ranges that are in two files.
     pub overlaps: usize,
-    /// Files that hold another number of records than they say.
     pub wrong_counts: usize,
-    /// The record that the earliest file begins after; `None` when that is the beginning of the shard.
+    /// The position before the earliest file; `None` when the file begins with the shard.
     #[serde(serialize_with = "position")]
     pub begins_after: Option<Position>,
 }
 
-/// What can be wrong. The README lists what it means.
+/// The README explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// Records between two files are in none.
     Gap,
-    /// Records are in two files.
     Overlap,
-    /// A file holds another number of records than it says.
     WrongCount,
-    /// A file holds lines that are no JSON, or is not compressed as its name says.
     NotJson,
-    /// A file does not say what it holds.
     NoMetadata,
-    /// What a file says of itself makes no sense.
     DamagedMetadata,
-    /// A file lies in the folder of another table than its own.
     OtherTable,
-    /// An object has a key that kafka-roller gives to none.
     ForeignKey,
-    /// A file could not be read, or went away meanwhile.
     Unreadable,
-    /// The stream has records of a gap no longer.
     Lost,
-    /// A gap could not be filled.
     NotRepaired,
 }
 
 impl Fault {
-    /// The fault as it is written.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Gap => "gap",
@@ -108,66 +81,53 @@ impl Fault {
         }
     }
 
-    /// Whether it says that the command did not do all its work, rather than that something is wrong with the files.
+    /// Whether the command could not do its work, rather than found something wrong with the files.
     const fn is_failure(self) -> bool {
         matches!(self, Self::Unreadable | Self::NotRepaired)
     }
 }
 
-/// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What it is.
     pub fault: Fault,
-    /// The file or, when it is not about one, the window.
+    /// The file, or the table and shard.
     pub at: String,
-    /// It in words.
     pub detail: String,
-    /// For ranges: the last position before it.
+    /// Of a range: the last position before it.
     #[serde(serialize_with = "position")]
     pub after: Option<Position>,
-    /// For ranges: its last position.
+    /// Of a range: its last position.
     #[serde(serialize_with = "position")]
     pub up_to: Option<Position>,
-    /// Whether it was mended just now.
     pub repaired: bool,
 }
 
-/// A file that was written to fill a gap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Written {
-    /// Where it is.
     pub at: String,
-    /// How many records it holds.
     pub records: usize,
 }
 
-/// As in the metadata of files, so that the two can be compared.
+/// Positions are written as in the metadata of files, so that the two can be compared.
 fn position<S: Serializer>(position: &Option<Position>, serializer: S) -> Result<S::Ok, S::Error> {
     position.map(|position| position.to_string()).serialize(serializer)
 }
 
-/// An instant for people.
 fn time(ms: i64) -> String {
     rfc3339(ms).unwrap_or_else(|| format!("{ms} ms"))
 }
 
 impl Problem {
-    /// A problem of one file.
-    #[must_use]
     pub fn of_file(fault: Fault, at: String, detail: String) -> Self {
         Self { fault, at, detail, after: None, up_to: None, repaired: false }
     }
 
-    /// A problem of the records of a range.
     fn of_range(fault: Fault, window: &Window, range: Range, detail: &str) -> Self {
         let Range { after, up_to } = range;
         let detail = format!("after {after:?} up to {up_to:?}: {detail}");
         Self { after: Some(after), up_to: Some(up_to), ..Self::of_file(fault, window.to_string(), detail) }
     }
 
-    /// Records that are in no file.
-    #[must_use]
     pub fn gap(gap: &Gap) -> Self {
         let (before, next) = (gap.before.url(), gap.next.url());
         let (until, since) = (time(gap.before.rolled.newest_ms), time(gap.next.rolled.oldest_ms));
@@ -176,44 +136,34 @@ impl Problem {
     }
 
     /// Records that are in two files.
-    #[must_use]
     pub fn overlap(overlap: &Overlap) -> Self {
         let detail = format!("in {} and in {}", overlap.file.url(), overlap.other.url());
         let window = &overlap.file.rolled.window;
         Self::of_range(Fault::Overlap, window, overlap.range(), &detail)
     }
 
-    /// Records that are gone for good.
-    #[must_use]
     pub fn lost(gap: &Gap, lost: &Lost) -> Self {
         let (since, until) = (time(lost.since_ms), time(lost.until_ms));
         let detail = format!("the stream has no such records any more; they arrived from {since} to {until}");
         Self::of_range(Fault::Lost, gap.window(), lost.range, &detail)
     }
 
-    /// A gap that is as it was, or smaller.
-    #[must_use]
     pub fn not_repaired(gap: &Gap, cause: &RepairError) -> Self {
         Self::of_range(Fault::NotRepaired, gap.window(), gap.range(), &cause.to_string())
     }
 
-    /// It is no problem any more.
     pub fn mend(&mut self) {
         self.repaired = true;
     }
 }
 
 impl Written {
-    /// A file that was written.
-    #[must_use]
     pub fn of(file: &File) -> Self {
         Self { at: file.url(), records: file.rolled.count }
     }
 }
 
 impl Row {
-    /// A window's files.
-    #[must_use]
     pub fn of(window: &Window, files: &[File], tiling: &Tiling, wrong_counts: usize) -> Self {
         let rolled = || files.iter().map(|file| &file.rolled);
         Self {
@@ -287,18 +237,10 @@ impl Audited {
 }
 
 impl Outcome for Audited {
-    /// One JSON object, and `complete`, which says the same as the exit code.
     fn to_json(&self) -> Result<String, serde_json::Error> {
-        #[derive(Serialize)]
-        struct WithEnding<'a> {
-            complete: bool,
-            #[serde(flatten)]
-            audited: &'a Audited,
-        }
-        document(&WithEnding { complete: self.exit() == Exit::Complete, audited: self })
+        document_with_verdict(self, self.exit())
     }
 
-    /// A table, every problem, and what was written.
     fn to_text(&self) -> String {
         let mut text = String::new();
         if !self.windows.is_empty() {

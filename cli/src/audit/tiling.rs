@@ -5,20 +5,14 @@ use shared::{
     rolled::{RolledFile, Window},
 };
 
-/// A file, and what it says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// The bucket that it is in.
     pub bucket: String,
-    /// Its key.
     pub key: String,
-    /// Its metadata.
     pub rolled: RolledFile,
 }
 
 impl File {
-    /// Where it is.
-    #[must_use]
     pub fn url(&self) -> String {
         format!("s3://{}/{}", self.bucket, self.key)
     }
@@ -27,66 +21,51 @@ impl File {
 /// The positions in `(after, up_to]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
-    /// The last position before it.
     pub after: Position,
-    /// Its last position.
     pub up_to: Position,
 }
 
 /// Positions that no file holds: those after the end of `before`, up to and including the one that `next` begins after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// The file before the gap.
     pub before: File,
-    /// The file behind it.
     pub next: File,
 }
 
 /// Positions that two files hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlap {
-    /// The file that begins first.
     pub file: File,
-    /// The other one.
     pub other: File,
 }
 
 impl Gap {
-    /// The window.
-    #[must_use]
     pub const fn window(&self) -> &Window {
         &self.before.rolled.window
     }
 
-    /// The positions.
-    #[must_use]
     pub const fn range(&self) -> Range {
         Range { after: self.before.rolled.last, up_to: self.next.rolled.after }
     }
 }
 
 impl Overlap {
-    /// The positions.
-    #[must_use]
     pub fn range(&self) -> Range {
         Range { after: self.other.rolled.after, up_to: self.file.rolled.last.min(self.other.rolled.last) }
     }
 }
 
-/// How the files of one window fit together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tiling {
-    /// What the earliest file begins after. Files before it may have been moved elsewhere, so it is no gap.
+    /// The position before the earliest file. Earlier files may have been moved elsewhere, so this is not a gap.
     pub begins_after: Position,
-    /// The gaps, in order.
     pub gaps: Vec<Gap>,
-    /// The overlaps, in order. A file that overlaps several others is compared with the one that reaches furthest.
+    /// A file that overlaps several others is listed with the one that ends last.
     pub overlaps: Vec<Overlap>,
 }
 
-/// Brings the files of one window in order and fits them together. A file that is in two buckets, since it is being
-/// moved, is taken once.
-#[must_use]
+/// Sorts the files of one table and shard and compares their ranges. A file that is in two buckets, because it is being
+/// moved, counts once.
 pub fn tile(files: &mut Vec<File>) -> Tiling {
     files.sort_unstable_by(|a, b| {
         let order = |file: &File| (file.rolled.after, file.rolled.last);
@@ -173,7 +152,7 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Files are taken out of a chain, and others are there twice: exactly that is found.
+        /// Some files of a chain are removed and others duplicated.
         #[test]
         fn what_is_missing_and_what_is_twice_is_found_exactly(
             chain in prop::collection::vec((1..9_u64, any::<bool>(), 0..3_usize), 1..30),
@@ -199,7 +178,7 @@ pub(crate) mod tests {
             prop_assert_eq!(ranges(&tile(&mut files)), [gaps, overlaps]);
         }
 
-        /// Whatever the ranges, gaps and overlaps are what counting every position says.
+        /// Gaps and overlaps of any ranges agree with counting the files of every position.
         #[test]
         fn gaps_and_overlaps_are_those_of_counting(lengths in prop::collection::vec((0..60_u64, 1..12_u64), 1..20)) {
             let mut files: Vec<File> =

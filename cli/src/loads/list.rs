@@ -108,9 +108,9 @@ mod tests {
     async fn people_get_a_table_and_are_told_that_there_are_more() {
         let (ended, pages) = listed(3, 2, &["--limit", "2"], 0).await;
         let expected = "\
-id  table                    status  modified                size  key
- 1  cubic__dmap__agg_sample  ready   2026-11-20T14:11:46Z  1.2 MB  cubic/dmap/agg_sample/1.csv
- 2  cubic__dmap__agg_sample  ready   2026-11-20T14:11:46Z  1.2 MB  cubic/dmap/agg_sample/2.csv
+id  table                    status  modified                 size  key
+ 1  cubic__dmap__agg_sample  ready   2026-11-20T14:11:46Z  1.23 MB  cubic/dmap/agg_sample/1.csv
+ 2  cubic__dmap__agg_sample  ready   2026-11-20T14:11:46Z  1.23 MB  cubic/dmap/agg_sample/2.csv
 
 note: these are the oldest 2 loads; --limit 0 lists all
 ";

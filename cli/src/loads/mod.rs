@@ -274,9 +274,9 @@ pub(crate) mod tests {
         let arguments = ["loads", "set-status", "--to", "ready_for_erroring", "12", "7", "12"];
         let ended = run(&context, &[&arguments[..], &["--reason", "a column is missing"]].concat()).await;
         let expected = "\
-id  table                    status              modified                size  key                           note
- 7  cubic__dmap__agg_sample  ready_for_erroring  2026-11-20T14:11:46Z  1.2 MB  cubic/dmap/agg_sample/7.csv   -
-12  cubic__dmap__agg_sample  ready_for_erroring  2026-11-20T14:11:46Z  1.2 MB  cubic/dmap/agg_sample/12.csv  a column is missing
+id  table                    status              modified                 size  key                           note
+ 7  cubic__dmap__agg_sample  ready_for_erroring  2026-11-20T14:11:46Z  1.23 MB  cubic/dmap/agg_sample/7.csv   -
+12  cubic__dmap__agg_sample  ready_for_erroring  2026-11-20T14:11:46Z  1.23 MB  cubic/dmap/agg_sample/12.csv  a column is missing
 
 2 loads are ready_for_erroring now
 ";

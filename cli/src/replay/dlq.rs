@@ -1,11 +1,12 @@
-//! `landfall replay dlq`: receive, send, and only then delete.
+//! `landfall replay dlq`: receive a message, send it, and only then delete it.
 //!
-//! A message is in one of the two queues at every moment, and in both for the moment between sending and deleting. What
-//! was not sent is held until the end, so that it is not received again and again, and is then made visible.
+//! Every message is in at least one of the two queues at any time, and in both between sending and deleting. A message
+//! that could not be sent stays hidden until the command ends, so that it is not received over and over, and is then
+//! made visible again.
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     time::Instant,
 };
 
@@ -13,50 +14,52 @@ use clap::Args;
 use futures_util::future::join_all;
 
 use super::{
-    QueueUrl, ReplayError,
-    message::fitting,
+    QueueUrl, ReplayError, Stop,
+    message::check_size,
     plan::batches,
     report::{Problem, Report},
 };
 use crate::{
     console::{Console, Progress},
     context::Context,
-    queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Depth, Outgoing, Queue, QueueError, Received},
+    queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Depth, Outgoing, Queue, Received},
     text::grouped,
 };
 
 const HELP: &str = "\
-At least once, never lost: a message is received, sent with the same body and the same message
-attributes, and deleted only when SQS has confirmed the copy. If the command dies in between, that
-message is in both queues and is replayed again by the next run. Messages that could not be sent
-stay in the dead-letter queue; they are visible again when the command ends, or after five minutes
-if it was killed. A message that fails again and comes back while the command runs is left there.
+Each message is received, sent with the same body and message attributes, and deleted only when SQS has
+confirmed the copy. If the command is killed in between, that message is in both queues, and the next run
+sends it again. Messages that could not be sent stay in the dead-letter queue; they are visible again when
+the command ends, or after five minutes if it was killed. A message that fails again and comes back while
+the command runs is left there.
 
 To SQS a replayed message is a new one: it gets a new message id and a new time of sending.
 
 --dry-run receives nothing. It reports the queue's own counters, which are approximate.
 
-Exit code: 0 when everything was replayed, 2 when the arguments make no sense, otherwise 1.
+To move a whole queue at a limited rate, without waiting for it, SQS's own redrive (StartMessageMoveTask)
+does as well; the README compares the two.
+
+Exit code: 0 when everything was replayed, 2 when the arguments are invalid, otherwise 1.
 
 Examples:
   landfall replay dlq --from https://sqs.eu-west-1.amazonaws.com/123456789012/landfall-events-dead-letter --dry-run
   landfall replay dlq --from $DLQ_URL --to $QUEUE_URL --limit 100
   AWS_ENDPOINT_URL=http://127.0.0.1:4566 landfall replay dlq --from $DLQ_URL --to $QUEUE_URL --json";
 
-/// The arguments of `landfall replay dlq`.
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct DlqArgs {
     /// Dead-letter queue to take messages from.
     #[arg(long, value_name = "QUEUE-URL")]
     pub from: QueueUrl,
-    /// Queue to send them to. Without it, the one queue that has --from as its dead-letter queue.
+    /// Queue to send them to [default: the one queue that has --from as its dead-letter queue].
     #[arg(long, value_name = "QUEUE-URL")]
     pub to: Option<QueueUrl>,
-    /// Replay at most so many messages.
+    /// Replay at most N messages.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Only say how many there are.
+    /// Only count the messages.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -65,7 +68,7 @@ pub struct DlqArgs {
 pub async fn replay(args: &DlqArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
     let sqs = &context.clients.sqs;
     if args.to.as_ref() == Some(&args.from) {
-        return Err(ReplayError::Usage("--from and --to are the same queue"));
+        return Err(ReplayError::Usage("--from and --to are the same queue".to_owned()));
     }
     let (from, depth) = queue::describe(sqs, args.from.as_str()).await?;
     let to = match &args.to {
@@ -74,16 +77,17 @@ pub async fn replay(args: &DlqArgs, context: &Context, console: &Console) -> Res
     };
     let (to, _) = queue::describe(sqs, &to).await?;
     let mut report = Report::new("replay dlq", "messages", from.url.clone(), to.url.clone(), args.dry_run);
+    let expected = depth.waiting.min(args.limit.unwrap_or(usize::MAX));
     if args.dry_run {
-        counted(&mut report, depth, args.limit);
+        count(&mut report, depth, expected);
         return Ok(report);
     }
-    let expected = depth.waiting.min(args.limit.unwrap_or(usize::MAX));
     let mover = Mover {
         context,
         from,
         to,
         progress: console.progress("Replaying", "messages", Some(expected)),
+        stop: Stop::default(),
         state: RefCell::new(State { budget: args.limit, ..State::default() }),
     };
     mover.run().await;
@@ -91,27 +95,22 @@ pub async fn replay(args: &DlqArgs, context: &Context, console: &Console) -> Res
     Ok(report)
 }
 
-/// The only queue that has this one as its dead-letter queue.
 async fn only_source(sqs: &aws_sdk_sqs::Client, from: &str) -> Result<String, ReplayError> {
-    let mut sources = queue::dead_letter_sources(sqs, from).await.map_err(ReplayError::Sources)?;
-    match (sources.pop(), sources.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (None, _) => Err(ReplayError::NoSource(from.to_owned())),
-        (Some(last), false) => {
-            sources.push(last);
-            Err(ReplayError::ManySources { from: from.to_owned(), sources })
-        }
+    let sources = queue::dead_letter_sources(sqs, from).await.map_err(ReplayError::Sources)?;
+    match sources.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(ReplayError::NoSource(from.to_owned())),
+        _ => Err(ReplayError::ManySources { from: from.to_owned(), sources }),
     }
 }
 
-/// What a dry run knows.
-fn counted(report: &mut Report, depth: Depth, limit: Option<usize>) {
+fn count(report: &mut Report, depth: Depth, selected: usize) {
     report.total.found = depth.waiting;
-    report.total.sent = depth.waiting.min(limit.unwrap_or(usize::MAX));
-    report.total.not_selected = report.total.found - report.total.sent;
+    report.total.sent = selected;
+    report.total.not_selected = depth.waiting - selected;
     report.notes.push("the numbers are the queue's own and approximate; nothing was received".to_owned());
     if depth.hidden > 0 {
-        report.notes.push(format!("about {} more are being worked on by someone else", grouped(depth.hidden)));
+        report.notes.push(format!("about {} more messages are in flight at another receiver", grouped(depth.hidden)));
     }
 }
 
@@ -120,6 +119,7 @@ struct Mover<'a> {
     from: Queue,
     to: Queue,
     progress: Progress,
+    stop: Stop,
     state: RefCell<State>,
 }
 
@@ -128,18 +128,16 @@ struct Mover<'a> {
 struct State {
     /// How many more messages may be taken.
     budget: Option<usize>,
-    /// Distinct messages received.
     found: usize,
     /// Ids, in the dead-letter queue, of messages that were sent.
     sent: HashSet<String>,
-    /// Ids that they have in the other queue.
+    /// The ids of the same messages in the other queue. SQS keeps a message's id when it moves it to a dead-letter
+    /// queue, so a message that fails again is recognised by it.
     arrived: HashSet<String>,
-    /// Messages that were sent and are still in the dead-letter queue.
-    undeleted: BTreeMap<String, String>,
-    /// Messages that stay, by id: how to release them, and why.
+    /// Ids of messages that were sent and are still in the dead-letter queue.
+    undeleted: HashSet<String>,
+    /// Messages that stay in the dead-letter queue, by id.
     held: BTreeMap<String, Held>,
-    /// Why the command ends early.
-    stopped: Option<String>,
 }
 
 #[derive(Debug)]
@@ -168,12 +166,12 @@ impl State {
         self.held.insert(id, Held { handle, reason, detail });
     }
 
-    /// Keeps the messages that are new here, and the handles of those that were sent already and are to be deleted.
-    fn sort_out(&mut self, received: Vec<Received>) -> (Vec<Received>, Vec<(String, String)>) {
+    /// Keeps the messages that are received for the first time, and those that were sent already and are to be deleted.
+    fn sort_out(&mut self, received: Vec<Received>) -> (Vec<Received>, Vec<Received>) {
         let (mut fresh, mut again) = (Vec::new(), Vec::new());
         for message in received {
             if self.sent.contains(&message.id) {
-                again.push((message.id, message.handle));
+                again.push(message);
             } else if let Some(held) = self.held.get_mut(&message.id) {
                 held.handle = message.handle;
             } else if self.arrived.contains(&message.id) {
@@ -189,10 +187,10 @@ impl State {
 }
 
 impl Mover<'_> {
-    /// Moves messages until the queue is empty, the limit is reached or something is wrong.
+    /// Moves messages until the queue is empty, the limit is reached or an error stops it.
     async fn run(&self) {
         let pace = &self.context.pace;
-        let (mut empty_rounds, mut empty_since) = (0, None::<Instant>);
+        let mut empty_since = None::<Instant>;
         loop {
             let before = self.state.borrow().found;
             join_all((0..pace.receivers.max(1)).map(|_| self.receive_until_empty())).await;
@@ -200,13 +198,7 @@ impl Mover<'_> {
                 return;
             }
             if self.state.borrow().found > before {
-                (empty_rounds, empty_since) = (0, None);
-                continue;
-            }
-            empty_rounds += 1;
-            let since = *empty_since.get_or_insert_with(Instant::now);
-            if empty_rounds < pace.empty_rounds {
-                self.progress.say("making sure that there are no more");
+                empty_since = None;
                 continue;
             }
             match queue::describe(&self.context.clients.sqs, &self.from.url).await {
@@ -215,47 +207,32 @@ impl Mover<'_> {
                     if remaining == 0 {
                         return;
                     }
-                    if since.elapsed() >= pace.patience {
-                        self.stop(unreachable(remaining));
-                        return;
+                    if empty_since.get_or_insert_with(Instant::now).elapsed() >= pace.empty_timeout {
+                        return self.stop.set(unreachable(remaining));
                     }
-                    self.progress.say(&format!("waiting for about {} that others hold", grouped(remaining)));
+                    let remaining = grouped(remaining);
+                    self.progress.say(&format!("waiting for about {remaining} messages in flight at another receiver"));
                 }
-                Err(error) => return self.stop(error.to_string()),
+                Err(error) => return self.stop.set(error.to_string()),
             }
         }
     }
 
     fn is_over(&self) -> bool {
-        if self.context.interrupt.is_set() {
-            self.stop("interrupted".to_owned());
-        }
-        let state = self.state.borrow();
-        state.stopped.is_some() || state.budget == Some(0)
-    }
-
-    /// Ends the command; the first cause counts.
-    fn stop(&self, cause: String) {
-        self.state.borrow_mut().stopped.get_or_insert(cause);
+        self.stop.is_set(&self.context.interrupt) || self.state.borrow().budget == Some(0)
     }
 
     async fn receive_until_empty(&self) {
-        loop {
-            if self.is_over() {
-                return;
-            }
+        while !self.is_over() {
             let most = self.state.borrow_mut().reserve();
-            if most == 0 {
-                return;
-            }
             let received = queue::receive(&self.context.clients.sqs, &self.from.url, most, &self.context.pace).await;
-            let received = received.unwrap_or_else(|error: QueueError| {
-                self.stop(error.to_string());
+            let received = received.unwrap_or_else(|error| {
+                self.stop.set(error.to_string());
                 Vec::new()
             });
             let is_empty = received.is_empty();
             let (fresh, again) = self.state.borrow_mut().sort_out(received);
-            self.state.borrow_mut().give_back(most - fresh.len().min(most));
+            self.state.borrow_mut().give_back(most.saturating_sub(fresh.len()));
             if is_empty {
                 return;
             }
@@ -266,102 +243,83 @@ impl Mover<'_> {
 
     /// Sends messages and deletes those that were sent.
     async fn move_on(&self, received: Vec<Received>) {
-        let mut handles = HashMap::new();
-        let mut messages: Vec<(String, Outgoing)> = Vec::new();
-        for Received { id, handle, message } in received {
-            match fitting(message, self.to.max_message_bytes) {
-                Ok(message) => {
-                    handles.insert(id.clone(), handle);
-                    messages.push((id, message));
-                }
+        let mut messages = Vec::new();
+        for received in received {
+            match check_size(&received.message, self.to.max_message_bytes) {
+                Ok(()) => messages.push(received),
                 Err(problem) => {
+                    let Received { id, handle, .. } = received;
                     self.state.borrow_mut().hold(id, handle, problem.reason(), problem.to_string());
                 }
             }
         }
-        let sizes: Vec<usize> = messages.iter().map(|(_, message)| message.bytes()).collect();
+        let sizes: Vec<usize> = messages.iter().map(|received| received.message.bytes()).collect();
         for batch in batches(&sizes, BATCH_ENTRIES, BATCH_BYTES) {
-            let batch = messages.get(batch).unwrap_or_default();
-            let outgoing: Vec<&Outgoing> = batch.iter().map(|(_, message)| message).collect();
+            let batch: Vec<Received> = messages.drain(..batch.len()).collect();
+            let outgoing: Vec<&Outgoing> = batch.iter().map(|received| &received.message).collect();
             let deliveries = queue::send(&self.context.clients.sqs, &self.to.url, &outgoing).await;
+            self.stop.set_if_all_failed(&self.to, &deliveries);
             let mut sent = Vec::new();
-            for ((id, _), delivery) in batch.iter().zip(&deliveries) {
-                let Some(handle) = handles.remove(id) else { continue };
+            for (received, delivery) in batch.into_iter().zip(deliveries) {
                 let mut state = self.state.borrow_mut();
-                match delivery {
+                let (reason, cause) = match delivery {
                     Delivery::Sent(new_id) => {
-                        state.sent.insert(id.clone());
-                        state.arrived.insert(new_id.clone());
-                        sent.push((id.clone(), handle));
+                        state.sent.insert(received.id.clone());
+                        state.arrived.insert(new_id);
+                        sent.push(received);
+                        continue;
                     }
-                    Delivery::Refused(cause) => state.hold(id.clone(), handle, "refused", cause.clone()),
-                    Delivery::Failed(cause) => state.hold(id.clone(), handle, "not_sent", cause.clone()),
-                }
-            }
-            if let Some(Delivery::Failed(cause)) = deliveries.first()
-                && deliveries.iter().all(|delivery| matches!(delivery, Delivery::Failed(_)))
-            {
-                self.stop(format!("queue {} cannot be sent to: {cause}", self.to.url));
+                    Delivery::Refused(cause) => ("refused", cause),
+                    Delivery::Failed(cause) => ("not_sent", cause),
+                };
+                state.hold(received.id, received.handle, reason, cause);
             }
             self.progress.add(sent.len());
             self.delete(sent).await;
         }
     }
 
-    /// Deletes messages, given as id and handle, that are in the other queue now.
-    async fn delete(&self, sent: Vec<(String, String)>) {
-        if sent.is_empty() {
-            return;
-        }
-        let (ids, handles): (Vec<String>, Vec<String>) = sent.into_iter().unzip();
+    /// Deletes messages that are in the other queue now.
+    async fn delete(&self, sent: Vec<Received>) {
+        let handles: Vec<String> = sent.iter().map(|received| received.handle.clone()).collect();
         let gone = queue::delete(&self.context.clients.sqs, &self.from.url, &handles).await;
-        let mut state = self.state.borrow_mut();
-        for ((id, handle), gone) in ids.into_iter().zip(handles).zip(gone) {
-            if gone {
-                state.undeleted.remove(&id);
-            } else {
-                state.undeleted.insert(id, handle);
-            }
+        let undeleted = &mut self.state.borrow_mut().undeleted;
+        for (Received { id, .. }, gone) in sent.into_iter().zip(gone) {
+            let _was_in = if gone { undeleted.remove(&id) } else { undeleted.insert(id) };
         }
     }
 
-    /// Releases what stays and reports.
+    /// Makes the messages that stay visible and reports.
     async fn finish(self, report: &mut Report) {
         let sqs = &self.context.clients.sqs;
-        let State { budget, found, sent, undeleted, held, stopped, .. } = self.state.into_inner();
+        let State { budget, found, sent, undeleted, held, .. } = self.state.into_inner();
         let handles: Vec<String> = held.values().map(|held| held.handle.clone()).collect();
         queue::release(sqs, &self.from.url, &handles).await;
         report.total.found = found;
         report.total.sent = sent.len();
         report.total.left = found - sent.len();
-        report.stopped = stopped;
+        report.stopped = self.stop.cause();
         let at = self.from.url;
-        report.problems.extend(held.into_iter().map(|(id, Held { reason, detail, .. })| Problem {
-            reason,
-            id: Some(id),
-            at: at.clone(),
-            detail,
-        }));
-        report.problems.extend(undeleted.into_keys().map(|id| Problem {
-            reason: "sent_not_removed",
-            id: Some(id),
-            at: at.clone(),
-            detail: "it was sent and could not be deleted here; the next replay would send it again".to_owned(),
+        let problem = |reason, id, detail| Problem { reason, id: Some(id), at: at.clone(), detail };
+        report.problems.extend(held.into_iter().map(|(id, held)| problem(held.reason, id, held.detail)));
+        report.problems.extend(undeleted.into_iter().map(|id| {
+            let detail = "it was sent and could not be deleted here; the next replay would send it again";
+            problem("sent_not_removed", id, detail.to_owned())
         }));
         if budget == Some(0)
             && let Ok((_, depth)) = queue::describe(sqs, &at).await
             && depth.waiting > report.problems.len()
         {
             let remaining = grouped(depth.waiting - report.problems.len());
-            report.notes.push(format!("the limit is reached; about {remaining} more messages wait in the queue"));
+            report.notes.push(format!("the limit is reached; about {remaining} more messages are in the queue"));
         }
     }
 }
 
 fn unreachable(remaining: usize) -> String {
     format!(
-        "the queue says that it holds about {} more messages, and none can be received: someone else is working on \
-         them; run it again later",
+        "the queue counts about {} more messages, and none can be received: another receiver has them in flight; run \
+         this again later",
         grouped(remaining)
     )
 }
@@ -393,7 +351,7 @@ mod tests {
         json!({"MessageId": id, "ReceiptHandle": handle, "Body": id})
     }
 
-    /// Replays what a queue hands out, receive by receive, and gives back the bodies sent and the handles released.
+    /// Replays what a queue hands out, receive by receive, and returns the bodies sent and the handles released.
     async fn replayed(
         receives: Vec<Vec<Value>>,
         undeletable: &'static str,
@@ -417,7 +375,7 @@ mod tests {
                 })
                 .collect()
         };
-        let context = canned::context(move |action, request| match action {
+        let context = canned::sqs(move |action, request| match action {
             "GetQueueAttributes" => (200, json!({"Attributes": {"MaximumMessageSize": "1000"}})),
             "ReceiveMessage" => (200, json!({"Messages": receives.next().unwrap_or_default()})),
             "SendMessageBatch" if !can_send => (503, json!({"__type": "ServiceUnavailable", "message": "later"})),
@@ -499,7 +457,7 @@ mod tests {
                  http://127.0.0.1:1/1/b); name the one to send to with --to",
             ),
         ] {
-            let context = canned::context(move |action, _| match action {
+            let context = canned::sqs(move |action, _| match action {
                 "ListDeadLetterSourceQueues" => (200, json!({"queueUrls": sources})),
                 "GetQueueAttributes" => (200, json!({"Attributes": {"ApproximateNumberOfMessages": "7"}})),
                 other => panic!("{other}"),

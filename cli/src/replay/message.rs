@@ -8,53 +8,32 @@ use shared::quarantine::QuarantineRecord;
 
 use crate::queue::Outgoing;
 
-/// The attribute that rows are told apart by.
+/// The attribute by which duplicate rows are recognised.
 const EVENT_ID: &str = "event_id";
 /// Most attributes that SQS takes on a message.
 const MOST_ATTRIBUTES: usize = 10;
 
-/// Why a record cannot be sent as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsendable {
-    /// The line is not a quarantine record.
     #[error("the line is not a quarantine record: {0}")]
     UnreadableLine(String),
-    /// The body's base64 has been damaged.
     #[error("body_base64 is not base64")]
     DamagedBody,
-    /// SQS refuses messages without a body.
     #[error("the body is empty")]
     NoBody,
-    /// SQS takes text only, and not every character.
     #[error("the body is not text that SQS takes: it is not UTF-8 or holds control characters")]
     ForbiddenCharacters,
-    /// Without its attributes it would be another message.
     #[error("the record does not hold the message's attributes")]
     MissingAttributes,
-    /// An attribute is not what SQS takes.
     #[error("attribute {name:?} cannot be sent: {problem}")]
-    InvalidAttribute {
-        /// The attribute's name.
-        name: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// There are more attributes than SQS takes, `event_id` included.
+    InvalidAttribute { name: String, problem: &'static str },
     #[error("the message would have {0} attributes, and SQS takes {MOST_ATTRIBUTES}")]
     TooManyAttributes(usize),
-    /// The message is larger than the queue takes.
     #[error("the message would be {bytes} bytes, and the queue takes {most}")]
-    TooLarge {
-        /// The size, attributes included.
-        bytes: usize,
-        /// The most that the queue takes.
-        most: usize,
-    },
+    TooLarge { bytes: usize, most: usize },
 }
 
 impl Unsendable {
-    /// The cause in one word.
-    #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::UnreadableLine(_) => "unreadable_line",
@@ -69,7 +48,7 @@ impl Unsendable {
     }
 }
 
-/// One attribute, as Lambda events write it. Fields that SQS has never implemented are passed over.
+/// An attribute as Lambda events write it, without the fields that SQS has never implemented.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Attribute {
@@ -78,7 +57,7 @@ struct Attribute {
     binary_value: Option<String>,
 }
 
-/// The message that the record was, with the record's id as `event_id` when it had none of its own.
+/// The message that the record was, with the record's id as `event_id` if it had none.
 pub fn of_record(record: &QuarantineRecord, max_message_bytes: usize) -> Result<Outgoing, Unsendable> {
     let body = record.body().ok_or(Unsendable::DamagedBody)?;
     let body = String::from_utf8(body).map_err(|_| Unsendable::ForbiddenCharacters)?;
@@ -95,15 +74,15 @@ pub fn of_record(record: &QuarantineRecord, max_message_bytes: usize) -> Result<
     if attributes.len() > MOST_ATTRIBUTES {
         return Err(Unsendable::TooManyAttributes(attributes.len()));
     }
-    fitting(Outgoing { body, attributes }, max_message_bytes)
+    let message = Outgoing { body, attributes };
+    check_size(&message, max_message_bytes)?;
+    Ok(message)
 }
 
-/// The message, unless it is larger than the queue takes.
-pub fn fitting(message: Outgoing, max_message_bytes: usize) -> Result<Outgoing, Unsendable> {
-    match message.bytes() {
-        bytes if bytes > max_message_bytes => Err(Unsendable::TooLarge { bytes, most: max_message_bytes }),
-        _ => Ok(message),
-    }
+/// Refuses a message that is larger than the queue takes.
+pub fn check_size(message: &Outgoing, most: usize) -> Result<(), Unsendable> {
+    let bytes = message.bytes();
+    if bytes > most { Err(Unsendable::TooLarge { bytes, most }) } else { Ok(()) }
 }
 
 fn attributes(record: &QuarantineRecord) -> Result<HashMap<String, MessageAttributeValue>, Unsendable> {
@@ -144,9 +123,7 @@ fn value(name: &str, attribute: Attribute) -> Result<MessageAttributeValue, Unse
     builder.build().map_err(|_| invalid("it has no data type"))
 }
 
-/// What SQS takes: the characters of XML 1.0.
-///
-/// Source: SendMessage, Amazon SQS API reference.
+/// SQS takes the characters of XML 1.0. Source: SendMessage, Amazon SQS API reference.
 const fn is_allowed(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }

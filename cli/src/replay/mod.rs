@@ -6,7 +6,7 @@ pub mod plan;
 pub mod quarantine;
 pub mod report;
 
-use std::str::FromStr;
+use std::{cell::RefCell, str::FromStr};
 
 use clap::Subcommand;
 use objects::BucketError;
@@ -15,12 +15,11 @@ use self::{dlq::DlqArgs, quarantine::QuarantineArgs};
 use crate::{
     Exit,
     console::Console,
-    context::Context,
+    context::{Context, Interrupt},
     outcome::{Failed, conclude},
-    queue::QueueError,
+    queue::{Delivery, Queue, QueueError},
 };
 
-/// What is replayed.
 #[derive(Debug, Subcommand)]
 pub enum Replay {
     /// Moves dead-lettered messages back to their queue.
@@ -29,32 +28,51 @@ pub enum Replay {
     Quarantine(QuarantineArgs),
 }
 
-/// Why a replay could not begin. Nothing was changed.
+/// Why a replay could not begin; nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// The arguments contradict each other.
     #[error("{0}")]
-    Usage(&'static str),
-    /// A queue cannot be used.
+    Usage(String),
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The bucket cannot be used.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// SQS does not say which queues have the given one as their dead-letter queue.
     #[error("{0}; name the queue to send to with --to")]
     Sources(#[source] QueueError),
-    /// No queue names the given one as its dead-letter queue.
     #[error("no queue has {0} as its dead-letter queue; name the queue to send to with --to")]
     NoSource(String),
-    /// Several queues share the dead-letter queue.
     #[error("{from} is the dead-letter queue of {} queues ({}); name the one to send to with --to", sources.len(), sources.join(", "))]
-    ManySources {
-        /// The dead-letter queue.
-        from: String,
-        /// The queues.
-        sources: Vec<String>,
-    },
+    ManySources { from: String, sources: Vec<String> },
+}
+
+/// Why a command ends early. The first cause counts.
+#[derive(Debug, Default)]
+struct Stop(RefCell<Option<String>>);
+
+impl Stop {
+    fn set(&self, cause: String) {
+        self.0.borrow_mut().get_or_insert(cause);
+    }
+
+    /// A whole batch that failed means that the queue cannot be reached, and that there is no point in going on.
+    fn set_if_all_failed(&self, queue: &Queue, deliveries: &[Delivery]) {
+        if let Some(Delivery::Failed(cause)) = deliveries.first()
+            && deliveries.iter().all(|delivery| matches!(delivery, Delivery::Failed(_)))
+        {
+            self.set(format!("queue {} cannot be sent to: {cause}", queue.url));
+        }
+    }
+
+    fn is_set(&self, interrupt: &Interrupt) -> bool {
+        if interrupt.is_set() {
+            self.set("interrupted".to_owned());
+        }
+        self.0.borrow().is_some()
+    }
+
+    fn cause(self) -> Option<String> {
+        self.0.into_inner()
+    }
 }
 
 /// The URL of a queue, such as `https://sqs.eu-west-1.amazonaws.com/123456789012/events`.
@@ -62,8 +80,6 @@ pub enum ReplayError {
 pub struct QueueUrl(String);
 
 impl QueueUrl {
-    /// The URL as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -95,7 +111,6 @@ impl From<ReplayError> for Failed {
     }
 }
 
-/// Runs the command and prints its report, or why there is none.
 pub async fn run(command: &Replay, json: bool, context: &Context, console: &mut Console) -> Exit {
     let report = match command {
         Replay::Dlq(args) => dlq::replay(args, context, console).await,

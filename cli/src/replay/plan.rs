@@ -22,25 +22,21 @@ use super::{
 };
 use crate::{queue::Outgoing, when::start_of};
 
-/// The reason under which lines are counted that are no records.
-const UNREADABLE: &str = "unreadable_line";
+/// The reason given for lines that are not records.
+pub const UNREADABLE: &str = "unreadable_line";
 
-/// Which records are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// Sent at this time or later.
     pub since: Option<Timestamp>,
-    /// Sent before this time.
+    /// Exclusive.
     pub until: Option<Timestamp>,
-    /// Quarantined for one of these reasons; for any when empty.
+    /// Any reason when empty.
     pub reasons: Vec<String>,
-    /// No more than so many.
     pub limit: Option<usize>,
 }
 
 impl Selection {
     /// The first and the last day whose objects may hold wanted records.
-    #[must_use]
     pub fn days(&self) -> (Option<Day>, Option<Day>) {
         let day = |ms: i64| Day::of_unix_ms(ms.max(0)).ok();
         let first = self.since.and_then(|since| day(since.as_millisecond()));
@@ -48,8 +44,7 @@ impl Selection {
         (first, last)
     }
 
-    /// Whether the record is wanted, as far as time and reason go. A record without a time counts as sent when its
-    /// day begins.
+    /// Whether time and reason match. A record without a time counts as sent when its day began.
     fn wants(&self, record: Option<&QuarantineRecord>, day: Day) -> bool {
         let sent_at = record.and_then(sent_at).or_else(|| start_of(day));
         let in_time = sent_at.is_none_or(|sent_at| {
@@ -64,27 +59,21 @@ fn sent_at(record: &QuarantineRecord) -> Option<Timestamp> {
     record.sent_at.as_deref()?.parse().ok()
 }
 
-/// A quarantine object, read.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// Its key.
     pub key: QuarantineKey,
-    /// Its lines.
     pub lines: Vec<Line>,
 }
 
-/// One line of a quarantine object.
 #[derive(Debug, Clone)]
 pub struct Line {
     /// Its bytes, without the line feed.
     pub bytes: Vec<u8>,
-    /// The record that it holds.
     pub record: Result<QuarantineRecord, String>,
 }
 
 impl Object {
-    /// Reads an object's body. Empty lines are passed over.
-    #[must_use]
+    /// Empty lines are skipped.
     pub fn parse(key: QuarantineKey, body: &[u8]) -> Self {
         let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).map(Line::parse);
         Self { key, lines: lines.collect() }
@@ -123,52 +112,45 @@ fn fingerprint(record: &QuarantineRecord) -> Fingerprint {
     hash.finalize().into()
 }
 
-/// What is to become of a line.
+/// What happens to a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// It was not asked for.
     NotSelected,
-    /// It cannot be sent.
     Unsendable(Unsendable),
-    /// It is the message at this position of the plan, and the first line that is.
+    /// It is sent as the message at this position of the plan.
     Send(usize),
-    /// It is another copy of the message at this position.
+    /// It is a duplicate of the message at this position.
     Copy(usize),
-    /// It is another copy of a message that was sent before.
+    /// It is a duplicate of a message of an earlier plan.
     SentBefore,
 }
 
-/// What to do with a group of objects.
 #[derive(Debug)]
 pub struct Plan {
-    /// The objects, and a fate for each of their lines.
+    /// The objects, and the fates of their lines.
     pub objects: Vec<(Object, Vec<Fate>)>,
-    /// The messages to send.
     pub messages: Vec<Outgoing>,
     fingerprints: Vec<Fingerprint>,
 }
 
-/// What becomes of an object.
+/// What happens to an object.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// Nothing of it was sent: it stays.
+    /// None of its records were sent.
     Keep,
-    /// All of it was sent: it goes.
+    /// All of its records were sent.
     Delete,
-    /// Some of it was sent: the rest gets an object of its own, and then this one goes.
+    /// Some were sent: the rest is written to a new object, and then this one is deleted.
     Replace(Rest),
 }
 
-/// The records of an object that were not sent, as an object.
+/// The records of an object that were not sent, as a new object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rest {
-    /// Where it goes; the name is what the function would have given these records.
+    /// The key that the function would have given these records.
     pub key: QuarantineKey,
-    /// The lines, as they were.
     pub body: Vec<u8>,
-    /// The identity of the records.
     pub content_id: ContentId,
-    /// How many they are.
     pub records: usize,
 }
 
@@ -182,20 +164,15 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// A planner for a queue that takes messages of at most so many bytes.
-    #[must_use]
     pub fn new(selection: Selection, max_message_bytes: usize) -> Self {
         Self { budget: selection.limit, selection, max_message_bytes, sent: HashSet::new() }
     }
 
-    /// Whether the limit leaves nothing more to send.
-    #[must_use]
+    /// Whether the limit is reached.
     pub fn is_spent(&self) -> bool {
         self.budget == Some(0)
     }
 
-    /// Decides about the next objects, in the order of their lines.
-    #[must_use]
     pub fn plan(&mut self, objects: Vec<Object>) -> Plan {
         let mut plan = Plan { objects: Vec::new(), messages: Vec::new(), fingerprints: Vec::new() };
         let mut planned = HashMap::new();
@@ -239,7 +216,7 @@ impl Planner {
         Fate::Send(position)
     }
 
-    /// What becomes of each object, now that it is known which messages were sent.
+    /// Decides what happens to each object, after sending.
     pub fn settle(&mut self, plan: &Plan, is_sent: &[bool]) -> Result<Vec<Settlement>, LayoutError> {
         let sent = plan.fingerprints.iter().zip(is_sent).filter(|(_, sent)| **sent);
         self.sent.extend(sent.map(|(fingerprint, _)| *fingerprint));
@@ -249,7 +226,6 @@ impl Planner {
 
 impl Fate {
     /// Whether the line's message is in the queue.
-    #[must_use]
     pub fn is_gone(&self, is_sent: &[bool]) -> bool {
         match self {
             Self::NotSelected | Self::Unsendable(_) => false,
@@ -278,8 +254,7 @@ fn settlement(object: &Object, fates: &[Fate], is_sent: &[bool]) -> Result<Settl
 }
 
 impl Plan {
-    /// What was found and what became of it, in all and by reason. Copies count once.
-    #[must_use]
+    /// Counts the records by reason. Duplicates count once.
     pub fn counts(&self, is_sent: &[bool]) -> BTreeMap<String, Counts> {
         let mut by_reason: BTreeMap<String, Counts> = BTreeMap::new();
         for (line, fate) in self.objects.iter().flat_map(|(object, fates)| object.lines.iter().zip(fates)) {
@@ -296,8 +271,7 @@ impl Plan {
         by_reason
     }
 
-    /// Further copies of messages that are in the plan or were sent before it.
-    #[must_use]
+    /// Duplicates of messages that are in the plan or were sent before it.
     pub fn copies(&self) -> usize {
         let fates = self.objects.iter().flat_map(|(_, fates)| fates);
         fates.filter(|fate| matches!(fate, Fate::Copy(_) | Fate::SentBefore)).count()
@@ -306,7 +280,6 @@ impl Plan {
 
 /// Cuts a sequence into runs of at most `most_entries` entries and `most_bytes` bytes. An entry that is larger gets a
 /// run of its own.
-#[must_use]
 pub fn batches(sizes: &[usize], most_entries: usize, most_bytes: usize) -> Vec<Range<usize>> {
     let mut batches: Vec<Range<usize>> = Vec::new();
     let mut bytes = 0;
@@ -454,10 +427,9 @@ mod tests {
         assert_eq!(fates(Selection::default(), vec![both]), [vec![Fate::Send(0), Fate::Send(1)]]);
     }
 
-    /// The quarantine of a test: what is in it, by key.
     type Quarantine = BTreeMap<String, Object>;
 
-    /// Replays once, with some messages failing, and gives back the bodies that were sent.
+    /// Replays once, with some messages failing, and returns the bodies that were sent.
     fn replay(quarantine: &mut Quarantine, selection: &Selection, group: usize, fails: &[bool]) -> Vec<String> {
         let mut planner = Planner::new(selection.clone(), MOST);
         let (mut bodies, mut fails) = (Vec::new(), fails.iter().cycle());

@@ -1,15 +1,13 @@
 //! `landfall replay quarantine`: list, read, send, and only then remove.
 
-use std::cell::RefCell;
-
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 use futures_util::{StreamExt, stream};
 use objects::{Bucket, BucketError, Listed, Records, S3};
-use shared::layout::{QuarantineKey, Segment};
+use shared::layout::QuarantineKey;
 
 use super::{
-    QueueUrl, ReplayError,
-    plan::{Fate, Object, Plan, Planner, Selection, Settlement, batches},
+    QueueUrl, ReplayError, Stop,
+    plan::{Fate, Object, Plan, Planner, Selection, Settlement, UNREADABLE, batches},
     report::{Problem, Report},
 };
 use crate::{
@@ -20,43 +18,57 @@ use crate::{
     when::Moment,
 };
 
-/// Objects that are read, sent and settled together …
+/// Objects that are read, sent and settled together.
 const GROUP_OBJECTS: usize = 64;
-/// … and their most bytes, which bounds the memory that a replay takes.
+/// The most bytes of such a group, which bounds the memory that a replay takes.
 const GROUP_BYTES: usize = 64 << 20;
-/// Requests to S3 that run side by side.
-const S3_REQUESTS: usize = 8;
-/// Requests to send that run side by side.
-const SENDERS: usize = 4;
+const CONCURRENT_S3_REQUESTS: usize = 8;
+const CONCURRENT_SENDS: usize = 4;
+
+/// The functions whose quarantined records were messages of a queue, and the reasons for which they quarantine.
+const FUNCTIONS: [(&str, &[&str]); 2] = [
+    ("parquet-writer", &["empty_body", "invalid_base64", "invalid_protobuf", "invalid_sent_timestamp", "missing_type"]),
+    (
+        "load-registrar",
+        &[
+            "foreign_bucket",
+            "invalid_key",
+            "invalid_record",
+            "key_too_long",
+            "nested_too_deep",
+            "unknown_envelope",
+            "unsupported_version",
+        ],
+    ),
+];
 
 const HELP: &str = "\
-Each record holds the body and the message attributes of the message that the function refused, and
-is sent as that message. A record without the attribute event_id gets its original message id as
-event_id, so that its row can still be told from others and dropped if it lands twice.
+Each record holds the body and the message attributes of the message that the function refused, and is
+sent as that message. A record without the attribute event_id gets its original message id as event_id,
+so that its row can still be told apart from others, and dropped if it lands twice.
 
-At least once, never lost: records are removed from the quarantine only when SQS has confirmed them.
-When all records of an object were sent, the object is deleted. When some were not (filtered out,
-over the limit, refused, failed), those are first written, byte for byte, to an object of their own
-beside it, and then the first object is deleted: nothing is overwritten, nothing that was sent
-stays, and running the command again goes on with the rest. If the command dies in between, the next
-run sends that object's records again. A message that is in several objects, because it was
-delivered and quarantined twice, is sent once. Records that are quarantined while the command runs
-are left to the next run. Do not run two replays of the same records at once.
+Records are removed from the quarantine only when SQS has confirmed them. When all records of an object
+were sent, the object is deleted. When only some were (others were filtered out, over the limit or
+refused, or failed), the rest is first written, byte for byte, to a new object beside it, and then the
+original is deleted: nothing is overwritten, no sent record stays, and running the command again goes on
+with the rest. If the command is killed in between, the next run sends that object's records again. A
+message that was delivered and quarantined twice is in two objects and is sent once. Records that are
+quarantined while the command runs are left to the next run. Do not run two replays of the same records
+at once.
 
-Records that cannot be sent as they are (no body, too large for the queue, characters that SQS
-refuses, attributes missing) are reported with id and reason, and stay.
+Records that cannot be sent as they are (no body, too large for the queue, characters that SQS refuses,
+attributes missing) are reported with id and reason, and stay.
 
-To SQS a replayed record is a new message with a new time of sending. Replay after the cause has
-been mended: a record that is refused again is quarantined again, on the day of the replay.
+To SQS a replayed record is a new message with a new time of sending. Replay after the cause has been
+fixed: a record that is refused again is quarantined again, on the day of the replay.
 
-Exit code: 0 when everything selected was replayed, 2 when the arguments make no sense, otherwise 1.
+Exit code: 0 when everything selected was replayed, 2 when the arguments are invalid, otherwise 1.
 
 Examples:
   landfall replay quarantine --bucket landfall-lake-123456789012-eu-west-1 --to $QUEUE_URL --dry-run
   landfall replay quarantine --bucket $BUCKET --to $QUEUE_URL --day 2026/11/20 --reason invalid_protobuf
   landfall replay quarantine --bucket $BUCKET --to $QUEUE_URL --since 2026-11-20T14:00:00Z --until 2026/11/22 --json";
 
-/// The arguments of `landfall replay quarantine`.
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct QuarantineArgs {
@@ -68,7 +80,8 @@ pub struct QuarantineArgs {
     pub to: QueueUrl,
     /// Function that refused the records.
     #[arg(long, value_name = "NAME", default_value = "parquet-writer")]
-    pub function: Segment,
+    #[arg(value_parser = PossibleValuesParser::new(FUNCTIONS.map(|(function, _)| function)))]
+    pub function: String,
     /// Only records that were sent on this UTC day, such as 2026/11/20.
     #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
     pub day: Option<Moment>,
@@ -81,10 +94,10 @@ pub struct QuarantineArgs {
     /// Only records that were quarantined for this reason; may be given several times.
     #[arg(long)]
     pub reason: Vec<String>,
-    /// Replay at most so many records, the oldest first.
+    /// Replay at most N records, the oldest first.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Only say what would be sent; read everything and change nothing.
+    /// Read everything and report what would be sent, without sending or changing anything.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -92,12 +105,23 @@ pub struct QuarantineArgs {
 impl QuarantineArgs {
     fn selection(&self) -> Result<Selection, ReplayError> {
         if matches!(self.day, Some(Moment::Instant(_))) {
-            return Err(ReplayError::Usage("--day takes a day, such as 2026/11/20; times go to --since and --until"));
+            let message = "--day takes a day, such as 2026/11/20; for times use --since and --until";
+            return Err(ReplayError::Usage(message.to_owned()));
         }
         let since = self.day.or(self.since).and_then(Moment::begin);
         let until = self.day.or(self.until).and_then(Moment::end);
         if since.zip(until).is_some_and(|(since, until)| since >= until) {
-            return Err(ReplayError::Usage("--since is not before --until"));
+            return Err(ReplayError::Usage("--since is not before --until".to_owned()));
+        }
+        let known = FUNCTIONS.iter().find(|(function, _)| *function == self.function);
+        let known = known.map_or(&[][..], |(_, reasons)| reasons);
+        let is_known = |reason: &str| reason == UNREADABLE || known.contains(&reason);
+        if let Some(unknown) = self.reason.iter().find(|reason| !is_known(reason)) {
+            return Err(ReplayError::Usage(format!(
+                "{} quarantines nothing for the reason {unknown:?}; its reasons are {}, and {UNREADABLE} for damaged lines",
+                self.function,
+                known.join(", ")
+            )));
         }
         Ok(Selection { since, until, reasons: self.reason.clone(), limit: self.limit })
     }
@@ -114,7 +138,7 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
     let bucket = S3::new(&context.clients.s3, &args.bucket);
     let objects = find(&bucket, &folder, &selection, &mut report).await?;
     let progress = console.progress("Replaying", "objects", Some(objects.len()));
-    let run = Run { context, bucket, to, stopped: RefCell::default() };
+    let run = Run { context, bucket, to, stop: Stop::default() };
     let mut planner = Planner::new(selection, run.to.max_message_bytes);
     let (mut read, mut copies) = (0, 0);
     let sizes: Vec<usize> = objects.iter().map(|(_, bytes)| *bytes).collect();
@@ -136,12 +160,12 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
         match planner.settle(&plan, &is_sent) {
             Ok(settlements) if !args.dry_run => run.settle(&plan, &is_sent, settlements, &mut report).await,
             Ok(_) => {}
-            Err(error) => run.stop(error.to_string()),
+            Err(error) => run.stop.set(error.to_string()),
         }
         progress.add(group.len());
         progress.say(&format!("{} records sent", grouped(report.total.sent)));
     }
-    report.stopped = run.stopped.into_inner();
+    report.stopped = run.stop.cause();
     if copies > 0 {
         report.notes.push(format!("{} further copies of the same messages were not sent again", grouped(copies)));
     }
@@ -178,7 +202,7 @@ async fn find(
     if let Some(example) = foreign.first() {
         let count = grouped(foreign.len());
         report.notes.push(format!(
-            "{count} objects are not of the quarantine's layout and were passed over, such as {example}"
+            "{count} objects have keys that are not quarantine keys and were skipped, such as {example}"
         ));
     }
     Ok(objects)
@@ -188,36 +212,28 @@ struct Run<'a> {
     context: &'a Context,
     bucket: S3,
     to: Queue,
-    stopped: RefCell<Option<String>>,
+    stop: Stop,
 }
 
 impl Run<'_> {
-    /// Ends the command; the first cause counts.
-    fn stop(&self, cause: String) {
-        self.stopped.borrow_mut().get_or_insert(cause);
-    }
-
     fn is_over(&self) -> bool {
-        if self.context.interrupt.is_set() {
-            self.stop("interrupted".to_owned());
-        }
-        self.stopped.borrow().is_some()
+        self.stop.is_set(&self.context.interrupt)
     }
 
     fn at(&self, key: &QuarantineKey) -> String {
         format!("s3://{}/{key}", self.bucket.name())
     }
 
-    /// Reads objects, in order. One that is gone was replayed by someone else; one that cannot be read is a problem.
+    /// Reads objects, in order. One that is gone has been replayed by another run; one that cannot be read is a problem.
     async fn read(&self, objects: &[(QuarantineKey, usize)], report: &mut Report) -> Vec<Object> {
         let reads = objects.iter().map(async |(key, _)| (key, self.bucket.get(&key.to_string(), None).await));
-        let bodies: Vec<_> = stream::iter(reads).buffered(S3_REQUESTS).collect().await;
+        let bodies: Vec<_> = stream::iter(reads).buffered(CONCURRENT_S3_REQUESTS).collect().await;
         let mut read = Vec::new();
         for (key, body) in bodies {
             match body {
                 Ok(body) => read.push(Object::parse(key.clone(), &body)),
                 Err(BucketError::Missing { .. }) => {
-                    report.notes.push(format!("{} is gone; someone else has replayed it", self.at(key)));
+                    report.notes.push(format!("{} is gone; another run has replayed it", self.at(key)));
                 }
                 Err(error) => report.problems.push(Problem {
                     reason: "unreadable_object",
@@ -240,17 +256,13 @@ impl Run<'_> {
                 return vec![Delivery::Failed("it was not tried".to_owned()); batch.len()];
             }
             let deliveries = queue::send(&self.context.clients.sqs, &self.to.url, &batch).await;
-            if let Some(Delivery::Failed(cause)) = deliveries.first()
-                && deliveries.iter().all(|delivery| matches!(delivery, Delivery::Failed(_)))
-            {
-                self.stop(format!("queue {} cannot be sent to: {cause}", self.to.url));
-            }
+            self.stop.set_if_all_failed(&self.to, &deliveries);
             deliveries
         });
-        stream::iter(sends).buffered(SENDERS).collect::<Vec<_>>().await.concat()
+        stream::iter(sends).buffered(CONCURRENT_SENDS).collect::<Vec<_>>().await.concat()
     }
 
-    /// Reports what stays although it was asked for.
+    /// Reports records that were selected and could not be sent.
     fn problems(&self, plan: &Plan, deliveries: &[Delivery], report: &mut Report) {
         for (object, fates) in &plan.objects {
             for (position, (line, fate)) in object.lines.iter().zip(fates).enumerate() {
@@ -275,7 +287,7 @@ impl Run<'_> {
         let settled = plan.objects.iter().zip(settlements).map(|((object, fates), settlement)| async move {
             self.settle_object(&object.key, settlement).await.map_err(|error| (object, fates, error))
         });
-        let settled: Vec<_> = stream::iter(settled).buffered(S3_REQUESTS).collect().await;
+        let settled: Vec<_> = stream::iter(settled).buffered(CONCURRENT_S3_REQUESTS).collect().await;
         for (object, fates, error) in settled.into_iter().filter_map(Result::err) {
             for (line, _) in object.lines.iter().zip(fates).filter(|(_, fate)| fate.is_gone(is_sent)) {
                 report.problems.push(Problem {
@@ -307,7 +319,7 @@ impl Run<'_> {
     }
 }
 
-/// A dry run's deliveries.
+/// The deliveries that a dry run assumes.
 fn pretended(plan: &Plan) -> Vec<Delivery> {
     plan.messages.iter().map(|_| Delivery::Sent(String::new())).collect()
 }
@@ -352,6 +364,28 @@ mod tests {
             selection(&["--since", "2026/11/21", "--until", "2026/11/20"]).unwrap_err(),
             "--since is not before --until"
         );
-        assert!(selection(&["--function", "../events"]).unwrap_err().contains("is not a path segment"));
+        let function = selection(&["--function", "parquet-witer"]).unwrap_err();
+        assert!(function.contains("[possible values: parquet-writer, load-registrar]"), "{function}");
+        let expected = "parquet-writer quarantines nothing for the reason \"invalid_protobuff\"; its reasons are \
+                        empty_body, invalid_base64, invalid_protobuf, invalid_sent_timestamp, missing_type, and \
+                        unreadable_line for damaged lines";
+        let typo = ["--reason", "missing_type", "--reason", "invalid_protobuff"];
+        assert_eq!(selection(&typo).unwrap_err(), expected);
+        assert!(selection(&["--function", "load-registrar", "--reason", "invalid_key"]).is_ok());
+        assert!(selection(&["--function", "load-registrar", "--reason", "missing_type"]).is_err());
+    }
+
+    #[test]
+    fn the_known_reasons_are_those_of_the_functions_readmes() {
+        for (function, reasons) in FUNCTIONS {
+            let path = format!("{}/../functions/{function}/README.md", env!("CARGO_MANIFEST_DIR"));
+            let readme = std::fs::read_to_string(path).unwrap();
+            let (_, table) = readme.split_once("\n| reason |").unwrap();
+            let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+            let mut documented: Vec<&str> =
+                rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+            documented.sort_unstable();
+            assert_eq!(documented, reasons, "{function}");
+        }
     }
 }

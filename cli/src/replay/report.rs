@@ -6,62 +6,50 @@ use serde::Serialize;
 
 use crate::{
     Exit,
-    outcome::{Outcome, document},
+    outcome::{Outcome, document_with_verdict},
     text::{Column, Table, grouped, printable},
 };
 
-/// Most problems that people are shown one by one. Machines get all of them.
+/// Most problems that the text lists; `--json` lists all.
 const SHOWN_PROBLEMS: usize = 20;
 
-/// What a replay did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The command, such as `replay dlq`.
+    /// Such as `replay dlq`.
     pub command: &'static str,
-    /// Where the messages came from.
     pub from: String,
-    /// Where they went.
     pub to: String,
-    /// Whether it was only looked at; then `sent` is what would be sent.
+    /// With `dry_run`, `sent` is what would be sent.
     pub dry_run: bool,
-    /// What is counted: `messages` or `records`.
+    /// `messages` or `records`.
     pub things: &'static str,
-    /// All together.
     pub total: Counts,
-    /// By the reason for which records were quarantined. Empty for dead letters, which have none.
+    /// By the reason of the quarantine. Empty for dead letters, which have none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub by_reason: BTreeMap<String, Counts>,
-    /// Everything that was asked for and did not work, one by one.
     pub problems: Vec<Problem>,
-    /// Remarks.
     pub notes: Vec<String>,
-    /// Why the command ended early.
     pub stopped: Option<String>,
 }
 
-/// Numbers of things. `found` is the sum of the others.
+/// `found` is the sum of the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Seen.
     pub found: usize,
-    /// Not asked for: filtered out, or over the limit.
+    /// Filtered out, or over the limit.
     pub not_selected: usize,
-    /// Sent.
     pub sent: usize,
-    /// Asked for and not sent.
+    /// Selected and not sent.
     pub left: usize,
 }
 
-/// Something that was asked for and did not work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The cause in one word; the README lists them.
+    /// The README lists them.
     pub reason: &'static str,
-    /// The message's or record's id, when it has one.
+    /// Of the message or record, if known.
     pub id: Option<String>,
-    /// Where it is now.
     pub at: String,
-    /// The cause in words.
     pub detail: String,
 }
 
@@ -75,8 +63,6 @@ impl AddAssign for Counts {
 }
 
 impl Report {
-    /// A report on nothing yet.
-    #[must_use]
     pub fn new(command: &'static str, things: &'static str, from: String, to: String, dry_run: bool) -> Self {
         Self {
             command,
@@ -117,18 +103,10 @@ impl Counts {
 }
 
 impl Outcome for Report {
-    /// One JSON object, and `complete`, which says the same as the exit code.
     fn to_json(&self) -> Result<String, serde_json::Error> {
-        #[derive(Serialize)]
-        struct WithEnding<'a> {
-            complete: bool,
-            #[serde(flatten)]
-            report: &'a Report,
-        }
-        document(&WithEnding { complete: self.exit() == Exit::Complete, report: self })
+        document_with_verdict(self, self.exit())
     }
 
-    /// A table, what is left behind and why, and the remarks.
     fn to_text(&self) -> String {
         let mut text = String::new();
         if self.total == Counts::default() && self.problems.is_empty() {
@@ -155,7 +133,6 @@ impl Outcome for Report {
         text
     }
 
-    /// Complete when everything that was asked for was sent, and only sent.
     fn exit(&self) -> Exit {
         if self.total.left == 0 && self.problems.is_empty() && self.stopped.is_none() {
             Exit::Complete

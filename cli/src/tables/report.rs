@@ -39,7 +39,7 @@ impl Outcome for Planned {
             text.push('\n');
         }
         let created = changes.iter().filter(|change| change.create).count();
-        let (created, changed, unchanged) = (grouped(created), grouped(changes.len() - created), grouped(unchanged));
+        let (created, changed, unchanged) = (grouped(created), grouped(changes.len() - created), grouped(*unchanged));
         text += &match self.done {
             Done::No { .. } => format!("Plan: {created} to create, {changed} to change, {unchanged} unchanged"),
             Done::Yes => format!("Applied: {created} created, {changed} changed, {unchanged} unchanged"),
@@ -100,7 +100,7 @@ impl Outcome for TableList {
                 ["table", "kind", "active", "prefix", "snapshot", "oldest unfinished", "loads"].map(Column::Left),
             );
             for listed in &self.tables {
-                let loads = listed.loads.iter().map(|(status, number)| format!("{} {status}", grouped(number)));
+                let loads = listed.loads.iter().map(|(status, number)| format!("{} {status}", grouped(*number)));
                 table.row([
                     listed.name.clone(),
                     listed.kind.as_str().to_owned(),

@@ -1,4 +1,4 @@
-//! Buckets in memory: put if absent, get, head, delete, list.
+//! Buckets in memory: put if absent, get, head, list.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,6 @@ impl Call {
         let operation = match request.method() {
             "PUT" => "PutObject",
             "HEAD" => "HeadObject",
-            "DELETE" => "DeleteObject",
             "GET" if key.is_empty() => "ListObjectsV2",
             "GET" => "GetObject",
             _ => return None,
@@ -86,10 +85,6 @@ impl Buckets {
         let place = (call.bucket.clone(), call.key.clone());
         match call.operation {
             "PutObject" => self.put(place, request),
-            "DeleteObject" => {
-                self.objects.remove(&place);
-                respond(204, "", &[])
-            }
             "ListObjectsV2" => self.list(call),
             operation => match self.objects.get(&place) {
                 Some(object) if operation == "HeadObject" => object.response(Vec::new()),
