@@ -11,28 +11,26 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::text::{grouped, printable_lines};
 
-/// Plain progress lines begin after this time …
+/// Where there is no terminal, the time until the first line of progress.
 const FIRST_LINE: Duration = Duration::from_secs(2);
-/// … and come this far apart.
+/// The time between such lines.
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
-/// How often a bar is drawn while nothing happens, so that it is seen to be alive.
+/// The interval at which a spinner turns while nothing else happens.
 const TICK: Duration = Duration::from_millis(120);
 
-/// Where a command's words go.
+/// Where a command's output goes.
 pub struct Console {
     out: Box<dyn Write>,
     err: Box<dyn Write>,
     progress: Style,
 }
 
-/// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     /// A bar, on a terminal.
     Bar,
     /// A line every few seconds, in a log.
     Lines,
-    /// Not at all.
     Hidden,
 }
 
@@ -49,23 +47,23 @@ impl Console {
         Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), progress }
     }
 
-    /// Other places to write to, without progress.
+    /// Writes elsewhere, without progress.
     pub fn of(out: impl Write + 'static, err: impl Write + 'static) -> Self {
         Self { out: Box::new(out), err: Box::new(err), progress: Style::Hidden }
     }
 
-    /// Prints a command's result. It is an error when it cannot be printed: someone waits for it.
+    /// Prints a command's result.
     pub fn result(&mut self, text: &str) -> io::Result<()> {
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
 
-    /// Prints an error. There is no place left to report one that cannot be printed.
+    /// Prints an error. If that fails, there is no place left to report it.
     pub fn error(&mut self, text: &str) {
         drop(writeln!(self.err, "error: {}", printable_lines(text)));
     }
 
-    /// Begins to show progress of things, such as `messages`: of `total`, or of nobody knows how many.
+    /// Shows progress of things, such as `messages`, out of `total` if that is known.
     pub fn progress(&self, verb: &'static str, things: &'static str, total: Option<usize>) -> Progress {
         let bar = self.bar(
             total,
@@ -80,10 +78,10 @@ impl Console {
         Progress { bar, verb, things, next_line: Cell::new(lines.then(|| Instant::now() + FIRST_LINE)) }
     }
 
-    /// Shows, on a terminal, that an answer is being waited for.
-    pub fn waiting(&self, whom: &str) -> Progress {
+    /// Shows, on a terminal, that the command waits.
+    pub fn waiting(&self, for_what: &str) -> Progress {
         let bar = self.bar(None, "{spinner} Waiting for {msg}");
-        bar.set_message(whom.to_owned());
+        bar.set_message(for_what.to_owned());
         Progress { bar, verb: "Waiting for", things: "", next_line: Cell::new(None) }
     }
 
@@ -111,17 +109,16 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// So many more things are done.
     pub fn add(&self, done: usize) {
         self.bar.inc(done as u64);
-        // More may turn up than the counters promised.
-        if let Some(length) = self.bar.length().filter(|length| self.bar.position() > *length) {
-            self.bar.set_length(length.max(self.bar.position()));
+        // The total may be an estimate.
+        if self.bar.length().is_some_and(|length| self.bar.position() > length) {
+            self.bar.set_length(self.bar.position());
         }
         self.line("");
     }
 
-    /// Says what is being waited for.
+    /// Shows a remark behind the numbers.
     pub fn say(&self, text: &str) {
         self.bar.set_message(format!("{}, {text}", self.things));
         self.line(text);

@@ -13,7 +13,7 @@ use crate::{
 
 const HELP: &str = "\
 The migrations are part of the function, which applies those that the database does not have yet. Run
-it after every deployment; when there is nothing to apply it changes nothing.
+this after every deployment; it changes nothing when the database is up to date.
 
 Exit code: 0 when the database is at the function's version, otherwise 1.
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, builder::NonEmptyStringValueParser};
 use serde::Serialize;
-use shared::registrar::{Command, Difference, Differing, ReconcilePosition, Reconciliation};
+use shared::registrar::{Command, Difference, ReconcilePosition, Reconciliation};
 
 use crate::{
     Exit,
@@ -10,7 +10,7 @@ use crate::{
     context::Context,
     outcome::{Outcome, document_with_verdict},
     registrar::{RegistrarArgs, RegistrarError},
-    text::{Column, Table, counted, grouped, printable, size},
+    text::{Column, Table, counted, grouped, name, printable, size},
 };
 
 /// Most differences that are listed. All are counted.
@@ -20,15 +20,15 @@ const HELP: &str = "\
 Lists the bucket under the prefixes of the active tables and compares each object with the loads:
 
   missing  the object is not known; it is registered
-  changed  the object was replaced and no event said so; the new version is registered
+  changed  the object was replaced and no event announced it; the new version is registered
   phantom  the object of a load is gone, and the load is neither archived nor errored
 
 With --dry-run nothing is registered. A large bucket takes several invocations; Ctrl-C stops between
-them, and the command says where to go on with --after.
+them, and the command prints how to continue with --after.
 
 Exit code: 0 when nothing differs, or everything that differed is registered now; 3 when something
-still differs: in a dry run anything, otherwise phantoms, which need a person; 2 when the arguments
-make no sense; 1 when not everything was compared.
+still differs: with --dry-run anything, otherwise phantoms, which someone has to look into; 2 when the
+arguments are invalid; 1 when not everything was compared.
 
 Examples:
   landfall reconcile --dry-run
@@ -107,7 +107,7 @@ pub async fn reconcile(
         }
         if let Some(cause) = &mut reconciled.stopped {
             let (prefix, key) = (quoted(&next.prefix), quoted(&next.key));
-            *cause += &format!("; to go on, run the same command with --after {prefix} {key}");
+            *cause += &format!("; to continue, run the same command with --after {prefix} {key}");
             break;
         }
     }
@@ -163,7 +163,7 @@ impl Outcome for Reconciled {
                 Column::Left("key"),
             ]);
             for Difference { what, s3_key, s3_modified, s3_size } in kept {
-                table.row([word(*what).to_owned(), s3_modified.to_string(), size(*s3_size), s3_key.clone()]);
+                table.row([name(what), s3_modified.to_string(), size(*s3_size), s3_key.clone()]);
             }
             text += &table.to_string();
             if let Some(more @ 1..) = self.differing().checked_sub(kept.len() as u64) {
@@ -186,14 +186,6 @@ impl Outcome for Reconciled {
         } else {
             Exit::Complete
         }
-    }
-}
-
-const fn word(what: Differing) -> &'static str {
-    match what {
-        Differing::Missing => "missing",
-        Differing::Changed => "changed",
-        Differing::Phantom => "phantom",
     }
 }
 
@@ -295,7 +287,7 @@ compared 1,501 objects: 2 missing, 0 changed, 0 phantom; 2 are registered now
         interrupt.set();
         let answer = || vec![Reply::Answer(page(7, 0, 0, Some("cubic/dmap/agg_sample/it's.csv")))];
         let ended = reconciled(answer(), &["--dry-run", "--prefix", "cubic/"], interrupt.clone()).await;
-        let expected = "stopped early: interrupted; to go on, run the same command with \
+        let expected = "stopped early: interrupted; to continue, run the same command with \
                         --after cubic/dmap/agg_sample/ 'cubic/dmap/agg_sample/it'\\''s.csv'\n";
         assert_eq!(ended.code, 1);
         assert!(ended.out.ends_with(expected), "{}", ended.out);
@@ -330,7 +322,7 @@ compared 1,501 objects: 2 missing, 0 changed, 0 phantom; 2 are registered now
         let ended = reconciled(replies, &[], Interrupt::default()).await;
         assert_eq!(ended.code, 1);
         let expected = "compared 7 objects: 1 missing, 0 changed, 0 phantom; 1 is registered now\n\nstopped early: the \
-                        database is down; to go on, run the same command with --after cubic/dmap/agg_sample/ \
+                        database is down; to continue, run the same command with --after cubic/dmap/agg_sample/ \
                         cubic/dmap/agg_sample/b.csv\n";
         assert!(ended.out.ends_with(expected), "{}", ended.out);
         let at_once = reconciled(vec![failure()], &[], Interrupt::default()).await;
@@ -342,6 +334,6 @@ compared 1,501 objects: 2 missing, 0 changed, 0 phantom; 2 are registered now
         let pages = vec![page(7, 0, 0, Some("b.csv")), page(0, 0, 0, Some("b.csv"))];
         let ended = of_pages(pages, &[]).await;
         assert_eq!(ended.code, 1);
-        assert!(ended.out.contains("it goes on where it was asked to go on"), "{}", ended.out);
+        assert!(ended.out.contains("a page ends where it began"), "{}", ended.out);
     }
 }

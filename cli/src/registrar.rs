@@ -1,12 +1,10 @@
-//! Asking load-registrar: one invocation for a command, and its answer or a sentence.
-
-use std::str::FromStr;
+//! Commands to load-registrar: each is one invocation.
 
 use aws_sdk_lambda::{
     Client, config::http::HttpResponse, error::SdkError, operation::invoke::InvokeError, primitives::Blob,
     types::InvocationType,
 };
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use runtime::failure::{cause, code};
 use serde::{Deserialize, de::DeserializeOwned};
 use shared::registrar::Command;
@@ -20,30 +18,8 @@ const DEFAULT_FUNCTION: &str = "landfall-load-registrar";
 pub struct RegistrarArgs {
     /// Name or ARN of the function that registers loads: the stack's name, then `-load-registrar`.
     #[arg(long, value_name = "NAME", default_value = DEFAULT_FUNCTION, display_order = 90)]
-    pub function: FunctionName,
-}
-
-/// The name of a function, or its ARN, with or without a version or an alias.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FunctionName(String);
-
-impl FunctionName {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for FunctionName {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:$.".contains(&byte);
-        if (1..=170).contains(&text.len()) && text.bytes().all(is_allowed) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("a function is named as landfall-load-registrar or by its ARN")
-        }
-    }
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub function: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,10 +31,12 @@ pub enum RegistrarError {
     #[error("function {function} cannot be invoked: {cause}")]
     Call { function: String, cause: String },
     /// It may have been invoked.
-    #[error("function {function} gave no answer: {cause}; it may have done its work, so look before you ask again")]
+    #[error(
+        "function {function} gave no answer: {cause}; it may have done its work, so check before you repeat the command"
+    )]
     NoAnswer { function: String, cause: String },
     #[error(
-        "function {function} answers what this command does not understand ({cause}); do both come from one version?"
+        "the answer of function {function} is not understood ({cause}); are the command and the function of one version?"
     )]
     Strange { function: String, cause: String },
 }
@@ -84,7 +62,7 @@ impl RegistrarArgs {
         context: &Context,
         console: &Console,
     ) -> Result<A, RegistrarError> {
-        let _waiting = console.waiting(&self.function.0);
+        let _waiting = console.waiting(&self.function);
         self.ask_quietly(command, context).await
     }
 
@@ -98,7 +76,7 @@ impl RegistrarArgs {
         let client = &context.clients.lambda;
         let answer = client
             .invoke()
-            .function_name(&self.function.0)
+            .function_name(&self.function)
             .invocation_type(InvocationType::RequestResponse)
             .payload(Blob::new(request))
             .send()
@@ -108,14 +86,14 @@ impl RegistrarArgs {
         if answer.function_error().is_some() {
             let failure = serde_json::from_slice(payload).map(|FunctionFailure { message }| message);
             return Err(RegistrarError::Refused(failure.unwrap_or_else(|_| {
-                format!("function {} failed: {}", self.function.0, String::from_utf8_lossy(payload))
+                format!("function {} failed: {}", self.function, String::from_utf8_lossy(payload))
             })));
         }
         serde_json::from_slice(payload).map_err(|error| self.strange(error))
     }
 
     fn failed(&self, client: &Client, error: &SdkError<InvokeError, HttpResponse>) -> RegistrarError {
-        let (function, cause) = (self.function.0.clone(), cause(error));
+        let (function, cause) = (self.function.clone(), cause(error));
         let is_unknown = match error {
             SdkError::ServiceError(_) => code(error) == Some("ServiceException"),
             SdkError::ResponseError(_) | SdkError::TimeoutError(_) => true,
@@ -137,12 +115,12 @@ impl RegistrarArgs {
     }
 
     fn strange(&self, error: impl ToString) -> RegistrarError {
-        RegistrarError::Strange { function: self.function.0.clone(), cause: error.to_string() }
+        RegistrarError::Strange { function: self.function.clone(), cause: error.to_string() }
     }
 
-    /// A page ends where it began: continuing would never end.
+    /// The error when a page ends where it began, so that continuing would never end.
     pub fn stuck(&self) -> RegistrarError {
-        self.strange("it goes on where it was asked to go on")
+        self.strange("a page ends where it began")
     }
 }
 
@@ -159,8 +137,7 @@ mod tests {
         time::Duration,
     };
 
-    use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
-    use aws_sdk_sqs::config::Credentials;
+    use aws_config::retry::RetryConfig;
     use runtime::aws;
     use serde_json::json;
 
@@ -224,7 +201,7 @@ mod tests {
             let (ended, invocations) = asked(vec![reply, done()]).await;
             assert_eq!((ended.code, invocations), (1, 1));
             assert!(
-                ended.err.ends_with("; it may have done its work, so look before you ask again\n"),
+                ended.err.ends_with("; it may have done its work, so check before you repeat the command\n"),
                 "{}",
                 ended.err
             );
@@ -242,8 +219,8 @@ mod tests {
     #[tokio::test]
     async fn another_version_s_answer_is_told_as_such() {
         let (ended, _) = asked(vec![Reply::Answer(json!({"loadz": []}))]).await;
-        let expected = "error: function landfall-load-registrar answers what this command does not understand (missing \
-                        field `loads` at line 1 column 12); do both come from one version?\n";
+        let expected = "error: the answer of function landfall-load-registrar is not understood (missing field `loads` at \
+                        line 1 column 12); are the command and the function of one version?\n";
         assert_eq!((ended.code, ended.err.as_str()), (1, expected));
     }
 
@@ -265,14 +242,8 @@ mod tests {
     }
 
     async fn context_at(address: &str) -> Context {
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(aws::https())
-            .endpoint_url(format!("http://{address}"))
-            .region(Region::from_static("eu-west-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(1)))
-            .load()
-            .await;
+        let retry = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
+        let config = kit::http::config_with(aws::https(), retry, &format!("http://{address}")).await;
         let clients = Clients { lambda: invoking(&config, Duration::from_millis(300)), ..Clients::of(&config) };
         Context::new(clients)
     }
@@ -290,7 +261,7 @@ mod tests {
         })
         .await;
         let expected = "error: function landfall-load-registrar gave no answer: HTTP read timeout occurred after \
-                        300ms: timed out; it may have done its work, so look before you ask again\n";
+                        300ms: timed out; it may have done its work, so check before you repeat the command\n";
         assert_eq!((ended.err.as_str(), connections), (expected, 1));
     }
 
@@ -324,17 +295,5 @@ mod tests {
         let ended = run(&context_at(&free.to_string()).await, &["migrate"]).await;
         assert!(ended.err.contains("cannot be invoked: "), "{}", ended.err);
         assert!(ended.err.contains("refused"), "{}", ended.err);
-    }
-
-    #[test]
-    fn functions_have_names_and_arns() {
-        for name in
-            [DEFAULT_FUNCTION, "arn:aws:lambda:eu-west-1:123456789012:function:a-load-registrar:live", "f:$LATEST"]
-        {
-            assert!(name.parse::<FunctionName>().is_ok(), "{name}");
-        }
-        for name in ["", "a b", "a/b", "é", &"x".repeat(171)] {
-            assert!(name.parse::<FunctionName>().is_err(), "{name}");
-        }
     }
 }

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use indicatif::{DecimalBytes, HumanCount};
+use serde::Serialize;
 
 /// `20000` → `20,000`.
 pub fn grouped(number: impl TryInto<u64>) -> String {
@@ -10,8 +11,20 @@ pub fn grouped(number: impl TryInto<u64>) -> String {
 }
 
 /// `1 load`, `1,200 loads`.
-pub fn counted(number: u64, one: &str, many: &str) -> String {
+pub fn counted(number: impl TryInto<u64>, one: &str, many: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+/// A variant of an enum as JSON has it, without quotes.
+pub fn name(variant: &impl Serialize) -> String {
+    struct Name<'a, T>(&'a T);
+    impl<T: Serialize> fmt::Display for Name<'_, T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.serialize(f)
+        }
+    }
+    Name(variant).to_string()
 }
 
 /// A size in bytes as `512 B`, `1.23 MB`.

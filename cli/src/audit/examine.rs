@@ -113,13 +113,13 @@ async fn read(mut opened: Opened<'_>, name: &str) -> Result<Contents, ReadError>
 fn compare(contents: &Contents, rolled: &RolledFile) -> Vec<Finding> {
     let mut findings = Vec::new();
     if contents.lines != rolled.count {
-        let lines = counted(contents.lines as u64, "line", "lines");
+        let lines = counted(contents.lines, "line", "lines");
         let (first, last) = (rolled.first, rolled.last);
         let says = format!("its metadata says {} from {first:?} to {last:?}", grouped(rolled.count));
         findings.push((Fault::WrongCount, format!("{lines}, but {says}")));
     }
     if let Some((line, cause)) = &contents.first_broken {
-        let broken = counted(contents.broken as u64, "line is", "lines are");
+        let broken = counted(contents.broken, "line is", "lines are");
         findings.push((Fault::NotJson, format!("{broken} not JSON; the first is line {}: {cause}", grouped(*line))));
     }
     findings

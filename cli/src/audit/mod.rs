@@ -13,7 +13,7 @@ pub mod tiling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use futures_util::{StreamExt, stream};
 use objects::{Bucket, BucketError, S3};
 use rolling::rules::Rules;
@@ -29,7 +29,7 @@ use self::{
     report::{Audited, Fault, Problem, Row, Written},
     tiling::{File, Gap, Tiling, tile},
 };
-use crate::{Exit, console::Console, context::Context, outcome::Failed, registrar::FunctionName};
+use crate::{Exit, console::Console, context::Context, outcome::Failed};
 
 /// The folder of all files.
 const FOLDER: &str = "cubic/kafka/";
@@ -86,7 +86,8 @@ pub struct AuditArgs {
     pub repair: bool,
     /// With --repair, name or ARN of the function that writes the files: the stack's name, then -kafka-roller.
     #[arg(long, value_name = "NAME", default_value = DEFAULT_FUNCTION, requires = "repair", display_order = 90)]
-    pub function: FunctionName,
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub function: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -105,18 +106,15 @@ pub enum AuditError {
 
 impl From<AuditError> for Failed {
     fn from(error: AuditError) -> Self {
-        let exit = match error {
-            AuditError::Unknown { .. } | AuditError::OtherBucket { .. } => Exit::Usage,
-            AuditError::Bucket(_) | AuditError::Interrupted | AuditError::Function { .. } => Exit::Incomplete,
-        };
-        Self { sentence: error.to_string(), exit }
+        let is_usage = matches!(error, AuditError::Unknown { .. } | AuditError::OtherBucket { .. });
+        Self { sentence: error.to_string(), exit: if is_usage { Exit::Usage } else { Exit::Incomplete } }
     }
 }
 
 impl AuditArgs {
     /// The settings of the function that writes the files.
     async fn roller(&self, context: &Context) -> Result<Rules, AuditError> {
-        let function = self.function.as_str().to_owned();
+        let function = self.function.clone();
         let answer = context.clients.lambda.get_function_configuration().function_name(&function).send().await;
         let answer = match answer {
             Ok(answer) => answer,
@@ -319,7 +317,11 @@ impl<'a> Audit<'a> {
             match repaired {
                 Ok(lost) if lost.is_empty() => {
                     let found = Problem::gap(gap);
-                    audited.problems.iter_mut().filter(|problem| **problem == found).for_each(Problem::mend);
+                    audited
+                        .problems
+                        .iter_mut()
+                        .filter(|problem| **problem == found)
+                        .for_each(|gap| gap.repaired = true);
                 }
                 Ok(lost) => audited.problems.extend(lost.iter().map(|lost| Problem::lost(gap, lost))),
                 Err(error @ RepairError::Interrupted) => {
@@ -397,7 +399,7 @@ mod tests {
 table   shard                             files  records  first                     last                      gaps  overlaps  wrong counts
 sample  cubic-kafka/shardId-000000000006      5       40  2026-11-20T14:11:41.000Z  2026-11-20T14:12:20.000Z     0         0             0
 
-audited 5 files of 40 records: they follow each other without gap or overlap and hold what they say
+audited 5 files of 40 records: they follow each other without gap or overlap and their contents agree with their metadata
 ";
         assert_eq!((ended.code, ended.err.as_str(), ended.out.as_str()), (0, "", expected));
         let json = audit(&lake, &["--json"]).await.json();
@@ -488,7 +490,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
     async fn without_contents_no_file_is_read() {
         let (lake, _) = chain(&[0, 10, 20]);
         let ended = audit(&lake, &["--no-contents"]).await;
-        assert!(ended.out.ends_with("without gap or overlap; they were not read\n"), "{}", ended.out);
+        assert!(ended.out.ends_with("without gap or overlap; their contents were not read\n"), "{}", ended.out);
         assert!(!ended.out.contains("wrong counts"));
         let calls = |call: &str| lake.lock().unwrap().calls(call);
         assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (0, 2, 1));
@@ -506,9 +508,11 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         remove(&lake, &keys[0]);
         let late = audit(&lake, &["--bucket", "archive"]).await;
         assert_eq!(late.code, 0);
-        assert!(late.out.ends_with(
-            "\nnote: 1 window begins later than its shard: older files, if there were any, are elsewhere\n"
-        ));
+        assert!(
+            late.out.ends_with(
+                "\nnote: 1 window begins later than its shard: older files are elsewhere, if there were any\n"
+            )
+        );
     }
 
     #[tokio::test]
@@ -554,7 +558,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
             // It is read, decompressed and counted now, and there is nothing left to do.
             let again = audit(&lake, &["--repair"]).await;
             assert_eq!(again.code, 0);
-            assert!(again.out.ends_with("and hold what they say\n"), "{}", again.out);
+            assert!(again.out.ends_with("agree with their metadata\n"), "{}", again.out);
             assert_eq!(lake.lock().unwrap().calls("PutObject"), 1);
         }
     }
@@ -580,8 +584,8 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         lake.lock().unwrap().records.drain(..14);
         let ended = audit(&lake, &["--repair"]).await;
         assert_eq!(ended.code, 3);
-        let lost = "lost  cubic-kafka/shardId-000000000006/sample  after 10.0 up to 14.9999999: the stream has no such \
-                    records any more; they arrived from 2026-11-20T14:11:50.000Z to 2026-11-20T14:11:55.000Z\n";
+        let lost = "lost  cubic-kafka/shardId-000000000006/sample  after 10.0 up to 14.9999999: the stream no longer \
+                    has these records; they arrived from 2026-11-20T14:11:50.000Z to 2026-11-20T14:11:55.000Z\n";
         assert!(ended.out.contains(lost), "{}", ended.out);
         assert!(ended.out.contains("6 records\n\naudited 2 files of 20 records: 2 problems\n"), "{}", ended.out);
         let again = audit(&lake, &["--json"]).await;

@@ -1,4 +1,4 @@
-//! What an audit found, for people and for machines.
+//! What an audit found, as text and as JSON.
 
 use serde::{Serialize, Serializer};
 use shared::{position::Position, quarantine::rfc3339, rolled::Window};
@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Exit,
     outcome::{Outcome, document_with_verdict},
-    text::{Column, Table, counted, grouped, printable},
+    text::{Column, Table, counted, grouped, name, printable},
 };
 
 /// Most problems, and most written files, that the text lists; `--json` lists all.
@@ -47,7 +47,7 @@ pub struct Row {
     pub begins_after: Option<Position>,
 }
 
-/// The README explains each.
+/// What can be wrong. The README explains each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -65,22 +65,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Gap => "gap",
-            Self::Overlap => "overlap",
-            Self::WrongCount => "wrong_count",
-            Self::NotJson => "not_json",
-            Self::NoMetadata => "no_metadata",
-            Self::DamagedMetadata => "damaged_metadata",
-            Self::OtherTable => "other_table",
-            Self::ForeignKey => "foreign_key",
-            Self::Unreadable => "unreadable",
-            Self::Lost => "lost",
-            Self::NotRepaired => "not_repaired",
-        }
-    }
-
     /// Whether the command could not do its work, rather than found something wrong with the files.
     const fn is_failure(self) -> bool {
         matches!(self, Self::Unreadable | Self::NotRepaired)
@@ -144,16 +128,12 @@ impl Problem {
 
     pub fn lost(gap: &Gap, lost: &Lost) -> Self {
         let (since, until) = (time(lost.since_ms), time(lost.until_ms));
-        let detail = format!("the stream has no such records any more; they arrived from {since} to {until}");
+        let detail = format!("the stream no longer has these records; they arrived from {since} to {until}");
         Self::of_range(Fault::Lost, gap.window(), lost.range, &detail)
     }
 
     pub fn not_repaired(gap: &Gap, cause: &RepairError) -> Self {
         Self::of_range(Fault::NotRepaired, gap.window(), gap.range(), &cause.to_string())
-    }
-
-    pub fn mend(&mut self) {
-        self.repaired = true;
     }
 }
 
@@ -216,21 +196,24 @@ impl Audited {
     }
 
     fn summary(&self) -> String {
-        let count = |number: usize| number as u64;
-        let files = counted(self.windows.iter().map(|row| count(row.files)).sum(), "file", "files");
-        let records = counted(self.windows.iter().map(|row| count(row.records)).sum(), "record", "records");
+        let files = counted(self.windows.iter().map(|row| row.files).sum::<usize>(), "file", "files");
+        let records = counted(self.windows.iter().map(|row| row.records).sum::<usize>(), "record", "records");
         let audited = format!("audited {files} of {records}");
         let repaired = self.problems.len() - self.left();
         match (self.left(), repaired) {
             (0, 0) => {
-                let hold = if self.contents { " and hold what they say" } else { "; they were not read" };
+                let hold = if self.contents {
+                    " and their contents agree with their metadata"
+                } else {
+                    "; their contents were not read"
+                };
                 format!("{audited}: they follow each other without gap or overlap{hold}\n")
             }
-            (0, _) => format!("{audited}: {} repaired\n", counted(count(repaired), "gap", "gaps")),
-            (left, 0) => format!("{audited}: {}\n", counted(count(left), "problem", "problems")),
+            (0, _) => format!("{audited}: {} repaired\n", counted(repaired, "gap", "gaps")),
+            (left, 0) => format!("{audited}: {}\n", counted(left, "problem", "problems")),
             (left, _) => {
-                let repaired = counted(count(repaired), "gap", "gaps");
-                format!("{audited}: {repaired} repaired, {} left\n", counted(count(left), "problem", "problems"))
+                let repaired = counted(repaired, "gap", "gaps");
+                format!("{audited}: {repaired} repaired, {} left\n", counted(left, "problem", "problems"))
             }
         }
     }
@@ -248,10 +231,10 @@ impl Outcome for Audited {
         }
         for Problem { fault, at, detail, repaired, .. } in self.problems.iter().take(SHOWN) {
             let repaired = if *repaired { ", repaired" } else { "" };
-            text += &format!("{}{repaired}  {}  {}\n", fault.name(), printable(at), printable(detail));
+            text += &format!("{}{repaired}  {}  {}\n", name(fault), printable(at), printable(detail));
         }
         for Written { at, records } in self.written.iter().take(SHOWN) {
-            text += &format!("written  {}  {}\n", printable(at), counted(*records as u64, "record", "records"));
+            text += &format!("written  {}  {}\n", printable(at), counted(*records, "record", "records"));
         }
         let more = |all: usize| all.saturating_sub(SHOWN);
         match more(self.problems.len()) + more(self.written.len()) {
@@ -262,8 +245,8 @@ impl Outcome for Audited {
         text += &self.summary();
         let later = self.windows.iter().filter(|row| row.begins_after.is_some()).count();
         if later > 0 {
-            let windows = counted(later as u64, "window begins", "windows begin");
-            text += &format!("\nnote: {windows} later than its shard: older files, if there were any, are elsewhere\n");
+            let windows = counted(later, "window begins", "windows begin");
+            text += &format!("\nnote: {windows} later than its shard: older files are elsewhere, if there were any\n");
         }
         if let Some(cause) = &self.stopped {
             text += &format!("\nstopped early: {}\n", printable(cause));

@@ -168,7 +168,7 @@ note: these are the oldest 2 loads; --limit 0 lists all
         let context = canned::registrar(move |_| Reply::Answer(answer.clone())).await;
         let ended = run(&context, &["loads", "list"]).await;
         assert_eq!((ended.code, ended.out.as_str()), (1, ""));
-        assert!(ended.err.contains("it goes on where it was asked to go on"), "{}", ended.err);
+        assert!(ended.err.contains("a page ends where it began"), "{}", ended.err);
     }
 
     proptest! {

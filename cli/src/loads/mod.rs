@@ -341,7 +341,7 @@ id  table                    status              modified                 size  
             (&["next", "--table", "t", "--limit", "1001"], "1001 is not in 1..=1000"),
             (&["next", "--table", "t", "--lease", "15"], "write a span of time as 90s, 15m, 2h or 7d"),
             (&["list", "--since", "yesterday"], "write a day as 2026-11-20, a time as"),
-            (&["list", "--function", ""], "a function is named as landfall-load-registrar or by its ARN"),
+            (&["list", "--function", ""], "a value is required for '--function"),
         ] {
             let error = refused(arguments);
             assert!(error.contains(expected), "{arguments:?}: {error}");

@@ -76,7 +76,14 @@ pub async fn replay(args: &DlqArgs, context: &Context, console: &Console) -> Res
         None => only_source(sqs, &from.url).await?,
     };
     let (to, _) = queue::describe(sqs, &to).await?;
-    let mut report = Report::new("replay dlq", "messages", from.url.clone(), to.url.clone(), args.dry_run);
+    let mut report = Report {
+        command: "replay dlq",
+        things: "messages",
+        from: from.url.clone(),
+        to: to.url.clone(),
+        dry_run: args.dry_run,
+        ..Report::default()
+    };
     let expected = depth.waiting.min(args.limit.unwrap_or(usize::MAX));
     if args.dry_run {
         count(&mut report, depth, expected);

@@ -1,4 +1,4 @@
-//! `landfall replay`: dead-lettered messages and quarantined records are sent again.
+//! `landfall replay`: sends dead-lettered messages and quarantined records again.
 
 pub mod dlq;
 pub mod message;
@@ -99,14 +99,7 @@ impl FromStr for QueueUrl {
 
 impl From<ReplayError> for Failed {
     fn from(error: ReplayError) -> Self {
-        let exit = match error {
-            ReplayError::Usage(_) => Exit::Usage,
-            ReplayError::Queue(_)
-            | ReplayError::Bucket(_)
-            | ReplayError::Sources(_)
-            | ReplayError::NoSource(_)
-            | ReplayError::ManySources { .. } => Exit::Incomplete,
-        };
+        let exit = if matches!(error, ReplayError::Usage(_)) { Exit::Usage } else { Exit::Incomplete };
         Self { sentence: error.to_string(), exit }
     }
 }

@@ -133,7 +133,14 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
     let (to, _) = queue::describe(&context.clients.sqs, args.to.as_str()).await?;
     let folder = format!("quarantine/{}/", args.function);
     let from = format!("s3://{}/{folder}", args.bucket);
-    let mut report = Report::new("replay quarantine", "records", from, to.url.clone(), args.dry_run);
+    let mut report = Report {
+        command: "replay quarantine",
+        things: "records",
+        from,
+        to: to.url.clone(),
+        dry_run: args.dry_run,
+        ..Report::default()
+    };
     // All keys are known before anything is sent: what is refused again is quarantined again, and must not be seen here.
     let bucket = S3::new(&context.clients.s3, &args.bucket);
     let objects = find(&bucket, &folder, &selection, &mut report).await?;

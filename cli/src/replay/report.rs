@@ -1,4 +1,4 @@
-//! What a replay did, for people and for machines.
+//! What a replay did, as text and as JSON.
 
 use std::{collections::BTreeMap, ops::AddAssign};
 
@@ -13,7 +13,7 @@ use crate::{
 /// Most problems that the text lists; `--json` lists all.
 const SHOWN_PROBLEMS: usize = 20;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Such as `replay dlq`.
     pub command: &'static str,
@@ -63,21 +63,6 @@ impl AddAssign for Counts {
 }
 
 impl Report {
-    pub fn new(command: &'static str, things: &'static str, from: String, to: String, dry_run: bool) -> Self {
-        Self {
-            command,
-            from,
-            to,
-            dry_run,
-            things,
-            total: Counts::default(),
-            by_reason: BTreeMap::new(),
-            problems: Vec::new(),
-            notes: Vec::new(),
-            stopped: None,
-        }
-    }
-
     fn table(&self) -> Table<'_, 5> {
         let sent = if self.dry_run { "would send" } else { "sent" };
         let mut table = Table::new([
@@ -147,13 +132,13 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let mut report = Report::new(
-            "replay quarantine",
-            "records",
-            "s3://lake/quarantine/".into(),
-            "http://q/1/events".into(),
-            false,
-        );
+        let mut report = Report {
+            command: "replay quarantine",
+            things: "records",
+            from: "s3://lake/quarantine/".into(),
+            to: "http://q/1/events".into(),
+            ..Report::default()
+        };
         report
             .by_reason
             .insert("invalid_base64".into(), Counts { found: 1_200, not_selected: 0, sent: 1_200, left: 0 });
