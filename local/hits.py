@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from local import lake
+from local import build, lake
 from local.command import run_logged
 from local.lake import LakeFile
 from local.paths import LAKE, LOGS, ROOT
@@ -46,11 +46,9 @@ from gap
 
 def run(stack: Stack, seed: int, console: Console) -> list[str]:
     """Runs it. Returns what is wrong."""
-    with step("Compiling pump and landfall") as s:
-        run_logged(["cargo", "build", "--package", "pump", "--package", "landfall"], s, "compile-commands")
     with step(f"Pumping {HITS:,} hits through the API") as s:
         url = f"{stack.endpoint_url}/_aws/execute-api/{stack.outputs['CollectApiId']}/$default/collect"
-        pump = ["target/debug/pump", url, "--hits", str(HITS), "--seed", str(seed), "--json"]
+        pump = [build.binary("pump"), url, "--hits", str(HITS), "--seed", str(seed), "--json"]
         run_logged(pump, s, "pump")
         pumped = _answer()
     with step("Fetching what landed of them"):
