@@ -28,20 +28,7 @@ const REFERRERS: [(usize, &str); 6] = [
     (4, "https://newsletter.shop.example/2026/november?utm_source=mail&utm_campaign=café"),
 ];
 
-const BRANDS: [&str; 12] = [
-    "Norden",
-    "Aalto",
-    "Brise",
-    "Kestrel",
-    "Lumière",
-    "Hansen & Søn",
-    "Pico",
-    "Terra",
-    "Ørsted",
-    "Vela",
-    "Wren",
-    "Zenit",
-];
+const BRANDS: &str = "Norden, Aalto, Brise, Kestrel, Lumière, Hansen & Søn, Pico, Terra, Ørsted, Vela, Wren, Zenit";
 
 /// Categories and their products.
 const CATEGORIES: [(&str, [&str; 4]); 8] = [
@@ -83,6 +70,7 @@ fn money(cents: u64) -> String {
 /// The shop's products. They do not depend on the seed: another seed means other visitors of the same shop.
 fn offers() -> Vec<Offer> {
     let mut random = Random::new(0, 0);
+    let brands: Vec<&str> = BRANDS.split(", ").collect();
     let catalogue: Vec<(&str, &str)> = CATEGORIES
         .iter()
         .flat_map(|(category, products)| products.iter().map(|product| (*category, *product)))
@@ -90,7 +78,7 @@ fn offers() -> Vec<Offer> {
     (0..PRODUCTS)
         .map(|number| {
             let (category, name) = random.pick_any(&catalogue);
-            let (brand, colour) = (random.pick_any(&BRANDS), random.pick_any(&COLOURS));
+            let (brand, colour) = (random.pick_any(&brands), random.pick_any(&COLOURS));
             let cents = 490 + (random.below(200) * random.below(200)) as u64 + 100 * random.below(20) as u64;
             let product = Product {
                 id: format!("SKU-{:05}", 10_000 + number),
