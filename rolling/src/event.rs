@@ -482,11 +482,11 @@ mod tests {
             ),
             (
                 "",
-                "the event is neither a batch of Kinesis nor a tick of the schedule: EOF while parsing a value at line 1 column 0",
+                "the event is neither a Kinesis batch nor a tick of the schedule: EOF while parsing a value at line 1 column 0",
             ),
             (
                 "[[]]",
-                "the event is neither a batch of Kinesis nor a tick of the schedule: an event is an object and no array",
+                "the event is neither a Kinesis batch nor a tick of the schedule: an event must be an object, not an array",
             ),
             (r#"{"Records":[{"messageId":"1"}]}"#, "record 0 of the event: it is not from Kinesis"),
             (

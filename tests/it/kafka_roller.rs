@@ -368,6 +368,6 @@ async fn an_object_that_is_not_ours_under_a_files_name_is_not_overwritten() {
 async fn other_events_are_refused_with_a_sentence() {
     let stage = Stage::new(&[]);
     let error = handle(&stage.app, Bytes::from_static(b"{\"detail\":1}")).await.unwrap_err();
-    assert!(error.to_string().starts_with("the event is neither a batch of Kinesis"), "{error}");
+    assert!(error.to_string().starts_with("the event is neither a Kinesis batch"), "{error}");
     assert!(stage.calls().is_empty());
 }

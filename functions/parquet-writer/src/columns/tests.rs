@@ -394,7 +394,7 @@ fn a_wrong_wire_type_is_refused_with_the_number_of_the_field() {
     let mut columns = MessageColumns::new(&descriptor("test.Everything")).unwrap();
     // Field 3, an int32, written as a string.
     let error = columns.append(&[0x1a, 1, 65], &mut Fidelity::new(false)).unwrap_err();
-    assert_eq!(error.to_string(), "field 3 has wire type 2, which its declaration does not allow");
+    assert_eq!(error.to_string(), "field 3 has wire type 2, which does not match its declaration");
     assert_eq!(columns.rows(), 0);
     assert_eq!(DynamicMessage::new(descriptor("test.Everything")).descriptor().full_name(), "test.Everything");
 }
