@@ -4,11 +4,12 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from local.command import run_logged
-from local.paths import REQUIREMENTS, ROOT, VENV
+from local.paths import REQUIREMENTS, ROOT, UV_REQUIREMENTS, UV_VENV, VENV
 from local.progress import Failure, step
 
 REGION = "us-east-1"
@@ -65,16 +66,31 @@ def install(*requirements: str) -> None:
 
 
 def _installer(python: Path) -> list[str]:
-    if uv := shutil.which("uv"):
-        return [uv, "pip", "install", "--python", str(python)]
-    return [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off", "--no-compile"]
+    # uv reads its own configuration only, so it is given the mirror that pip is configured with.
+    pip = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    mirror = subprocess.run(pip, check=False, capture_output=True)
+    index = ["--default-index", mirror.stdout.decode().strip()] if mirror.returncode == 0 else []
+    return [_uv(), "pip", "install", *index, "--python", str(python)]
 
 
 def _create(venv: Path) -> None:
-    uv = shutil.which("uv")
-    if uv is None and importlib.util.find_spec("ensurepip") is None:
-        raise Failure("This Python has no ensurepip. On Debian and Ubuntu: apt-get install python3-venv")
+    uv = _uv()
     with step(f"Creating a private Python environment ({venv.relative_to(ROOT)})") as s:
         shutil.rmtree(venv, ignore_errors=True)
-        make = [uv, "venv", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
-        run_logged([*make, str(venv)], s, f"create-{venv.name}")
+        run_logged([uv, "venv", "--python", sys.executable, str(venv)], s, f"create-{venv.name}")
+
+
+def _uv() -> str:
+    """uv of the machine, or else in `.local/`. pip takes several times as long to install everything."""
+    if found := shutil.which("uv"):
+        return found
+    program = UV_VENV / "bin" / "uv"
+    if not program.is_file():
+        if importlib.util.find_spec("ensurepip") is None:
+            raise Failure("This Python has no ensurepip. On Debian and Ubuntu: apt-get install python3-venv")
+        python = UV_VENV / "bin" / "python"
+        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar=off", "--no-compile"]
+        with step("Installing uv, which installs the rest") as s:
+            run_logged([sys.executable, "-m", "venv", str(UV_VENV)], s, "create-uv")
+            run_logged([*pip, "--require-hashes", "-r", str(UV_REQUIREMENTS)], s, "install-uv")
+    return str(program)
