@@ -1,4 +1,4 @@
-//! Compiles `proto/` twice over: to a descriptor set that keeps our options, for the columns, and to Rust types.
+//! Compiles `proto/` to a descriptor set, which includes our options and from which columns are made, and to Rust types.
 
 use std::{env, error::Error, fs, path::PathBuf};
 

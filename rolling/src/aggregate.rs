@@ -59,7 +59,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_record_on_its_own_is_none() {
+    fn data_without_the_magic_bytes_is_not_an_aggregate() {
         for data in [&b""[..], b"{}", &MAGIC[..3]] {
             assert_eq!(unpack(&Bytes::copy_from_slice(data)), None);
         }

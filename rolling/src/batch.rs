@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_aggregate_is_its_records_each_with_a_position() {
+    fn the_records_of_an_aggregate_have_positions_of_their_own() {
         let packed = pack(&[br#"{"topic":"a","n":1}"#.to_vec(), b"no".to_vec(), br#"{"topic":"a","n":2}"#.to_vec()]);
         let batch = batch(&[&packed, br#"{"topic":"a","n":3}"#]);
         let run = &batch.runs[&"a".parse().unwrap()];
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn records_out_of_order_are_put_in_order_and_twins_dropped() {
+    fn records_out_of_order_are_sorted_and_duplicates_dropped() {
         let event = delivery(&[br#"{"topic":"a","n":1}"#, br#"{"topic":"a","n":2}"#, br#"{"topic":"a","n":3}"#]);
         let event = event.replace(":\"3\"", ":\"1\"").replace(":\"2\"", ":\"3\"");
         let batch = of_event(&event).unwrap();
@@ -325,11 +325,11 @@ mod tests {
     }
 
     #[test]
-    fn data_that_is_no_base64_is_json_or_the_event_is_none() {
+    fn data_that_is_not_base64_is_poison_unless_the_event_is_not_json() {
         let event = delivery(&[br#"{"topic":"a","n":1}"#, br#"{"topic":"a","n":2}"#]);
         let encoded = base64(br#"{"topic":"a","n":2}"#);
         assert!(event.contains(&encoded));
-        // Escapes, as no one writes base64.
+        // Base64 with escapes, which no producer writes.
         let escaped = event.replace(&encoded, &encoded.replace('e', "\\u0065"));
         assert_eq!(lines(&of_event(&escaped).unwrap(), "a"), lines(&of_event(&event).unwrap(), "a"));
         let poison = of_event(&event.replace(&encoded, "é!")).unwrap().poison;

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_in_lambdas_own_shape_takes_the_fast_way() {
+    fn a_record_as_lambda_writes_it_takes_the_fast_path() {
         let records = [
             as_lambda_writes(
                 "1",
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_and_ticks_are_told_apart_by_their_shape() {
+    fn batches_and_ticks_are_recognised_by_their_members() {
         let tick =
             r#"{"version":"0","detail-type":"Scheduled Event","source":"aws.events","time":"2026-11-20T14:11:00Z"}"#;
         assert!(matches!(read(tick.as_bytes(), drop), Ok(Event::Tick(1_795_183_860_000))));
@@ -535,7 +535,7 @@ mod tests {
 
     type Read<'a> = Result<(Vec<Record<'a>>, Option<Shard>), String>;
 
-    /// The records and their shard, or why not, by the fast way and by the JSON parser alone.
+    /// The records and their shard, or the error, read by the fast path and by the JSON parser alone.
     fn both(event: &[u8]) -> [Read<'_>; 2] {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let fast = match read(event, |record| ours.push(record)) {

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused() {
+    fn data_that_is_not_json_is_refused() {
         for table_of in [fixed(), at("/topic")] {
             for data in
                 [&b"{"[..], b"{} {}", b"hello", b"{\"a\":\"\xff\"}", b"{'a':1}", b"{\"a\":01}", b"\xef\xbb\xbf{}"]

@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// JSON, and what is nearly JSON.
+    /// JSON, and text that is almost JSON.
     fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
         let leaf = prop_oneof![
             "null|true|false|-?(0|[1-9][0-9]{0,9})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,2})?",

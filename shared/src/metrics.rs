@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_happen_can_be_left_out() {
+    fn zeros_can_be_left_out() {
         let none = Metrics::of("collect").put("hits_stored", Unit::Count, 0_usize);
         assert!(none.clone().without_zeros().is_none());
         let line = none.put("hits_invalid", Unit::Count, 1_usize).without_zeros().unwrap().to_line(0);

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sequence_number_is_refused() {
+    fn texts_that_are_not_sequence_numbers_are_refused() {
         let too_long = "1".repeat(57);
         for text in ["", "0", "000", "-1", "+1", "1.0", "12a", "٣", &too_long] {
             assert_eq!(Position::of_sequence_number(text), Err(PositionError::Sequence(text.to_owned())));

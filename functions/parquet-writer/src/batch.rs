@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_base64_is_poison_or_the_event_is_no_json() {
+    fn a_body_that_is_not_base64_is_poison_unless_the_event_is_not_json() {
         let batch = of_body("CgEx").unwrap();
         assert_eq!(batch.payload(&batch.records[0]), b"\x0a\x011");
         for body in ["no base64", "é!"] {

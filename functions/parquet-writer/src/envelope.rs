@@ -267,7 +267,7 @@ mod tests {
 
     use super::*;
 
-    /// The messages of an event, or why not, by the fast way and by the JSON parser alone.
+    /// The messages of an event, or the error, read by the fast path and by the JSON parser alone.
     fn both(event: &[u8]) -> [Result<Vec<Message<'static>>, String>; 2] {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let fast = super::read(event, |message| ours.push(owned(&message)));
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_in_lambdas_own_shape_takes_the_fast_way() {
+    fn a_record_as_lambda_writes_it_takes_the_fast_path() {
         let attributes = [("type".to_owned(), "OrderCreated".to_owned()), ("source".to_owned(), "orders".to_owned())];
         let tail = r#","md5OfBody":"d41d","eventSource":"aws:sqs","awsRegion":"eu-west-1""#;
         for tail in [tail, ""] {

@@ -343,7 +343,7 @@ fn encode(message: &str, json_like: &[(u32, Value)]) -> Vec<u8> {
 }
 
 #[test]
-fn what_the_columns_cannot_hold_is_said() {
+fn what_the_columns_cannot_represent_is_reported() {
     let inner = |bytes: &[u8]| DynamicMessage::decode(descriptor("test.LaterInner"), bytes).unwrap();
     let time = |seconds: i64, nanos: i32| {
         let mut time = DynamicMessage::new(descriptor("google.protobuf.Timestamp"));
@@ -365,7 +365,7 @@ fn what_the_columns_cannot_hold_is_said() {
 }
 
 #[test]
-fn floats_that_json_cannot_write_are_said_when_asked_for() {
+fn floats_that_json_cannot_represent_are_reported_on_request() {
     let payload = encode("test.Everything", &[(1, Value::F64(f64::NAN))]);
     let mut columns = MessageColumns::new(&descriptor("test.Everything")).unwrap();
     for (finite_floats, lossless) in [(false, true), (true, false)] {
