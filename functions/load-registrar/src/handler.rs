@@ -11,7 +11,10 @@ use bytes::Bytes;
 use objects::quarantine;
 use runtime::{clock, metrics};
 use serde_json::Value;
-use shared::metrics::{CountsByReason, Metrics, Unit};
+use shared::{
+    metrics::{CountsByReason, Metrics, Unit},
+    quarantine::QuarantineRecord,
+};
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -19,7 +22,7 @@ use crate::{
     FUNCTION,
     app::App,
     command::{self, CommandError},
-    envelope::{self, Event, EventError, Ignored, Notice, Poison, Put},
+    envelope::{self, Event, EventError, Ignored, Notice, Put},
     error::RecordError,
     heads::{self, Announced, Head},
     object::{Object, is_data},
@@ -76,11 +79,9 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Value, 
 /// to be delivered again; `None` stands for one that came directly.
 async fn register_all(app: &App, notices: Vec<Notice>, until: Instant, tally: &mut Tally) -> BTreeSet<Option<String>> {
     let mut puts: Vec<(Option<String>, Put)> = Vec::new();
-    let mut poison: Vec<(Option<String>, Poison)> = Vec::new();
+    let mut poison: Vec<(Option<String>, QuarantineRecord)> = Vec::new();
     for notice in notices {
-        tally.ignored.test_events += notice.ignored.test_events;
-        tally.ignored.deletions += notice.ignored.deletions;
-        tally.ignored.others += notice.ignored.others;
+        tally.ignored += notice.ignored;
         poison.extend(notice.poison.into_iter().map(|poison| (notice.message_id.clone(), poison)));
         for put in notice.puts {
             let id = notice.message_id.clone();
@@ -94,7 +95,6 @@ async fn register_all(app: &App, notices: Vec<Notice>, until: Instant, tally: &m
         }
     }
     let mut failed = register_puts(app, &puts, until, tally).await;
-    let poison = poison.into_iter().map(|(id, poison)| (id, poison.record)).collect();
     let quarantined = quarantine::keep(&app.lake, FUNCTION, poison).await;
     tally.quarantined = quarantined.kept;
     failed.extend(quarantined.failed);
@@ -170,11 +170,7 @@ impl Tally {
             .put("objects_not_data", Unit::Count, self.not_data)
             .put("objects_gone", Unit::Count, self.gone)
             .put("objects_replaced", Unit::Count, self.replaced)
-            .put(
-                "records_ignored",
-                Unit::Count,
-                self.ignored.test_events + self.ignored.deletions + self.ignored.others,
-            )
+            .put("records_ignored", Unit::Count, self.ignored.total())
             .put("messages_retried", Unit::Count, self.retried);
         metrics::print(std::iter::once(all).chain(self.quarantined.metrics(FUNCTION, "records_quarantined")));
     }

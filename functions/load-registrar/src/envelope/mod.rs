@@ -25,7 +25,7 @@ mod samples;
 use self::json::{Members, describe, is_empty_array};
 pub use self::{
     notice::{Ignored, Notice},
-    poison::{Poison, Source},
+    poison::Source,
     record::Put,
 };
 

@@ -1,12 +1,13 @@
 //! One notification, unwrapped: what is around its S3 records is taken off, and each record is read alone.
 
-use std::sync::Arc;
+use std::{ops::AddAssign, sync::Arc};
 
 use serde_json::value::RawValue;
+use shared::quarantine::QuarantineRecord;
 
 use super::{
     json::{Members, describe},
-    poison::{Poison, Sender, Source},
+    poison::{Sender, Source},
     record::{Announcement, Put, event_bridge, s3_record},
 };
 use crate::error::RecordError;
@@ -25,8 +26,8 @@ pub struct Notice {
     pub puts: Vec<Put>,
     /// Number of records that announce nothing to register.
     pub ignored: Ignored,
-    /// Records that can never be read.
-    pub poison: Vec<Poison>,
+    /// Records that can never be registered, as the quarantine keeps them.
+    pub poison: Vec<QuarantineRecord>,
 }
 
 /// Number of records that announce nothing to register.
@@ -38,6 +39,14 @@ pub struct Ignored {
     pub deletions: usize,
     /// Everything else that creates no object: lifecycle, restore, tagging, access control, replication.
     pub others: usize,
+}
+
+impl AddAssign for Ignored {
+    fn add_assign(&mut self, other: Self) {
+        self.test_events += other.test_events;
+        self.deletions += other.deletions;
+        self.others += other.others;
+    }
 }
 
 impl Ignored {
@@ -209,7 +218,7 @@ mod tests {
         let notices = notices(&text);
         assert_eq!(keys(&notices), [CHANGES[0], KAFKA]);
         assert_eq!(notices.iter().map(records).collect::<Vec<_>>(), [1, 1, 1]);
-        let record = &notices[1].poison[0].record;
+        let record = &notices[1].poison[0];
         let event: Value = serde_json::from_str(&text).unwrap();
         let message = &event["Records"][1];
         assert_eq!((record.function.as_str(), record.reason.as_str()), ("load-registrar", "unknown_envelope"));
@@ -248,7 +257,7 @@ mod tests {
                 let notice = notice(&event);
                 assert_eq!(keys(std::slice::from_ref(&notice)), [LOAD, DMAP], "{record}");
                 assert_eq!(reasons(&notice), [*reason], "{record}");
-                let kept = &notice.poison[0].record;
+                let kept = &notice.poison[0];
                 assert_eq!(kept.body().unwrap(), record.to_string().as_bytes());
                 if !id.is_empty() {
                     assert_eq!((kept.id.as_str(), kept.sent_at.as_deref()), (id, Some("2026-11-20T14:11:46.123Z")));
@@ -276,14 +285,14 @@ mod tests {
         {
             let notice = notice(&json!({"Records": [sqs_message(body)]}));
             assert_eq!(reasons(&notice), ["unknown_envelope"], "{body}");
-            assert_eq!(notice.poison[0].record.body().unwrap(), body.as_bytes());
+            assert_eq!(notice.poison[0].body().unwrap(), body.as_bytes());
         }
         for body in [json!(null), json!({"a": 1})] {
             let mut event = json!({"Records": [sqs_message("")]});
             event["Records"][0]["body"] = body.clone();
             let notice = notice(&event);
             assert_eq!(reasons(&notice), ["invalid_record"], "{body}");
-            assert_eq!(notice.poison[0].record.body().unwrap(), body.to_string().as_bytes());
+            assert_eq!(notice.poison[0].body().unwrap(), body.to_string().as_bytes());
         }
     }
 
@@ -298,7 +307,7 @@ mod tests {
                     assert_eq!(keys(&[notice]), [KAFKA], "{wrappings}");
                 } else {
                     assert_eq!(reasons(&notice), ["nested_too_deep"], "{wrappings}");
-                    assert_eq!(notice.poison[0].record.body().unwrap(), body.to_string().as_bytes());
+                    assert_eq!(notice.poison[0].body().unwrap(), body.to_string().as_bytes());
                 }
             }
             body = sns(&body);
@@ -319,7 +328,7 @@ mod tests {
         let event = sqs(&json!(0))
             .to_string()
             .replace("\"messageAttributes\":{}", &format!("\"messageAttributes\":{{\"a\":{attribute}}}"));
-        assert_eq!(notices(&event)[0].poison[0].record.attributes.get(), "{\"a\":null}");
+        assert_eq!(notices(&event)[0].poison[0].attributes.get(), "{\"a\":null}");
     }
 
     proptest! {
@@ -349,7 +358,7 @@ mod tests {
         fn any_body_is_kept(body in any::<String>()) {
             let notice = notice(&json!({"Records": [sqs_message(&body)]}));
             prop_assert_eq!(reasons(&notice), ["unknown_envelope"]);
-            prop_assert_eq!(notice.poison[0].record.body().unwrap(), body.as_bytes());
+            prop_assert_eq!(notice.poison[0].body().unwrap(), body.as_bytes());
         }
     }
 }

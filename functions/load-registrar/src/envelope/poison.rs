@@ -12,13 +12,6 @@ use shared::{
 use super::json::Members;
 use crate::error::RecordError;
 
-/// A record that can never be registered.
-#[derive(Debug, Clone)]
-pub struct Poison {
-    pub error: RecordError,
-    pub record: QuarantineRecord,
-}
-
 /// Where a record was read. It is kept with every put, because a put can still turn out to be poison.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Source {
@@ -51,8 +44,8 @@ impl Source {
         Self { sender: Arc::new(sender), body: body.to_owned() }
     }
 
-    pub(super) fn into_poison(self, error: RecordError) -> Poison {
-        let record = QuarantineRecord {
+    pub(super) fn into_poison(self, error: RecordError) -> QuarantineRecord {
+        QuarantineRecord {
             function: crate::FUNCTION.to_owned(),
             reason: error.reason().to_owned(),
             detail: error.to_string(),
@@ -60,8 +53,7 @@ impl Source {
             sent_at: self.sender.sent_at.clone(),
             attributes: RawValue::from_string(self.sender.attributes.clone()).unwrap_or_default(),
             body_base64: base64(self.body.as_bytes()),
-        };
-        Poison { error, record }
+        }
     }
 }
 
@@ -123,7 +115,7 @@ mod tests {
     #[test]
     fn a_record_that_was_mended_can_be_sent_again_as_it_was_kept() {
         let body = json!({"Records": [s3_record(LOAD), with("/eventVersion", json!("3.0"))]});
-        let kept = notice(&sqs(&body)).poison.remove(0).record.body().unwrap();
+        let kept = notice(&sqs(&body)).poison.remove(0).body().unwrap();
         let mended = String::from_utf8(kept).unwrap().replace("3.0", "2.9");
         let event = json!({"Records": [sqs_message(&mended)]});
         assert_eq!(keys(&[notice(&event)]), [KAFKA]);
@@ -134,11 +126,11 @@ mod tests {
         let error = || RecordError::ForeignBucket(BUCKET.to_owned());
         let body = json!({"Records": [s3_record(LOAD), s3_record(DMAP)]});
         let put = notice(&sqs(&body)).puts.remove(1);
-        let Poison { error: kept, record } = put.into_poison(error());
-        assert_eq!((kept, record.reason.as_str(), record.id.as_str()), (error(), "foreign_bucket", "c9a8f2b3"));
+        let record = put.into_poison(error());
+        assert_eq!((record.reason.as_str(), record.id.as_str()), ("foreign_bucket", "c9a8f2b3"));
         assert_eq!(record.body().unwrap(), s3_record(DMAP).to_string().as_bytes());
         let put = notice(&sqs(&bridge(DMAP))).puts.remove(0);
-        assert_eq!(put.into_poison(error()).record.body().unwrap(), bridge(DMAP).to_string().as_bytes());
+        assert_eq!(put.into_poison(error()).body().unwrap(), bridge(DMAP).to_string().as_bytes());
     }
 
     #[test]
@@ -150,7 +142,7 @@ mod tests {
             "c": 7,
         });
         let pretty = serde_json::to_string_pretty(&event).unwrap();
-        let record = &notices(&pretty)[0].poison[0].record;
+        let record = &notices(&pretty)[0].poison[0];
         assert_eq!(
             record.attributes.get(),
             r#"{"a":{"dataType":"String","stringValue":"line\nline"},"b":{"binaryValue":"AAE=","dataType":"Binary"},"c":7}"#
@@ -162,7 +154,7 @@ mod tests {
         for sent in ["", "0", "-1", "soon", "9223372036854775807"] {
             let mut event = json!({"Records": [sqs_message("?")]});
             event["Records"][0]["attributes"]["SentTimestamp"] = sent.into();
-            assert_eq!(notice(&event).poison[0].record.sent_at, None, "{sent}");
+            assert_eq!(notice(&event).poison[0].sent_at, None, "{sent}");
         }
     }
 }

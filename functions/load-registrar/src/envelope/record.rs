@@ -1,11 +1,11 @@
 //! One record of S3, by itself or by EventBridge: what it announces.
 
 use serde_json::value::RawValue;
-use shared::s3_key;
+use shared::{quarantine::QuarantineRecord, s3_key};
 
 use super::{
     json::{Members, shortened},
-    poison::{Poison, Source},
+    poison::Source,
 };
 use crate::error::RecordError;
 
@@ -27,9 +27,9 @@ pub struct Put {
 }
 
 impl Put {
-    /// The poison that the put turns out to be.
+    /// What the quarantine keeps of a put that turns out to be poison.
     #[must_use]
-    pub fn into_poison(self, error: RecordError) -> Poison {
+    pub fn into_poison(self, error: RecordError) -> QuarantineRecord {
         self.source.into_poison(error)
     }
 }
@@ -204,8 +204,8 @@ mod tests {
                 assert_eq!(reasons(&notice), reason.into_iter().collect::<Vec<_>>(), "{by}");
                 assert_eq!(records(&notice), 1);
                 for poison in notice.poison {
-                    assert_eq!(poison.record.id, id);
-                    assert_eq!(poison.record.body().unwrap(), event.to_string().as_bytes());
+                    assert_eq!(poison.id, id);
+                    assert_eq!(poison.body().unwrap(), event.to_string().as_bytes());
                 }
             }
         }

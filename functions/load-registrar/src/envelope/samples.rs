@@ -53,7 +53,7 @@ pub(super) fn keys(notices: &[Notice]) -> Vec<&str> {
 }
 
 pub(super) fn reasons(notice: &Notice) -> Vec<&str> {
-    notice.poison.iter().map(|poison| poison.record.reason.as_str()).collect()
+    notice.poison.iter().map(|poison| poison.reason.as_str()).collect()
 }
 
 /// Number of records in a notice, which is never 0.
