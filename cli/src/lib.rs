@@ -1,9 +1,8 @@
-//! `landfall`, the operator's command line: tables are declared, loads are looked after, files are audited, and what the
-//! functions left behind is sent again.
+//! `landfall`, the operator's command line: it declares tables, looks after loads, audits files, and replays what the
+//! functions could not process.
 //!
 //! One module per command. A command plans with pure functions over values and touches AWS only through [`queue`],
-//! [`bucket`], [`stream`] and [`registrar`]; it gives back an [`outcome`], and [`run`] prints it and turns it into an exit
-//! code.
+//! [`stream`] and [`registrar`]; it returns an [`outcome`], which [`run`] prints and turns into an exit code.
 
 pub mod audit;
 #[cfg(test)]
@@ -79,23 +78,18 @@ pub enum Command {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Everything is done.
-    Complete,
+    Complete = 0,
     /// Something was not done, and has been reported.
-    Incomplete,
+    Incomplete = 1,
     /// The arguments, or a file that they name, are invalid.
-    Usage,
+    Usage = 2,
     /// The command worked, and found differences or problems.
-    Different,
+    Different = 3,
 }
 
 impl Exit {
     pub const fn code(self) -> u8 {
-        match self {
-            Self::Complete => 0,
-            Self::Incomplete => 1,
-            Self::Usage => 2,
-            Self::Different => 3,
-        }
+        self as u8
     }
 }
 

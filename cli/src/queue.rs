@@ -119,17 +119,6 @@ pub async fn describe(client: &Client, url: &str) -> Result<(Queue, Depth), Queu
     Ok((Queue { url: url.to_owned(), max_message_bytes }, depth))
 }
 
-/// The queues that have `url` as their dead-letter queue.
-pub async fn dead_letter_sources(client: &Client, url: &str) -> Result<Vec<String>, QueueError> {
-    let mut pages = client.list_dead_letter_source_queues().queue_url(url).into_paginator().send();
-    let mut urls = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|error| failed(url, "asked for its source queues", code(&error), cause(&error)))?;
-        urls.extend(page.queue_urls);
-    }
-    Ok(urls)
-}
-
 /// Receives up to `most` messages, ten at most.
 pub async fn receive(client: &Client, url: &str, most: usize, pace: &Pace) -> Result<Vec<Received>, QueueError> {
     let answer = client
@@ -289,6 +278,7 @@ fn failed(url: &str, verb: &'static str, code: Option<&str>, cause: String) -> Q
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use kit::sqs::{self, Entry};
     use serde_json::{Value, json};
 
     use super::*;
@@ -305,27 +295,16 @@ mod tests {
         entries.map(|entry| entry["MessageBody"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Sends messages to a queue that answers each entry as `verdict` says, and returns the requests too.
+    /// Sends messages to a queue that answers each entry as `entry` says, and returns the requests too.
     async fn sent(
         all: &[&str],
-        mut verdict: impl FnMut(&str) -> Option<(&'static str, bool)> + Send + 'static,
+        mut entry: impl FnMut(&str) -> Entry + Send + 'static,
     ) -> (Vec<Delivery>, Vec<Vec<String>>) {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = requests.clone();
         let context = canned::sqs(move |_, request| {
             seen.lock().unwrap().push(bodies(request));
-            let (mut successful, mut failed) = (Vec::new(), Vec::new());
-            for entry in request["Entries"].as_array().unwrap() {
-                let body = entry["MessageBody"].as_str().unwrap();
-                match verdict(body) {
-                    None => successful
-                        .push(json!({"Id": entry["Id"], "MessageId": format!("new-{body}"), "MD5OfMessageBody": ""})),
-                    Some((code, sender)) => {
-                        failed.push(json!({"Id": entry["Id"], "Code": code, "SenderFault": sender}))
-                    }
-                }
-            }
-            (200, json!({"Successful": successful, "Failed": failed}))
+            (200, sqs::batch(request, |requested| entry(requested["MessageBody"].as_str().unwrap())))
         })
         .await;
         let messages = messages(all);
@@ -340,10 +319,10 @@ mod tests {
         let (deliveries, requests) = sent(&["good", "busy", "bad"], move |body| match body {
             "busy" if busy > 0 => {
                 busy -= 1;
-                Some(("InternalError", false))
+                Entry::Failed { code: "InternalError", sender_fault: false }
             }
-            "bad" => Some(("InvalidMessageContents", true)),
-            _ => None,
+            "bad" => Entry::Failed { code: "InvalidMessageContents", sender_fault: true },
+            body => sqs::sent(&format!("new-{body}")),
         })
         .await;
         let expected = [
@@ -357,7 +336,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_that_goes_on_failing_has_failed() {
-        let (deliveries, requests) = sent(&["busy"], |_| Some(("InternalError", false))).await;
+        let (deliveries, requests) =
+            sent(&["busy"], |_| Entry::Failed { code: "InternalError", sender_fault: false }).await;
         assert_eq!(deliveries, [Delivery::Failed("InternalError".into())]);
         assert_eq!(requests.len(), 3);
     }
@@ -368,9 +348,7 @@ mod tests {
             if bodies(request).contains(&"bad".to_owned()) {
                 return (400, json!({"__type": "com.amazonaws.sqs#InvalidMessageContents", "message": "no"}));
             }
-            let entries = request["Entries"].as_array().unwrap().iter();
-            let sent = entries.map(|entry| json!({"Id": entry["Id"], "MessageId": "new", "MD5OfMessageBody": ""}));
-            (200, json!({"Successful": sent.collect::<Vec<_>>(), "Failed": []}))
+            (200, sqs::batch(request, |_| sqs::sent("new")))
         })
         .await;
         let messages = messages(&["a", "bad", "b"]);
@@ -381,8 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_that_the_answer_does_not_mention_is_not_sent() {
-        let context = canned::sqs(|_, _| (200, json!({"Successful": [], "Failed": []}))).await;
-        let deliveries = send(&context.clients.sqs, URL, &[&messages(&["a"])[0]]).await;
+        let (deliveries, _) = sent(&["a"], |_| Entry::Silent).await;
         assert!(matches!(deliveries.as_slice(), [Delivery::Failed(_)]));
     }
 
@@ -393,14 +370,13 @@ mod tests {
         let context = canned::sqs(move |_, request| {
             requests += 1;
             *seen.lock().unwrap() = requests;
-            let entries = request["Entries"].as_array().unwrap().iter();
             // "b" needs a second try, "c" never works.
-            let gone = entries.filter(|entry| match entry["ReceiptHandle"].as_str().unwrap() {
-                "a" => true,
-                "b" => requests == 2,
-                _ => false,
+            let gone = sqs::batch(request, |entry| match entry["ReceiptHandle"].as_str().unwrap() {
+                "c" => Entry::Silent,
+                "b" if requests != 2 => Entry::Silent,
+                _ => Entry::Done(json!({})),
             });
-            (200, json!({"Successful": gone.map(|entry| json!({"Id": entry["Id"]})).collect::<Vec<_>>(), "Failed": []}))
+            (200, gone)
         })
         .await;
         let gone = delete(&context.clients.sqs, URL, &["a", "b", "c"].map(str::to_owned)).await;

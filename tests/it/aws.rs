@@ -11,6 +11,7 @@ use aws_config::SdkConfig;
 use kit::{
     http::{self, HttpRequest, HttpResponse, Reply, respond, respond_json},
     s3::{Buckets, Call},
+    sqs::{self, Entry},
 };
 use serde_json::{Value, json};
 
@@ -184,18 +185,16 @@ impl State {
     }
 
     fn settle(&mut self, body: &[u8], delete: bool) -> HttpResponse {
-        let request: Value = serde_json::from_slice(body).unwrap();
-        let mut successful = Vec::new();
-        for entry in request["Entries"].as_array().unwrap() {
-            let id = entry["ReceiptHandle"].as_str().unwrap().trim_start_matches("receipt-").to_owned();
+        let answer = sqs::batch(&serde_json::from_slice(body).unwrap(), |entry| {
+            let id = entry["ReceiptHandle"].as_str().unwrap().trim_start_matches("receipt-");
             if delete {
                 self.queue.retain(|message| message.id != id);
             } else {
                 assert_eq!(entry["VisibilityTimeout"], 0);
                 self.queue.iter_mut().filter(|message| message.id == id).for_each(|message| message.visible = true);
             }
-            successful.push(json!({"Id": entry["Id"]}));
-        }
-        respond_json(200, &json!({"Successful": successful, "Failed": []}))
+            Entry::Done(json!({}))
+        });
+        respond_json(200, &answer)
     }
 }

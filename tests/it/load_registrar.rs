@@ -1,6 +1,6 @@
 //! load-registrar through its handler: a real SDK client, a bucket in memory, a real Postgres.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use load_registrar::{app::App, config::Config, envelope, handler::handle};

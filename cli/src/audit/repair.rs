@@ -1,4 +1,4 @@
-//! Writing a missing file anew, from what the stream still has.
+//! Writes missing files again, from the records that the stream still has.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,31 +31,23 @@ use crate::{
     stream::{self, Reader, StreamError},
 };
 
-/// Largest file that is written, before compression, whatever the function is told: it is held in memory.
+/// The largest file that is written, before compression, since it is held in memory; a smaller limit of the function applies too.
 const MAX_BYTES: u64 = 128 << 20;
 
-/// Why a gap was not repaired.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
-    /// Some file may hold the records.
     #[error("a file of its table cannot be read or understood, and may hold these records")]
     Unclear,
-    /// Someone pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
-    /// The stream could not be read.
     #[error(transparent)]
     Stream(#[from] StreamError),
-    /// A file could not be written.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// A record of the stream has no place in it.
     #[error(transparent)]
     Position(#[from] PositionError),
-    /// A record of the stream does not say when it arrived.
     #[error("record {0} does not say when it arrived")]
     Arrival(String),
-    /// A file could not be compressed.
     #[error("the file could not be compressed: {0}")]
     Gzip(#[from] io::Error),
 }
@@ -63,34 +55,29 @@ pub enum RepairError {
 /// Records that are in no file and no longer in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
-    /// Where they were.
     pub range: Range,
-    /// They arrived then or later, in milliseconds since 1970-01-01T00:00:00Z.
+    /// The earliest time at which they can have arrived, in Unix milliseconds.
     pub since_ms: i64,
-    /// They arrived then or earlier.
+    /// The latest such time.
     pub until_ms: i64,
 }
 
-/// Fills gaps.
 #[derive(Debug)]
 pub struct Repairer<'a> {
-    /// The clients.
     pub context: &'a Context,
-    /// The rules of the deployed function.
     pub rules: &'a Rules,
-    /// Where it writes files.
+    /// The bucket that the function writes to.
     pub incoming: S3,
-    /// Keys that are taken.
+    /// Keys that exist already.
     pub taken: BTreeSet<&'a str>,
-    /// The shards of each stream that was asked for them, and how many digits their sequence numbers have.
+    /// Of each stream, the shards that it still has, with the number of digits of their sequence numbers.
     pub shards: HashMap<String, HashMap<String, usize>>,
-    /// Counts the records that are read.
     pub progress: &'a Progress,
 }
 
 impl Repairer<'_> {
-    /// Fills a gap as far as the stream has its records, and gives back what it has no longer. What was written is in
-    /// `files` also when the rest failed. Nothing is overwritten.
+    /// Writes the missing files of a gap, as far as the stream still has the records, and returns what is lost. `files`
+    /// gets what was written even if the rest fails. Nothing is overwritten.
     pub async fn repair(&mut self, gap: &Gap, files: &mut Vec<File>) -> Result<Vec<Lost>, RepairError> {
         let kinesis = &self.context.clients.kinesis;
         let window = gap.window();
@@ -122,7 +109,6 @@ impl Repairer<'_> {
         Ok(refill.lost(files))
     }
 
-    /// Writes a file as the function would.
     async fn write(&self, rolled: RolledFile, lines: Bytes) -> Result<File, RepairError> {
         let gzip = self.rules.gzip;
         let key = KafkaKey { table: rolled.window.table.clone(), id: rolled.id(), gzip };
@@ -151,16 +137,15 @@ impl Repairer<'_> {
     }
 }
 
-/// What was read of a gap and is in no file yet. Pure.
+/// The records of a gap that were read and are in no file yet. Does no I/O.
 struct Refill<'a> {
     gap: &'a Gap,
-    /// Its positions.
     wanted: Range,
     table_of: &'a TableOf,
     limits: Limits,
-    /// What the next file begins after.
+    /// The position before the next file.
     after: Position,
-    /// Whether the stream has given any record.
+    /// Whether any record was read.
     has_begun: bool,
     /// Whether the stream has been read to the end of the gap.
     is_past: bool,
@@ -185,12 +170,12 @@ impl<'a> Refill<'a> {
         }
     }
 
-    /// Keeps what belongs in the gap. What the function refuses is in the quarantine and not missing.
+    /// Keeps the records of the gap, except those that the function quarantines, which are not missing.
     fn take(&mut self, records: &[Record]) -> Result<(), RepairError> {
         let window = self.gap.window();
         let records = records.iter().map(of_stream).collect::<Result<Vec<_>, _>>()?;
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
-        // Only when the record before the gap is still there is it certain that nothing behind it is gone.
+        // Unless the stream still has the record before the gap, it may have dropped records of the gap.
         if !self.has_begun && first.position > self.wanted.after.record() {
             self.after = first.position.before().min(self.wanted.up_to);
         }
@@ -203,7 +188,7 @@ impl<'a> Refill<'a> {
         Ok(())
     }
 
-    /// Keeps the records of a range behind those that are kept already.
+    /// Appends a range of a run.
     fn keep(&mut self, run: &Run, range: ops::Range<usize>) {
         let mut end = self.lines.len();
         for (index, entry) in range.clone().zip(run.entries(range.clone())) {
@@ -213,7 +198,7 @@ impl<'a> Refill<'a> {
         self.lines.extend_from_slice(&run.lines(range));
     }
 
-    /// The files that are full or, at `now_ms`, old enough, each with its lines.
+    /// Takes out the files that are full or, at `now_ms`, old enough, with their lines.
     fn cut(&mut self, now_ms: Option<i64>) -> Vec<(RolledFile, Bytes)> {
         let fresh = Run::new(std::mem::take(&mut self.entries), std::mem::take(&mut self.lines).into());
         let mut state = State { rolled: self.after, fresh, now_ms, ..State::default() };
@@ -240,7 +225,7 @@ impl<'a> Refill<'a> {
         files
     }
 
-    /// What of the gap is in none of the files that fill it.
+    /// The parts of the gap that are in none of the files.
     fn lost(&self, files: &[File]) -> Vec<Lost> {
         let Range { after, up_to } = self.wanted;
         let (since_ms, until_ms) = (self.gap.before.rolled.newest_ms, self.gap.next.rolled.oldest_ms);

@@ -44,7 +44,7 @@ impl Outcome for ListedLoads {
         }
         let mut text = table(rows).to_string();
         if next.is_some() && !is_interrupted {
-            let loads = counted(rows.len() as u64, "load", "loads");
+            let loads = counted(rows.len(), "load", "loads");
             text += &format!("\nnote: these are the oldest {loads}; --limit 0 lists all\n");
         }
         text

@@ -18,7 +18,7 @@ use crate::{
 };
 
 const LIST_HELP: &str = "\
-Exit code: 0 when everything that was asked for is listed, 2 when the arguments make no sense, otherwise 1.
+Exit code: 0 when everything that was asked for is listed, 2 when the arguments are invalid, otherwise 1.
 
 Examples:
   landfall loads list --status ready_for_erroring --since 7d
@@ -31,7 +31,7 @@ Either all loads get the status or none: a load that does not exist, or that can
 its own, is named and ends the command. Each change is recorded with its time, name and reason. The
 request is never sent twice: if the answer is lost, check with landfall loads list before you repeat it.
 
-Exit code: 0 when all have the status, 2 when the arguments make no sense, otherwise 1.
+Exit code: 0 when all have the status, 2 when the arguments are invalid, otherwise 1.
 
 Examples:
   landfall loads set-status --to ready_for_archiving 1201 1202
@@ -42,7 +42,7 @@ The loads are ingesting until landfall loads set-status gives them another statu
 loads that are still ingesting can be claimed again. The request is never sent twice: if the answer is
 lost, the loads that it may have claimed are free again when the lease expires.
 
-Exit code: 0 also when nothing is ready, 2 when the arguments make no sense, otherwise 1.
+Exit code: 0 also when nothing is ready, 2 when the arguments are invalid, otherwise 1.
 
 Examples:
   landfall loads next --table cubic__dmap__agg_sample --limit 10 --json
@@ -58,7 +58,6 @@ pub enum Loads {
     Next(NextArgs),
 }
 
-/// The arguments of `landfall loads list`.
 #[derive(Debug, Args)]
 #[command(after_long_help = LIST_HELP)]
 pub struct ListArgs {
@@ -77,7 +76,6 @@ pub struct ListArgs {
     pub registrar: RegistrarArgs,
 }
 
-/// The arguments of `landfall loads set-status`.
 #[derive(Debug, Args)]
 #[command(after_long_help = SET_STATUS_HELP)]
 pub struct SetStatusArgs {
@@ -95,7 +93,6 @@ pub struct SetStatusArgs {
     pub registrar: RegistrarArgs,
 }
 
-/// The arguments of `landfall loads next`.
 #[derive(Debug, Args)]
 #[command(after_long_help = NEXT_HELP)]
 pub struct NextArgs {

@@ -14,9 +14,10 @@ use clap::Args;
 use futures_util::future::join_all;
 
 use super::{
-    QueueUrl, ReplayError, Stop,
+    ReplayError, Stop,
     message::check_size,
     plan::batches,
+    queue_url,
     report::{Problem, Report},
 };
 use crate::{
@@ -43,7 +44,7 @@ does as well; the README compares the two.
 Exit code: 0 when everything was replayed, 2 when the arguments are invalid, otherwise 1.
 
 Examples:
-  landfall replay dlq --from https://sqs.eu-west-1.amazonaws.com/123456789012/landfall-events-dead-letter --dry-run
+  landfall replay dlq --from $DLQ_URL --to $QUEUE_URL --dry-run
   landfall replay dlq --from $DLQ_URL --to $QUEUE_URL --limit 100
   AWS_ENDPOINT_URL=http://127.0.0.1:4566 landfall replay dlq --from $DLQ_URL --to $QUEUE_URL --json";
 
@@ -51,11 +52,11 @@ Examples:
 #[command(after_long_help = HELP)]
 pub struct DlqArgs {
     /// Dead-letter queue to take messages from.
-    #[arg(long, value_name = "QUEUE-URL")]
-    pub from: QueueUrl,
-    /// Queue to send them to [default: the one queue that has --from as its dead-letter queue].
-    #[arg(long, value_name = "QUEUE-URL")]
-    pub to: Option<QueueUrl>,
+    #[arg(long, value_name = "QUEUE-URL", value_parser = queue_url)]
+    pub from: String,
+    /// Queue to send them to.
+    #[arg(long, value_name = "QUEUE-URL", value_parser = queue_url)]
+    pub to: String,
     /// Replay at most N messages.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -67,15 +68,11 @@ pub struct DlqArgs {
 /// Replays dead-lettered messages. `Err` means that nothing was done.
 pub async fn replay(args: &DlqArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
     let sqs = &context.clients.sqs;
-    if args.to.as_ref() == Some(&args.from) {
+    if args.to == args.from {
         return Err(ReplayError::Usage("--from and --to are the same queue".to_owned()));
     }
-    let (from, depth) = queue::describe(sqs, args.from.as_str()).await?;
-    let to = match &args.to {
-        Some(to) => to.as_str().to_owned(),
-        None => only_source(sqs, &from.url).await?,
-    };
-    let (to, _) = queue::describe(sqs, &to).await?;
+    let (from, depth) = queue::describe(sqs, &args.from).await?;
+    let (to, _) = queue::describe(sqs, &args.to).await?;
     let mut report = Report {
         command: "replay dlq",
         things: "messages",
@@ -100,15 +97,6 @@ pub async fn replay(args: &DlqArgs, context: &Context, console: &Console) -> Res
     mover.run().await;
     mover.finish(&mut report).await;
     Ok(report)
-}
-
-async fn only_source(sqs: &aws_sdk_sqs::Client, from: &str) -> Result<String, ReplayError> {
-    let sources = queue::dead_letter_sources(sqs, from).await.map_err(ReplayError::Sources)?;
-    match sources.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(ReplayError::NoSource(from.to_owned())),
-        _ => Err(ReplayError::ManySources { from: from.to_owned(), sources }),
-    }
 }
 
 fn count(report: &mut Report, depth: Depth, selected: usize) {
@@ -338,6 +326,7 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
+    use kit::sqs::{self, Entry};
     use serde_json::{Value, json};
 
     use super::*;
@@ -346,8 +335,8 @@ mod tests {
     const FROM: &str = "http://127.0.0.1:1/1/dead";
     const TO: &str = "http://127.0.0.1:1/1/events";
 
-    fn args(to: Option<&str>) -> DlqArgs {
-        DlqArgs { from: FROM.parse().unwrap(), to: to.map(|to| to.parse().unwrap()), limit: None, dry_run: false }
+    fn args() -> DlqArgs {
+        DlqArgs { from: FROM.to_owned(), to: TO.to_owned(), limit: None, dry_run: false }
     }
 
     fn console() -> Console {
@@ -367,45 +356,36 @@ mod tests {
         let (sent, released) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
         let (sees_sent, sees_released) = (sent.clone(), released.clone());
         let mut receives = receives.into_iter();
-        let texts = |request: &Value, name: &str| -> Vec<String> {
-            let entries = request["Entries"].as_array().unwrap().iter();
-            entries.map(|entry| entry[name].as_str().unwrap().to_owned()).collect()
-        };
-        let ids = |texts: &[String], id: &dyn Fn(&str) -> Value| -> Vec<Value> {
-            texts
-                .iter()
-                .enumerate()
-                .map(|(position, text)| {
-                    let mut entry = id(text);
-                    entry["Id"] = json!(position.to_string());
-                    entry
-                })
-                .collect()
-        };
         let context = canned::sqs(move |action, request| match action {
             "GetQueueAttributes" => (200, json!({"Attributes": {"MaximumMessageSize": "1000"}})),
             "ReceiveMessage" => (200, json!({"Messages": receives.next().unwrap_or_default()})),
             "SendMessageBatch" if !can_send => (503, json!({"__type": "ServiceUnavailable", "message": "later"})),
             "SendMessageBatch" => {
-                let bodies = texts(request, "MessageBody");
-                sees_sent.lock().unwrap().extend(bodies.clone());
-                let new = |body: &str| json!({"MessageId": format!("new-{body}"), "MD5OfMessageBody": ""});
-                (200, json!({"Successful": ids(&bodies, &new), "Failed": []}))
+                let sent = sqs::batch(request, |entry| {
+                    let body = entry["MessageBody"].as_str().unwrap();
+                    sees_sent.lock().unwrap().push(body.to_owned());
+                    sqs::sent(&format!("new-{body}"))
+                });
+                (200, sent)
             }
             "DeleteMessageBatch" => {
-                let handles = texts(request, "ReceiptHandle");
-                let gone = ids(&handles, &|handle| json!({"Handle": handle}));
-                let gone: Vec<_> = gone.into_iter().filter(|gone| gone["Handle"] != undeletable).collect();
-                (200, json!({"Successful": gone, "Failed": []}))
+                let gone = sqs::batch(request, |entry| match entry["ReceiptHandle"] == undeletable {
+                    true => Entry::Silent,
+                    false => Entry::Done(json!({})),
+                });
+                (200, gone)
             }
             "ChangeMessageVisibilityBatch" => {
-                sees_released.lock().unwrap().extend(texts(request, "ReceiptHandle"));
-                (200, json!({"Successful": [], "Failed": []}))
+                let visible = sqs::batch(request, |entry| {
+                    sees_released.lock().unwrap().push(entry["ReceiptHandle"].as_str().unwrap().to_owned());
+                    Entry::Done(json!({}))
+                });
+                (200, visible)
             }
             other => panic!("{other}"),
         })
         .await;
-        let report = replay(&args(Some(TO)), &context, &console()).await.unwrap();
+        let report = replay(&args(), &context, &console()).await.unwrap();
         (report, sent.lock().unwrap().clone(), released.lock().unwrap().clone())
     }
 
@@ -451,29 +431,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_to_the_only_source_queue_is_found() {
-        for (sources, expected) in [
-            (
-                json!([]),
-                "no queue has http://127.0.0.1:1/1/dead as its dead-letter queue; name the queue to send to with --to",
-            ),
-            (json!([TO]), ""),
-            (
-                json!([TO, "http://127.0.0.1:1/1/b"]),
-                "http://127.0.0.1:1/1/dead is the dead-letter queue of 2 queues (http://127.0.0.1:1/1/events, \
-                 http://127.0.0.1:1/1/b); name the one to send to with --to",
-            ),
-        ] {
-            let context = canned::sqs(move |action, _| match action {
-                "ListDeadLetterSourceQueues" => (200, json!({"queueUrls": sources})),
-                "GetQueueAttributes" => (200, json!({"Attributes": {"ApproximateNumberOfMessages": "7"}})),
-                other => panic!("{other}"),
-            })
-            .await;
-            match replay(&DlqArgs { dry_run: true, ..args(None) }, &context, &console()).await {
-                Ok(report) => assert_eq!((report.to.as_str(), report.total.sent, expected), (TO, 7, "")),
-                Err(error) => assert_eq!(error.to_string(), expected),
-            }
-        }
+    async fn a_dry_run_reports_the_counters() {
+        let context = canned::sqs(|action, _| match action {
+            "GetQueueAttributes" => (200, json!({"Attributes": {"ApproximateNumberOfMessages": "7"}})),
+            other => panic!("{other}"),
+        })
+        .await;
+        let args = DlqArgs { dry_run: true, limit: Some(5), ..args() };
+        let report = replay(&args, &context, &console()).await.unwrap();
+        assert_eq!((report.total.found, report.total.sent, report.total.not_selected), (7, 5, 2));
     }
 }

@@ -6,8 +6,9 @@ use objects::{Bucket, BucketError, Listed, Records, S3};
 use shared::layout::QuarantineKey;
 
 use super::{
-    QueueUrl, ReplayError, Stop,
+    ReplayError, Stop,
     plan::{Fate, Object, Plan, Planner, Selection, Settlement, UNREADABLE, batches},
+    queue_url,
     report::{Problem, Report},
 };
 use crate::{
@@ -76,8 +77,8 @@ pub struct QuarantineArgs {
     #[arg(long)]
     pub bucket: String,
     /// Queue to send the records to.
-    #[arg(long, value_name = "QUEUE-URL")]
-    pub to: QueueUrl,
+    #[arg(long, value_name = "QUEUE-URL", value_parser = queue_url)]
+    pub to: String,
     /// Function that refused the records.
     #[arg(long, value_name = "NAME", default_value = "parquet-writer")]
     #[arg(value_parser = PossibleValuesParser::new(FUNCTIONS.map(|(function, _)| function)))]
@@ -130,7 +131,7 @@ impl QuarantineArgs {
 /// Replays quarantined records. `Err` means that nothing was done.
 pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
     let selection = args.selection()?;
-    let (to, _) = queue::describe(&context.clients.sqs, args.to.as_str()).await?;
+    let (to, _) = queue::describe(&context.clients.sqs, &args.to).await?;
     let folder = format!("quarantine/{}/", args.function);
     let from = format!("s3://{}/{folder}", args.bucket);
     let mut report = Report {

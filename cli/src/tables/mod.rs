@@ -81,7 +81,6 @@ pub enum Tables {
     Unregistered(UnregisteredArgs),
 }
 
-/// The arguments of `landfall tables plan`.
 #[derive(Debug, Args)]
 #[command(after_long_help = PLAN_HELP)]
 pub struct PlanArgs {
@@ -94,7 +93,6 @@ pub struct PlanArgs {
     pub registrar: RegistrarArgs,
 }
 
-/// The arguments of `landfall tables apply`.
 #[derive(Debug, Args)]
 #[command(after_long_help = APPLY_HELP)]
 pub struct ApplyArgs {
@@ -104,7 +102,6 @@ pub struct ApplyArgs {
     pub registrar: RegistrarArgs,
 }
 
-/// The arguments of `landfall tables list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[command(flatten)]

@@ -22,13 +22,12 @@ Reasons:
 
 Objects stay in the list when they are deleted from the bucket.
 
-Exit code: 0 when everything that was asked for is listed, 2 when the arguments make no sense, otherwise 1.
+Exit code: 0 when everything that was asked for is listed, 2 when the arguments are invalid, otherwise 1.
 
 Examples:
   landfall tables unregistered --reason not_data
   landfall tables unregistered --prefix shop/ --limit 0 --json";
 
-/// The arguments of `landfall tables unregistered`.
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct UnregisteredArgs {
@@ -85,7 +84,7 @@ impl Outcome for Unregistered {
         }
         let mut text = table.to_string();
         if next.is_some() && !is_interrupted {
-            let objects = counted(rows.len() as u64, "object", "objects");
+            let objects = counted(rows.len(), "object", "objects");
             text += &format!("\nnote: these are the first {objects} by key; --limit 0 lists all\n");
         }
         text

@@ -1,9 +1,10 @@
-//! What tests and benchmarks share: AWS services that answer as a test says ([`http`]), buckets in memory ([`s3`]), a
-//! network that counts round trips ([`proxy`]), and what a command printed ([`output`]).
+//! What tests and benchmarks share: AWS services that answer as a test says ([`http`], [`sqs`]), buckets in memory
+//! ([`s3`]), a network that counts round trips ([`proxy`]), and what a command printed ([`output`]).
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "only tests and benchmarks use it, and they should stop at the first thing that they do not expect"
 )]
 
@@ -11,3 +12,4 @@ pub mod http;
 pub mod output;
 pub mod proxy;
 pub mod s3;
+pub mod sqs;
