@@ -2,7 +2,6 @@
 
 use std::{
     cell::Cell,
-    fmt,
     io::{self, IsTerminal, Write},
     time::{Duration, Instant},
 };
@@ -32,12 +31,6 @@ enum Style {
     /// A line every few seconds, in a log.
     Lines,
     Hidden,
-}
-
-impl fmt::Debug for Console {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Console").field("progress", &self.progress).finish_non_exhaustive()
-    }
 }
 
 impl Console {

@@ -69,11 +69,4 @@ mod tests {
         let machine = run(&context, &["--json", "migrate"]).await;
         assert_eq!(machine.json(), json!({"applied": ["0001_tables", "0002_leases"], "version": 2}));
     }
-
-    #[tokio::test]
-    async fn nothing_to_apply_is_said_so() {
-        let context = canned::registrar(|_| Reply::Answer(json!({"applied": [], "version": 2}))).await;
-        let ended = run(&context, &["migrate"]).await;
-        assert_eq!((ended.code, ended.out.as_str()), (0, "nothing to apply; the database is at version 2\n"));
-    }
 }

@@ -1,4 +1,4 @@
-//! How a command ends: what it found or did, for people and for machines, and an exit code.
+//! The outcome of a command as text, as JSON and as an exit code.
 
 use std::io;
 
@@ -13,6 +13,11 @@ pub trait Outcome {
 
     fn exit(&self) -> Exit {
         Exit::Complete
+    }
+
+    /// An error to print besides the outcome.
+    fn error(&self) -> Option<&'static str> {
+        None
     }
 }
 
@@ -47,6 +52,9 @@ pub fn conclude<O: Outcome>(result: Result<O, impl Into<Failed>>, json: bool, co
             return exit;
         }
     };
+    if let Some(error) = outcome.error() {
+        console.error(error);
+    }
     let text = if json { outcome.to_json().map_err(io::Error::from) } else { Ok(outcome.to_text()) };
     match text.and_then(|text| console.result(&text)) {
         Ok(()) => outcome.exit(),

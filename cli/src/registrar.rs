@@ -6,7 +6,8 @@ use aws_sdk_lambda::{
 };
 use clap::{Args, builder::NonEmptyStringValueParser};
 use runtime::failure::{cause, code};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use shared::registrar::Command;
 
 use crate::{Exit, console::Console, context::Context, outcome::Failed};
@@ -47,13 +48,6 @@ impl From<RegistrarError> for Failed {
     }
 }
 
-/// The payload of an invocation whose function failed.
-#[derive(Deserialize)]
-struct FunctionFailure {
-    #[serde(rename = "errorMessage")]
-    message: String,
-}
-
 impl RegistrarArgs {
     /// Sends a command, and shows that it waits for the answer.
     pub async fn ask<A: DeserializeOwned>(
@@ -84,8 +78,9 @@ impl RegistrarArgs {
             .map_err(|error| self.failed(client, &error))?;
         let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
         if answer.function_error().is_some() {
-            let failure = serde_json::from_slice(payload).map(|FunctionFailure { message }| message);
-            return Err(RegistrarError::Refused(failure.unwrap_or_else(|_| {
+            let failure: Value = serde_json::from_slice(payload).unwrap_or_default();
+            let message = failure.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
+            return Err(RegistrarError::Refused(message.unwrap_or_else(|| {
                 format!("function {} failed: {}", self.function, String::from_utf8_lossy(payload))
             })));
         }

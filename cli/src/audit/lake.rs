@@ -8,17 +8,14 @@ use std::{
 pub(crate) use kit::s3::Object;
 use kit::{
     http::{self, HttpRequest, HttpResponse, respond, respond_json},
+    kinesis::Shard,
     s3::{Buckets, Call},
 };
-use serde_json::{Value, json};
-use shared::{layout::KafkaKey, quarantine::base64, rolled::RolledFile};
+use serde_json::json;
+use shared::{layout::KafkaKey, rolled::RolledFile};
 
 use crate::{canned, context::Context};
 
-/// Records in a page of the stream.
-const READ: usize = 40;
-
-/// Everything that there is.
 #[derive(Debug, Default)]
 pub(crate) struct Lake {
     pub(crate) s3: Buckets,
@@ -26,12 +23,7 @@ pub(crate) struct Lake {
     pub(crate) hidden: BTreeSet<String>,
     /// Keys that S3 fails to give.
     pub(crate) broken: BTreeSet<String>,
-    /// Sequence numbers, when they arrived, and data.
-    pub(crate) records: Vec<(u64, i64, String)>,
-    /// Whether the shard is listed.
-    pub(crate) is_sharded: bool,
-    /// Reads that are refused before one is answered.
-    pub(crate) throttles: usize,
+    pub(crate) shard: Shard,
     /// The function's environment.
     pub(crate) variables: BTreeMap<&'static str, &'static str>,
     /// What was called.
@@ -66,7 +58,7 @@ impl Lake {
 
     fn answer(&mut self, request: &HttpRequest) -> HttpResponse {
         if let Some(target) = http::target(request) {
-            return self.kinesis(target.strip_prefix("Kinesis_20131202.").unwrap(), &http::json(request));
+            return self.shard.answer(target, &http::json(request));
         }
         if request.uri().contains("/2015-03-31/functions/") {
             return match request.uri().ends_with("/landfall-kafka-roller/configuration") {
@@ -93,50 +85,5 @@ impl Lake {
             self.hidden.clear();
         }
         response
-    }
-
-    fn kinesis(&mut self, call: &str, request: &Value) -> HttpResponse {
-        match call {
-            "ListShards" => {
-                assert_eq!(request["StreamName"], "cubic-kafka");
-                let shard = json!({
-                    "ShardId": "shardId-000000000006",
-                    "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "1"},
-                    "SequenceNumberRange": {"StartingSequenceNumber": format!("{:030}", 0)},
-                });
-                respond_json(200, &json!({"Shards": if self.is_sharded { vec![shard] } else { vec![] }}))
-            }
-            "GetShardIterator" => {
-                assert_eq!(request["ShardIteratorType"], "AT_SEQUENCE_NUMBER");
-                let at = request["StartingSequenceNumber"].as_str().unwrap();
-                assert_eq!(at.len(), 30);
-                let at = at.parse().unwrap();
-                let index = self.records.partition_point(|(number, ..)| *number < at);
-                respond_json(200, &json!({"ShardIterator": index.to_string()}))
-            }
-            "GetRecords" => {
-                if self.throttles > 0 {
-                    self.throttles -= 1;
-                    return respond_json(400, &json!({"__type": "ProvisionedThroughputExceededException"}));
-                }
-                self.calls.push("GetRecords");
-                let from: usize = request["ShardIterator"].as_str().unwrap().parse().unwrap();
-                let page = self.records.iter().skip(from).take(READ);
-                let records: Vec<Value> = page
-                    .map(|(number, ms, data)| {
-                        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit")]
-                        let seconds = *ms as f64 / 1_000.0;
-                        let data = base64(data.as_bytes());
-                        json!({
-                            "SequenceNumber": format!("{number:030}"), "PartitionKey": "k", "Data": data,
-                            "ApproximateArrivalTimestamp": seconds,
-                        })
-                    })
-                    .collect();
-                let next = (from + records.len()).to_string();
-                respond_json(200, &json!({"Records": records, "NextShardIterator": next, "MillisBehindLatest": 0}))
-            }
-            other => panic!("{other}"),
-        }
     }
 }

@@ -39,24 +39,15 @@ const DEFAULT_FUNCTION: &str = "landfall-kafka-roller";
 
 const HELP: &str = "\
 Each file says in its metadata which records of which shard it holds, and which record came before them.
-So the ranges of a shard and table must follow each other:
-
-  gap          records between two files are in no file
-  overlap      records are in two files
-  wrong_count  a file holds another number of lines than its metadata says
-
-Files without metadata, with lines that are not JSON, and files that cannot be read are listed too. The
-README lists all problems. Every file is read, unless --no-contents is given.
+So the ranges of a shard and table must follow each other, without gaps and overlaps. Every file is read
+and its lines counted, unless --no-contents is given. The README lists all problems that are found.
 
 Files that were moved elsewhere, as archived loads may be, look missing if they lie between two files
-that are still there: name those buckets too, with further --bucket. Records before the oldest file are
-not looked for.
+that are still there: name those buckets too, with further --bucket.
 
 --repair reads the records of each gap from the stream, while it still has them, and writes the missing
-files to the first bucket, where they are loads like any other. Nothing is overwritten. Records that the
-stream no longer has are reported as lost. Make sure that the missing files are nowhere else, or their
-records are loaded twice. A gap is not repaired while a file of its table cannot be read or understood,
-since that file may hold the records.
+files to the first bucket, where they are loads like any other. Nothing is overwritten. Make sure that the
+missing files are nowhere else, or their records are loaded twice.
 
 Exit code: 0 when nothing is wrong, or everything that was is repaired; 3 when something is wrong; 2 when
 the arguments are invalid; 1 when not everything was audited, or a repair failed.
@@ -94,8 +85,10 @@ pub struct AuditArgs {
 pub enum AuditError {
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    #[error("there is no {what} {name:?}; there are {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
-    Unknown { what: &'static str, name: String, known: Vec<String> },
+    #[error("there is no table {table:?}; there are {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+    UnknownTable { table: String, known: Vec<String> },
+    #[error("no file was rolled from a stream {0:?}")]
+    UnknownStream(String),
     #[error("interrupted before all files were read; nothing was changed")]
     Interrupted,
     #[error("the settings of function {function} cannot be read: {cause}")]
@@ -106,7 +99,8 @@ pub enum AuditError {
 
 impl From<AuditError> for Failed {
     fn from(error: AuditError) -> Self {
-        let is_usage = matches!(error, AuditError::Unknown { .. } | AuditError::OtherBucket { .. });
+        use AuditError::{OtherBucket, UnknownStream, UnknownTable};
+        let is_usage = matches!(error, UnknownTable { .. } | UnknownStream(_) | OtherBucket { .. });
         Self { sentence: error.to_string(), exit: if is_usage { Exit::Usage } else { Exit::Incomplete } }
     }
 }
@@ -138,7 +132,9 @@ impl AuditArgs {
             known.extend(S3::new(&context.clients.s3, bucket).folders(FOLDER).await?);
         }
         match self.table.iter().find(|table| !known.contains(table.as_str())) {
-            Some(table) => Err(unknown("table", table, known)),
+            Some(table) => {
+                Err(AuditError::UnknownTable { table: table.to_string(), known: known.into_iter().collect() })
+            }
             None => Ok(()),
         }
     }
@@ -152,10 +148,6 @@ impl AuditArgs {
     }
 }
 
-fn unknown(what: &'static str, name: &Segment, known: BTreeSet<String>) -> AuditError {
-    AuditError::Unknown { what, name: name.to_string(), known: known.into_iter().collect() }
-}
-
 /// Audits files, and repairs gaps with `--repair`. `Err` means that nothing was changed.
 pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Result<Audited, AuditError> {
     let rules = if args.repair { Some(args.roller(context).await?) } else { None };
@@ -165,8 +157,8 @@ pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Re
     // A paginated listing is not a point-in-time snapshot: of two files that were written meanwhile it may show only the
     // later one. So a gap counts when it is still there after a listing that brings nothing new.
     while audit.has_gaps() && audit.look(console).await? {}
-    if let Some(stream) = args.stream.as_ref().filter(|_| audit.windows.is_empty() && !audit.other_streams.is_empty()) {
-        return Err(unknown("stream", stream, audit.other_streams));
+    if let Some(stream) = args.stream.as_ref().filter(|_| audit.windows.is_empty() && !audit.seen.is_empty()) {
+        return Err(AuditError::UnknownStream(stream.to_string()));
     }
     let mut audited = audit.report();
     if let Some(rules) = &rules {
@@ -183,7 +175,6 @@ struct Audit<'a> {
     windows: BTreeMap<Window, Files>,
     /// Tables with files that cannot be understood, and may hold the records of any gap.
     unclear: BTreeSet<Segment>,
-    other_streams: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
@@ -202,7 +193,6 @@ impl<'a> Audit<'a> {
             seen: BTreeSet::new(),
             windows: BTreeMap::new(),
             unclear: BTreeSet::new(),
-            other_streams: BTreeSet::new(),
             problems: Vec::new(),
         }
     }
@@ -261,8 +251,7 @@ impl<'a> Audit<'a> {
         Ok(new)
     }
 
-    fn keep(&mut self, bucket: &str, key: &KafkaKey, Examined { rolled, other_stream, problems }: Examined) {
-        self.other_streams.extend(other_stream);
+    fn keep(&mut self, bucket: &str, key: &KafkaKey, Examined { rolled, problems }: Examined) {
         let has = |faults: &[Fault]| problems.iter().any(|problem| faults.contains(&problem.fault));
         match rolled {
             Some(rolled) => {
@@ -338,8 +327,12 @@ impl<'a> Audit<'a> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use kit::s3::Buckets;
+    use kit::{
+        kinesis::{Record, Shard},
+        s3::Buckets,
+    };
     use serde_json::Value;
+    use shared::quarantine::base64;
 
     use super::{
         lake::{self, Lake, Shared},
@@ -363,12 +356,14 @@ mod tests {
     /// Adjacent files that end with these numbers, and the stream that they were rolled from.
     fn chain(ends: &[u64]) -> (Shared, Vec<String>) {
         let s3 = Buckets { page: 2, ..Buckets::default() };
-        let mut lake = Lake { s3, is_sharded: true, ..Lake::default() };
+        let shard = Shard { stream: "cubic-kafka", id: "shardId-000000000006", page: 40, ..Shard::default() };
+        let mut lake = Lake { s3, shard, ..Lake::default() };
         lake.variables = [("INCOMING_BUCKET", IN), ("LAKE_BUCKET", "lake"), ("TABLE_POINTER", "/topic")].into();
         let keys = ends.windows(2).map(|ends| lake.roll(IN, &rolled(ends[0], ends[1]), &lines(ends[0], ends[1])));
         let keys = keys.collect();
         for number in 1..=*ends.last().unwrap() {
-            lake.records.push((number, rolled(number - 1, number).newest_ms, line(number)));
+            let (arrived_ms, data) = (rolled(number - 1, number).newest_ms, base64(line(number).as_bytes()));
+            lake.shard.records.push(Record { sequence_number: number, arrived_ms, data });
         }
         (Arc::new(Mutex::new(lake)), keys)
     }
@@ -523,7 +518,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         assert_eq!((table.code, table.out.as_str()), (2, ""));
         assert_eq!(table.err, "error: there is no table \"samples\"; there are fares, sample\n");
         let stream = audit(&lake, &["--stream", "cubic-kafca"]).await;
-        let expected = "error: there is no stream \"cubic-kafca\"; there are cubic-kafka\n";
+        let expected = "error: no file was rolled from a stream \"cubic-kafca\"\n";
         assert_eq!((stream.code, stream.err.as_str()), (2, expected));
         assert_eq!(audit(&lake, &["--stream", "cubic-kafka", "--table", "sample"]).await.code, 0);
         let function = crate::Cli::try_parse_args(&["audit", "--bucket", IN, "--function", "x"]).unwrap_err();
@@ -544,7 +539,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         for compression in ["none", "gzip"] {
             let (lake, keys) = chain(&[0, 50, 90, 100]);
             lake.lock().unwrap().variables.insert("ROLL_COMPRESSION", compression);
-            lake.lock().unwrap().throttles = 1;
+            lake.lock().unwrap().shard.throttles = 1;
             let mut missing = remove(&lake, &keys[1]);
             let ended = audit(&lake, &["--repair", "--json"]).await;
             assert_eq!((ended.code, faults(&ended)), (0, one("gap", true)), "{}", ended.out);
@@ -581,7 +576,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
     async fn what_the_stream_has_no_longer_is_lost_and_stays_a_gap() {
         let (lake, keys) = chain(&[0, 10, 20, 30]);
         remove(&lake, &keys[1]);
-        lake.lock().unwrap().records.drain(..14);
+        lake.lock().unwrap().shard.records.drain(..14);
         let ended = audit(&lake, &["--repair"]).await;
         assert_eq!(ended.code, 3);
         let lost = "lost  cubic-kafka/shardId-000000000006/sample  after 10.0 up to 14.9999999: the stream no longer \
@@ -593,7 +588,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         assert_eq!((faults(&again), &again.json()["problems"][0]["up_to"]), (one("gap", false), &up_to.into()));
 
         // The whole shard is gone.
-        lake.lock().unwrap().is_sharded = false;
+        lake.lock().unwrap().shard.id = "";
         let gone = audit(&lake, &["--repair", "--json"]).await;
         assert_eq!(gone.code, 3);
         assert_eq!(faults(&gone), [one("gap", false), one("lost", false)].concat());

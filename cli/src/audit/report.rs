@@ -199,22 +199,21 @@ impl Audited {
         let files = counted(self.windows.iter().map(|row| row.files).sum::<usize>(), "file", "files");
         let records = counted(self.windows.iter().map(|row| row.records).sum::<usize>(), "record", "records");
         let audited = format!("audited {files} of {records}");
-        let repaired = self.problems.len() - self.left();
-        match (self.left(), repaired) {
+        let (left, repaired) = (self.left(), self.problems.len() - self.left());
+        let gaps = counted(repaired, "gap", "gaps");
+        let problems = counted(left, "problem", "problems");
+        match (left, repaired) {
+            (0, 0) if self.contents => {
+                format!(
+                    "{audited}: they follow each other without gap or overlap and their contents agree with their metadata\n"
+                )
+            }
             (0, 0) => {
-                let hold = if self.contents {
-                    " and their contents agree with their metadata"
-                } else {
-                    "; their contents were not read"
-                };
-                format!("{audited}: they follow each other without gap or overlap{hold}\n")
+                format!("{audited}: they follow each other without gap or overlap; their contents were not read\n")
             }
-            (0, _) => format!("{audited}: {} repaired\n", counted(repaired, "gap", "gaps")),
-            (left, 0) => format!("{audited}: {}\n", counted(left, "problem", "problems")),
-            (left, _) => {
-                let repaired = counted(repaired, "gap", "gaps");
-                format!("{audited}: {repaired} repaired, {} left\n", counted(left, "problem", "problems"))
-            }
+            (0, _) => format!("{audited}: {gaps} repaired\n"),
+            (_, 0) => format!("{audited}: {problems}\n"),
+            _ => format!("{audited}: {gaps} repaired, {problems} left\n"),
         }
     }
 }

@@ -15,12 +15,6 @@ use crate::{
 
 pub(super) struct ListedLoads(Listed<Load, LoadPosition>);
 
-impl ListedLoads {
-    pub(super) const fn is_interrupted(&self) -> bool {
-        self.0.is_interrupted
-    }
-}
-
 pub(super) async fn list(args: &ListArgs, context: &Context, console: &Console) -> Result<ListedLoads, RegistrarError> {
     let since = args.since.and_then(|since| since.instant(context.now));
     let page = async |after, limit| {
@@ -52,6 +46,10 @@ impl Outcome for ListedLoads {
 
     fn exit(&self) -> Exit {
         if self.0.is_interrupted { Exit::Incomplete } else { Exit::Complete }
+    }
+
+    fn error(&self) -> Option<&'static str> {
+        self.0.is_interrupted.then_some("interrupted; there are more loads")
     }
 }
 

@@ -5,7 +5,7 @@ mod list;
 use clap::{Args, Subcommand, builder::NonEmptyStringValueParser, value_parser};
 use shared::registrar::{Command, Load, LoadList, LoadStatus};
 
-use self::list::{ListedLoads, list};
+use self::list::list;
 use crate::{
     Exit,
     console::Console,
@@ -132,13 +132,7 @@ fn status_help(first: &str) -> String {
 /// Runs the command and prints how it ended.
 pub async fn run(command: &Loads, json: bool, context: &Context, console: &mut Console) -> Exit {
     match command {
-        Loads::List(args) => {
-            let listed = list(args, context, console).await;
-            if listed.as_ref().is_ok_and(ListedLoads::is_interrupted) {
-                console.error("interrupted; there are more loads");
-            }
-            conclude(listed, json, console)
-        }
+        Loads::List(args) => conclude(list(args, context, console).await, json, console),
         Loads::SetStatus(args) => conclude(set_status(args, context, console).await, json, console),
         Loads::Next(args) => conclude(next(args, context, console).await, json, console),
     }

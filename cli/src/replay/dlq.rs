@@ -29,17 +29,11 @@ use crate::{
 
 const HELP: &str = "\
 Each message is received, sent with the same body and message attributes, and deleted only when SQS has
-confirmed the copy. If the command is killed in between, that message is in both queues, and the next run
-sends it again. Messages that could not be sent stay in the dead-letter queue; they are visible again when
-the command ends, or after five minutes if it was killed. A message that fails again and comes back while
-the command runs is left there.
+confirmed the copy. If the command is killed in between, the next run sends that message again. Messages
+that could not be sent, or that fail again while the command runs, stay in the dead-letter queue.
 
-To SQS a replayed message is a new one: it gets a new message id and a new time of sending.
-
---dry-run receives nothing. It reports the queue's own counters, which are approximate.
-
-To move a whole queue at a limited rate, without waiting for it, SQS's own redrive (StartMessageMoveTask)
-does as well; the README compares the two.
+To SQS a replayed message is a new one: it gets a new message id and a new time of sending. The README
+says when SQS's own redrive (StartMessageMoveTask) is the better tool.
 
 Exit code: 0 when everything was replayed, 2 when the arguments are invalid, otherwise 1.
 

@@ -46,19 +46,12 @@ const FUNCTIONS: [(&str, &[&str]); 2] = [
 const HELP: &str = "\
 Each record holds the body and the message attributes of the message that the function refused, and is
 sent as that message. A record without the attribute event_id gets its original message id as event_id,
-so that its row can still be told apart from others, and dropped if it lands twice.
+so that its row can be told apart from others, and dropped if it lands twice.
 
-Records are removed from the quarantine only when SQS has confirmed them. When all records of an object
-were sent, the object is deleted. When only some were (others were filtered out, over the limit or
-refused, or failed), the rest is first written, byte for byte, to a new object beside it, and then the
-original is deleted: nothing is overwritten, no sent record stays, and running the command again goes on
-with the rest. If the command is killed in between, the next run sends that object's records again. A
-message that was delivered and quarantined twice is in two objects and is sent once. Records that are
-quarantined while the command runs are left to the next run. Do not run two replays of the same records
-at once.
-
-Records that cannot be sent as they are (no body, too large for the queue, characters that SQS refuses,
-attributes missing) are reported with id and reason, and stay.
+Records are removed from the quarantine only when SQS has confirmed them, so running the command again
+continues with the rest. If it is killed in between, the next run may send some records again. Do not run
+two replays of the same records at once. Records that cannot be sent as they are, such as those without a
+body, are reported with id and reason, and stay.
 
 To SQS a replayed record is a new message with a new time of sending. Replay after the cause has been
 fixed: a record that is refused again is quarantined again, on the day of the replay.

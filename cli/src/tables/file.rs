@@ -16,10 +16,8 @@ pub enum FileError {
     Unreadable { file: PathBuf, cause: std::io::Error },
     #[error("{} declares no table; begin each with a line [[table]]", .0.display())]
     Empty(PathBuf),
-    #[error("{}, {mistake}", file.display())]
-    Mistake { file: PathBuf, mistake: Mistake },
     /// By line.
-    #[error("{} has {} mistakes{}", file.display(), mistakes.len(), lines(mistakes))]
+    #[error("{}{}", file.display(), lines(mistakes))]
     Mistakes { file: PathBuf, mistakes: Vec<Mistake> },
 }
 
@@ -37,7 +35,11 @@ impl fmt::Display for Mistake {
 }
 
 fn lines(mistakes: &[Mistake]) -> String {
-    mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect()
+    if let [only] = mistakes {
+        return format!(", {only}");
+    }
+    let lines: String = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
+    format!(" has {} mistakes{lines}", mistakes.len())
 }
 
 #[derive(Deserialize)]
@@ -61,18 +63,11 @@ struct Entry {
 /// Reads the tables that a file declares.
 pub fn read(file: &Path) -> Result<Vec<TableDeclaration>, FileError> {
     let text = fs::read_to_string(file).map_err(|cause| FileError::Unreadable { file: file.to_owned(), cause })?;
-    let mut mistakes = match parse(&text) {
-        Ok(tables) if tables.is_empty() => return Err(FileError::Empty(file.to_owned())),
-        Ok(tables) => return Ok(tables),
-        Err(mistakes) => mistakes,
-    };
-    Err(match (mistakes.pop(), mistakes.is_empty()) {
-        (Some(mistake), true) => FileError::Mistake { file: file.to_owned(), mistake },
-        (last, _) => {
-            mistakes.extend(last);
-            FileError::Mistakes { file: file.to_owned(), mistakes }
-        }
-    })
+    match parse(&text) {
+        Ok(tables) if tables.is_empty() => Err(FileError::Empty(file.to_owned())),
+        Ok(tables) => Ok(tables),
+        Err(mistakes) => Err(FileError::Mistakes { file: file.to_owned(), mistakes }),
+    }
 }
 
 /// Reads the tables that a text declares. An error is at least one mistake.

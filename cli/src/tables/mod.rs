@@ -12,7 +12,7 @@ use shared::registrar::{Command, TableList};
 use self::{
     file::FileError,
     report::{Done, Planned},
-    unregistered::{Unregistered, UnregisteredArgs, unregistered},
+    unregistered::{UnregisteredArgs, unregistered},
 };
 use crate::{
     Exit,
@@ -131,13 +131,7 @@ pub async fn run(command: &Tables, json: bool, context: &Context, console: &mut 
         Tables::Plan(args) => conclude(plan(args, context, console).await, json, console),
         Tables::Apply(args) => conclude(apply(args, context, console).await, json, console),
         Tables::List(args) => conclude(list(args, context, console).await, json, console),
-        Tables::Unregistered(args) => {
-            let listed = unregistered(args, context, console).await;
-            if listed.as_ref().is_ok_and(Unregistered::is_interrupted) {
-                console.error("interrupted; there are more objects");
-            }
-            conclude(listed, json, console)
-        }
+        Tables::Unregistered(args) => conclude(unregistered(args, context, console).await, json, console),
     }
 }
 

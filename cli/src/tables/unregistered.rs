@@ -46,12 +46,6 @@ pub struct UnregisteredArgs {
 
 pub(super) struct Unregistered(Listed<UnregisteredObject, UnregisteredPosition>);
 
-impl Unregistered {
-    pub(super) const fn is_interrupted(&self) -> bool {
-        self.0.is_interrupted
-    }
-}
-
 pub(super) async fn unregistered(
     args: &UnregisteredArgs,
     context: &Context,
@@ -92,6 +86,10 @@ impl Outcome for Unregistered {
 
     fn exit(&self) -> Exit {
         if self.0.is_interrupted { Exit::Incomplete } else { Exit::Complete }
+    }
+
+    fn error(&self) -> Option<&'static str> {
+        self.0.is_interrupted.then_some("interrupted; there are more objects")
     }
 }
 

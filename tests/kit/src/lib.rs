@@ -1,5 +1,5 @@
-//! What tests and benchmarks share: AWS services that answer as a test says ([`http`], [`sqs`]), buckets in memory
-//! ([`s3`]), a network that counts round trips ([`proxy`]), and what a command printed ([`output`]).
+//! What tests and benchmarks share: AWS services that answer as a test says ([`http`], [`sqs`]), buckets and streams
+//! in memory ([`s3`], [`kinesis`]), a network that counts round trips ([`proxy`]), and what a command printed ([`output`]).
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +9,7 @@
 )]
 
 pub mod http;
+pub mod kinesis;
 pub mod output;
 pub mod proxy;
 pub mod s3;

@@ -1,0 +1,76 @@
+//! A stream of one shard in memory, for readers.
+
+use serde_json::{Value, json};
+
+use crate::http::{HttpResponse, respond_json};
+
+/// The digits of a sequence number. Kinesis has 56, and emulators have fewer.
+const DIGITS: usize = 30;
+
+#[derive(Debug)]
+pub struct Record {
+    pub sequence_number: u64,
+    pub arrived_ms: i64,
+    /// As base64.
+    pub data: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Shard {
+    pub stream: &'static str,
+    /// Empty when the shard is so old that Kinesis does not list it any more.
+    pub id: &'static str,
+    pub records: Vec<Record>,
+    /// Most records in a response.
+    pub page: usize,
+    /// Reads that are throttled before one succeeds.
+    pub throttles: usize,
+}
+
+impl Shard {
+    /// Does what a request asks for, such as `Kinesis_20131202.GetRecords`.
+    pub fn answer(&mut self, target: &str, request: &Value) -> HttpResponse {
+        match target.strip_prefix("Kinesis_20131202.").unwrap() {
+            "ListShards" => {
+                assert_eq!(request["StreamName"], self.stream);
+                let shard = json!({
+                    "ShardId": self.id,
+                    "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "1"},
+                    "SequenceNumberRange": {"StartingSequenceNumber": format!("{:0DIGITS$}", 0)},
+                });
+                respond_json(200, &json!({"Shards": if self.id.is_empty() { vec![] } else { vec![shard] }}))
+            }
+            "GetShardIterator" => {
+                assert_eq!(request["ShardIteratorType"], "AT_SEQUENCE_NUMBER");
+                let at = request["StartingSequenceNumber"].as_str().unwrap();
+                assert_eq!(at.len(), DIGITS);
+                let at: u64 = at.parse().unwrap();
+                let index = self.records.partition_point(|record| record.sequence_number < at);
+                respond_json(200, &json!({"ShardIterator": index.to_string()}))
+            }
+            "GetRecords" if self.throttles > 0 => {
+                self.throttles -= 1;
+                respond_json(400, &json!({"__type": "ProvisionedThroughputExceededException"}))
+            }
+            "GetRecords" => {
+                let from: usize = request["ShardIterator"].as_str().unwrap().parse().unwrap();
+                let page = self.records.iter().skip(from).take(self.page);
+                let records: Vec<Value> = page.map(Record::json).collect();
+                let next = (from + records.len()).to_string();
+                respond_json(200, &json!({"Records": records, "NextShardIterator": next, "MillisBehindLatest": 0}))
+            }
+            other => panic!("{other} is not part of this stream"),
+        }
+    }
+}
+
+impl Record {
+    fn json(&self) -> Value {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit")]
+        let seconds = self.arrived_ms as f64 / 1_000.0;
+        json!({
+            "SequenceNumber": format!("{:0DIGITS$}", self.sequence_number), "PartitionKey": "k", "Data": self.data,
+            "ApproximateArrivalTimestamp": seconds,
+        })
+    }
+}
