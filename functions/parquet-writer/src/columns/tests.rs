@@ -268,6 +268,11 @@ fn payloads() -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(prop::collection::vec(part, 1..4).prop_map(|parts| parts.concat()), 1..5)
 }
 
+fn order_created() -> MessageDescriptor {
+    let registry = shared::event::Registry::embedded().unwrap();
+    registry.types()[registry.position("OrderCreated").unwrap()].message.clone()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(384))]
 
@@ -302,16 +307,12 @@ proptest! {
     #[test]
     fn event_types_of_this_build_hold_what_prost_reads(
         payloads in prop::collection::vec(
-            any_message(
-                shared::event::Registry::embedded().unwrap().types()[2].message.clone(),
-                0,
-            ).prop_map(|message| message.encode_to_vec()),
+            any_message(order_created(), 0).prop_map(|message| message.encode_to_vec()),
             1..4,
         ),
     ) {
         use shared::event::v1::OrderCreated;
-        let message = shared::event::Registry::embedded().unwrap().types()[2].message.clone();
-        let mut columns = MessageColumns::new(&message).unwrap();
+        let mut columns = MessageColumns::new(&order_created()).unwrap();
         let mut expected = Vec::new();
         for payload in &payloads {
             let mut fidelity = Fidelity::new(false);
