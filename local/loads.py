@@ -31,6 +31,7 @@ class Registered:
     tables: list[dict[str, Any]]
     loads: list[Load]
     unregistered: int
+    not_data: int
 
     def became(self) -> dict[str, tuple[str, str]]:
         """Prefix of the table, and what became of the object, by key."""
@@ -75,7 +76,7 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
     with step("Reading the loads") as s:
         queues.wait_until_empty(stack, queues.PUTS, 0, s)
         tables = stack.ask("tables_list")
-        registered = Registered(tables["tables"], list(every(stack)), tables["unregistered_objects"])
+        registered = Registered(tables["tables"], list(every(stack)), tables["unregistered_objects"], tables["objects_not_data"])
         s.say("")
     dead = queues.depth(stack, queues.PUTS.dead_letters).all
 
@@ -88,7 +89,7 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
         "uploaded": len(incoming),
         "registered as loads": len(registered.loads),
         "waiting without a table": registered.unregistered,
-        "not data": sum(one.becomes == objects.NOT_DATA for one in incoming),
+        "not data": registered.not_data,
         "found by reconcile": len(differences),
         "changes that came before their snapshot, and are ready": len(released),
         "in the dead-letter queue": dead,
@@ -228,6 +229,9 @@ def _lost_or_duplicated(incoming: Sequence[Incoming], registered: Registered) ->
     without_table = sum(one.becomes == objects.NO_TABLE for one in incoming)
     if registered.unregistered != without_table:
         wrong.append(f"{without_table:,} objects have no table, but {registered.unregistered:,} wait for one.")
+    not_data = sum(one.becomes == objects.NOT_DATA for one in incoming)
+    if registered.not_data != not_data:
+        wrong.append(f"{not_data:,} objects are no data, but {registered.not_data:,} are recorded as such.")
     counted = sum(number for table in registered.tables for _, number in table["loads"])
     if counted != len(keys):
         wrong.append(f"The tables count {counted:,} loads, but there are {len(keys):,}.")
