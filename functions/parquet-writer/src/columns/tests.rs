@@ -312,7 +312,8 @@ proptest! {
         ),
     ) {
         use shared::event::v1::OrderCreated;
-        let mut columns = MessageColumns::new(&order_created()).unwrap();
+        let message = order_created();
+        let mut columns = MessageColumns::new(&message).unwrap();
         let mut expected = Vec::new();
         for payload in &payloads {
             let mut fidelity = Fidelity::new(false);
