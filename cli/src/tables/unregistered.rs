@@ -127,9 +127,9 @@ mod tests {
         let arguments = ["tables", "unregistered", "--prefix", "shop/", "--reason", "not_data", "--limit", "2"];
         let ended = run(&context, &arguments).await;
         let expected = "\
-reason    modified                size  key
-not_data  2026-11-20T14:11:46Z  1.2 MB  shop/orders.CSV
-no_table  2026-11-20T14:11:46Z     7 B  shop/x\\u{1b}/1.csv
+reason    modified                 size  key
+not_data  2026-11-20T14:11:46Z  1.23 MB  shop/orders.CSV
+no_table  2026-11-20T14:11:46Z      7 B  shop/x\\u{1b}/1.csv
 
 note: these are the first 2 objects by key; --limit 0 lists all
 ";

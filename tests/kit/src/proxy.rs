@@ -26,7 +26,6 @@ pub struct RoundTrips {
 
 impl RoundTrips {
     /// How many since the last time.
-    #[must_use]
     pub fn take(&self) -> usize {
         self.server_spoke.store(true, Ordering::SeqCst);
         self.count.swap(0, Ordering::SeqCst)
