@@ -29,7 +29,7 @@ pub const ENDPOINT: &str = "http://127.0.0.1:1";
 /// What happens to a request.
 #[derive(Debug)]
 pub enum Reply {
-    Answer(HttpResponse),
+    Answer(Box<HttpResponse>),
     /// The connection times out while the client waits for the answer.
     Lost,
     /// The client waits forever.
@@ -40,7 +40,7 @@ pub enum Reply {
 
 impl From<HttpResponse> for Reply {
     fn from(response: HttpResponse) -> Self {
-        Self::Answer(response)
+        Self::Answer(Box::new(response))
     }
 }
 
@@ -80,7 +80,7 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let reply = (self.answer.lock().unwrap())(&request);
         match reply {
-            Reply::Answer(response) => HttpConnectorFuture::ready(Ok(response)),
+            Reply::Answer(response) => HttpConnectorFuture::ready(Ok(*response)),
             Reply::Lost => {
                 let error = ConnectorError::timeout("HTTP read timeout occurred".into());
                 HttpConnectorFuture::ready(Err(error))
