@@ -32,7 +32,7 @@ class Emulator:
         return f"http://127.0.0.1:{self.port}"
 
     def alive(self) -> bool:
-        """Whether the process is there and is ours, not another one that got its number."""
+        """Whether the process is running and is the emulator, not another process that reuses its PID."""
         try:
             return b"ministack" in Path(f"/proc/{self.pid}/cmdline").read_bytes()
         except OSError:

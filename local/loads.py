@@ -19,7 +19,7 @@ from local.stack import Stack
 
 UPLOADERS = 8
 PAGE = 100  # so that there are several
-NOTIFYING_S = 0.5  # until the emulator, after it has answered a put, has read the notification configuration
+NOTIFYING_S = 0.5  # the emulator reads the notification configuration up to this long after it has answered a put
 
 Load = dict[str, Any]
 

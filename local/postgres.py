@@ -71,7 +71,7 @@ class Postgres:
         return Path(self.home) / "data"
 
     def alive(self) -> bool:
-        """Whether the process is there and is ours, not another one that got its number."""
+        """Whether the process is running and is the server, not another process that reuses its PID."""
         try:
             return os.fsencode(self.data) in Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
@@ -83,7 +83,7 @@ class Postgres:
         return subprocess.run(ask, env=_env(self.home), check=False, capture_output=True).returncode == 0
 
     def reset(self) -> None:
-        """Makes the database anew, whoever is connected to it."""
+        """Drops and creates the database, even while clients are connected."""
         psql = [_program(self.home, "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", *self._as_superuser()]
         with step(f"Emptying the database {NAME}"):
             _run(psql, self.home, NO_DATABASE + DATABASE)
@@ -93,7 +93,7 @@ class Postgres:
         return self.boot == _boot() and (self.data / "PG_VERSION").is_file()
 
     def _as_superuser(self) -> list[str]:
-        """For whom there is a connection left when the clients have taken all of theirs."""
+        """Arguments that connect as the superuser, for whom Postgres reserves connections when all others are in use."""
         return ["--host=127.0.0.1", f"--port={self.port}", f"--username={SUPERUSER}", f"--dbname={SUPERUSER}"]
 
 

@@ -75,7 +75,7 @@ fn benchmarks(wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
         let [ours, _, floor, idiomatic, peer] = &speed("10,000 messages", &ten_thousand, 15, 1)?;
         verdicts.push(faster("10,000 messages", peer, ours, 10.0));
         verdicts.push(faster("10,000 messages", idiomatic, ours, 3.0));
-        let what = "10,000 messages: time of writing ready columns";
+        let what = "10,000 messages: time beside writing finished columns";
         verdicts.push(Verdict::new(what, ours.ratio(floor), "×", Target::AtMost(1.5)));
         speed("4,300 messages, all that fits with what SQS sends along", &full, 11, 1)?;
     }
@@ -175,7 +175,7 @@ fn collect(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
     }
     let [empty, calls @ ..] = &timed;
     for call in calls {
-        let what = format!("warm call beside an empty handler: {}", call.name);
+        let what = format!("warm invocation beside an empty handler: {}", call.name);
         verdicts.push(Verdict::new(what, call.ratio(empty), "×", Target::AtMost(1.25)));
     }
     Ok(verdicts)

@@ -53,8 +53,8 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Starts all with a certificate of an authority that is made here. A function is to trust it beside
-    /// `public_roots`, a bundle such as every system has, because reading one is a part of every cold start.
+    /// Starts all services with a certificate of a CA that is created here. Functions get a bundle of this CA and
+    /// `public_roots`, because reading a bundle of ordinary size is part of every cold start.
     pub fn start(folder: &Path, public_roots: &Path) -> Result<Self, Error> {
         let mut authority = CertificateParams::new([])?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

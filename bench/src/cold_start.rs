@@ -28,14 +28,14 @@ const WARM: u32 = 20;
 
 /// What the functions are started for.
 struct Job<'a> {
-    /// What the event is, and what comes of it.
+    /// The event and the expected output, for the heading of the table.
     what: String,
     event: Arc<[u8]>,
-    /// An event that is as good as an empty handler, and its name.
+    /// An event for which the function does almost nothing, and its name.
     idle: (&'static str, &'static [u8]),
-    /// An answer that gives something back is fast for the wrong reason.
+    /// Fails if the response reports a failure, because a function that fails early is faster than it should be.
     check: fn(&[u8]) -> Result<(), Error>,
-    /// What the function made of each event.
+    /// The objects or records that the function wrote, one per event.
     outputs: fn(Taken) -> Vec<Vec<u8>>,
     aws: &'a Aws,
     folder: &'a Path,
@@ -75,7 +75,7 @@ pub fn parquet_writer(
         python.compare(&files).map(drop)
     })?;
     let size = ours.function.size.unwrap_or_default() as f64 / 1e6;
-    let what = |peer: &str| format!("cold start to first answer: {peer}");
+    let what = |peer: &str| format!("cold start to first response: {peer}");
     Ok(vec![
         Verdict::new(what("Python"), peer.longer_than(&ours), "×", Target::AtLeast(30.0)),
         Verdict::new(what("idiomatic Rust, SDK's defaults"), idiomatic.longer_than(&ours), "×", Target::AtLeast(4.0)),
@@ -171,7 +171,7 @@ impl Job<'_> {
     fn print(&self, functions: &[Started]) -> Result<(), Error> {
         let mut out = stdout().lock();
         writeln!(out, "\ncold start with {}; median (p10–p90) of {ROUNDS} starts", self.what)?;
-        let [next, answer, warm] = ["to first /next", "to first answer", "warm"];
+        let [next, answer, warm] = ["to first /next", "to first response", "warm"];
         let idle = format!("warm, {}", self.idle.0);
         writeln!(out, "{:34} {next:>24} {answer:>25} {warm:>13} {idle:>18} {:>10}", "", "peak")?;
         for Started { function, starts } in functions {

@@ -28,7 +28,7 @@ const PLAYERS: [&str; 7] =
 const PARALLELS: [&str; 4] = ["Gold", "Holo", "Prism", "Refractor"];
 const PRICES: [i64; 7] = [99, 199, 299, 499, 999, 2_499, 9_999];
 
-/// How much SQS puts around a body.
+/// The fields that each message of an event has besides its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Envelope {
     /// All that SQS sends, receipt handles of 404 characters included: about 4,500 messages fill an event of 6 MB.

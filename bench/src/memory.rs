@@ -19,7 +19,7 @@ const PROCESSES: u32 = 5;
 const TURNS: u32 = 5;
 const DRAIN_PAYLOAD_MIB: u32 = 64;
 const ROLL_MIB: u32 = 128;
-/// What the function sets aside besides the messages, as its config.rs does.
+/// Memory that the function reserves for everything except messages: `BASE_MEMORY_BYTES` in its config.rs.
 const BASE_MEMORY_MIB: f64 = 256.0;
 
 /// Peaks of the routes with one event, and of a large drain. This program starts itself for that.
@@ -54,11 +54,11 @@ pub fn peaks(messages: &str, event: &Path, folder: &Path, python: &Python) -> Re
             "×",
             Target::AtMost(0.6),
         ),
-        Verdict::new(format!("{what}: peak memory beside what it counts"), drain, "MiB", Target::AtMost(allowed)),
+        Verdict::new(format!("{what}: peak memory beside the estimate"), drain, "MiB", Target::AtMost(allowed)),
     ])
 }
 
-/// Peaks of taking an event of records in, and of a large roll.
+/// Peak memory of kafka-roller: of decoding an event of 6 MB, and of rolling a large file.
 pub fn roller(event: &Path) -> Result<(), Error> {
     let mut progress = Progress::start("peak memory", PROCESSES + 1);
     let mut peaks = Vec::new();
@@ -87,7 +87,7 @@ fn drain(payload_mib: u32) -> Result<(usize, f64, f64), Error> {
     Ok((next()?.parse()?, next()?.parse()?, next()?.parse()?))
 }
 
-/// What this program says when it is started with `arguments`.
+/// Starts this program with `arguments` and returns its standard output.
 fn said_by(arguments: &[&str]) -> Result<String, Error> {
     let output = Command::new(std::env::current_exe()?).args(arguments).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {

@@ -145,7 +145,7 @@ impl Encode {
 
 impl Route for Encode {
     fn name(&self) -> &str {
-        "floor: ready columns → file"
+        "floor: finished columns → file"
     }
 
     fn run(&mut self) -> Result<Run, Error> {

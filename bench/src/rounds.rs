@@ -1,4 +1,4 @@
-//! Routes that take turns, and what is said about them afterwards.
+//! Runs the implementations ("routes") in turns, and computes medians and ratios of their times.
 
 use std::time::{Duration, Instant};
 

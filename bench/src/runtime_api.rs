@@ -1,4 +1,4 @@
-//! Lambda's Runtime API, for one process: it hands out invocations and takes the answers, and knows when.
+//! Lambda's Runtime API for one process: delivers events, receives responses, and records the time of each.
 
 use std::{
     io::BufReader,
@@ -140,7 +140,7 @@ fn connection(stream: TcpStream, calls: &Sender<Call>) -> Result<(), Error> {
             respond(stream.get_mut(), "200 OK", &headers(invocation), &event)?;
             continue;
         }
-        // Before the function hears of it, for it may ask for its next event on another connection.
+        // Sent before the HTTP response, because the function may then request its next event on another connection.
         calls.send(if request.path.ends_with("/response") {
             Call::Response { at, body: request.body }
         } else {

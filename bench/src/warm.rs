@@ -46,8 +46,8 @@ impl Route for Warm {
     }
 }
 
-/// Calls of an empty handler, and of collect: with a hit that it stores, with the same hit that it only explains, and
-/// for its health.
+/// Measures warm invocations of an empty handler, and of collect: a hit that is stored, the same hit sent to
+/// `/debug/collect`, and `/health`.
 pub fn collect(folder: &Path, aws: &Aws) -> Result<[Timed; 4], Error> {
     let empty = build(&["--package", "lambda", "--example", "empty"])?;
     let collect = build(&["--package", "collect"])?;

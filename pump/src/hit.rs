@@ -111,7 +111,7 @@ pub struct Product {
 }
 
 impl Product {
-    /// Adds the parameters `pr<number>id` and so on. What is not known is left out.
+    /// Adds the parameters `pr<number>id` and so on. Fields that are `None` are omitted.
     pub fn write(&self, parameters: &mut Parameters, number: usize, quantity: Option<u32>) {
         parameters.push(format!("pr{number}id"), self.id.clone());
         let others = [("nm", &self.name), ("ca", &self.category), ("br", &self.brand), ("pr", &self.price)];

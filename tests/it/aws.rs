@@ -1,5 +1,5 @@
 //! An AWS in memory, behind the HTTP interface of the real SDK clients: S3, SNS and SQS as far as the functions use
-//! them, with faults on request. What it sees is what would have gone over the wire.
+//! them, with fault injection. It records the requests that would have gone over the wire.
 
 use std::{
     collections::BTreeMap,
@@ -22,14 +22,14 @@ pub(crate) const QUEUE_URL: &str = "http://127.0.0.1:1/123456789012/events";
 /// The topic of every test.
 pub(crate) const TOPIC_ARN: &str = "arn:aws:sns:eu-west-1:123456789012:landed";
 
-/// What happens to a call instead of what should.
+/// A fault that a test injects into a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The service answers 503 and does nothing.
     Unavailable,
-    /// The service does it and the answer is lost.
+    /// The service executes the call, but the caller gets 503.
     AnswerLost,
-    /// The service does it and the caller never hears of anything again.
+    /// The service executes the call, but never responds.
     Hang,
 }
 
@@ -73,7 +73,7 @@ impl Aws {
         self.0.lock().unwrap()
     }
 
-    /// From now on, calls for which `fails` gives a fault have it.
+    /// From now on, injects into each call the fault that `fails` returns for it, if any.
     pub(crate) fn fail(&self, fails: impl FnMut(&str) -> Option<Fault> + Send + 'static) {
         self.state().fails = Some(Box::new(fails));
     }

@@ -229,7 +229,7 @@ async fn poison_is_quarantined_with_shard_and_sequence_number_and_its_neighbours
 }
 
 #[tokio::test]
-async fn poison_that_cannot_be_kept_comes_again() {
+async fn poison_that_cannot_be_quarantined_is_redelivered() {
     let stage = Stage::new(&[]);
     stage.world.fail(|call| if call.contains("quarantine") { Fate::Refused } else { Fate::Done });
     let response = stage.handle(&file("kafka-roller-poison.json")).await;

@@ -194,7 +194,7 @@ async fn one_poison_record_does_not_fail_its_neighbours() {
 }
 
 #[tokio::test]
-async fn poison_that_cannot_be_kept_comes_again() {
+async fn poison_that_cannot_be_quarantined_is_redelivered() {
     let world = World::new().await;
     let event = file("load-registrar-one-poison.json");
     let announced = world.put_announced(&event);
@@ -235,7 +235,7 @@ async fn a_foreign_bucket_is_poison() {
 }
 
 #[tokio::test]
-async fn nonsense_is_an_error_that_says_so() {
+async fn an_invalid_event_or_command_is_an_error_that_quotes_it() {
     let world = World::empty().await;
     let error = world.ask(json!({"hello": "world"})).await.unwrap_err();
     assert!(error.contains("hello"), "{error}");
@@ -246,7 +246,7 @@ async fn nonsense_is_an_error_that_says_so() {
 // --- Nothing is lost --------------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn only_the_object_that_s3_does_not_answer_for_comes_again() {
+async fn only_the_notification_whose_head_object_fails_is_redelivered() {
     let world = World::new().await;
     let puts: Vec<Version> =
         (0..5).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at}.csv"), NOON, 1)).collect();
@@ -1054,7 +1054,7 @@ async fn a_reconciliation_finds_exactly_what_was_never_announced() {
     let keys: BTreeSet<&str> = found.differences.iter().map(|difference| difference.s3_key.as_str()).collect();
     assert_eq!(keys, lost.iter().map(|put| put.key.as_str()).collect());
     assert_eq!(world.count("cubic_loads").await, 1_000);
-    // The announcements that were only late change nothing.
+    // Notifications that arrive after the reconciliation change nothing.
     let before = world.dump().await;
     world.notify(sqs_event(lost)).await;
     assert_eq!(world.dump().await, before);

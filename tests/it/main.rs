@@ -1,9 +1,9 @@
 //! One binary for every test that crosses a crate's border.
 //!
 //! `parquet_writer`, `load_registrar`, `collect` and `kafka_roller` run the handlers against an AWS of their own, in memory;
-//! `load_registrar` needs a Postgres. `kafka_model` plays histories. `stack` and `replay` run against the deployed local stack. What needs more than this checkout is left out
-//! unless asked for (`make test` asks). `tidy` keeps code, template, events and
-//! documentation in step.
+//! `load_registrar` needs a Postgres. `kafka_model` runs random histories of kafka-roller. `stack` and `replay` run against
+//! the deployed local stack. Tests that need Postgres or the stack run only in `make test`. `tidy` checks that code,
+//! template, events and documentation agree.
 
 #[cfg(test)]
 mod aws;

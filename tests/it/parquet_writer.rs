@@ -48,7 +48,7 @@ impl Function {
         Self { app: App::new(Config::from_lookup(lookup).unwrap(), clients).unwrap(), aws }
     }
 
-    /// Hands over one event and gives back the ids of the messages that must come again.
+    /// Invokes the function with one event, and returns the ids of the messages that have to be redelivered.
     async fn invoke(&self, event: &Value) -> Vec<String> {
         let response = handle(&self.app, event.to_string().into(), NEVER_MS).await.unwrap();
         response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
@@ -255,7 +255,7 @@ async fn each_utc_day_has_its_own_file_and_fails_alone() {
 }
 
 #[tokio::test]
-async fn nothing_to_land_is_nothing_to_do() {
+async fn an_event_without_messages_makes_no_calls_to_aws() {
     let function = Function::new(&[]).await;
     assert_eq!(function.invoke(&events::file("parquet-writer-empty.json")).await, Vec::<String>::new());
     assert_eq!(function.aws.take_calls(), Vec::<String>::new());
@@ -416,7 +416,7 @@ async fn ndjson_holds_the_same_rows() {
 }
 
 #[tokio::test]
-async fn a_file_tells_what_it_holds_and_can_be_searched_by_page() {
+async fn a_file_has_footer_metadata_and_page_indexes() {
     let function = Function::new(&[("ROW_GROUP_ROWS", "40")]).await;
     function.invoke(&events::event(&hundred())).await;
     let body = Bytes::from(function.aws.body(&function.aws.keys("events/")[0]));
@@ -459,7 +459,7 @@ fn queued(message: &Sent) -> QueuedMessage {
     }
 }
 
-/// A draining function, and its queue with the hundred messages of which the event brings the first ten.
+/// A function with draining and a queue of 100 messages, these messages, and an event with the first ten of them.
 async fn draining(target_bytes: &str) -> (Function, Vec<Sent>, Value) {
     draining_with(&[], target_bytes).await
 }
@@ -508,7 +508,7 @@ async fn draining_stops_before_memory_runs_out() {
     function.aws.state().queue = messages;
     assert_eq!(function.invoke(&event).await, Vec::<String>::new());
     let state = function.aws.state();
-    // 1 MiB, at 1,024 bytes and twice the message each, and what eight receives may bring beyond it.
+    // The limit is 1 MiB, at 1,024 bytes plus twice the payload per message. Eight concurrent receives may exceed it.
     assert!((1_050..1_250).contains(&state.queue.len()), "{}", state.queue.len());
 }
 
@@ -584,7 +584,7 @@ fn envelopes_are_read_as_the_events_crate_reads_them() {
     assert!(messages > 15);
 }
 
-/// Messages of every sort: good, odd and bad in any part.
+/// Random messages: valid, unusual, and invalid in any field.
 fn any_messages() -> impl Strategy<Value = Vec<Sent>> {
     let one = (0..40_usize, 0..12_u8, "\\PC{0,8}", prop::collection::vec(any::<u8>(), 0..40), -2..3_i64);
     prop::collection::vec(one, 0..25).prop_map(|seeds| {

@@ -375,7 +375,7 @@ async fn quarantined_records_are_chosen_and_the_others_stay() {
     assert_eq!(sent.iter().map(|(body, _)| body.as_str()).collect::<Vec<_>>(), ["three", "two"]);
     assert_eq!(sent[0].1["digest"], ("Binary".to_owned(), vec![0, 255]));
 
-    // The object is gone; what was not asked for has one of its own, byte for byte.
+    // The object is deleted; its records that were not selected are in a new object, byte for byte.
     let after = place.objects().await;
     assert!(!after.contains_key(&first));
     let rest = vec![record("a1", "invalid_base64", b"one", SENT_MS)];
@@ -474,7 +474,7 @@ async fn quarantined_records_stay_when_sending_fails() {
 }
 
 #[tokio::test]
-async fn what_cannot_begin_says_why() {
+async fn a_replay_that_cannot_start_prints_the_reason() {
     let place = Place::new().await;
     let missing = format!("{}-missing", place.events);
     let ended = place.run(&["replay", "dlq", "--from", &missing, "--to", &place.events]).await;

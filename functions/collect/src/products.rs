@@ -35,7 +35,7 @@ pub struct Product<'a> {
     pub coupon: Option<&'a str>,
     /// Position in a list.
     pub position: Option<i64>,
-    /// All other fields, by the part of the parameter's name after n.
+    /// All other fields, keyed by the rest of the parameter's name after `pr<n>`, such as `cd1`.
     #[serde(serialize_with = "object")]
     pub raw: Vec<(&'a str, ParameterValue<'a>)>,
 }

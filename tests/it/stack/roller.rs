@@ -104,7 +104,7 @@ async fn invocations_at_the_same_time_make_one_file() {
     let invocations = [&more, &late, &more, &late, &more, &late];
     let handled = invocations.map(|event| handle(&app, Bytes::from(event.to_string())));
     futures_util::future::join_all(handled).await.into_iter().for_each(|handled| drop(handled.unwrap()));
-    // Whoever lost comes again.
+    // Invocations that lost the race may have failed, so the batch is delivered again.
     land(&app, &more).await;
     land(&app, &tick(hour_later() + 20_000)).await;
     let files = files(&deployed, table).await;
@@ -174,7 +174,7 @@ impl<'a> Rolling<'a> {
 
 #[tokio::test]
 async fn the_deployed_function_rolls_and_what_goes_missing_is_found_and_repaired() {
-    // A table of its own: the stack may be there from the time before.
+    // A table name that is new in each run, because the stack may still hold the data of an earlier one.
     let (deployed, table) = (Deployed::new().await, &format!("roll_{}", runtime::clock::unix_ms()));
     let rolling = Rolling::new(&deployed, table).await;
     for first in [0, 300, 600] {

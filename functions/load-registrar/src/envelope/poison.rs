@@ -94,7 +94,7 @@ fn attributes(attributes: Option<Members<'_>>) -> String {
     serde_json::to_string(&kept).unwrap_or_else(|_| "{}".to_owned())
 }
 
-/// Milliseconds since 1970-01-01T00:00:00Z → RFC 3339. `None` for a time at which nothing can have been sent.
+/// Milliseconds since 1970-01-01T00:00:00Z → RFC 3339. `None` if the time is not after 1970-01-01T00:00:00Z or out of range.
 fn sent_at(unix_ms: i64) -> Option<String> {
     (unix_ms > 0 && Day::of_unix_ms(unix_ms).is_ok()).then(|| rfc3339(unix_ms)).flatten()
 }
