@@ -31,7 +31,7 @@ TABLES = [
     {"prefix": DMAP, "kind": "dmap"},
     {"prefix": KAFKA, "kind": "kafka"},
 ]
-LATE_TABLE = {"prefix": ORDERS, "kind": "dms"}
+LATE_TABLE = {"name": "orders", "prefix": ORDERS, "kind": "dms"}  # as in examples/tables.toml
 
 SNAPSHOT = "LOAD001.csv.gz"
 

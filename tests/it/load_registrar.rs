@@ -783,6 +783,17 @@ async fn tables_are_planned_applied_and_left_alone_when_they_are_right() {
 }
 
 #[tokio::test]
+async fn a_prefix_belongs_to_one_table() {
+    let world = World::empty().await;
+    world.declare(&[declaration("shop/orders/", "dms")]).await;
+    let renamed = json!({"name": "orders", "prefix": "shop/orders/", "kind": "dms"});
+    let refused = world.ask(json!({"command": "tables_apply", "tables": [&renamed]})).await.unwrap_err().to_string();
+    assert!(refused.contains("belongs to the table \"shop__orders\""), "{refused}");
+    let moved = json!({"name": "shop__orders", "prefix": "shop/old_orders/", "kind": "dms"});
+    assert_eq!(world.declare(&[moved, renamed]).await.changes.len(), 2);
+}
+
+#[tokio::test]
 async fn a_table_picks_up_what_came_before_it() {
     let world = World::empty().await;
     let ct = "cubic/ods_qlik/EDW.SAMPLE__ct/1.csv.gz";

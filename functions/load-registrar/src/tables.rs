@@ -119,6 +119,7 @@ pub async fn apply(
                 let transaction = session.transaction().await?;
                 transaction.batch_execute("select pg_advisory_xact_lock(7236101)").await?;
                 let existing = existing(&transaction).await?;
+                check_prefixes(declared, &existing)?;
                 let mut plan = difference(declared, &existing);
                 if !plan.changes.is_empty() {
                     let waiting = waiting(&transaction).await?;
@@ -144,6 +145,21 @@ pub async fn apply(
         info!(tables.changed = plan.changes.len(), objects.picked_up = plan.picked_up, "tables applied");
     }
     Ok(plan)
+}
+
+/// A prefix belongs to one table, unless the table that has it is declared with another prefix in the same request.
+fn check_prefixes(declared: &[Declared], existing: &BTreeMap<String, Declared>) -> Result<(), DatabaseError> {
+    for table in declared {
+        let owner = existing.values().find(|owner| owner.prefix == table.prefix && owner.name != table.name);
+        if let Some(owner) = owner.filter(|owner| declared.iter().all(|table| table.name != owner.name)) {
+            return Err(DatabaseError::Refused(format!(
+                "table {:?}: the prefix {:?} belongs to the table {:?}; declare it under that name, or declare that table with \
+                 another prefix",
+                table.name, table.prefix, owner.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Declared>, DatabaseError> {
