@@ -674,7 +674,7 @@ async fn logs_hold_nothing_personal() {
     let group = deployed.stack.output("CollectLogGroupName").to_owned();
     let log = eventually("logging", SOON, || async {
         let log = logs(&deployed.stack.endpoint_url, &group);
-        (log.matches("request not stored as a whole").count() >= 4 && log.contains("hits_stored")).then_some(log)
+        (log.matches("request not stored completely").count() >= 4 && log.contains("hits_stored")).then_some(log)
     })
     .await;
     for personal in personal {
