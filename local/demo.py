@@ -14,6 +14,7 @@ from local.paths import LAKE, ROOT
 from local.progress import step
 
 NO_TYPE = "(none)"
+PORTION = 5_000  # each delete of the emulator reads the whole queue, so a short queue is much faster
 QUERY = f"""\
 select
   order_created.order_ts::date as day,
@@ -60,10 +61,12 @@ def _events(deployed: stack.Stack, count: int, seed: int, console: Console) -> l
     subscriber = queues.Subscriber(deployed, "landfall-demo-subscriber")
     with step(f"Making {count:,} events (seed {seed})"):
         events = generate(count, seed)
-    with step("Sending them to the events queue") as s, queues.paused(deployed, queues.EVENTS):
-        ids = queues.send(deployed, events, s)
-    with step("Landing them") as s:
-        queues.wait_until_empty(deployed, queues.EVENTS, count, s)
+    ids: dict[str, str] = {}
+    with step(f"Sending and landing them, {PORTION:,} at a time") as s:
+        for start in range(0, count, PORTION):
+            with queues.paused(deployed, queues.EVENTS):
+                ids |= queues.send(deployed, events[start : start + PORTION], s)
+            queues.wait_until_empty(deployed, queues.EVENTS, len(ids), s)
     with step("Fetching the lake to .local/lake"):
         fetched = lake.fetch(deployed)
         files = lake.events(fetched)

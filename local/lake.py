@@ -32,7 +32,7 @@ def fetch(stack: Stack) -> list[LakeFile]:
     def copy(listed: dict[str, Any]) -> LakeFile:
         path = LAKE / listed["Key"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        s3.download_file(bucket, listed["Key"], str(path))
+        path.write_bytes(s3.get_object(Bucket=bucket, Key=listed["Key"])["Body"].read())
         return LakeFile(listed["Key"], listed["Size"], listed["ETag"].strip('"'), path)
 
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
