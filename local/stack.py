@@ -23,8 +23,6 @@ ARTIFACTS_BUCKET = "landfall-artifacts"
 # Names of outputs. A stack without a database has no registrar.
 WRITER = "ParquetWriterFunctionName"
 REGISTRAR = "LoadRegistrarFunctionName"
-COLLECT = "CollectFunctionName"
-ROLLER = "KafkaRollerFunctionName"
 
 # The variables that the commands of the documents use, and the outputs that they stand for.
 DOCUMENTED = {
@@ -146,10 +144,9 @@ def _env(stack: Stack) -> str:
     variables = {**FAKE_ACCOUNT, "AWS_ENDPOINT_URL": stack.endpoint_url}
     variables |= {name: stack.outputs[output] for name, output in DOCUMENTED.items() if output in stack.outputs}
     variables["COLLECT_URL"] = f"{stack.endpoint_url}/_aws/execute-api/{stack.outputs['CollectApiId']}/$default"
-    for function in (WRITER, REGISTRAR, COLLECT, ROLLER):
-        if function in stack.outputs:
-            described = functions.get_function_configuration(FunctionName=stack.outputs[function])
-            variables |= described["Environment"]["Variables"]
+    for output in (output for output in stack.outputs if output.endswith("FunctionName")):
+        described = functions.get_function_configuration(FunctionName=stack.outputs[output])
+        variables |= described.get("Environment", {}).get("Variables", {})
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return "\n".join(
         ["unset AWS_PROFILE AWS_SESSION_TOKEN", f'export PATH={shlex.quote(str(PROGRAMS))}:{shlex.quote(str(VENV / "bin"))}:"$PATH"', *lines, ""]

@@ -151,7 +151,7 @@ fn hundred() -> Vec<Sent> {
     messages[11].body = "@@@ not base64 @@@".into();
     let whole = events::order_created(22).encode_to_vec();
     messages[22].body = shared::quarantine::base64(&whole[..whole.len() - 3]);
-    messages[33].attributes[1].1 = "OrderRefunded".into();
+    messages[33].attributes[1].1 = "NeverDeclared".into();
     let mut later = events::order_created(44).encode_to_vec();
     later.extend_from_slice(&[0x7a, 4, b'G', b'I', b'F', b'T']);
     messages[44].body = shared::quarantine::base64(&later);
@@ -219,7 +219,7 @@ async fn an_unregistered_type_lands_with_its_payload() {
     let function = Function::new(&[]).await;
     assert_eq!(function.invoke(&events::file("parquet-writer-unregistered-type.json")).await, Vec::<String>::new());
     let rows = function.rows();
-    assert_eq!(strings(&rows, "type"), ["OrderRefunded", "OrderCreated"]);
+    assert_eq!(strings(&rows, "type"), ["NeverDeclared", "OrderCreated"]);
     assert_eq!(rows.column_by_name("_raw").unwrap().as_binary::<i32>().value(0), b"\n\nORD-000001\x12\x07damaged");
     assert!(function.quarantined().is_empty());
 }

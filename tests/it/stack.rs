@@ -272,7 +272,7 @@ async fn what_is_sent_to_the_queue_lands_is_announced_and_is_counted() {
     let mut sent = messages("landing", 60);
     sent[7].body = "not base64 at all".into();
     sent[8].attributes.remove(1);
-    sent[9].attributes[1].1 = "OrderRefunded".into();
+    sent[9].attributes[1].1 = "NeverDeclared".into();
     let event_ids: BTreeSet<String> = messages("landing", 60).iter().map(event_id).collect();
     deployed.send(&sent).await;
 

@@ -80,14 +80,15 @@ fn code_of(function: &str) -> Vec<(String, String)> {
     files
 }
 
-/// What the documents have to name, by function.
-fn found(extract: impl Fn(&str) -> Vec<String>) -> Vec<(String, String)> {
+/// What the documents have to name, by function. A function whose README has a table with this heading has some of it.
+fn found(heading: &str, extract: impl Fn(&str) -> Vec<String>) -> Vec<(String, String)> {
     names("functions")
         .into_iter()
         .flat_map(|function| {
             let code = code_of(&function);
             let names: Vec<String> = code.iter().flat_map(|(_, source)| extract(source)).collect();
-            assert!(!names.is_empty(), "nothing is found in {function}, so this test tests nothing");
+            let documented = text(format!("functions/{function}/README.md")).contains(&format!("\n| {heading} |"));
+            assert_eq!(documented, !names.is_empty(), "{function}: {heading} in the README and in the code: {names:?}");
             names.into_iter().map(move |name| (function.clone(), name))
         })
         .collect()
@@ -131,7 +132,7 @@ fn assert_in_readme(function: &str, name: &str) {
 #[test]
 fn every_variable_is_in_the_template_and_in_the_readme() {
     let template = text("template.yaml");
-    for (function, variable) in found(variables) {
+    for (function, variable) in found("variable", variables) {
         assert!(template.contains(&format!("{variable}:")), "{variable} of {function} is not in the template");
         assert_in_readme(&function, &variable);
     }
@@ -139,14 +140,14 @@ fn every_variable_is_in_the_template_and_in_the_readme() {
 
 #[test]
 fn every_metric_is_in_the_readme() {
-    for (function, metric) in found(metrics) {
+    for (function, metric) in found("metric", metrics) {
         assert_in_readme(&function, &metric);
     }
 }
 
 #[test]
 fn every_reason_is_in_the_readme() {
-    for (function, reason) in found(reasons) {
+    for (function, reason) in found("reason", reasons) {
         assert_in_readme(&function, &reason);
     }
 }
@@ -183,6 +184,8 @@ fn every_sample_event_is_used_by_a_test_and_named_in_a_readme() {
         let function = function.unwrap_or_else(|| panic!("{event} belongs to no function"));
         let tests = text(format!("tests/it/{}.rs", function.replace('-', "_")));
         assert!(tests.contains(&event), "no test uses {event}");
+        let module = format!("mod {};", function.replace('-', "_"));
+        assert!(text("tests/it/main.rs").contains(&module), "tests/it/main.rs does not have {module}");
         assert!(text(format!("functions/{function}/README.md")).contains(&event), "{event} is not in the README");
     }
 }
