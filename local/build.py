@@ -83,5 +83,3 @@ def _copy_stripped(source: Path, destination: Path) -> None:
     )
     if done.returncode != 0:
         raise Failure(f"{source.name} could not be stripped: {done.stderr.strip()}")
-
-

@@ -23,7 +23,9 @@ def main(arguments: list[str]) -> int:
         if chosen.command not in NEEDS_NO_RUST and shutil.which("cargo") is None:
             raise Failure("Rust is missing: there is no cargo on the PATH. https://rustup.rs installs it.")
         if chosen.command not in NEEDS_NO_RUST and shutil.which("cc") is None:
-            raise Failure("A C compiler is missing: there is no cc on the PATH. On Debian: apt-get install gcc libc6-dev")
+            raise Failure(
+                "A C compiler is missing: there is no cc on the PATH. On Debian: apt-get install gcc libc6-dev"
+            )
         if chosen.command not in NEEDS_NO_TOOLS and not environment.entered():
             environment.enter(arguments)
         return _run(chosen)

@@ -76,7 +76,9 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
     with step("Reading the loads") as s:
         queues.wait_until_empty(stack, queues.PUTS, 0, s)
         tables = stack.ask("tables_list")
-        registered = Registered(tables["tables"], list(every(stack)), tables["unregistered_objects"], tables["objects_not_data"])
+        registered = Registered(
+            tables["tables"], list(every(stack)), tables["unregistered_objects"], tables["objects_not_data"]
+        )
         s.say("")
     dead = queues.depth(stack, queues.PUTS.dead_letters).all
 

@@ -149,7 +149,12 @@ def _env(stack: Stack) -> str:
         variables |= described.get("Environment", {}).get("Variables", {})
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return "\n".join(
-        ["unset AWS_PROFILE AWS_SESSION_TOKEN", f'export PATH={shlex.quote(str(PROGRAMS))}:{shlex.quote(str(VENV / "bin"))}:"$PATH"', *lines, ""]
+        [
+            "unset AWS_PROFILE AWS_SESSION_TOKEN",
+            f'export PATH={shlex.quote(str(PROGRAMS))}:{shlex.quote(str(VENV / "bin"))}:"$PATH"',
+            *lines,
+            "",
+        ]
     )
 
 
