@@ -13,7 +13,7 @@ DENY = ["cargo", "deny", "check", "--hide-inclusion-graph", "--allow", "duplicat
 DENY_VERSION = "0.20.2"
 
 NEXTEST = ["cargo", "nextest", "run", "--locked", "--workspace"]
-CARGO_TEST = ["cargo", "test", "--locked", "--workspace", "--quiet"]
+CARGO_TEST = ["cargo", "test", "--locked", "--quiet"]
 # Tests that need the deployed stack or Postgres, and the one that restarts the Postgres which the others use.
 # `.config/nextest.toml` has the same for nextest.
 SHARING_THE_STACK = ["stack::", "replay::"]
@@ -41,15 +41,19 @@ def check() -> int:
 def _tests_of_code() -> list[list[str]]:
     if shutil.which("cargo-nextest"):
         return [NEXTEST]
+    # Modules of other packages have these names too, so they are skipped in one package only.
     skipped = [word for name in (*SHARING_THE_STACK, SHARING_POSTGRES) for word in ("--skip", name)]
-    return [[*CARGO_TEST, "--", *skipped]]
+    return [
+        [*CARGO_TEST, "--workspace", "--exclude", "tests"],
+        [*CARGO_TEST, "--package", "tests", "--", *skipped],
+    ]
 
 
 def all_tests() -> list[list[str]]:
-    """With nextest in one run; without it in four, so that tests which disturb each other do not run together."""
+    """With nextest in one run; without it in five, so that tests which disturb each other do not run together."""
     if shutil.which("cargo-nextest"):
         return [[*NEXTEST, "--profile", "stack"]]
-    together = ["cargo", "test", "--locked", "--quiet", "--package", "tests", "--test", "it", "--"]
+    together = [*CARGO_TEST, "--package", "tests", "--test", "it", "--"]
     return [
         *_tests_of_code(),
         [*together, *SHARING_THE_STACK, "--test-threads=1"],
