@@ -76,8 +76,14 @@ fn run(block: &Block) -> Result<(), String> {
 async fn every_command_of_the_documents_works_as_printed() {
     let deployed = Deployed::new().await;
     let blocks = blocks();
-    let runnable =
-        blocks.iter().filter(|block| !NOT_RUN.iter().any(|(contained, _)| block.commands.contains(contained)));
+    let has_curl = Command::new("curl").arg("--version").output().is_ok();
+    if !has_curl {
+        eprintln!("curl is not installed, so the commands with curl are not run");
+    }
+    let runnable = blocks
+        .iter()
+        .filter(|block| !NOT_RUN.iter().any(|(contained, _)| block.commands.contains(contained)))
+        .filter(|block| has_curl || !block.commands.contains("curl "));
     // The commands send to queues, and the emulator loses messages that arrive while its poller receives.
     deployed.set_mapping_enabled(EVENTS, false);
     let results: Vec<Result<(), String>> = runnable.map(run).collect();
