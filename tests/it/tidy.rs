@@ -169,6 +169,18 @@ fn every_path_of_the_architecture_exists() {
     }
 }
 
+/// `objects::quarantine::keep` writes an object, and reads the metadata of one that exists already.
+#[test]
+fn whoever_may_write_to_the_quarantine_may_read_there() {
+    let template = text("template.yaml");
+    let statements: Vec<&str> = template.split("- Sid: ").filter(|part| part.contains("/quarantine/")).collect();
+    assert!(!statements.is_empty(), "nothing is found in template.yaml, so this test tests nothing");
+    for statement in statements {
+        let action = statement.lines().find(|line| line.trim_start().starts_with("Action:")).unwrap();
+        assert!(action.contains("s3:PutObject") && action.contains("s3:GetObject"), "{statement}");
+    }
+}
+
 #[test]
 fn every_event_mapping_reports_partial_failures() {
     let template = text("template.yaml");
