@@ -19,6 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(16 * 60);
 
 #[derive(Debug, Clone)]
 pub struct Clients {
+    pub cloudwatch: aws_sdk_cloudwatch::Client,
     pub kinesis: aws_sdk_kinesis::Client,
     pub lambda: aws_sdk_lambda::Client,
     pub s3: objects::Client,
@@ -59,6 +60,7 @@ impl Clients {
 
     pub fn of(config: &SdkConfig) -> Self {
         Self {
+            cloudwatch: aws_sdk_cloudwatch::Client::new(config),
             kinesis: aws_sdk_kinesis::Client::new(config),
             lambda: invoking(config, ANSWER_TIMEOUT),
             s3: objects::Client::new(config),

@@ -15,6 +15,8 @@ use crate::clients::Clients;
 
 /// The user in histories when the environment does not name one.
 const DEFAULT_USER: &str = "cli";
+/// The name of the stack in `samconfig.toml`.
+const DEFAULT_STACK: &str = "landfall";
 
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -25,12 +27,21 @@ pub struct Context {
     pub now: Timestamp,
     /// Who runs the command, for histories.
     pub user: String,
+    /// The name of the stack.
+    pub stack: String,
 }
 
 impl Context {
     pub fn new(clients: Clients) -> Self {
         let now = Timestamp::from_millisecond(clock::unix_ms()).unwrap_or(Timestamp::MAX);
-        Self { clients, pace: Pace::default(), interrupt: Interrupt::default(), now, user: DEFAULT_USER.to_owned() }
+        Self {
+            clients,
+            pace: Pace::default(),
+            interrupt: Interrupt::default(),
+            now,
+            user: DEFAULT_USER.to_owned(),
+            stack: DEFAULT_STACK.to_owned(),
+        }
     }
 
     /// A context with the process's user.

@@ -18,16 +18,18 @@ pub mod queue;
 pub mod reconcile;
 pub mod registrar;
 pub mod replay;
+pub mod stack;
+pub mod status;
 pub mod stream;
 pub mod tables;
 pub mod text;
 pub mod when;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
     audit::AuditArgs, console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude,
-    reconcile::ReconcileArgs, replay::Replay, tables::Tables,
+    reconcile::ReconcileArgs, replay::Replay, status::StatusArgs, tables::Tables,
 };
 
 const HELP: &str = "\
@@ -44,6 +46,10 @@ pub struct Cli {
     /// Print the result as JSON, for machines.
     #[arg(long, global = true, display_order = 100)]
     pub json: bool,
+    /// The stack to operate. Its functions, queues and buckets are found by themselves.
+    #[arg(long, global = true, display_order = 99, value_name = "NAME", default_value = "landfall")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub stack: String,
     /// Profile of ~/.aws/config to use.
     #[arg(long, global = true, display_order = 101, value_name = "NAME")]
     pub profile: Option<String>,
@@ -58,6 +64,8 @@ impl Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Shows backlogs, quarantined records, open windows, loads and ringing alarms of a stack.
+    Status(StatusArgs),
     /// Sends dead-lettered messages or quarantined records again.
     #[command(subcommand)]
     Replay(Replay),
@@ -95,7 +103,9 @@ impl Exit {
 
 /// Runs one command: its result goes to standard output, errors and progress go to standard error.
 pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
+    let context = &Context { stack: cli.stack.clone(), ..context.clone() };
     match &cli.command {
+        Command::Status(args) => conclude(status::status(args, context, console).await, cli.json, console),
         Command::Replay(command) => replay::run(command, cli.json, context, console).await,
         Command::Migrate(args) => conclude(migrate::migrate(args, context, console).await, cli.json, console),
         Command::Tables(command) => tables::run(command, cli.json, context, console).await,

@@ -36,7 +36,7 @@ pub async fn list<T, P: PartialEq + Clone>(
         let left = most.saturating_sub(listed.rows.len());
         let (rows, next) = page(listed.next.clone(), u32::try_from(left).unwrap_or(PAGE).min(PAGE)).await?;
         if next.is_some() && next == listed.next {
-            return Err(registrar.stuck());
+            return Err(registrar.stuck(context));
         }
         progress.add(rows.len());
         listed.rows.extend(rows);

@@ -89,7 +89,7 @@ pub async fn reconcile(
         let command = Command::Reconcile { prefix: args.prefix.clone(), dry_run: args.dry_run, after: after.clone() };
         let answer = args.registrar.ask_quietly(&command, context).await;
         let answer: Result<Reconciliation, _> = answer.and_then(|answer: Reconciliation| {
-            if answer.next.is_some() && answer.next == after { Err(args.registrar.stuck()) } else { Ok(answer) }
+            if answer.next.is_some() && answer.next == after { Err(args.registrar.stuck(context)) } else { Ok(answer) }
         });
         match answer {
             Ok(answer) => {

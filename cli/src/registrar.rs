@@ -10,24 +10,20 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::registrar::Command;
 
-use crate::{Exit, console::Console, context::Context, outcome::Failed};
-
-/// The name that the stack `landfall` gives the function.
-const DEFAULT_FUNCTION: &str = "landfall-load-registrar";
+use crate::{Exit, console::Console, context::Context, outcome::Failed, stack};
 
 #[derive(Debug, Clone, Args)]
 pub struct RegistrarArgs {
-    /// Name or ARN of the function that registers loads: the stack's name, then `-load-registrar`.
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_FUNCTION, display_order = 90)]
-    #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub function: String,
+    /// Name or ARN of the function that registers loads, if it is not that of the stack.
+    #[arg(long, value_name = "NAME", display_order = 90, value_parser = NonEmptyStringValueParser::new())]
+    pub function: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistrarError {
     #[error("{0}")]
     Refused(String),
-    #[error("function {function} does not exist in {region}; name the right one with --function, or deploy the stack")]
+    #[error("function {function} does not exist in {region}; name the right stack with --stack, or deploy it")]
     Missing { function: String, region: String },
     #[error("function {function} cannot be invoked: {cause}")]
     Call { function: String, cause: String },
@@ -49,6 +45,10 @@ impl From<RegistrarError> for Failed {
 }
 
 impl RegistrarArgs {
+    fn name(&self, context: &Context) -> String {
+        self.function.clone().unwrap_or_else(|| context.named(stack::REGISTRAR))
+    }
+
     /// Sends a command, and shows that it waits for the answer.
     pub async fn ask<A: DeserializeOwned>(
         &self,
@@ -56,7 +56,7 @@ impl RegistrarArgs {
         context: &Context,
         console: &Console,
     ) -> Result<A, RegistrarError> {
-        let _waiting = console.waiting(&self.function);
+        let _waiting = console.waiting(&self.name(context));
         self.ask_quietly(command, context).await
     }
 
@@ -66,57 +66,58 @@ impl RegistrarArgs {
         command: &Command,
         context: &Context,
     ) -> Result<A, RegistrarError> {
-        let request = serde_json::to_vec(command).map_err(|error| self.strange(error))?;
+        let function = self.name(context);
+        let request = serde_json::to_vec(command).map_err(|error| strange(&function, error))?;
         let client = &context.clients.lambda;
         let answer = client
             .invoke()
-            .function_name(&self.function)
+            .function_name(&function)
             .invocation_type(InvocationType::RequestResponse)
             .payload(Blob::new(request))
             .send()
             .await
-            .map_err(|error| self.failed(client, &error))?;
+            .map_err(|error| failed(&function, client, &error))?;
         let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
         if answer.function_error().is_some() {
             let failure: Value = serde_json::from_slice(payload).unwrap_or_default();
             let message = failure.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
-            return Err(RegistrarError::Refused(message.unwrap_or_else(|| {
-                format!("function {} failed: {}", self.function, String::from_utf8_lossy(payload))
-            })));
+            return Err(RegistrarError::Refused(
+                message.unwrap_or_else(|| format!("function {function} failed: {}", String::from_utf8_lossy(payload))),
+            ));
         }
-        serde_json::from_slice(payload).map_err(|error| self.strange(error))
-    }
-
-    fn failed(&self, client: &Client, error: &SdkError<InvokeError, HttpResponse>) -> RegistrarError {
-        let (function, cause) = (self.function.clone(), cause(error));
-        let is_unknown = match error {
-            SdkError::ServiceError(_) => code(error) == Some("ServiceException"),
-            SdkError::ResponseError(_) | SdkError::TimeoutError(_) => true,
-            SdkError::DispatchFailure(failure) => {
-                let is_of_transport = failure.is_timeout() || failure.is_io() || failure.as_other().is_some();
-                // In hyper's words, for a connection that was not made.
-                is_of_transport && !cause.contains("(Connect)")
-            }
-            _ => false,
-        };
-        match code(error) {
-            Some("ResourceNotFoundException") => {
-                let region = client.config().region().map_or("this region", |region| region.as_ref());
-                RegistrarError::Missing { function, region: region.to_owned() }
-            }
-            _ if is_unknown => RegistrarError::NoAnswer { function, cause },
-            _ => RegistrarError::Call { function, cause },
-        }
-    }
-
-    fn strange(&self, error: impl ToString) -> RegistrarError {
-        RegistrarError::Strange { function: self.function.clone(), cause: error.to_string() }
+        serde_json::from_slice(payload).map_err(|error| strange(&function, error))
     }
 
     /// The error when a page ends where it began, so that continuing would never end.
-    pub fn stuck(&self) -> RegistrarError {
-        self.strange("a page ends where it began")
+    pub fn stuck(&self, context: &Context) -> RegistrarError {
+        strange(&self.name(context), "a page ends where it began")
     }
+}
+
+fn failed(function: &str, client: &Client, error: &SdkError<InvokeError, HttpResponse>) -> RegistrarError {
+    let (function, cause) = (function.to_owned(), cause(error));
+    let is_unknown = match error {
+        SdkError::ServiceError(_) => code(error) == Some("ServiceException"),
+        SdkError::ResponseError(_) | SdkError::TimeoutError(_) => true,
+        SdkError::DispatchFailure(failure) => {
+            let is_of_transport = failure.is_timeout() || failure.is_io() || failure.as_other().is_some();
+            // In hyper's words, for a connection that was not made.
+            is_of_transport && !cause.contains("(Connect)")
+        }
+        _ => false,
+    };
+    match code(error) {
+        Some("ResourceNotFoundException") => {
+            let region = client.config().region().map_or("this region", |region| region.as_ref());
+            RegistrarError::Missing { function, region: region.to_owned() }
+        }
+        _ if is_unknown => RegistrarError::NoAnswer { function, cause },
+        _ => RegistrarError::Call { function, cause },
+    }
+}
+
+fn strange(function: &str, error: impl ToString) -> RegistrarError {
+    RegistrarError::Strange { function: function.to_owned(), cause: error.to_string() }
 }
 
 #[cfg(test)]
@@ -171,8 +172,8 @@ mod tests {
     #[tokio::test]
     async fn a_missing_function_is_named() {
         let (ended, _) = asked(vec![Reply::Lambda(404, "ResourceNotFoundException")]).await;
-        let expected = "error: function landfall-load-registrar does not exist in eu-west-1; name the right one with \
-                        --function, or deploy the stack\n";
+        let expected = "error: function landfall-load-registrar does not exist in eu-west-1; name the right stack with \
+                        --stack, or deploy it\n";
         assert_eq!((ended.code, ended.err.as_str()), (1, expected));
     }
 

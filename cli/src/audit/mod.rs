@@ -17,7 +17,7 @@ use clap::{Args, builder::NonEmptyStringValueParser};
 use futures_util::{StreamExt, stream};
 use objects::{Bucket, BucketError, S3};
 use rolling::rules::Rules;
-use runtime::{failure::cause, settings::Settings};
+use runtime::settings::Settings;
 use shared::{
     layout::{KafkaKey, Segment},
     rolled::Window,
@@ -29,13 +29,17 @@ use self::{
     report::{Audited, Fault, Problem, Row, Written},
     tiling::{File, Gap, Tiling, tile},
 };
-use crate::{Exit, console::Console, context::Context, outcome::Failed};
+use crate::{
+    Exit,
+    console::Console,
+    context::Context,
+    outcome::Failed,
+    stack::{self, StackError},
+};
 
 /// The folder of all files.
 const FOLDER: &str = "cubic/kafka/";
 const CONCURRENT_S3_REQUESTS: usize = 16;
-/// The name that the stack `landfall` gives the function.
-const DEFAULT_FUNCTION: &str = "landfall-kafka-roller";
 
 const HELP: &str = "\
 Each file says in its metadata which records of which shard it holds, and which record came before them.
@@ -53,15 +57,16 @@ Exit code: 0 when nothing is wrong, or everything that was is repaired; 3 when s
 the arguments are invalid; 1 when not everything was audited, or a repair failed.
 
 Examples:
-  landfall audit --bucket landfall-incoming-123456789012-eu-west-1
+  landfall audit
+  landfall --stack staging audit --bucket landfall-incoming-123456789012-eu-west-1
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --table sample --no-contents --json
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --repair";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(after_long_help = HELP)]
 pub struct AuditArgs {
-    /// Bucket that files are written to; may be given again for buckets that they are moved to.
-    #[arg(long, required = true)]
+    /// Bucket that files are written to, if it is not that of the stack; may be given again for buckets that they are moved to.
+    #[arg(long)]
     pub bucket: Vec<String>,
     /// Only files of this table; may be given several times.
     #[arg(long, value_name = "NAME")]
@@ -75,10 +80,10 @@ pub struct AuditArgs {
     /// Write missing files again, from the stream.
     #[arg(long)]
     pub repair: bool,
-    /// With --repair, name or ARN of the function that writes the files: the stack's name, then -kafka-roller.
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_FUNCTION, requires = "repair", display_order = 90)]
+    /// With --repair, name or ARN of the function that writes the files, if it is not that of the stack.
+    #[arg(long, value_name = "NAME", requires = "repair", display_order = 90)]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
-    pub function: String,
+    pub function: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +96,9 @@ pub enum AuditError {
     UnknownStream(String),
     #[error("interrupted before all files were read; nothing was changed")]
     Interrupted,
-    #[error("the settings of function {function} cannot be read: {cause}")]
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    #[error("the settings of function {function} cannot be used: {cause}")]
     Function { function: String, cause: String },
     #[error("function {function} writes to bucket {bucket}; to repair, make it the first --bucket")]
     OtherBucket { function: String, bucket: String },
@@ -108,18 +115,22 @@ impl From<AuditError> for Failed {
 impl AuditArgs {
     /// The settings of the function that writes the files.
     async fn roller(&self, context: &Context) -> Result<Rules, AuditError> {
-        let function = self.function.clone();
-        let answer = context.clients.lambda.get_function_configuration().function_name(&function).send().await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => return Err(AuditError::Function { function, cause: cause(&error) }),
-        };
-        let variables = answer.environment.and_then(|environment| environment.variables).unwrap_or_default();
+        let function = self.function.clone().unwrap_or_else(|| context.named(stack::ROLLER));
+        let variables = context.function(&function).await?.variables;
         match Rules::from_settings(&Settings::new(|name| variables.get(name).cloned())) {
             Ok(rules) if self.bucket.first() == Some(&rules.incoming_bucket) => Ok(rules),
             Ok(rules) => Err(AuditError::OtherBucket { function, bucket: rules.incoming_bucket }),
             Err(error) => Err(AuditError::Function { function, cause: error.to_string() }),
         }
+    }
+
+    /// The same with the stack's bucket, if none is given.
+    async fn with_bucket(&self, context: &Context) -> Result<Self, AuditError> {
+        let mut args = self.clone();
+        if args.bucket.is_empty() {
+            args.bucket.push(context.setting(stack::ROLLER, "INCOMING_BUCKET").await?);
+        }
+        Ok(args)
     }
 
     /// Refuses tables that have no folder in any of the buckets.
@@ -150,6 +161,7 @@ impl AuditArgs {
 
 /// Audits files, and repairs gaps with `--repair`. `Err` means that nothing was changed.
 pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Result<Audited, AuditError> {
+    let args = &args.with_bucket(context).await?;
     let rules = if args.repair { Some(args.roller(context).await?) } else { None };
     args.check_tables(context).await?;
     let mut audit = Audit::of(args, context);
@@ -355,7 +367,8 @@ mod tests {
 
     /// Adjacent files that end with these numbers, and the stream that they were rolled from.
     fn chain(ends: &[u64]) -> (Shared, Vec<String>) {
-        let s3 = Buckets { page: 2, ..Buckets::default() };
+        let mut s3 = Buckets::default();
+        s3.page = 2;
         let shard = Shard { stream: "cubic-kafka", id: "shardId-000000000006", page: 40, ..Shard::default() };
         let mut lake = Lake { s3, shard, ..Lake::default() };
         lake.variables = [("INCOMING_BUCKET", IN), ("LAKE_BUCKET", "lake"), ("TABLE_POINTER", "/topic")].into();
@@ -621,10 +634,7 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         let (lake, _) = chain(&[0, 10]);
         let missing = audit(&lake, &["--repair", "--function", "other"]).await;
         assert_eq!(missing.code, 1);
-        assert_eq!(
-            missing.err,
-            "error: the settings of function other cannot be read: ResourceNotFoundException: Function not found\n"
-        );
+        assert_eq!(missing.err, "error: there is no function other in eu-west-1; name the right stack with --stack\n");
         lake.lock().unwrap().variables.insert("INCOMING_BUCKET", "elsewhere");
         let other = audit(&lake, &["--repair"]).await;
         assert_eq!(other.code, 2);

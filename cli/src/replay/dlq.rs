@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
 
 use super::{
@@ -24,6 +24,7 @@ use crate::{
     console::{Console, Progress},
     context::Context,
     queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Depth, Outgoing, Queue, Received},
+    stack,
     text::grouped,
 };
 
@@ -38,19 +39,31 @@ says when SQS's own redrive (StartMessageMoveTask) is the better tool.
 Exit code: 0 when everything was replayed, 2 when the arguments are invalid, otherwise 1.
 
 Examples:
-  landfall replay dlq --from $DLQ_URL --to $QUEUE_URL --dry-run
-  landfall replay dlq --from $DLQ_URL --to $QUEUE_URL --limit 100
-  AWS_ENDPOINT_URL=http://127.0.0.1:4566 landfall replay dlq --from $DLQ_URL --to $QUEUE_URL --json";
+  landfall replay dlq --dry-run
+  landfall --stack staging replay dlq --queue puts --limit 100
+  landfall replay dlq --from $DLQ_URL --to $QUEUE_URL --json";
+
+/// A queue of the stack that has a dead-letter queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StackQueue {
+    /// Events for parquet-writer.
+    Events,
+    /// S3 notifications for load-registrar.
+    Puts,
+}
 
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct DlqArgs {
-    /// Dead-letter queue to take messages from.
-    #[arg(long, value_name = "QUEUE-URL", value_parser = queue_url)]
-    pub from: String,
+    /// Queue of the stack whose dead-lettered messages are replayed.
+    #[arg(long, value_enum, default_value = "events")]
+    pub queue: StackQueue,
+    /// Dead-letter queue to take messages from, if it is not one of the stack.
+    #[arg(long, value_name = "QUEUE-URL", value_parser = queue_url, requires = "to", conflicts_with = "queue")]
+    pub from: Option<String>,
     /// Queue to send them to.
-    #[arg(long, value_name = "QUEUE-URL", value_parser = queue_url)]
-    pub to: String,
+    #[arg(long, value_name = "QUEUE-URL", value_parser = queue_url, requires = "from")]
+    pub to: Option<String>,
     /// Replay at most N messages.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -59,14 +72,28 @@ pub struct DlqArgs {
     pub dry_run: bool,
 }
 
+const fn stack_queue(queue: StackQueue) -> &'static str {
+    match queue {
+        StackQueue::Events => stack::EVENTS,
+        StackQueue::Puts => stack::PUTS,
+    }
+}
+
 /// Replays dead-lettered messages. `Err` means that nothing was done.
 pub async fn replay(args: &DlqArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
     let sqs = &context.clients.sqs;
-    if args.to == args.from {
-        return Err(ReplayError::Usage("--from and --to are the same queue".to_owned()));
-    }
-    let (from, depth) = queue::describe(sqs, &args.from).await?;
-    let (to, _) = queue::describe(sqs, &args.to).await?;
+    let (from, to) = match (&args.from, &args.to) {
+        (Some(from), Some(to)) if from == to => {
+            return Err(ReplayError::Usage("--from and --to are the same queue".to_owned()));
+        }
+        (Some(from), Some(to)) => (from.clone(), to.clone()),
+        _ => {
+            let name = stack_queue(args.queue);
+            (context.queue(&format!("{name}-dead-letter")).await?, context.queue(name).await?)
+        }
+    };
+    let (from, depth) = queue::describe(sqs, &from).await?;
+    let (to, _) = queue::describe(sqs, &to).await?;
     let mut report = Report {
         command: "replay dlq",
         things: "messages",
@@ -330,7 +357,13 @@ mod tests {
     const TO: &str = "http://127.0.0.1:1/1/events";
 
     fn args() -> DlqArgs {
-        DlqArgs { from: FROM.to_owned(), to: TO.to_owned(), limit: None, dry_run: false }
+        DlqArgs {
+            queue: StackQueue::Events,
+            from: Some(FROM.to_owned()),
+            to: Some(TO.to_owned()),
+            limit: None,
+            dry_run: false,
+        }
     }
 
     fn console() -> Console {

@@ -18,6 +18,7 @@ use crate::{
     context::{Context, Interrupt},
     outcome::{Failed, conclude},
     queue::{Delivery, Queue, QueueError},
+    stack::StackError,
 };
 
 #[derive(Debug, Subcommand)]
@@ -33,6 +34,8 @@ pub enum Replay {
 pub enum ReplayError {
     #[error("{0}")]
     Usage(String),
+    #[error(transparent)]
+    Stack(#[from] StackError),
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]

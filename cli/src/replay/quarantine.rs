@@ -15,6 +15,7 @@ use crate::{
     console::Console,
     context::Context,
     queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue},
+    stack,
     text::grouped,
     when::Moment,
 };
@@ -59,19 +60,20 @@ fixed: a record that is refused again is quarantined again, on the day of the re
 Exit code: 0 when everything selected was replayed, 2 when the arguments are invalid, otherwise 1.
 
 Examples:
-  landfall replay quarantine --bucket landfall-lake-123456789012-eu-west-1 --to $QUEUE_URL --dry-run
-  landfall replay quarantine --bucket $BUCKET --to $QUEUE_URL --day 2026/11/20 --reason invalid_protobuf
-  landfall replay quarantine --bucket $BUCKET --to $QUEUE_URL --since 2026-11-20T14:00:00Z --until 2026/11/22 --json";
+  landfall replay quarantine --dry-run
+  landfall replay quarantine --day 2026/11/20 --reason invalid_protobuf
+  landfall --stack staging replay quarantine --function load-registrar --since 2026-11-20T14:00:00Z --json
+  landfall replay quarantine --bucket $BUCKET --to $QUEUE_URL --limit 10";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct QuarantineArgs {
-    /// Bucket that holds the quarantine.
+    /// Bucket that holds the quarantine, if it is not the lake of the stack.
     #[arg(long)]
-    pub bucket: String,
-    /// Queue to send the records to.
+    pub bucket: Option<String>,
+    /// Queue to send the records to, if it is not the function's queue of the stack.
     #[arg(long, value_name = "QUEUE-URL", value_parser = queue_url)]
-    pub to: String,
+    pub to: Option<String>,
     /// Function that refused the records.
     #[arg(long, value_name = "NAME", default_value = "parquet-writer")]
     #[arg(value_parser = PossibleValuesParser::new(FUNCTIONS.map(|(function, _)| function)))]
@@ -124,9 +126,18 @@ impl QuarantineArgs {
 /// Replays quarantined records. `Err` means that nothing was done.
 pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
     let selection = args.selection()?;
-    let (to, _) = queue::describe(&context.clients.sqs, &args.to).await?;
+    let to = match &args.to {
+        Some(to) => to.clone(),
+        None if args.function == stack::REGISTRAR => context.queue(stack::PUTS).await?,
+        None => context.queue(stack::EVENTS).await?,
+    };
+    let (to, _) = queue::describe(&context.clients.sqs, &to).await?;
+    let bucket = match &args.bucket {
+        Some(bucket) => bucket.clone(),
+        None => context.setting(&args.function, "LAKE_BUCKET").await?,
+    };
     let folder = format!("quarantine/{}/", args.function);
-    let from = format!("s3://{}/{folder}", args.bucket);
+    let from = format!("s3://{bucket}/{folder}");
     let mut report = Report {
         command: "replay quarantine",
         things: "records",
@@ -136,7 +147,7 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
         ..Report::default()
     };
     // All keys are known before anything is sent: what is refused again is quarantined again, and must not be seen here.
-    let bucket = S3::new(&context.clients.s3, &args.bucket);
+    let bucket = S3::new(&context.clients.s3, &bucket);
     let objects = find(&bucket, &folder, &selection, &mut report).await?;
     let progress = console.progress("Replaying", "objects", Some(objects.len()));
     let run = Run { context, bucket, to, stop: Stop::default() };

@@ -1,0 +1,301 @@
+//! The questions of `landfall status`, one for each section. An error is the sentence that the section shows instead.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use aws_sdk_cloudwatch::{
+    primitives::DateTime,
+    types::{Dimension, Metric, MetricDataQuery, MetricStat, StateValue},
+};
+use futures_util::{StreamExt, stream};
+use objects::{Bucket, BucketError, S3};
+use rolling::staging::{self, Item};
+use runtime::failure::cause;
+use shared::{
+    position::Position,
+    quarantine::QuarantineRecord,
+    registrar::{Command, TableList},
+    rolled::Window,
+};
+
+use super::{Alarm, Loads, Quarantined, QueueStatus, Source, Windows};
+use crate::{
+    context::Context,
+    queue,
+    registrar::RegistrarArgs,
+    stack::{self, Function, StackError},
+};
+
+/// Objects of the quarantine that are read at most, the latest ones.
+const QUARANTINE_OBJECTS: usize = 200;
+const CONCURRENT_S3_REQUESTS: usize = 16;
+/// The metrics of queues and streams may be a few minutes old.
+const METRICS_SINCE: Duration = Duration::from_secs(15 * 60);
+
+/// The functions that the stack has. An error if it has none.
+pub(super) async fn functions(context: &Context) -> Result<Vec<(&'static str, Function)>, StackError> {
+    let mut functions = Vec::new();
+    let mut missing = None;
+    for part in [stack::WRITER, stack::COLLECT, stack::ROLLER, stack::REGISTRAR] {
+        match context.function(&context.named(part)).await {
+            Ok(function) => functions.push((part, function)),
+            Err(error @ StackError::Missing { .. }) => drop(missing.get_or_insert(error)),
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if functions.is_empty() => Err(error),
+        _ => Ok(functions),
+    }
+}
+
+pub(super) async fn queues(context: &Context, events: bool, puts: bool) -> Result<Vec<QueueStatus>, String> {
+    let mut queues = Vec::new();
+    for part in [(events, stack::EVENTS), (puts, stack::PUTS)].into_iter().filter(|(has, _)| *has).map(|(_, part)| part)
+    {
+        for (part, is_dead_letter) in [(part.to_owned(), false), (format!("{part}-dead-letter"), true)] {
+            let url = context.queue(&part).await.map_err(|error| error.to_string())?;
+            let (_, depth) = queue::describe(&context.clients.sqs, &url).await.map_err(|error| error.to_string())?;
+            let (name, waiting, in_flight) = (context.named(&part), depth.waiting, depth.hidden);
+            queues.push(QueueStatus { name, is_dead_letter, waiting, in_flight, age_seconds: None });
+        }
+    }
+    Ok(queues)
+}
+
+/// The event source mappings of the functions, and the stream that collect writes to.
+pub(super) async fn sources(context: &Context, functions: &[(&'static str, Function)]) -> Result<Vec<Source>, String> {
+    let mut sources = Vec::new();
+    for (part, function) in functions {
+        if let (&stack::COLLECT, Ok(stream)) = (part, function.setting("STREAM_NAME")) {
+            let (function, state) = ("Firehose and others".to_owned(), String::new());
+            sources.push(Source { function, source: stream, state, behind_seconds: None });
+            continue;
+        }
+        let request = context.clients.lambda.list_event_source_mappings().function_name(&function.name);
+        let answer = request.send().await.map_err(|error| cause(&error))?;
+        for mapping in answer.event_source_mappings() {
+            let arn = mapping.event_source_arn().unwrap_or_default();
+            let name = arn.rsplit(['/', ':']).next().unwrap_or_default();
+            sources.push(Source {
+                function: (*part).to_owned(),
+                source: name.to_owned(),
+                state: mapping.state().unwrap_or_default().to_owned(),
+                behind_seconds: None,
+            });
+        }
+    }
+    Ok(sources)
+}
+
+/// The lake, as the settings of the first function name it that has one.
+fn lake(context: &Context, functions: &[(&'static str, Function)]) -> Option<S3> {
+    let bucket = functions.iter().find_map(|(_, function)| function.setting("LAKE_BUCKET").ok())?;
+    Some(S3::new(&context.clients.s3, &bucket))
+}
+
+/// Quarantined records by function and reason, and the number of objects that were not read.
+pub(super) async fn quarantine(
+    context: &Context,
+    functions: &[(&'static str, Function)],
+) -> Result<(Vec<Quarantined>, usize), String> {
+    let Some(lake) = lake(context, functions) else { return Ok((Vec::new(), 0)) };
+    let mut keys = Vec::new();
+    for (part, _) in functions {
+        let listed = lake.list(&format!("quarantine/{part}/")).await.map_err(|error| error.to_string())?;
+        keys.extend(listed.into_iter().map(|object| object.key));
+    }
+    // Keys begin with function, day and time, so the last ones of each function are the latest.
+    keys.sort_by(|a, b| b.rsplit_once("/20").cmp(&a.rsplit_once("/20")));
+    let not_read = keys.len().saturating_sub(QUARANTINE_OBJECTS);
+    let reads = keys.iter().take(QUARANTINE_OBJECTS).map(|key| lake.get(key, None));
+    let bodies: Vec<_> = stream::iter(reads).buffer_unordered(CONCURRENT_S3_REQUESTS).collect().await;
+    let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for body in bodies {
+        let body = match body {
+            Ok(body) => body,
+            // Somebody has replayed it meanwhile.
+            Err(BucketError::Missing { .. }) => continue,
+            Err(error) => return Err(error.to_string()),
+        };
+        for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let reason = match serde_json::from_slice::<QuarantineRecord>(line) {
+                Ok(record) => (record.function, record.reason),
+                Err(_) => ("?".to_owned(), "unreadable_line".to_owned()),
+            };
+            *counts.entry(reason).or_default() += 1;
+        }
+    }
+    let records = counts.into_iter().map(|((function, reason), records)| Quarantined { function, reason, records });
+    Ok((records.collect(), not_read))
+}
+
+/// The open windows of kafka-roller, from one listing.
+pub(super) async fn windows(
+    context: &Context,
+    functions: &[(&'static str, Function)],
+) -> Result<Option<Windows>, String> {
+    if !functions.iter().any(|(part, _)| *part == stack::ROLLER) {
+        return Ok(None);
+    }
+    let Some(lake) = lake(context, functions) else { return Ok(None) };
+    let listed = lake.list(staging::FOLDER).await.map_err(|error| error.to_string())?;
+    let keys = listed.iter().filter_map(|object| staging::parse(&object.key).ok());
+    Ok(Some(summed(keys.collect(), context.now.as_millisecond())))
+}
+
+/// Sums the segments beyond the high-water marks of their windows.
+fn summed(items: Vec<(Window, Item)>, now_ms: i64) -> Windows {
+    let mut marks: BTreeMap<Window, Position> = BTreeMap::new();
+    for (window, item) in &items {
+        if let Item::Mark(mark) = item {
+            let highest = marks.entry(window.clone()).or_insert(*mark);
+            *highest = (*highest).max(*mark);
+        }
+    }
+    let (mut open, mut sum, mut oldest) = (BTreeSet::new(), Windows::default(), None::<i64>);
+    for (window, item) in items {
+        let Item::Segment(staged) = item else { continue };
+        if marks.get(&window).is_some_and(|mark| staged.extent.last <= *mark) {
+            continue;
+        }
+        open.insert(window);
+        sum.records += staged.extent.count;
+        sum.bytes += staged.extent.bytes;
+        oldest = oldest.into_iter().chain([staged.extent.oldest_ms]).min();
+    }
+    Windows { windows: open.len(), age_seconds: oldest.map(|oldest| now_ms.saturating_sub(oldest) / 1_000), ..sum }
+}
+
+pub(super) async fn loads(context: &Context, has_registrar: bool) -> Result<Option<Loads>, String> {
+    if !has_registrar {
+        return Ok(None);
+    }
+    let registrar = RegistrarArgs { function: None };
+    let answer: Result<TableList, _> = registrar.ask_quietly(&Command::TablesList {}, context).await;
+    let list = answer.map_err(|error| error.to_string())?;
+    let mut by_status: BTreeMap<String, u64> = BTreeMap::new();
+    for (status, count) in list.tables.iter().flat_map(|table| &table.loads) {
+        *by_status.entry(status.to_string()).or_default() += *count;
+    }
+    let oldest = list.tables.iter().filter_map(|table| table.oldest_unfinished).min();
+    let age_seconds = oldest.map(|oldest| context.now.as_second().saturating_sub(oldest.as_second()));
+    Ok(Some(Loads { by_status, age_seconds, unregistered_objects: list.unregistered_objects }))
+}
+
+/// The alarms of the stack that ring, and the number of all.
+pub(super) async fn alarms(context: &Context) -> Result<(Vec<Alarm>, usize), String> {
+    let prefix = format!("{}-", context.stack);
+    let mut pages = context.clients.cloudwatch.describe_alarms().alarm_name_prefix(&prefix).into_paginator().send();
+    let (mut ringing, mut defined) = (Vec::new(), 0);
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| cause(&error))?;
+        for alarm in page.metric_alarms() {
+            let Some(name) = alarm.alarm_name().and_then(|name| logical_name(name, &prefix)) else { continue };
+            defined += 1;
+            if alarm.state_value() == Some(&StateValue::Alarm) {
+                let since = alarm.state_transitioned_timestamp().or(alarm.state_updated_timestamp());
+                ringing.push(Alarm {
+                    name: name.to_owned(),
+                    since: since.map(ToString::to_string),
+                    description: alarm.alarm_description().unwrap_or_default().to_owned(),
+                });
+            }
+        }
+    }
+    Ok((ringing, defined))
+}
+
+/// CloudFormation names an alarm `<stack>-<name in the template>-<random>`. `None` for those of other stacks.
+fn logical_name<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
+    let (logical, random) = name.strip_prefix(prefix)?.split_once('-')?;
+    (!random.contains('-')).then_some(logical)
+}
+
+/// The ages of the oldest messages of queues, and how far streams are behind, in seconds, by name.
+pub(super) async fn ages(
+    context: &Context,
+    queues: &[QueueStatus],
+    sources: &[Source],
+) -> Result<BTreeMap<String, i64>, String> {
+    let of_queues = queues.iter().map(|queue| (queue.name.as_str(), true));
+    let streams =
+        sources.iter().filter(|source| !source.is_queue(queues)).map(|source| (source.source.as_str(), false));
+    let names: Vec<(&str, bool)> = of_queues.chain(streams).collect();
+    if names.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let queries = names.iter().enumerate().map(|(at, (name, is_queue))| query(at, name, *is_queue));
+    let queries: Vec<MetricDataQuery> = queries.collect();
+    let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    let now = context.now.as_second();
+    let request = context.clients.cloudwatch.get_metric_data().set_metric_data_queries(Some(queries));
+    let request =
+        request.start_time(DateTime::from_secs(now - seconds(METRICS_SINCE))).end_time(DateTime::from_secs(now));
+    let answer = request.send().await.map_err(|error| cause(&error))?;
+    let mut ages = BTreeMap::new();
+    for (at, (name, is_queue)) in names.into_iter().enumerate() {
+        let result = answer.metric_data_results().iter().find(|result| result.id() == Some(&id(at)));
+        // The latest value is the first.
+        if let Some(value) = result.and_then(|result| result.values().first()) {
+            #[expect(clippy::cast_possible_truncation, reason = "an age in seconds, and a cast saturates")]
+            ages.insert(name.to_owned(), if is_queue { *value } else { *value / 1_000.0 } as i64);
+        }
+    }
+    Ok(ages)
+}
+
+fn id(at: usize) -> String {
+    format!("age{at}")
+}
+
+fn query(at: usize, name: &str, is_queue: bool) -> MetricDataQuery {
+    let (namespace, metric, dimension) = match is_queue {
+        true => ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName"),
+        false => ("AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName"),
+    };
+    let dimension = Dimension::builder().name(dimension).value(name).build();
+    let metric = Metric::builder().namespace(namespace).metric_name(metric).dimensions(dimension).build();
+    let stat = MetricStat::builder().metric(metric).period(60).stat("Maximum").build();
+    MetricDataQuery::builder().id(id(at)).metric_stat(stat).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use rolling::{run::Extent, staging::Staged};
+
+    use super::*;
+
+    #[test]
+    fn only_segments_beyond_the_mark_are_open() {
+        let position = |number: u64| Position::of_sequence_number(&number.to_string()).unwrap();
+        let window = |table: &str| Window {
+            stream: "s".parse().unwrap(),
+            shard: "shardId-0".parse().unwrap(),
+            table: table.parse().unwrap(),
+        };
+        let segment = |first: u64, last: u64| {
+            let (first, last) = (position(first), position(last));
+            let extent = Extent { first, last, count: 3, bytes: 30, oldest_ms: 5_000, newest_ms: 6_000 };
+            Item::Segment(Staged { after: Position::default(), extent })
+        };
+        let items = vec![
+            (window("a"), segment(1, 3)),
+            (window("a"), segment(4, 6)),
+            (window("a"), Item::Mark(position(3))),
+            (window("b"), segment(7, 9)),
+        ];
+        let expected = Windows { windows: 2, records: 6, bytes: 60, age_seconds: Some(60) };
+        assert_eq!(summed(items, 65_999), expected);
+        assert_eq!(summed(Vec::new(), 0), Windows::default());
+    }
+
+    #[test]
+    fn alarms_of_a_stack_whose_name_begins_alike_are_not_its_own() {
+        assert_eq!(logical_name("landfall-EventsAreOld-1A2B", "landfall-"), Some("EventsAreOld"));
+        assert_eq!(logical_name("landfall-staging-EventsAreOld-1A2B", "landfall-"), None);
+        assert_eq!(logical_name("other-EventsAreOld-1A2B", "landfall-"), None);
+    }
+}

@@ -1,0 +1,178 @@
+//! `landfall status`: what a stack has and how it does, on one screen.
+//!
+//! Each section asks one service. A section that cannot be asked is reported, and the others are shown all the same.
+
+mod ask;
+mod report;
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::{console::Console, context::Context, stack};
+
+const HELP: &str = "\
+Shows the queues with their backlog and their dead letters, the sources of the functions, quarantined
+records by reason, open windows, loads by status, and the alarms that ring. Parts that the stack does not
+have are left out.
+
+Ages come from CloudWatch, which is a few minutes behind. Counters of queues are approximate. Of the
+quarantine, the latest 200 objects are read.
+
+Exit code: 0 when no alarm rings, no dead letter waits and every section was shown, otherwise 1.
+
+Examples:
+  landfall status
+  landfall --stack staging status --json";
+
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
+pub struct StatusArgs {}
+
+/// What is known of a stack.
+#[derive(Debug, Default, Serialize)]
+pub struct Status {
+    pub stack: String,
+    pub region: String,
+    /// The functions that the stack has.
+    pub functions: Vec<String>,
+    pub queues: Vec<QueueStatus>,
+    pub sources: Vec<Source>,
+    pub quarantine: Vec<Quarantined>,
+    /// Objects of the quarantine that were not read.
+    pub quarantine_objects_not_read: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Windows>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loads: Option<Loads>,
+    /// The alarms that ring.
+    pub alarms: Vec<Alarm>,
+    /// Number of all alarms.
+    pub alarms_defined: usize,
+    /// What could not be asked, with the reason.
+    pub unknown: Vec<String>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct QueueStatus {
+    pub name: String,
+    pub is_dead_letter: bool,
+    pub waiting: usize,
+    pub in_flight: usize,
+    /// Of the oldest message.
+    pub age_seconds: Option<i64>,
+}
+
+/// Where a function gets its input from.
+#[derive(Debug, Default, Serialize)]
+pub struct Source {
+    pub function: String,
+    /// The name of the queue or the stream.
+    pub source: String,
+    /// `Enabled`, `Disabled`, or a step between them.
+    pub state: String,
+    /// How far the readers of a stream are behind it.
+    pub behind_seconds: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Quarantined {
+    pub function: String,
+    pub reason: String,
+    pub records: usize,
+}
+
+/// Records of topics that are in no file yet.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Windows {
+    pub windows: usize,
+    pub records: usize,
+    pub bytes: u64,
+    /// Of the oldest record.
+    pub age_seconds: Option<i64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Loads {
+    pub by_status: BTreeMap<String, u64>,
+    /// Of the object of the oldest load that is not finished.
+    pub age_seconds: Option<i64>,
+    pub unregistered_objects: u64,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Alarm {
+    /// The name in the template.
+    pub name: String,
+    pub since: Option<String>,
+    pub description: String,
+}
+
+/// Asks about everything at the same time.
+pub async fn status(_: &StatusArgs, context: &Context, console: &Console) -> Result<Status, stack::StackError> {
+    let _waiting = console.waiting("AWS");
+    let functions = ask::functions(context).await?;
+    let has = |part: &str| functions.iter().any(|(name, _)| *name == part);
+    let (queues, sources, quarantine, windows, loads, alarms) = tokio::join!(
+        ask::queues(context, has(stack::WRITER), has(stack::REGISTRAR)),
+        ask::sources(context, &functions),
+        ask::quarantine(context, &functions),
+        ask::windows(context, &functions),
+        ask::loads(context, has(stack::REGISTRAR)),
+        ask::alarms(context),
+    );
+    let region = context.clients.lambda.config().region().map(ToString::to_string).unwrap_or_default();
+    let mut status = Status { stack: context.stack.clone(), region, ..Status::default() };
+    status.functions = functions.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let unknown = &mut status.unknown;
+    let mut section = |name: &str, cause: String| unknown.push(format!("{name}: {cause}"));
+    match queues {
+        Ok(queues) => status.queues = queues,
+        Err(cause) => section("queues", cause),
+    }
+    match sources {
+        Ok(sources) => status.sources = sources,
+        Err(cause) => section("sources", cause),
+    }
+    match quarantine {
+        Ok((records, not_read)) => (status.quarantine, status.quarantine_objects_not_read) = (records, not_read),
+        Err(cause) => section("quarantine", cause),
+    }
+    match windows {
+        Ok(windows) => status.windows = windows,
+        Err(cause) => section("open windows", cause),
+    }
+    match loads {
+        Ok(loads) => status.loads = loads,
+        Err(cause) => section("loads", cause),
+    }
+    match alarms {
+        Ok((ringing, defined)) => (status.alarms, status.alarms_defined) = (ringing, defined),
+        Err(cause) => section("alarms", cause),
+    }
+    let ages = ask::ages(context, &status.queues, &status.sources).await;
+    match ages {
+        Ok(ages) => status.add(&ages),
+        Err(cause) => status.unknown.push(format!("ages: {cause}")),
+    }
+    Ok(status)
+}
+
+impl Status {
+    /// Adds the ages of queues and streams, by name.
+    fn add(&mut self, ages: &BTreeMap<String, i64>) {
+        for queue in &mut self.queues {
+            queue.age_seconds = ages.get(&queue.name).copied().filter(|_| queue.waiting + queue.in_flight > 0);
+        }
+        for source in &mut self.sources {
+            source.behind_seconds = ages.get(&source.source).copied().filter(|_| !source.is_queue(&self.queues));
+        }
+    }
+}
+
+impl Source {
+    fn is_queue(&self, queues: &[QueueStatus]) -> bool {
+        queues.iter().any(|queue| queue.name == self.source)
+    }
+}
