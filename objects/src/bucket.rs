@@ -28,6 +28,14 @@ pub enum BucketError {
         /// The object's key.
         key: String,
     },
+    /// Another conditional write of the key was in progress, so S3 decided nothing. The write has to begin anew.
+    #[error("s3://{bucket}/{key} could not be written: another write of it was in progress")]
+    Raced {
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
     /// S3 refused the call, or its response was lost.
     #[error("s3://{bucket}/{key} could not be {verb}: {cause}")]
     Failed {
@@ -178,6 +186,7 @@ pub trait Bucket {
     async fn part(&self, upload: &mut Upload, body: Bytes) -> Result<(), BucketError>;
 
     /// Makes the parts one object unless its key exists. If it exists, the upload is still there and has to be aborted.
+    /// After [`BucketError::Raced`], only a new upload can succeed.
     async fn complete(&self, upload: &Upload) -> Result<Created, BucketError>;
 
     /// Discards an upload and its parts.

@@ -1,20 +1,33 @@
 //! A bucket in Amazon S3.
 
-use std::{collections::HashMap, error::Error};
+use std::{collections::HashMap, error::Error, time::Duration};
 
 use aws_sdk_s3::{
     Client,
+    config::Builder,
     error::{ProvideErrorMetadata, SdkError},
     primitives::ByteStream,
-    types::{CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier},
+    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier},
 };
 use bytes::Bytes;
-use runtime::failure::{cause, chain, code};
+use runtime::{
+    failure::{cause, chain, code},
+    pause::jittered,
+};
+use tokio::time::sleep;
 
 use crate::bucket::{Attributes, Bucket, BucketError, Created, Head, Listed, Upload};
 
 /// DeleteObjects takes no more keys in one call.
 const MAX_DELETED: usize = 1_000;
+/// A larger body has a second more to be written for each of these many bytes.
+const BYTES_PER_SECOND: usize = 8 << 20;
+/// S3 may take minutes to put the parts of an upload together.
+const COMPLETION: Duration = Duration::from_secs(60);
+/// How often an object is written while S3 answers that another write of its key is in progress.
+const WRITES: usize = 4;
+/// The pause between them, in milliseconds, of which the next is twice as long.
+const FIRST_PAUSE_MS: u64 = 50;
 
 /// A bucket in S3.
 #[derive(Debug, Clone)]
@@ -68,6 +81,23 @@ impl S3 {
         Ok(folders)
     }
 
+    /// Timeouts for writing so many bytes in one call, if they need more time than any other call.
+    fn longer(&self, bytes: usize) -> Option<Builder> {
+        let seconds = u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or_default();
+        // Rounded, because the SDK keeps connections for each timeout apart.
+        (seconds > 0).then(|| self.timeouts(Duration::from_secs(seconds.next_power_of_two())))?
+    }
+
+    /// The client's timeouts and `extra`, if it has any.
+    fn timeouts(&self, extra: Duration) -> Option<Builder> {
+        let timeouts = self.client.config().timeout_config()?;
+        let longer = |timeout: Option<Duration>| timeout.map(|timeout| timeout + extra);
+        let mut builder = timeouts.to_builder();
+        builder.set_read_timeout(longer(timeouts.read_timeout()));
+        builder.set_operation_attempt_timeout(longer(timeouts.operation_attempt_timeout()));
+        Some(Builder::default().timeout_config(builder.build()))
+    }
+
     fn failed(&self, verb: &'static str, key: &str, cause: String) -> BucketError {
         BucketError::Failed { verb, bucket: self.bucket.clone(), key: key.to_owned(), cause }
     }
@@ -101,6 +131,9 @@ impl S3 {
         match result {
             Ok(e_tag) => Ok(Created::New { e_tag: unquoted(e_tag) }),
             Err(error) if is_taken(&error) => Ok(Created::Exists),
+            Err(error) if is_raced(&error) => {
+                Err(BucketError::Raced { bucket: self.bucket.clone(), key: key.to_owned() })
+            }
             Err(error) => Err(self.error("written", key, &error)),
         }
     }
@@ -110,6 +143,12 @@ impl S3 {
 fn is_taken<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     error.raw_response().is_some_and(|response| response.status().as_u16() == 412)
         || code(error) == Some("PreconditionFailed")
+}
+
+/// Whether S3 decided nothing because another conditional write of the key was in progress. Source: "How to prevent object
+/// overwrites with conditional writes", Amazon S3 user guide.
+fn is_raced<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    code(error) == Some("ConditionalRequestConflict")
 }
 
 fn unquoted(e_tag: Option<String>) -> String {
@@ -167,9 +206,20 @@ impl Bucket for S3 {
     }
 
     async fn create(&self, key: &str, body: Bytes, attributes: &Attributes) -> Result<Created, BucketError> {
-        let put = self.client.put_object().bucket(&self.bucket).key(key).if_none_match("*");
-        let put = put.content_type(attributes.content_type).set_metadata(Some(metadata(attributes)));
-        self.created(key, put.body(ByteStream::from(body)).send().await.map(|output| output.e_tag))
+        let mut pauses = (0..WRITES - 1).map(|number| Duration::from_millis(FIRST_PAUSE_MS << number));
+        loop {
+            let put = self.client.put_object().bucket(&self.bucket).key(key).if_none_match("*");
+            let put = put.content_type(attributes.content_type).set_metadata(Some(metadata(attributes)));
+            let put = put.body(ByteStream::from(body.clone()));
+            let response = match self.longer(body.len()) {
+                None => put.send().await,
+                Some(timeouts) => put.customize().config_override(timeouts).send().await,
+            };
+            match (self.created(key, response.map(|output| output.e_tag)), pauses.next()) {
+                (Err(BucketError::Raced { .. }), Some(pause)) => sleep(jittered(pause)).await,
+                (result, _) => return result,
+            }
+        }
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {
@@ -189,7 +239,9 @@ impl Bucket for S3 {
     }
 
     async fn begin(&self, key: &str, attributes: &Attributes) -> Result<Upload, BucketError> {
+        // The SDK sends a CRC32 with each part. S3 accepts them on completion only if the upload was begun with the algorithm.
         let begin = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
+        let begin = begin.checksum_algorithm(ChecksumAlgorithm::Crc32);
         let begin = begin.content_type(attributes.content_type).set_metadata(Some(metadata(attributes)));
         let response = begin.send().await.map_err(|error| self.error("uploaded", key, &error))?;
         Ok(Upload::new(key, response.upload_id().unwrap_or_default()))
@@ -208,7 +260,11 @@ impl Bucket for S3 {
     async fn complete(&self, upload: &Upload) -> Result<Created, BucketError> {
         let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(&upload.key);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.parts.clone())).build();
-        let response = complete.upload_id(&upload.id).multipart_upload(parts).if_none_match("*").send().await;
+        let complete = complete.upload_id(&upload.id).multipart_upload(parts).if_none_match("*");
+        let response = match self.timeouts(COMPLETION) {
+            None => complete.send().await,
+            Some(timeouts) => complete.customize().config_override(timeouts).send().await,
+        };
         self.created(&upload.key, response.map(|output| output.e_tag))
     }
 

@@ -41,6 +41,8 @@ pub struct State {
     pub now_ms: Option<i64>,
     /// The segment behind a gap that an earlier listing showed. The gap is real if the latest listing shows it too.
     pub suspect: Option<Staged>,
+    /// Whether the new records are only staged, because rolling has failed.
+    pub only_stages: bool,
 }
 
 /// The next step.
@@ -94,22 +96,27 @@ impl State {
     /// The next step. When it is done, the caller updates the state and asks again.
     #[must_use]
     pub fn step(&self, limits: &Limits) -> Step {
-        let mut cover = match self.cover() {
-            Ok(cover) => cover,
-            Err(first) => return *first,
-        };
         let fresh = self.fresh.up_to(self.tail())..self.fresh.len();
+        if !self.only_stages {
+            match self.roll(fresh.clone(), limits) {
+                Ok(Some(roll)) => return Step::Roll(roll),
+                Err(first) => return *first,
+                Ok(None) => {}
+            }
+        }
+        match self.fresh.extent(fresh.clone()) {
+            Some(extent) => Step::Stage(Staged { after: self.tail(), extent }, fresh),
+            None => Step::Finished,
+        }
+    }
+
+    /// The next file of the staged records and these new ones, if it is due. `Err` is a step that has to be done first.
+    fn roll(&self, fresh: Range<usize>, limits: &Limits) -> Result<Option<Roll>, Box<Step>> {
+        let mut cover = self.cover()?;
         if cover.gap.is_none() && !fresh.is_empty() {
-            cover.parts.push(Part::Fresh(fresh.clone()));
+            cover.parts.push(Part::Fresh(fresh));
         }
-        match self.close(&cover, limits) {
-            Ok(Some(roll)) => Step::Roll(roll),
-            Err(first) => *first,
-            Ok(None) => match self.fresh.extent(fresh.clone()) {
-                Some(extent) => Step::Stage(Staged { after: self.tail(), extent }, fresh),
-                None => Step::Finished,
-            },
-        }
+        self.close(&cover, limits)
     }
 
     /// Position of the last record that is in a file or in a segment.

@@ -57,6 +57,11 @@ impl<F: Lookup> Settings<F> {
         self.optional(name).ok_or(SettingError::Missing { name, why })
     }
 
+    /// `STACK_NAME`: the stack that this process belongs to.
+    pub fn stack(&self) -> String {
+        self.optional("STACK_NAME").unwrap_or_else(|| "landfall".to_owned())
+    }
+
     /// A whole number within `range`, or `default` if the variable is not set.
     pub fn number<T>(&self, name: &'static str, default: T, range: RangeInclusive<T>) -> Result<T, SettingError>
     where

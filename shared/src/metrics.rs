@@ -74,33 +74,36 @@ impl CountsByReason {
         }
     }
 
-    /// The counts as a metric of `function` with the dimension `reason`.
-    pub fn metrics(&self, function: &str, name: &'static str) -> impl Iterator<Item = Metrics> {
-        self.0
-            .iter()
-            .map(move |(reason, count)| Metrics::of(function).by("reason", reason).put(name, Unit::Count, *count))
+    /// The counts as a metric of `function` in `stack`, by `reason`.
+    pub fn metrics(&self, stack: &str, function: &str, name: &'static str) -> impl Iterator<Item = Metrics> {
+        let of = move |(reason, count): (&String, &usize)| {
+            Metrics::of(stack, function).by_reason(reason).put(name, Unit::Count, *count)
+        };
+        self.0.iter().map(of)
     }
 }
 
-/// Metrics with the same dimensions.
+/// Metrics of a function in a stack, so that two stacks in an account have series of their own. Those by reason are series
+/// of the function, which alarms watch, and of each reason.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    dimensions: Vec<(&'static str, String)>,
+    stack: String,
+    function: String,
+    reason: Option<String>,
     values: Vec<(&'static str, Unit, f64)>,
 }
 
 impl Metrics {
     /// Metrics of one function.
     #[must_use]
-    pub fn of(function: &str) -> Self {
-        Self { dimensions: vec![("function", function.to_owned())], values: Vec::new() }
+    pub fn of(stack: &str, function: &str) -> Self {
+        Self { stack: stack.to_owned(), function: function.to_owned(), reason: None, values: Vec::new() }
     }
 
-    /// Adds a dimension, such as the reason why records were quarantined.
+    /// The same for one reason, such as why records were quarantined.
     #[must_use]
-    pub fn by(mut self, dimension: &'static str, value: &str) -> Self {
-        self.dimensions.push((dimension, value.to_owned()));
-        self
+    pub fn by_reason(self, reason: &str) -> Self {
+        Self { reason: Some(reason.to_owned()), ..self }
     }
 
     /// Adds a value: a count, a size or a duration.
@@ -122,16 +125,21 @@ impl Metrics {
     pub fn to_line(&self, unix_ms: i64) -> String {
         let definitions: Vec<serde_json::Value> =
             self.values.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit.name()})).collect();
-        let dimensions: Vec<&str> = self.dimensions.iter().map(|(name, _)| *name).collect();
+        let mut dimensions = vec![vec!["stack", "function"]];
         let mut line = Map::new();
+        line.insert("stack".into(), json!(self.stack));
+        line.insert("function".into(), json!(self.function));
+        if let Some(reason) = &self.reason {
+            dimensions.push(vec!["stack", "function", "reason"]);
+            line.insert("reason".into(), json!(reason));
+        }
         line.insert(
             "_aws".into(),
             json!({
                 "Timestamp": unix_ms,
-                "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": [dimensions], "Metrics": definitions}],
+                "CloudWatchMetrics": [{"Namespace": NAMESPACE, "Dimensions": dimensions, "Metrics": definitions}],
             }),
         );
-        line.extend(self.dimensions.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
         line.extend(self.values.iter().map(|(name, _, value)| ((*name).to_owned(), json!(value))));
         serde_json::Value::Object(line).to_string()
     }
@@ -143,8 +151,8 @@ mod tests {
 
     #[test]
     fn a_line_has_the_shape_that_cloudwatch_extracts() {
-        let line = Metrics::of("parquet-writer")
-            .by("reason", "invalid_base64")
+        let line = Metrics::of("landfall", "parquet-writer")
+            .by_reason("invalid_base64")
             .put("records_quarantined", Unit::Count, 2_usize)
             .to_line(1_795_183_906_123);
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -155,10 +163,11 @@ mod tests {
                     "Timestamp": 1_795_183_906_123_i64,
                     "CloudWatchMetrics": [{
                         "Namespace": "Landfall",
-                        "Dimensions": [["function", "reason"]],
+                        "Dimensions": [["stack", "function"], ["stack", "function", "reason"]],
                         "Metrics": [{"Name": "records_quarantined", "Unit": "Count"}],
                     }],
                 },
+                "stack": "landfall",
                 "function": "parquet-writer",
                 "reason": "invalid_base64",
                 "records_quarantined": 2.0,
@@ -168,7 +177,7 @@ mod tests {
 
     #[test]
     fn zeros_can_be_left_out() {
-        let none = Metrics::of("collect").put("hits_stored", Unit::Count, 0_usize);
+        let none = Metrics::of("landfall", "collect").put("hits_stored", Unit::Count, 0_usize);
         assert!(none.clone().without_zeros().is_none());
         let line = none.put("hits_invalid", Unit::Count, 1_usize).without_zeros().unwrap().to_line(0);
         assert!(line.contains("hits_invalid") && !line.contains("hits_stored"), "{line}");

@@ -15,6 +15,8 @@ use kit::{
 };
 use serde_json::{Value, json};
 
+use crate::roles::Role;
+
 /// The bucket of every test.
 pub(crate) const BUCKET: &str = "lake";
 /// The queue of every test.
@@ -44,6 +46,11 @@ pub(crate) struct QueuedMessage {
     pub(crate) visible: bool,
 }
 
+/// The name of the topic in the template.
+const TOPIC: &str = "LandedTopic";
+/// The name of the queue in the template.
+const QUEUE: &str = "EventsQueue";
+
 type Fails = Box<dyn FnMut(&str) -> Option<Fault> + Send>;
 
 #[derive(Default)]
@@ -56,6 +63,8 @@ pub(crate) struct State {
     /// Every call, such as `s3:PutObject events/…`, in order.
     pub(crate) calls: Vec<String>,
     fails: Option<Fails>,
+    /// The role of the function that calls.
+    role: Option<&'static Role>,
 }
 
 /// The services. A clone is another handle on the same ones.
@@ -71,6 +80,11 @@ impl fmt::Debug for Aws {
 impl Aws {
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// Services that refuse what a role does not allow.
+    pub(crate) fn for_role(role: &'static Role) -> Self {
+        Self(Arc::new(Mutex::new(State { role: Some(role), ..State::default() })))
     }
 
     /// From now on, injects into each call the fault that `fails` returns for it, if any.
@@ -110,6 +124,15 @@ impl Aws {
         let name = name(request);
         let mut state = self.state();
         state.calls.push(name.clone());
+        if let Some(role) = state.role {
+            match (name.as_str(), Call::of(request)) {
+                ("sns:Publish", _) => role.assert_allows("sns:Publish", TOPIC),
+                ("sqs:ReceiveMessage", _) => role.assert_allows("sqs:ReceiveMessage", QUEUE),
+                ("sqs:DeleteMessageBatch", _) => role.assert_allows("sqs:DeleteMessage", QUEUE),
+                (_, Some(call)) => role.assert_allows_s3(call.operation, &call.bucket, &call.key),
+                (other, None) => panic!("nobody has said which permission {other} needs"),
+            }
+        }
         match state.fails.as_mut().and_then(|fails| fails(&name)) {
             None => state.answer(&name, request).into(),
             Some(Fault::Unavailable) => respond(503, "", &[]).into(),
@@ -145,8 +168,7 @@ impl State {
         match name {
             "sns:Publish" => self.publish(body),
             "sqs:ReceiveMessage" => self.receive(),
-            "sqs:DeleteMessageBatch" => self.settle(body, true),
-            "sqs:ChangeMessageVisibilityBatch" => self.settle(body, false),
+            "sqs:DeleteMessageBatch" => self.delete(body),
             _ => panic!("{name} is not part of this AWS"),
         }
     }
@@ -184,15 +206,10 @@ impl State {
         respond_json(200, &json!({"Messages": messages}))
     }
 
-    fn settle(&mut self, body: &[u8], delete: bool) -> HttpResponse {
+    fn delete(&mut self, body: &[u8]) -> HttpResponse {
         let answer = sqs::batch(&serde_json::from_slice(body).unwrap(), |entry| {
             let id = entry["ReceiptHandle"].as_str().unwrap().trim_start_matches("receipt-");
-            if delete {
-                self.queue.retain(|message| message.id != id);
-            } else {
-                assert_eq!(entry["VisibilityTimeout"], 0);
-                self.queue.iter_mut().filter(|message| message.id == id).for_each(|message| message.visible = true);
-            }
+            self.queue.retain(|message| message.id != id);
             Entry::Done(json!({}))
         });
         respond_json(200, &answer)

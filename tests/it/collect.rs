@@ -13,7 +13,10 @@ use runtime::clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use crate::events::{file, root};
+use crate::{
+    events::{file, root},
+    roles,
+};
 
 /// How the stream reacts to records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +63,7 @@ impl Stream {
 
     fn answer(&self, request: &HttpRequest) -> HttpResponse {
         assert_eq!(http::target(request), Some("Kinesis_20131202.PutRecords"));
+        roles::collect().assert_allows("kinesis:PutRecords", "ClicksStream");
         let request = http::json(request);
         let mut state = self.state();
         state.calls += 1;
@@ -361,6 +365,39 @@ async fn opting_out_does_not_change_the_host_that_a_client_on_the_same_machine_u
     let stored = &event["request"]["headers"];
     assert_eq!((&stored["host"], &stored["origin"]), (&json!("198.51.100.23"), &json!("http://198.51.100.23")));
     assert_eq!(stored["x-real-ip"], "198.51.100.0");
+}
+
+/// Proxies that sign visitors in add headers like these.
+#[tokio::test]
+async fn headers_that_nobody_listed_are_not_stored() {
+    let stream = Stream::default();
+    let unlisted = [
+        "cf-access-jwt-assertion",
+        "cf-access-authenticated-user-email",
+        "x-forwarded-email",
+        "x-forwarded-user",
+        "x-goog-authenticated-user-email",
+        "x-amzn-oidc-identity",
+        "cookie",
+        "authorization",
+        "x-ms-client-principal-name",
+    ];
+    let mut headers: Vec<_> = unlisted.iter().map(|name| (*name, "ann@shop.example")).collect();
+    headers.extend([("sec-ch-ua-model", "Pixel 9"), ("accept-language", "en")]);
+    for body in [HIT.to_owned(), format!("{HIT}&aip=1")] {
+        invoke(&stream.app(&[]).await, &request("POST", "/collect", "", &body, &headers)).await;
+    }
+    for event in stream.events() {
+        assert!(!event.to_string().contains("ann@"), "{event}");
+        let stored = &event["request"]["headers"];
+        assert_eq!((&stored["sec-ch-ua-model"], &stored["accept-language"]), (&json!("Pixel 9"), &json!("en")));
+    }
+}
+
+#[test]
+fn every_statement_of_its_role_is_used() {
+    the_same_hit_has_the_same_event_id();
+    roles::collect().assert_everything_is_used();
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use kit::{
 use serde_json::{Value, json};
 use shared::s3_key;
 
-use crate::aws::Aws;
+use crate::{aws::Aws, roles};
 
 /// Name of the bucket, in every test and sample event.
 pub(crate) const INCOMING: &str = "landfall-incoming-000000000000-us-east-1";
@@ -87,11 +87,17 @@ pub(crate) struct State {
 }
 
 /// The bucket. A clone is another handle on the same one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Incoming {
     state: Arc<Mutex<State>>,
     /// Answers requests that are not about the incoming bucket.
     pub(crate) lake: Aws,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self { state: Arc::default(), lake: Aws::for_role(roles::registrar()) }
+    }
 }
 
 impl std::fmt::Debug for Incoming {
@@ -115,10 +121,16 @@ impl Incoming {
     }
 
     fn answer(&self, request: &HttpRequest) -> Reply {
+        let role = roles::registrar();
         if http::target(request) == Some("secretsmanager.GetSecretValue") {
+            role.assert_allows("secretsmanager:GetSecretValue", "DatabaseSecretArn");
             return respond_json(200, &json!({"SecretString": self.state().secret})).into();
         }
-        match Call::of(request).filter(|call| call.bucket == INCOMING) {
+        let call = Call::of(request).filter(|call| call.bucket == INCOMING);
+        if let Some(call) = &call {
+            role.assert_allows_s3(call.operation, "incoming", &call.key);
+        }
+        match call {
             None => self.lake.answer(request),
             Some(call) if call.operation == "HeadObject" => self.state().head(&call).into(),
             Some(call) if call.operation == "ListObjectsV2" => self.state().list(&call).into(),

@@ -25,7 +25,10 @@ use shared::{
     rolled::{Reason, RolledFile},
 };
 
-use crate::kafka_world::{Fate, Object, Sim, World};
+use crate::{
+    kafka_world::{Fate, Object, Sim, World},
+    roles,
+};
 
 /// Seeds of histories that have failed in the past.
 const REGRESSIONS: &[u64] = &[];
@@ -110,7 +113,7 @@ impl History {
             limits,
             gzip: dice.percent(5),
         };
-        let config = Config { lake_bucket: "lake".into(), rules };
+        let config = Config { stack: "landfall".into(), lake_bucket: "lake".into(), rules };
         let mut app = App::over(config, world.bucket("lake"), world.bucket("incoming"));
         app.part_bytes = if dice.percent(30) { 16 } else { 1 << 20 };
         let shards = (0..1 + dice.throw(2)).map(|_| Shard::default()).collect();
@@ -424,6 +427,12 @@ fn play(seeds: impl IntoIterator<Item = u64>) {
 #[test]
 fn histories_that_went_wrong_once_end_well() {
     play(REGRESSIONS.iter().copied());
+}
+
+#[test]
+fn every_statement_of_its_role_is_used() {
+    play(0..500);
+    roles::roller().assert_everything_is_used();
 }
 
 #[test]

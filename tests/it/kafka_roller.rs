@@ -359,9 +359,33 @@ async fn an_object_that_is_not_ours_under_a_files_name_is_not_overwritten() {
     let (key, _) = stage.world.objects("incoming/").remove(0);
     let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
     stage.world.place(&key, b"something else");
-    let response = stage.handle(&batch("s", 1..3)).await;
-    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": "1"}]}));
+    stage.land(&batch("s", 1..3)).await;
     assert_eq!(&*stage.world.objects("incoming/")[0].1.body, b"something else");
+    assert_eq!(stage.world.objects("lake/staging/").len(), 1, "the records wait");
+    let tick = Bytes::from_static(b"{\"time\":\"2026-11-20T18:00:00Z\"}");
+    let error = handle(&stage.app, tick).await.unwrap_err().to_string();
+    assert!(error.starts_with("1 of 1 windows could not be rolled"), "{error}");
+    assert!(error.contains("its metadata do not say which records it holds"), "{error}");
+}
+
+/// What fails is a call of the window `riders` that is not its staging. Its shard goes on, and nothing is lost.
+#[tokio::test]
+async fn a_table_whose_files_cannot_be_written_does_not_hold_up_its_shard() {
+    for fails in ["create incoming/cubic/kafka/riders/", "get lake/staging/"] {
+        let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+        stage.world.fail(move |call| if call.starts_with(fails) { Fate::Refused } else { Fate::Done });
+        for _ in 0..2 {
+            stage.land(&file("kafka-roller-topics.json")).await;
+        }
+        if fails.starts_with("create") {
+            assert_eq!((stage.counts("riders"), stage.counts("fares")), (vec![], vec![(2, Reason::Records)]));
+        }
+        stage.world.run_freely();
+        stage.tick(ARRIVED_MS + 4_000_000).await;
+        let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
+        let full = (2, Reason::Records);
+        assert_eq!(counts, [vec![full], vec![full], vec![full, full]], "{fails}");
+    }
 }
 
 #[tokio::test]

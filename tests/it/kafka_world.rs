@@ -12,6 +12,8 @@ use std::{
 use bytes::Bytes;
 use objects::{Attributes, Bucket, BucketError, Created, Head, Listed, Upload};
 
+use crate::roles;
+
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -147,6 +149,18 @@ impl Sim {
         key: &str,
         call: impl FnOnce(&mut State, &str) -> Result<T, BucketError>,
     ) -> Result<T, BucketError> {
+        let operation = match name {
+            "create" => "PutObject",
+            "begin" => "CreateMultipartUpload",
+            "part" => "UploadPart",
+            "complete" => "CompleteMultipartUpload",
+            "abort" => "AbortMultipartUpload",
+            "get" => "GetObject",
+            "head" => "HeadObject",
+            "delete" => "DeleteObjects",
+            _ => "ListObjectsV2",
+        };
+        roles::roller().assert_allows_s3(operation, self.name, key);
         self.world.wait().await;
         let path = format!("{}/{key}", self.name);
         let (fate, result) = {

@@ -24,7 +24,7 @@ use crate::{
 const NOON: i64 = 1_795_176_000;
 const LOAD: &str = "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz";
 /// Number of the newest migration.
-const SCHEMA: i32 = 2;
+const SCHEMA: i32 = 3;
 
 /// A function, its bucket and its database.
 struct World {
@@ -470,6 +470,21 @@ async fn a_secret_says_how_to_connect_to_the_database() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_no_answer_comes_is_replaced_within_the_invocation() {
+    let mut world = World::new().await;
+    let network = proxy::Network::to(world.scratch.address()).await;
+    world.app = app(&world.incoming, &world.scratch.url_by(&network.address.to_string())).await;
+    world.put(&[Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1)]).await;
+    network.silence();
+    let version = [Version::new("cubic/dmap/agg_sample/2.csv", NOON, 1)];
+    world.incoming.put(&version);
+    let event = Bytes::from(sqs_event(&version).to_string());
+    let answer = handle(&world.app, event, in_seconds(10)).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!((world.count("cubic_loads").await, network.connections()), (2, 2));
+}
+
+#[tokio::test]
 async fn a_batch_is_one_round_trip() {
     let world = World::new().await;
     let (address, trips) = kit::proxy::start(world.scratch.address(), Duration::ZERO).await.unwrap();
@@ -726,7 +741,7 @@ async fn a_database_of_the_first_migration_is_migrated_with_its_data() {
         values ('no_table', 'a/1.csv', now(), 1, 'e')";
     client.batch_execute(waiting).await.unwrap();
     let migrated = world.ask(json!({"command": "migrate"})).await.unwrap();
-    assert_eq!(migrated, json!({"applied": ["0002_statuses"], "version": SCHEMA}));
+    assert_eq!(migrated, json!({"applied": ["0002_statuses", "0003_oldest"], "version": SCHEMA}));
     assert_eq!(world.declare(&[declaration("a/", "other")]).await.picked_up, 1);
 }
 
@@ -1128,6 +1143,14 @@ async fn a_scheduled_reconciliation_resumes_where_it_stopped() {
         serde_json::from_value(world.ask(json!({"command": "reconcile_scheduled"})).await.unwrap()).unwrap();
     assert_eq!((last.missing, last.next), (0, None));
     assert_eq!(world.count("reconcile_position").await, 0);
+}
+
+#[test]
+fn every_statement_of_its_role_is_used() {
+    one_poison_record_does_not_fail_its_neighbours();
+    a_secret_says_how_to_connect_to_the_database();
+    a_scheduled_reconciliation_resumes_where_it_stopped();
+    crate::roles::registrar().assert_everything_is_used();
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! One binary for every test that crosses a crate's border.
 //!
 //! `parquet_writer`, `load_registrar`, `collect` and `kafka_roller` run the handlers against an AWS of their own, in memory;
-//! `load_registrar` needs a Postgres. `kafka_model` runs random histories of kafka-roller. `stack` and `replay` run against
+//! `load_registrar` needs a Postgres. `objects` and `silence` run what they share against buckets in memory and against a
+//! server that never answers. `kafka_model` runs random histories of kafka-roller. `stack` and `replay` run against
 //! the deployed local stack. Tests that need Postgres or the stack run only in `make test`. `tidy` checks that code,
 //! template, events and documentation agree.
 
@@ -22,6 +23,8 @@ mod kafka_world;
 #[cfg(test)]
 mod load_registrar;
 #[cfg(test)]
+mod objects;
+#[cfg(test)]
 mod parquet_writer;
 #[cfg(test)]
 mod postgres;
@@ -29,6 +32,10 @@ mod postgres;
 mod proxy;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod roles;
+#[cfg(test)]
+mod silence;
 #[cfg(test)]
 mod stack;
 #[cfg(test)]

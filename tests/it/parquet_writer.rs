@@ -26,6 +26,7 @@ use shared::{event::Registry, quarantine::QuarantineRecord};
 use crate::{
     aws::{Aws, BUCKET, Fault, QUEUE_URL, QueuedMessage, TOPIC_ARN},
     events::{self, SENT_MS, Sent},
+    roles,
 };
 
 /// A function with an AWS of its own.
@@ -38,7 +39,7 @@ const NEVER_MS: u64 = 4_102_444_800_000;
 
 impl Function {
     async fn new(settings: &[(&'static str, &str)]) -> Self {
-        let aws = Aws::default();
+        let aws = Aws::for_role(roles::writer());
         let defaults = [("LAKE_BUCKET", BUCKET), ("LANDED_TOPIC_ARN", TOPIC_ARN), ("QUEUE_URL", QUEUE_URL)];
         let lookup = |name| {
             let set = settings.iter().chain(&defaults).find(|(other, _)| *other == name);
@@ -192,9 +193,11 @@ async fn two_bad_messages_of_a_hundred_are_quarantined_and_98_rows_land() {
 }
 
 #[tokio::test]
-async fn every_kind_of_poison_is_kept_with_its_reason() {
+async fn every_kind_of_poison_is_kept_once_with_its_reason() {
     let function = Function::new(&[]).await;
-    assert_eq!(function.invoke(&events::file("parquet-writer-all-poison.json")).await, Vec::<String>::new());
+    for _ in 0..2 {
+        assert_eq!(function.invoke(&events::file("parquet-writer-all-poison.json")).await, Vec::<String>::new());
+    }
     let reasons = sorted(function.quarantined().into_iter().map(|record| record.reason));
     assert_eq!(reasons, ["invalid_base64", "invalid_protobuf", "invalid_protobuf", "missing_type"]);
     assert_eq!(function.aws.keys("events/"), Vec::<String>::new(), "no file without rows");
@@ -368,6 +371,16 @@ async fn a_function_killed_after_the_put_leaves_a_file_that_the_next_delivery_fi
     }
 }
 
+#[test]
+fn every_statement_of_its_role_is_used() {
+    the_same_batch_twice_is_one_object_and_a_second_notice();
+    two_bad_messages_of_a_hundred_are_quarantined_and_98_rows_land();
+    every_kind_of_poison_is_kept_once_with_its_reason();
+    draining_makes_one_file_of_the_whole_queue_and_deletes_what_it_received();
+    what_was_drained_and_did_not_land_is_left_to_the_queue();
+    roles::writer().assert_everything_is_used();
+}
+
 #[tokio::test]
 async fn the_bucket_may_do_the_announcing() {
     let function = Function::new(&[("NOTIFY", "s3"), ("LANDED_TOPIC_ARN", "")]).await;
@@ -513,7 +526,7 @@ async fn draining_stops_before_memory_runs_out() {
 }
 
 #[tokio::test]
-async fn what_was_drained_and_did_not_land_is_visible_again_at_once() {
+async fn what_was_drained_and_did_not_land_is_left_to_the_queue() {
     let (function, messages, event) = draining("1000000").await;
     function.aws.fail(|call| call.starts_with("sns:Publish").then_some(Fault::Unavailable));
     let failed = function.invoke(&event).await;
@@ -521,8 +534,9 @@ async fn what_was_drained_and_did_not_land_is_visible_again_at_once() {
     {
         let state = function.aws.state();
         assert_eq!(state.queue.len(), 98, "the poison is quarantined and gone");
-        assert!(state.queue[10..].iter().all(|message| message.visible));
+        assert!(state.queue[10..].iter().all(|message| !message.visible), "until the visibility timeout is over");
     }
+    function.aws.state().queue.iter_mut().for_each(|message| message.visible = true);
     function.aws.recover();
     assert_eq!(function.invoke(&event).await, Vec::<String>::new());
     let quarantined = function.quarantined().into_iter().map(|record| record.id);

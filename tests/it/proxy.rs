@@ -1,6 +1,12 @@
-//! TLS in front of Postgres.
+//! TLS in front of Postgres, and a network on which connections die without a word.
 
-use std::sync::Arc;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use rustls::{
     ServerConfig,
@@ -61,4 +67,61 @@ pub(crate) async fn tls(server: String, name: &str) -> (u16, Authority) {
         }
     });
     (port, Authority(file))
+}
+
+/// A network to `server` on which connections can fall silent.
+pub(crate) struct Network {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    silent: Arc<AtomicUsize>,
+}
+
+impl Network {
+    pub(crate) async fn to(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, silent) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let network = Self { address, connections: connections.clone(), silent: silent.clone() };
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let number = connections.fetch_add(1, Ordering::SeqCst);
+                let (silent, server) = (silent.clone(), TcpStream::connect(&server).await.unwrap());
+                tokio::spawn(async move {
+                    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+                        (client.into_split(), server.into_split());
+                    let mut buffers = (vec![0; 64 << 10], vec![0; 64 << 10]);
+                    loop {
+                        let (bytes, to_server_now) = tokio::select! {
+                            bytes = from_client.read(&mut buffers.0) => (bytes.unwrap_or(0), true),
+                            bytes = from_server.read(&mut buffers.1) => (bytes.unwrap_or(0), false),
+                        };
+                        if bytes == 0 {
+                            return;
+                        }
+                        if number < silent.load(Ordering::SeqCst) {
+                            continue;
+                        }
+                        let written = match to_server_now {
+                            true => to_server.write_all(&buffers.0[..bytes]).await,
+                            false => to_client.write_all(&buffers.1[..bytes]).await,
+                        };
+                        if written.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        network
+    }
+
+    /// From now on, nothing comes over the connections that are open.
+    pub(crate) fn silence(&self) {
+        self.silent.store(self.connections(), Ordering::SeqCst);
+    }
+
+    /// How many connections have been opened.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
 }

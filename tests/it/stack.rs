@@ -4,6 +4,7 @@
 
 mod documents;
 mod roller;
+mod template;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

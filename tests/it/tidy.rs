@@ -113,7 +113,7 @@ fn variables(source: &str) -> Vec<String> {
 
 /// Metrics that `source` puts.
 fn metrics(source: &str) -> Vec<String> {
-    let calls = source.split(".put(").skip(1).chain(source.split("(FUNCTION, ").skip(1));
+    let calls = source.split(".put(").skip(1).chain(source.split("(stack, FUNCTION, ").skip(1));
     let literals = calls.filter_map(|arguments| arguments.trim_start().strip_prefix('"'));
     literals.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
 }
@@ -179,6 +179,101 @@ fn whoever_may_write_to_the_quarantine_may_read_there() {
         let action = statement.lines().find(|line| line.trim_start().starts_with("Action:")).unwrap();
         assert!(action.contains("s3:PutObject") && action.contains("s3:GetObject"), "{statement}");
     }
+}
+
+/// The alarms of the template: their names and their text.
+fn alarms() -> Vec<(String, String)> {
+    let template = text("template.yaml");
+    let heads: Vec<(usize, &str)> = template.match_indices(":\n    Type: AWS::CloudWatch::Alarm\n").collect();
+    assert!(heads.len() > 20, "{} alarms are found", heads.len());
+    let alarm = |(at, _): (usize, &str)| {
+        let name = template[..at].rsplit('\n').next().unwrap().trim();
+        let body = template[at..].split("\n\n").next().unwrap();
+        (name.to_owned(), body.to_owned())
+    };
+    heads.into_iter().map(alarm).collect()
+}
+
+/// The value of a property, in whichever of the two places an alarm can have it.
+fn property<'a>(alarm: &'a str, name: &str) -> &'a str {
+    let line = alarm.lines().find_map(|line| line.trim_start().strip_prefix(&format!("{name}: ")));
+    line.unwrap_or_else(|| panic!("{name} is not in {alarm}"))
+}
+
+/// The dimensions of an alarm, as names and values.
+fn dimensions(alarm: &str) -> Vec<(&str, &str)> {
+    let pairs = alarm.lines().filter_map(|line| line.trim().strip_prefix("- {Name: ")?.strip_suffix('}'));
+    pairs.map(|pair| pair.split_once(", Value: ").unwrap()).collect()
+}
+
+/// An alarm whose metric nobody prints, or prints with other dimensions, never rings.
+#[test]
+fn every_alarm_can_ring() {
+    // Source: the pages "metrics" of each service's developer guide.
+    let of_aws = [
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName"),
+        ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName"),
+        ("AWS/Lambda", "Errors", "FunctionName"),
+        ("AWS/Lambda", "Throttles", "FunctionName"),
+        ("AWS/Lambda", "Duration", "FunctionName"),
+        ("AWS/Lambda", "PolledEventCount", "EventSourceMappingUUID"),
+        ("AWS/Lambda", "DestinationDeliveryFailures", "FunctionName"),
+        ("AWS/Lambda", "OnFailureDestinationDeliveredEventCount", "EventSourceMappingUUID"),
+        ("AWS/ApiGateway", "5xx", "ApiId"),
+        ("AWS/ApiGateway", "Latency", "ApiId"),
+        ("AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "StreamName"),
+        ("AWS/Firehose", "DeliveryToS3.DataFreshness", "DeliveryStreamName"),
+    ];
+    for (name, alarm) in alarms() {
+        let (namespace, metric, dimensions) =
+            (property(&alarm, "Namespace"), property(&alarm, "MetricName"), dimensions(&alarm));
+        if namespace == "Landfall" {
+            let [("stack", "!Ref AWS::StackName"), ("function", function)] = dimensions[..] else {
+                panic!("{name}: {dimensions:?}")
+            };
+            let printed: Vec<String> = code_of(function).iter().flat_map(|(_, source)| metrics(source)).collect();
+            assert!(
+                printed.iter().any(|printed| printed == metric),
+                "{name}: {function} prints no {metric}: {printed:?}"
+            );
+        } else {
+            let [(dimension, _)] = dimensions[..] else { panic!("{name}: {dimensions:?}") };
+            assert!(of_aws.contains(&(namespace, metric, dimension)), "{name}: {namespace} {metric} {dimension}");
+        }
+        assert!(alarm.contains("AlarmActions: !If [HasAlarmTopic"), "{name} notifies nobody");
+    }
+}
+
+#[test]
+fn every_alarm_has_a_runbook() {
+    let page = text("docs/operations.md");
+    let (_, page) = page.split_once("\n## Alarms\n").unwrap();
+    let named: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let functions = ["ParquetWriter", "Collect", "KafkaRoller", "LoadRegistrar"];
+    let endings: Vec<&str> = named.iter().filter_map(|name| name.strip_prefix('…')).collect();
+    let of_each = functions.iter().flat_map(|function| endings.iter().map(move |ending| format!("{function}{ending}")));
+    let mut documented: Vec<String> = of_each.collect();
+    documented.extend(named.iter().filter(|name| !name.starts_with('…')).map(|name| (*name).to_owned()));
+    let mut alarms: Vec<String> = alarms().into_iter().map(|(name, _)| name).collect();
+    documented.sort();
+    alarms.sort();
+    assert_eq!(documented, alarms);
+}
+
+#[test]
+fn the_readme_of_collect_lists_the_headers_that_are_stored() {
+    let source = text("functions/collect/src/headers.rs");
+    let (_, body) = source.split_once("fn is_stored(").unwrap();
+    let (exact, prefixes) = body.split_once("name.starts_with").unwrap();
+    let prefixes = literals(prefixes).map(|prefix| format!("{prefix}*"));
+    let mut stored: Vec<String> = literals(exact).map(str::to_owned).chain(prefixes).collect();
+    let readme = text("functions/collect/README.md");
+    let (_, table) = readme.split_once("\n| headers | |\n").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let mut listed: Vec<String> = table.split('`').skip(1).step_by(2).map(str::to_lowercase).collect();
+    stored.sort();
+    listed.sort();
+    assert_eq!(listed, stored);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use crate::privacy::Policy;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// `STACK_NAME`: name of the stack, a dimension of the metrics; `landfall` by default.
+    pub stack: String,
     /// `STREAM_NAME`: the Kinesis stream that events go to. Required.
     pub stream: String,
     /// `ALLOWED_ORIGINS`: origins whose pages may read responses, separated by commas, or `*`, the default, for all.
@@ -41,8 +43,15 @@ impl Config {
         Self::from_settings(&Settings::new(lookup))
     }
 
+    /// When an attempt to store hits fails, so that two of them fit into `delivery`.
+    #[must_use]
+    pub fn attempt(&self) -> Duration {
+        self.delivery * 2 / 5
+    }
+
     fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
         Ok(Self {
+            stack: settings.stack(),
             stream: settings.required("STREAM_NAME", "it names the Kinesis stream that events go to")?,
             origins: origins(settings)?,
             cors_max_age_seconds: settings.number("CORS_MAX_AGE_SECONDS", 3_600, 0..=86_400)?,

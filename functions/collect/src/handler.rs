@@ -105,7 +105,7 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Answer,
     let time = clock::remaining(deadline_ms).saturating_sub(RESPONSE_RESERVE).min(app.config.delivery);
     let mut tally = Tally::default();
     let answer = respond(app, &request, time, &mut tally).await?;
-    tally.report(answer.status_code);
+    tally.report(&app.config.stack, answer.status_code);
     Ok(answer::with_cors(answer, &app.config, &request).for_method(&request.method))
 }
 
@@ -211,12 +211,12 @@ fn refuse(request: &Request<'_>, status: u16, why: &impl Serialize) -> Result<An
 impl Tally {
     /// Logs what was not stored, without quoting the request, and prints the metrics. Every line of a log is billed, so a
     /// request whose hits are all stored writes one line, and a request without hits writes none.
-    fn report(&self, status: u16) {
+    fn report(&self, stack: &str, status: u16) {
         let not_stored = self.stored.failed.len();
         if status >= 400 || self.invalid > 0 {
             info!(status, hits = self.hits_stored, invalid = self.invalid, not_stored, "request not stored completely");
         }
-        let all = Metrics::of(FUNCTION)
+        let all = Metrics::of(stack, FUNCTION)
             .put("hits_stored", Unit::Count, self.hits_stored)
             .put("hits_invalid", Unit::Count, self.invalid)
             .put("hits_not_stored", Unit::Count, not_stored)
@@ -224,7 +224,7 @@ impl Tally {
             .put("bytes_stored", Unit::Bytes, self.stored.bytes)
             .put("hits_anonymised", Unit::Count, self.anonymised)
             .put("values_redacted", Unit::Count, self.redacted);
-        let rejected = self.rejected.metrics(FUNCTION, "requests_rejected");
+        let rejected = self.rejected.metrics(stack, FUNCTION, "requests_rejected");
         metrics::print(all.without_zeros().into_iter().chain(rejected));
     }
 }

@@ -7,10 +7,10 @@ use crate::privacy::Cleaner;
 /// Name, in lower case, and value.
 pub type Header<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// The headers as they are stored: without secrets, cleaned, and with the values of a repeated name joined.
+/// The headers as they are stored: only those that [`is_stored`] names, cleaned, and with the values of a repeated name joined.
 pub(crate) fn stored<'a>(headers: &'a [Header<'a>], cleaner: &mut Cleaner) -> Vec<(&'a str, Cow<'a, str>)> {
     let mut stored: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(headers.len());
-    for (name, value) in headers.iter().filter(|(name, _)| !is_secret(name)) {
+    for (name, value) in headers.iter().filter(|(name, _)| is_stored(name)) {
         let Some(value) = cleaner.header(name, value) else { continue };
         match stored.iter_mut().find(|(other, _)| other == name) {
             Some((_, values)) => *values = format!("{values}, {value}").into(),
@@ -20,54 +20,67 @@ pub(crate) fn stored<'a>(headers: &'a [Header<'a>], cleaner: &mut Cleaner) -> Ve
     stored
 }
 
-/// Whether the value of a header may be a credential.
-fn is_secret(name: &str) -> bool {
-    const WORDS: [&str; 15] = [
-        "cookie",
-        "authorization",
-        "authentication",
-        "token",
-        "secret",
-        "password",
-        "api-key",
-        "apikey",
-        "signature",
-        "session",
-        "credential",
-        "csrf",
-        "xsrf",
-        "oidc",
-        "client-cert",
-    ];
-    // Skipping the words for the headers of every request saves most of the time.
-    let is_usual = matches!(
+/// Whether a header is stored. Names are in lower case.
+///
+/// This is a list of what is known to be harmless, because nobody can list what is not: proxies that sign visitors in add
+/// their identity under names of their own, such as `x-forwarded-email` or `cf-access-jwt-assertion`.
+fn is_stored(name: &str) -> bool {
+    matches!(
         name,
+        // The request and its body.
         "accept"
+            | "accept-charset"
             | "accept-encoding"
             | "accept-language"
             | "cache-control"
             | "connection"
+            | "content-encoding"
+            | "content-language"
             | "content-length"
             | "content-type"
-            | "dnt"
+            | "date"
             | "host"
             | "origin"
+            | "pragma"
             | "priority"
+            | "purpose"
             | "referer"
-            | "sec-ch-ua"
-            | "sec-ch-ua-mobile"
-            | "sec-ch-ua-platform"
-            | "sec-fetch-dest"
-            | "sec-fetch-mode"
-            | "sec-fetch-site"
-            | "sec-gpc"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade-insecure-requests"
             | "user-agent"
+            | "x-purpose"
+            | "x-requested-with"
+            // The visitor's wish.
+            | "dnt"
+            | "sec-gpc"
+            // The device and its connection.
+            | "device-memory"
+            | "downlink"
+            | "dpr"
+            | "ect"
+            | "rtt"
+            | "save-data"
+            | "sec-purpose"
+            | "viewport-width"
+            | "width"
+            // The way here: gateways, proxies and content delivery networks.
+            | "cf-connecting-ip"
+            | "cf-ipcountry"
+            | "cf-ray"
+            | "cloudfront-viewer-address"
+            | "cloudfront-viewer-country"
+            | "fastly-client-ip"
+            | "forwarded"
+            | "true-client-ip"
             | "via"
             | "x-amz-cf-id"
             | "x-amzn-trace-id"
             | "x-forwarded-for"
+            | "x-forwarded-host"
             | "x-forwarded-port"
             | "x-forwarded-proto"
-    );
-    !is_usual && WORDS.iter().any(|word| name.contains(word))
+            | "x-real-ip"
+    ) || name.starts_with("sec-ch-")
+        || name.starts_with("sec-fetch-")
 }

@@ -8,6 +8,10 @@ use runtime::aws;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let app = async { Ok(App::new(Config::from_env()?, &aws::config().await)) };
+    let app = async {
+        let config = Config::from_env()?;
+        let aws = aws::config(config.attempt()).await;
+        Ok(App::new(config, &aws))
+    };
     serve(app, async |app, event, deadline_ms| handle(&app, event, deadline_ms).await).await
 }

@@ -10,7 +10,8 @@
 //!
 //! **Anonymised** means that addresses are shortened (see `address`) in `uip`, in the source address and in the headers that
 //! carry addresses, and that `uid` is dropped, as is a `cid` of the same value. If other parameters or headers repeat one of
-//! those addresses or the user id, they are replaced there too. User ids below eight bytes are not searched for, because
+//! those addresses or the user id, they are replaced there too; of a header with many addresses, this holds for the last eight,
+//! which proxies have added. User ids below eight bytes are not searched for, because
 //! they occur in unrelated text. Headers that name the server, such as `Host`, keep an address even if the client has the
 //! same one.
 //!
@@ -30,6 +31,9 @@ use crate::{
 /// Shorter ids and addresses are not searched for in other texts, where they may be part of something else.
 const MIN_ID_BYTES: usize = 8;
 const MIN_ADDRESS_BYTES: usize = 7;
+/// Addresses of a header that are searched for in other texts: the last ones, which proxies have added. A client can send
+/// hundreds before them, and each costs a search through every parameter.
+const MAX_ADDRESSES: usize = 8;
 
 /// The reaction to `Sec-GPC: 1` and `DNT: 1`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -98,8 +102,8 @@ impl Cleaner {
                 }
             };
             iter::once(source_ip).chain(hit.get("uip")).for_each(&mut add);
-            for (_, value) in headers.iter().filter(|(name, _)| carries_addresses(name)) {
-                value.split(',').for_each(&mut add);
+            for (_, value) in headers.iter().rev().filter(|(name, _)| carries_addresses(name)).take(MAX_ADDRESSES) {
+                value.rsplit(',').take(MAX_ADDRESSES).for_each(&mut add);
             }
             let ids: &[&str] = if decision.drop_id { &["uid", "cid", "_gid"] } else { &["uid"] };
             for id in ids.iter().filter_map(|name| hit.get(name)).filter(|id| id.len() >= MIN_ID_BYTES) {
@@ -349,6 +353,21 @@ mod tests {
         assert_eq!(clean.to_form(), "aip=1");
         let nobody = cleaner(&same, Decision::default(), &[]).hit(&same).into_owned();
         assert!(nobody == same);
+    }
+
+    #[test]
+    fn only_the_last_addresses_of_a_header_are_searched_for() {
+        let many: Vec<String> = (0..950).map(|number| format!("10.0.{}.{}", number / 250, number % 250 + 1)).collect();
+        let forwarded = format!("{}, 203.0.113.77", many.join(", "));
+        let pairs: Vec<_> = (0..20).map(|_| ("x-forwarded-for", forwarded.as_str())).collect();
+        let hit = Hit::from_form(b"cd1=203.0.113.77&cd2=198.51.100.23&cd3=10.0.0.1").unwrap();
+        let mut cleaner = cleaner(&hit, ANONYMISE, &pairs);
+        assert!(cleaner.known.len() <= 1 + MAX_ADDRESSES * MAX_ADDRESSES, "{}", cleaner.known.len());
+        let clean = cleaner.hit(&hit);
+        let values = ["cd1", "cd2", "cd3"].map(|name| clean.get(name));
+        assert_eq!(values, [Some("203.0.113.0"), Some("198.51.100.0"), Some("10.0.0.1")]);
+        let stored = cleaner.header("x-forwarded-for", &forwarded).unwrap();
+        assert!(stored.starts_with("10.0.0.0, 10.0.0.0") && stored.ends_with(", 203.0.113.0"), "all are shortened");
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! What lives as long as the execution environment: settings and the two buckets.
 
+use std::time::Duration;
+
 use aws_config::SdkConfig;
 use objects::{Bucket, Client, S3};
 
 use crate::config::Config;
 
+/// When an attempt of a call to AWS fails. The shortest timeout of the function is 30 seconds, in which two attempts have to fit.
+pub const ATTEMPT: Duration = Duration::from_secs(10);
 /// The largest file, of 10 GiB, has 1,280 parts of this size.
 const PART_BYTES: usize = 8 << 20;
 

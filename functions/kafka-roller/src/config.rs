@@ -9,6 +9,8 @@ use runtime::settings::{self, Lookup, SettingError, Settings};
 /// The function's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// `STACK_NAME`: name of the stack, a dimension of the metrics; `landfall` by default.
+    pub stack: String,
     /// `LAKE_BUCKET`: bucket that open windows are staged in and quarantined records are written to. Required.
     pub lake_bucket: String,
     /// Which records go into which file.
@@ -28,7 +30,11 @@ impl Config {
 
     fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
         let why = "it names the bucket of open windows and of quarantined records";
-        Ok(Self { lake_bucket: settings.required("LAKE_BUCKET", why)?, rules: Rules::from_settings(settings)? })
+        Ok(Self {
+            stack: settings.stack(),
+            lake_bucket: settings.required("LAKE_BUCKET", why)?,
+            rules: Rules::from_settings(settings)?,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! One invocation: the records of a batch are staged or rolled, table by table; a tick rolls files whose records are old enough.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -24,6 +24,7 @@ use tracing::{error, info};
 use crate::{
     FUNCTION,
     app::App,
+    config::Config,
     roll::{self, Done, StagedWindow, WindowError, bring_up_to_date},
 };
 
@@ -74,13 +75,17 @@ pub struct Tally {
     quarantined: CountsByReason,
     failed_windows: usize,
     oldest_arrived_ms: Option<i64>,
+    /// Whether the event was a tick.
+    is_tick: bool,
+    /// When the oldest record arrived of the windows that could not be rolled.
+    oldest_failed_ms: Option<i64>,
 }
 
 /// Handles a batch or a tick, then logs and prints what was done.
 pub async fn handle<B: Bucket>(app: &App<B>, event: Bytes) -> Result<Response, HandleError> {
     let mut tally = Tally::default();
     let result = run(app, event, &mut tally).await;
-    tally.report();
+    tally.report(&app.config);
     result
 }
 
@@ -141,7 +146,13 @@ async fn land_all<B: Bucket>(
     let mut failed = Vec::new();
     for (window, first, result) in results {
         match result {
-            Ok(done) => tally.done.push(done),
+            Ok(done) => {
+                if let Some(cause) = &done.not_rolled {
+                    error!(%window, %cause, "a file could not be written; the records of the batch are staged");
+                    tally.failed_windows += 1;
+                }
+                tally.done.push(done);
+            }
             Err(cause) => {
                 error!(%window, %cause, "the records of a window could not be stored; the batch is returned from the first of them on");
                 tally.failed_windows += 1;
@@ -154,20 +165,23 @@ async fn land_all<B: Bucket>(
 
 /// Rolls every window whose oldest record is old enough, and deletes segments that are not needed any more.
 async fn tick<B: Bucket>(app: &App<B>, now_ms: i64, tally: &mut Tally) -> Result<Response, HandleError> {
+    tally.is_tick = true;
     let windows = roll::windows(&app.lake.list(staging::FOLDER).await?);
     let all = windows.len();
     let windows = windows.into_iter().map(async |(window, listed): (Window, StagedWindow)| {
+        let oldest_ms = listed.oldest_open_ms();
         let result = bring_up_to_date(app, &window, listed, Run::default(), Some(now_ms)).await;
-        (window, result)
+        (window, oldest_ms, result)
     });
     let results: Vec<_> = stream::iter(windows).buffer_unordered(CONCURRENT_WINDOWS).collect().await;
     let mut first = None;
-    for (window, result) in results {
+    for (window, oldest_ms, result) in results {
         match result {
             Ok(done) => tally.done.push(done),
             Err(cause) => {
                 error!(%window, %cause, "the window could not be rolled");
                 tally.failed_windows += 1;
+                tally.oldest_failed_ms = tally.oldest_failed_ms.into_iter().chain(oldest_ms).min();
                 first.get_or_insert(cause);
             }
         }
@@ -180,12 +194,13 @@ async fn tick<B: Bucket>(app: &App<B>, now_ms: i64, tally: &mut Tally) -> Result
 
 impl Tally {
     /// Logs what was done and prints the metrics.
-    fn report(&self) {
+    fn report(&self, config: &Config) {
+        let stack = &config.stack;
         let sum = |of: fn(&Done) -> usize| self.done.iter().map(of).sum::<usize>();
         let files = self.done.iter().flat_map(|done| &done.files);
         let bytes: u64 = files.clone().map(|(_, bytes)| bytes).sum();
         info!(windows = self.done.len(), failed = self.failed_windows, "windows brought up to date");
-        let mut all = Metrics::of(FUNCTION)
+        let mut all = Metrics::of(stack, FUNCTION)
             .put("records_staged", Unit::Count, sum(|done| done.staged))
             .put("records_already_staged", Unit::Count, sum(|done| done.already))
             .put("bytes_staged", Unit::Bytes, sum(|done| done.staged_bytes))
@@ -196,21 +211,26 @@ impl Tally {
         if let Some(oldest) = self.oldest_arrived_ms {
             all = all.put("oldest_record_age", Unit::Seconds, clock::age(oldest));
         }
-        if let Some(oldest) = self.done.iter().filter_map(|done| done.oldest_open_ms).min() {
-            all = all.put("oldest_open_age", Unit::Seconds, clock::age(oldest));
+        if self.is_tick {
+            all = all.put("ticks", Unit::Count, 1_usize);
+        }
+        let open = self.done.iter().filter_map(|done| done.oldest_open_ms);
+        if let Some(oldest) = open.chain(self.oldest_failed_ms).min() {
+            let (age, limit) = (clock::age(oldest), config.rules.limits.age_ms);
+            let overdue = age.saturating_sub(Duration::from_millis(limit.unsigned_abs()));
+            all = all.put("oldest_open_age", Unit::Seconds, age).put("oldest_open_overdue", Unit::Seconds, overdue);
         }
         let rolled = Reason::ALL.into_iter().filter_map(|reason| {
             let of_reason: Vec<usize> =
                 files.clone().filter(|(file, _)| file.reason == reason).map(|(file, _)| file.count).collect();
             (!of_reason.is_empty()).then(|| {
-                Metrics::of(FUNCTION).by("reason", reason.name()).put("files_rolled", Unit::Count, of_reason.len()).put(
-                    "records_rolled",
-                    Unit::Count,
-                    of_reason.iter().sum::<usize>(),
-                )
+                Metrics::of(stack, FUNCTION)
+                    .by_reason(reason.name())
+                    .put("files_rolled", Unit::Count, of_reason.len())
+                    .put("records_rolled", Unit::Count, of_reason.iter().sum::<usize>())
             })
         });
-        let quarantined = self.quarantined.metrics(FUNCTION, "records_quarantined");
+        let quarantined = self.quarantined.metrics(stack, FUNCTION, "records_quarantined");
         metrics::print(std::iter::once(all).chain(rolled).chain(quarantined));
     }
 }

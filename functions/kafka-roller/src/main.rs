@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 
-use kafka_roller::{app::App, config::Config, handler::handle};
+use kafka_roller::{
+    app::{ATTEMPT, App},
+    config::Config,
+    handler::handle,
+};
 use lambda::serve;
 use runtime::aws;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let app = async { Ok(App::new(Config::from_env()?, &aws::config().await)) };
+    let app = async { Ok(App::new(Config::from_env()?, &aws::config(ATTEMPT).await)) };
     serve(app, async |app, event, _| handle(&app, event).await).await
 }

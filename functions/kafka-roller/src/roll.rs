@@ -5,7 +5,7 @@
 //! how far it goes. After that the high-water mark is moved, and only then segments are deleted. If an invocation dies in
 //! between, the next one continues: it finds a file without its mark by the key, and ignores segments at or below the mark.
 
-use std::{collections::BTreeMap, io::Write};
+use std::{collections::BTreeMap, io::Write, ops::Range};
 
 use bytes::{Bytes, BytesMut};
 use flate2::{Compression, GzBuilder, write::GzEncoder};
@@ -61,6 +61,18 @@ pub struct StagedWindow {
     pub marks: Vec<Position>,
 }
 
+impl StagedWindow {
+    /// When the oldest record arrived that is in no file yet, in milliseconds since 1970-01-01T00:00:00Z.
+    pub fn oldest_open_ms(&self) -> Option<i64> {
+        oldest_open_ms(&self.staged, self.marks.iter().copied().max().unwrap_or_default())
+    }
+}
+
+fn oldest_open_ms(staged: &[Staged], rolled: Position) -> Option<i64> {
+    let open = staged.iter().filter(|staged| staged.extent.last > rolled);
+    open.map(|staged| staged.extent.oldest_ms).min()
+}
+
 /// What was done with a window.
 #[derive(Debug, Default)]
 pub struct Done {
@@ -78,6 +90,8 @@ pub struct Done {
     pub gaps: usize,
     /// When the oldest record that is in no file yet arrived, in milliseconds since 1970-01-01T00:00:00Z.
     pub oldest_open_ms: Option<i64>,
+    /// Why a file that was due is not written. The records of the batch are staged all the same.
+    pub not_rolled: Option<WindowError>,
 }
 
 /// The objects of a listing by window. Keys that are not ours are skipped.
@@ -95,7 +109,9 @@ pub fn windows(listed: &[Listed]) -> BTreeMap<Window, StagedWindow> {
 
 /// Rolls files that are due and stages the rest of `fresh`. After `Ok`, every record of `fresh` is in a file or in a segment.
 ///
-/// `now_ms` is the time of a tick, or `None` for a batch, which closes no file by age.
+/// `now_ms` is the time of a tick, or `None` for a batch, which closes no file by age. If a file cannot be written, a batch
+/// stages its records instead ([`Done::not_rolled`]), so that one table does not hold up its shard; a later invocation
+/// rolls them. A tick returns the error, because it has no records to stage.
 pub async fn bring_up_to_date<B: Bucket>(
     app: &App<B>,
     window: &Window,
@@ -103,95 +119,100 @@ pub async fn bring_up_to_date<B: Bucket>(
     fresh: Run,
     now_ms: Option<i64>,
 ) -> Result<Done, WindowError> {
-    let (mut done, mut listings) = (Done::default(), 0);
-    let mut marks = listed.marks;
-    let rolled = marks.iter().copied().max().unwrap_or_default();
-    let mut state = State { rolled, staged: listed.staged, fresh, now_ms, ..State::default() };
-    let durable = state.staged.iter().map(|staged| staged.extent.last).fold(rolled, Position::max);
-    done.already = state.fresh.up_to(durable);
+    let rolled = listed.marks.iter().copied().max().unwrap_or_default();
+    let state = State { rolled, staged: listed.staged, fresh, now_ms, ..State::default() };
+    let mut progress = Progress { app, window, state, marks: listed.marks, listings: 0, done: Done::default() };
+    let durable = progress.state.staged.iter().map(|staged| staged.extent.last).fold(rolled, Position::max);
+    progress.done.already = progress.state.fresh.up_to(durable);
     loop {
-        match state.step(&app.config.rules.limits) {
+        let rolled = match progress.state.step(&app.config.rules.limits) {
             Step::Finished => break,
-            Step::ListAgain(segment) => {
-                list_again(app, window, &mut state, &mut marks, &mut listings).await?;
-                state.suspect = Some(segment);
-            }
-            Step::Read(segment) => match read(app, window, &segment).await {
-                Ok(run) => drop(state.contents.insert(segment, run)),
-                Err(WindowError::Bucket(BucketError::Missing { .. })) => {
-                    list_again(app, window, &mut state, &mut marks, &mut listings).await?;
-                }
-                Err(cause) => return Err(cause),
-            },
-            Step::Roll(roll) => match write(app, window, &state, &roll, &mut done).await {
-                Ok(last) => {
-                    if roll.after > state.rolled {
-                        warn!(%window, from = %state.rolled, to = %roll.after, "staged records have been deleted before they were in a file");
-                        done.gaps += 1;
-                    }
-                    move_mark(app, window, last, &mut marks).await?;
-                    state.rolled = state.rolled.max(last);
-                }
-                // Another invocation has written the file and deleted the segment in the meantime.
-                Err(WindowError::Bucket(BucketError::Missing { .. })) => {
-                    list_again(app, window, &mut state, &mut marks, &mut listings).await?;
-                }
-                Err(cause) => return Err(cause),
-            },
             Step::Stage(staged, range) => {
-                let body = state.fresh.to_segment(range);
-                let attributes = Attributes { content_type: "application/x-ndjson", metadata: Vec::new() };
-                done.staged_bytes += body.len();
-                // The key identifies the records, so an existing object holds the same ones.
-                app.lake.create(&staging::key(window, &Item::Segment(staged)), body, &attributes).await?;
-                done.staged += staged.extent.count;
-                state.staged.push(staged);
+                progress.stage(staged, range).await?;
+                continue;
+            }
+            Step::ListAgain(segment) => progress.list_again().await.map(|()| progress.state.suspect = Some(segment)),
+            Step::Read(segment) => progress.read(segment).await,
+            Step::Roll(roll) => progress.roll(&roll).await,
+        };
+        let rolled = match rolled {
+            // Another invocation has written the file and deleted the segment in the meantime.
+            Err(WindowError::Bucket(BucketError::Missing { .. })) => progress.list_again().await,
+            rolled => rolled,
+        };
+        match rolled {
+            Ok(()) => {}
+            Err(cause) if now_ms.is_some() => return Err(cause),
+            Err(cause) => {
+                progress.state.only_stages = true;
+                progress.done.not_rolled = Some(cause);
             }
         }
     }
-    let open = state.staged.iter().filter(|staged| staged.extent.last > state.rolled);
-    done.oldest_open_ms = open.map(|staged| staged.extent.oldest_ms).min();
-    clean_up(app, window, &state, &marks).await;
-    Ok(done)
+    progress.done.oldest_open_ms = oldest_open_ms(&progress.state.staged, progress.state.rolled);
+    clean_up(app, window, &progress.state, &progress.marks).await;
+    Ok(progress.done)
 }
 
-/// Lists the window again.
-async fn list_again<B: Bucket>(
-    app: &App<B>,
-    window: &Window,
-    state: &mut State,
-    marks: &mut Vec<Position>,
-    listings: &mut usize,
-) -> Result<(), WindowError> {
-    *listings += 1;
-    if *listings > MAX_LISTINGS {
-        return Err(WindowError::Busy(window.to_string()));
+/// A window while it is brought up to date.
+struct Progress<'a, B> {
+    app: &'a App<B>,
+    window: &'a Window,
+    state: State,
+    /// The high-water marks in the staging folder.
+    marks: Vec<Position>,
+    /// How often the window was listed again.
+    listings: usize,
+    done: Done,
+}
+
+impl<B: Bucket> Progress<'_, B> {
+    async fn list_again(&mut self) -> Result<(), WindowError> {
+        self.listings += 1;
+        if self.listings > MAX_LISTINGS {
+            return Err(WindowError::Busy(self.window.to_string()));
+        }
+        let listed = self.app.lake.list(&staging::folder(self.window)).await?;
+        let listed = windows(&listed).remove(self.window).unwrap_or_default();
+        self.marks = listed.marks;
+        self.state.rolled = self.marks.iter().copied().fold(self.state.rolled, Position::max);
+        self.state.staged = listed.staged;
+        Ok(())
     }
-    let listed = app.lake.list(&staging::folder(window)).await?;
-    let listed = windows(&listed).remove(window).unwrap_or_default();
-    *marks = listed.marks;
-    state.rolled = marks.iter().copied().fold(state.rolled, Position::max);
-    state.staged = listed.staged;
-    Ok(())
-}
 
-async fn read<B: Bucket>(app: &App<B>, window: &Window, segment: &Staged) -> Result<Run, WindowError> {
-    let key = staging::key(window, &Item::Segment(*segment));
-    let body = app.lake.get(&key, None).await?;
-    Run::of_segment(&body, segment.extent.bytes).map_err(|cause| WindowError::Segment(key, cause))
-}
+    /// Stages new records of the batch.
+    async fn stage(&mut self, staged: Staged, range: Range<usize>) -> Result<(), WindowError> {
+        let body = self.state.fresh.to_segment(range);
+        let attributes = Attributes { content_type: "application/x-ndjson", metadata: Vec::new() };
+        self.done.staged_bytes += body.len();
+        // The key identifies the records, so an existing object holds the same ones.
+        self.app.lake.create(&staging::key(self.window, &Item::Segment(staged)), body, &attributes).await?;
+        self.done.staged += staged.extent.count;
+        self.state.staged.push(staged);
+        Ok(())
+    }
 
-/// Moves the high-water mark.
-async fn move_mark<B: Bucket>(
-    app: &App<B>,
-    window: &Window,
-    last: Position,
-    marks: &mut Vec<Position>,
-) -> Result<(), WindowError> {
-    let attributes = Attributes { content_type: "application/octet-stream", metadata: Vec::new() };
-    app.lake.create(&staging::key(window, &Item::Mark(last)), Bytes::new(), &attributes).await?;
-    marks.push(last);
-    Ok(())
+    async fn read(&mut self, segment: Staged) -> Result<(), WindowError> {
+        let key = staging::key(self.window, &Item::Segment(segment));
+        let body = self.app.lake.get(&key, None).await?;
+        let run = Run::of_segment(&body, segment.extent.bytes).map_err(|cause| WindowError::Segment(key, cause))?;
+        self.state.contents.insert(segment, run);
+        Ok(())
+    }
+
+    /// Writes a file, then moves the high-water mark.
+    async fn roll(&mut self, roll: &Roll) -> Result<(), WindowError> {
+        let last = write(self.app, self.window, &self.state, roll, &mut self.done).await?;
+        if roll.after > self.state.rolled {
+            warn!(window = %self.window, from = %self.state.rolled, to = %roll.after, "staged records have been deleted before they were in a file");
+            self.done.gaps += 1;
+        }
+        let attributes = Attributes { content_type: "application/octet-stream", metadata: Vec::new() };
+        self.app.lake.create(&staging::key(self.window, &Item::Mark(last)), Bytes::new(), &attributes).await?;
+        self.marks.push(last);
+        self.state.rolled = self.state.rolled.max(last);
+        Ok(())
+    }
 }
 
 /// Deletes segments whose records are all in files, and all marks except the highest. If that fails, the next invocation
@@ -236,27 +257,14 @@ async fn write<B: Bucket>(
         content_type: if gzip { "application/gzip" } else { "application/x-ndjson" },
         metadata: file.metadata().to_vec(),
     };
-    let mut writer = Writer {
-        bucket: &app.incoming,
-        key: &key,
-        attributes: &attributes,
-        part_bytes: app.part_bytes,
-        buffer: BytesMut::new(),
-        upload: None,
-        bytes: 0,
+    let (created, bytes) = match upload(app, window, state, roll, &key, &attributes).await {
+        Err(WindowError::Bucket(BucketError::Raced { .. })) => {
+            upload(app, window, state, roll, &key, &attributes).await?
+        }
+        uploaded => uploaded?,
     };
-    let created = match fill(app, window, state, roll, &mut writer).await {
-        Ok(()) => writer.finish().await,
-        Err(cause) => Err(cause),
-    };
-    if let Some(upload) = &writer.upload
-        && !matches!(created, Ok(Created::New { .. }))
-        && let Err(cause) = app.incoming.abort(upload).await
-    {
-        warn!(%cause, "a multipart upload could not be aborted; the bucket's lifecycle rule will remove it");
-    }
-    if let Created::New { .. } = created? {
-        let (reason, records, bytes) = (roll.reason.name(), file.count, writer.bytes);
+    if let Created::New { .. } = created {
+        let (reason, records) = (roll.reason.name(), file.count);
         info!(file.key = %key, reason, records, size_bytes = bytes, "file rolled");
         done.files.push((file, bytes));
         return Ok(roll.extent.last);
@@ -269,6 +277,30 @@ async fn write<B: Bucket>(
     }
     done.files_already += 1;
     Ok(found.last)
+}
+
+/// Uploads a file unless its key exists. Returns its size in bytes, too.
+async fn upload<B: Bucket>(
+    app: &App<B>,
+    window: &Window,
+    state: &State,
+    roll: &Roll,
+    key: &str,
+    attributes: &Attributes,
+) -> Result<(Created, u64), WindowError> {
+    let (bucket, part_bytes) = (&app.incoming, app.part_bytes);
+    let mut writer = Writer { bucket, key, attributes, part_bytes, buffer: BytesMut::new(), upload: None, bytes: 0 };
+    let created = match fill(app, window, state, roll, &mut writer).await {
+        Ok(()) => writer.finish().await,
+        Err(cause) => Err(cause),
+    };
+    if let Some(upload) = &writer.upload
+        && !matches!(created, Ok(Created::New { .. }))
+        && let Err(cause) = app.incoming.abort(upload).await
+    {
+        warn!(%cause, "a multipart upload could not be aborted; the bucket's lifecycle rule will remove it");
+    }
+    Ok((created?, writer.bytes))
 }
 
 /// Passes the lines of a file to the writer in order, reading a few segments at a time.

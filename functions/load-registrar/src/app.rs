@@ -1,8 +1,13 @@
 //! Settings, clients and the connection to Postgres, which live as long as the sandbox.
 
+use std::time::Duration;
+
 use crate::{config::Config, database::Database};
 use aws_config::SdkConfig;
 use objects::S3;
+
+/// When an attempt of a call to AWS fails. HEAD requests have 10 seconds, in which two attempts have to fit.
+pub const ATTEMPT: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub struct App {

@@ -6,6 +6,8 @@ use runtime::settings::{self, Lookup, SettingError, Settings};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// `STACK_NAME`: name of the stack, a dimension of the metrics; `landfall` by default.
+    pub stack: String,
     /// `INCOMING_BUCKET`: bucket whose objects are registered. Required.
     pub incoming_bucket: String,
     /// `LAKE_BUCKET`: bucket that quarantined records are written to. Required.
@@ -17,8 +19,8 @@ pub struct Config {
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseConfig {
     pub source: DatabaseSource,
-    /// `DATABASE_CA_FILE`: file of additional certificate authorities to trust for the server, as PEM. Those of RDS and RDS
-    /// Proxy are built in.
+    /// `DATABASE_CA_FILE`: file of additional certificate authorities to trust for the server, as PEM. Those of RDS as of 2022
+    /// and of RDS Proxy are built in.
     pub ca_file: Option<String>,
 }
 
@@ -62,6 +64,7 @@ impl Config {
 
     fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
         Ok(Self {
+            stack: settings.stack(),
             incoming_bucket: settings
                 .required("INCOMING_BUCKET", "it names the bucket whose objects are registered")?,
             lake_bucket: settings.required("LAKE_BUCKET", "it names the bucket that quarantined records go to")?,

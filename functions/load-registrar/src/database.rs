@@ -23,19 +23,21 @@ use tracing::{info, warn};
 
 use crate::config::{DatabaseConfig, DatabaseSource};
 
-/// The certificate authorities of RDS and RDS Proxy. Source: "Using SSL/TLS to encrypt a connection
+/// The certificate authorities of RDS as of 2022 and of RDS Proxy. Source: "Using SSL/TLS to encrypt a connection
 /// to a DB instance", Amazon RDS user guide (the global bundle); Amazon Trust Services' roots.
 const RDS_CA: &[u8] = include_bytes!("../rds-ca.pem");
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A statement takes milliseconds, so one that has taken this long is stuck.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+/// What the server's kernel has not acknowledged for this long is lost with the connection.
+const ACKNOWLEDGED: Duration = Duration::from_secs(10);
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// Settings of each connection. A frozen sandbox cannot close its idle connection, so the server does.
 const SESSION: &str = "set application_name = 'landfall-load-registrar'; set statement_timeout = '60s'; \
-    set lock_timeout = '30s'; set idle_in_transaction_session_timeout = '60s'; set idle_session_timeout = '10min'; \
+    set lock_timeout = '20s'; set idle_in_transaction_session_timeout = '60s'; set idle_session_timeout = '10min'; \
     set timezone = 'UTC'";
 
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +51,8 @@ pub enum DatabaseError {
     /// The server rejected a statement, or the connection was lost.
     #[error("{}", sentence(.0))]
     Statement(#[source] tokio_postgres::Error),
-    #[error("Postgres did not answer within {} seconds", STATEMENT_TIMEOUT.as_secs())]
-    TimedOut,
+    #[error("Postgres did not answer within {} seconds", .0.as_secs())]
+    TimedOut(Duration),
     /// Migrations are missing.
     #[error("the database does not have this version's schema; run `landfall migrate`")]
     Schema,
@@ -72,7 +74,7 @@ impl DatabaseError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Secret { .. } | Self::Connect(_) | Self::TimedOut => true,
+            Self::Secret { .. } | Self::Connect(_) | Self::TimedOut(_) => true,
             Self::Authorities { .. } | Self::Schema | Self::Refused(_) => false,
             Self::Statement(error) => match error.code() {
                 // Connection lost, out of resources, serialization failure or deadlock, shutdown or start-up.
@@ -87,7 +89,7 @@ impl DatabaseError {
         match self {
             Self::Statement(error) => error.as_db_error().is_some(),
             Self::Refused(_) | Self::Schema => true,
-            Self::Secret { .. } | Self::Authorities { .. } | Self::Connect(_) | Self::TimedOut => false,
+            Self::Secret { .. } | Self::Authorities { .. } | Self::Connect(_) | Self::TimedOut(_) => false,
         }
     }
 }
@@ -173,17 +175,19 @@ impl Database {
         Self { config, secrets, connection: Mutex::new(None) }
     }
 
-    /// Runs `work`, and retries it on transient errors until `time` is over. If only the answer of a committed transaction
-    /// was lost, the work is done twice.
+    /// Runs `work`, and retries it on transient errors until `time` is over. An attempt may take half of it, so that a
+    /// connection on which no answer comes can be replaced. If only the answer of a committed transaction was lost, the work
+    /// is done twice.
     pub async fn run<'d, T, W: Future<Output = Result<T, DatabaseError>>>(
         &'d self,
         time: Duration,
         mut work: impl FnMut(Session<'d>) -> W,
     ) -> Result<T, DatabaseError> {
         let (mut pause, mut last) = (INITIAL_BACKOFF, None);
+        let limit = STATEMENT_TIMEOUT.min(time / 2);
         let retry = async {
             loop {
-                let (error, was_open) = match self.try_once(&mut work).await {
+                let (error, was_open) = match self.try_once(limit, &mut work).await {
                     Ok(done) => return Ok(done),
                     Err(failed) => failed,
                 };
@@ -203,7 +207,7 @@ impl Database {
             Ok(done) => done,
             Err(_) => {
                 self.connection.lock().await.take();
-                Err(last.unwrap_or(DatabaseError::TimedOut))
+                Err(last.unwrap_or(DatabaseError::TimedOut(time)))
             }
         }
     }
@@ -215,12 +219,13 @@ impl Database {
         mut work: impl FnMut(Session<'d>) -> W,
     ) -> Result<T, DatabaseError> {
         self.run(time, |session| async move { Ok(session.client()?.simple_query("").await.map(drop)?) }).await?;
-        self.try_once(&mut work).await.map_err(|(error, _)| error)
+        self.try_once(STATEMENT_TIMEOUT, &mut work).await.map_err(|(error, _)| error)
     }
 
     /// An error comes with whether the connection was open before.
     async fn try_once<'d, T, W: Future<Output = Result<T, DatabaseError>>>(
         &'d self,
+        limit: Duration,
         work: &mut impl FnMut(Session<'d>) -> W,
     ) -> Result<T, (DatabaseError, bool)> {
         let mut session = Session(self.connection.lock().await);
@@ -228,7 +233,7 @@ impl Database {
         if !was_open {
             *session.0 = Some(self.connect().await.map_err(|error| (error, false))?);
         }
-        let done = timeout(STATEMENT_TIMEOUT, work(session)).await.unwrap_or(Err(DatabaseError::TimedOut));
+        let done = timeout(limit, work(session)).await.unwrap_or(Err(DatabaseError::TimedOut(limit)));
         if let Err(error) = &done
             && !error.is_answer()
         {
@@ -239,10 +244,7 @@ impl Database {
 
     async fn connect(&self) -> Result<Connection, DatabaseError> {
         let (mut config, tls) = self.target().await?;
-        config
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_user_timeout(STATEMENT_TIMEOUT)
-            .keepalives_idle(Duration::from_secs(30));
+        config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(ACKNOWLEDGED).keepalives_idle(Duration::from_secs(30));
         let connecting = async {
             if tls {
                 let (client, connection) = config.connect(self.tls()?).await.map_err(unreachable)?;
@@ -337,4 +339,17 @@ fn is_local(host: &Host) -> bool {
 
 fn unreachable(error: tokio_postgres::Error) -> DatabaseError {
     DatabaseError::Connect(sentence(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_root_of_a_test_environment_is_built_in() {
+        let roots: Vec<_> = CertificateDer::pem_slice_iter(RDS_CA).map(Result::unwrap).collect();
+        assert_eq!(RootCertStore::empty().add_parsable_certificates(roots.clone()), (roots.len(), 0));
+        let names = |word: &[u8]| roots.iter().filter(|root| root.windows(word.len()).any(|part| part == word)).count();
+        assert_eq!((names(b"Beta"), names(b"Preview"), names(b"us-east-1")), (0, 0, 3));
+    }
 }

@@ -69,7 +69,7 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Value, 
         Event::Notices(notices) => {
             let mut tally = Tally::default();
             let failed = Box::pin(register_all(app, notices, Instant::now() + time, &mut tally)).await;
-            tally.report();
+            tally.report(&app.config.stack);
             respond(failed)
         }
     }
@@ -158,10 +158,10 @@ fn respond(failed: BTreeSet<Option<String>>) -> Result<Value, HandleError> {
 
 impl Tally {
     /// Logs what was done and prints the metrics.
-    fn report(&self) {
+    fn report(&self, stack: &str) {
         let Registered { registered, known, unregistered, snapshots, released } = self.registered;
         info!(registered, known, unregistered, snapshots, released, retried = self.retried, "objects registered");
-        let all = Metrics::of(FUNCTION)
+        let all = Metrics::of(stack, FUNCTION)
             .put("loads_registered", Unit::Count, registered)
             .put("loads_known", Unit::Count, known)
             .put("loads_released", Unit::Count, released)
@@ -172,6 +172,6 @@ impl Tally {
             .put("objects_replaced", Unit::Count, self.replaced)
             .put("records_ignored", Unit::Count, self.ignored.total())
             .put("messages_retried", Unit::Count, self.retried);
-        metrics::print(std::iter::once(all).chain(self.quarantined.metrics(FUNCTION, "records_quarantined")));
+        metrics::print(std::iter::once(all).chain(self.quarantined.metrics(stack, FUNCTION, "records_quarantined")));
     }
 }

@@ -13,7 +13,7 @@ use crate::{app::App, envelope::Put, object::Object};
 /// Requests in flight at the same time.
 const CONCURRENCY: usize = 32;
 /// A request takes milliseconds, so one that has taken this long is stuck.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What S3 holds in place of an announced object.
 #[derive(Debug, Clone, PartialEq, Eq)]

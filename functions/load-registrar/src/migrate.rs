@@ -9,9 +9,10 @@ use tracing::info;
 use crate::database::{Database, DatabaseError};
 
 /// The migrations, in order. One that was released is never changed, because databases know its checksum.
-const STEPS: [(i32, &str, &str); 2] = [
+const STEPS: [(i32, &str, &str); 3] = [
     (1, "loads", include_str!("../migrations/0001_loads.sql")),
     (2, "statuses", include_str!("../migrations/0002_statuses.sql")),
+    (3, "oldest", include_str!("../migrations/0003_oldest.sql")),
 ];
 
 const TABLE: &str = "

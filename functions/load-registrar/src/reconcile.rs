@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::error::DisplayErrorContext;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use runtime::metrics;
 use shared::{
     metrics::{Metrics, Unit},
@@ -25,6 +25,9 @@ use crate::{
 
 /// Maximum number of differences that are listed. All of them are counted.
 const MAX_DIFFERENCES: usize = 1_000;
+
+/// A notification that has not come for this long is lost. Most take seconds.
+const NOTIFIED: SignedDuration = SignedDuration::from_mins(15);
 
 /// Why the comparison failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +84,7 @@ async fn compare_all(
     time: Duration,
 ) -> Result<Reconciliation, ReconcileError> {
     let until = Instant::now() + time;
-    let (mut result, mut pages) = (Reconciliation::default(), 0);
+    let (mut result, mut pages, mut overdue) = (Reconciliation::default(), 0, 0);
     let mut from = after.as_ref().map(|after| after.key.clone()).unwrap_or_default();
     for prefix in prefixes {
         match &after {
@@ -92,24 +95,33 @@ async fn compare_all(
         loop {
             if Instant::now() >= until && pages > 0 {
                 result.next = Some(ReconcilePosition { prefix, key: from });
-                report(&result);
+                report(&app.config.stack, &result, overdue, dry_run);
                 return Ok(result);
             }
-            let last = compare(app, &prefix, &from, dry_run, time, &mut result).await?;
+            let compared = compare(app, &prefix, &from, dry_run, time, &mut result).await?;
             pages += 1;
-            match last {
+            overdue += compared.overdue;
+            match compared.last {
                 Some(last) => from = last,
                 None => break,
             }
         }
         from.clear();
     }
-    report(&result);
+    report(&app.config.stack, &result, overdue, dry_run);
     Ok(result)
 }
 
-/// Reconciles on a schedule: resumes where the last invocation ran out of time, even if that table is active no longer.
+/// Reconciles on a schedule, and counts it as a metric if that fails.
 pub async fn scheduled(app: &App, time: Duration) -> Result<Reconciliation, ReconcileError> {
+    let result = resume(app, time).await;
+    let failed = Metrics::of(&app.config.stack, FUNCTION);
+    metrics::print([failed.put("reconciliations_failed", Unit::Count, usize::from(result.is_err()))]);
+    result
+}
+
+/// Resumes where the last invocation ran out of time, even if that table is active no longer.
+async fn resume(app: &App, time: Duration) -> Result<Reconciliation, ReconcileError> {
     let after = app
         .database
         .run(time, |session| async move {
@@ -141,7 +153,23 @@ pub async fn scheduled(app: &App, time: Duration) -> Result<Reconciliation, Reco
             }
         })
         .await?;
+    let age = oldest_unfinished(app, time).await?;
+    let oldest = Metrics::of(&app.config.stack, FUNCTION).put("oldest_unfinished_age", Unit::Seconds, age);
+    metrics::print([oldest]);
     Ok(result)
+}
+
+/// How long ago the oldest load was registered that has steps left to take; zero if there is none.
+async fn oldest_unfinished(app: &App, time: Duration) -> Result<Duration, DatabaseError> {
+    let sql = "select coalesce(max(extract(epoch from now() - oldest.inserted_at)), 0)::float8 \
+        from unnest(enum_range(null::cubic_load_status)) as of (status) cross join lateral \
+          (select inserted_at from cubic_loads where status = of.status order by inserted_at limit 1) oldest \
+        where is_unfinished(of.status)";
+    let seconds: f64 = app
+        .database
+        .run(time, |session| async move { Ok(session.client()?.query_one(sql, &[]).await?.try_get(0)?) })
+        .await?;
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }
 
 /// The prefixes of the active tables' objects, in order.
@@ -172,7 +200,15 @@ fn to_list(active: &[String], wanted: Option<&str>) -> Vec<String> {
     prefixes
 }
 
-/// Compares one page. Returns its last key, or `None` if it is the last page of the prefix.
+/// One page after it was compared.
+struct Compared {
+    /// Its last key, or `None` if it is the last page of the prefix.
+    last: Option<String>,
+    /// Objects without a load that are older than [`NOTIFIED`].
+    overdue: u64,
+}
+
+/// Compares one page.
 async fn compare(
     app: &App,
     prefix: &str,
@@ -180,7 +216,7 @@ async fn compare(
     dry_run: bool,
     time: Duration,
     result: &mut Reconciliation,
-) -> Result<Option<String>, ReconcileError> {
+) -> Result<Compared, ReconcileError> {
     // A load that is registered after the bucket was listed is no phantom. The database's clock is the one that stamps
     // loads, so it stamps the listing too.
     let listed_at: Timestamp = app
@@ -192,12 +228,15 @@ async fn compare(
     let page = list(app, prefix, from).await?;
     result.objects += page.data.len() as u64;
     let unknown = unknown(app, &page.data, time).await?;
-    let mut fresh = Vec::with_capacity(unknown.len());
+    let (mut fresh, mut overdue) = (Vec::with_capacity(unknown.len()), 0);
     for (what, at) in unknown {
         let Some(object) = page.data.get(at) else { continue };
         match what {
             Differing::Changed => result.changed += 1,
-            _ => result.missing += 1,
+            _ => {
+                result.missing += 1;
+                overdue += u64::from(listed_at.duration_since(object.modified) >= NOTIFIED);
+            }
         }
         note(result, what, &object.key, object.modified, object.size);
         fresh.push(object.clone());
@@ -207,7 +246,7 @@ async fn compare(
         unregistered::set_aside(&app.database, &page.others, time).await?;
     }
     phantoms(app, prefix, from, &page, listed_at, time, result).await?;
-    Ok(page.last)
+    Ok(Compared { last: page.last, overdue })
 }
 
 fn note(result: &mut Reconciliation, what: Differing, key: &str, modified: Timestamp, size: i64) {
@@ -302,13 +341,16 @@ async fn phantoms(
     Ok(())
 }
 
-fn report(result: &Reconciliation) {
-    let all = Metrics::of(FUNCTION)
+/// Logs what was found. A dry run prints no metrics, because alarms say what was registered.
+fn report(stack: &str, result: &Reconciliation, overdue: u64, dry_run: bool) {
+    let all = Metrics::of(stack, FUNCTION)
         .put("objects_reconciled", Unit::Count, result.objects)
-        .put("objects_missing", Unit::Count, result.missing)
+        .put("objects_missing", Unit::Count, overdue)
         .put("objects_changed", Unit::Count, result.changed)
         .put("loads_phantom", Unit::Count, result.phantom);
-    metrics::print([all]);
+    if !dry_run {
+        metrics::print([all]);
+    }
     info!(
         objects = result.objects,
         missing = result.missing,

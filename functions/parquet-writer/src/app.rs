@@ -1,6 +1,9 @@
 //! What lives as long as the execution environment: settings, schema, clients and the compression context.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_config::SdkConfig;
 use objects::S3;
@@ -9,6 +12,9 @@ use shared::event::{Registry, RegistryError};
 use shared::layout::EventsFormat;
 
 use crate::{columns::SchemaError, config::Config, parquet_file::Zstd, table::Table};
+
+/// When an attempt of a call to AWS fails. The shortest timeout of the function is 30 seconds, in which two attempts have to fit.
+pub const ATTEMPT: Duration = Duration::from_secs(10);
 
 /// Why the function cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +42,6 @@ pub struct Clients {
     pub sns: aws_sdk_sns::Client,
     /// For receiving more messages.
     pub sqs: aws_sdk_sqs::Client,
-    /// The region that notifications contain.
-    pub region: String,
 }
 
 /// Everything a handler needs.
@@ -77,7 +81,6 @@ impl Clients {
             s3: objects::Client::new(config),
             sns: aws_sdk_sns::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
-            region: config.region().map_or_else(|| "us-east-1".to_owned(), ToString::to_string),
         }
     }
 }

@@ -10,6 +10,8 @@ use shared::layout::EventsFormat;
 /// The function's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// `STACK_NAME`: name of the stack, a dimension of the metrics; `landfall` by default.
+    pub stack: String,
     /// `LAKE_BUCKET`: bucket that files and quarantined records are written to. Required.
     pub bucket: String,
     /// `NOTIFY`: who publishes the notification about a file, `lambda` (this function, the default) or `s3` (the bucket).
@@ -72,6 +74,7 @@ impl Config {
 
     fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
         Ok(Self {
+            stack: settings.stack(),
             bucket: settings.required("LAKE_BUCKET", "it names the bucket that files are written to")?,
             notify: notify(settings)?,
             format: settings.one_of(
@@ -90,8 +93,13 @@ fn notify(settings: &Settings<impl Lookup>) -> Result<Notify, SettingError> {
     if settings.one_of("NOTIFY", false, &[("lambda", false), ("s3", true)])? {
         return Ok(Notify::S3);
     }
-    let why = "it names the topic that NOTIFY=lambda announces files on";
-    Ok(Notify::Lambda { topic_arn: settings.required("LANDED_TOPIC_ARN", why)? })
+    let (name, why) = ("LANDED_TOPIC_ARN", "it names the topic that NOTIFY=lambda announces files on");
+    let topic_arn = settings.required(name, why)?;
+    if let ["arn", _, "sns", _, _, _] = topic_arn.split(':').collect::<Vec<_>>().as_slice() {
+        return Ok(Notify::Lambda { topic_arn });
+    }
+    let expected = "the ARN of a topic, such as arn:aws:sns:eu-west-1:123456789012:landed".to_owned();
+    Err(SettingError::Invalid { name, value: topic_arn, expected })
 }
 
 fn drain(settings: &Settings<impl Lookup>) -> Result<Option<Drain>, SettingError> {
@@ -140,6 +148,10 @@ mod tests {
             (
                 &[("LANDED_TOPIC_ARN", "")],
                 "environment variable LANDED_TOPIC_ARN is not set; it names the topic that NOTIFY=lambda announces files on",
+            ),
+            (
+                &[("LANDED_TOPIC_ARN", "landed")],
+                "environment variable LANDED_TOPIC_ARN is \"landed\"; it must be the ARN of a topic, such as arn:aws:sns:eu-west-1:123456789012:landed",
             ),
             (&[("NOTIFY", "sns")], "environment variable NOTIFY is \"sns\"; it must be \"lambda\" or \"s3\""),
             (

@@ -1,7 +1,8 @@
 //! Draining: receiving more messages than the event contains, so that files are large enough for data warehouses.
 //!
 //! An event contains at most 6 MB. If a target is set, the function receives more messages from its own queue. It deletes them
-//! itself when their file has been written and the notification published, and otherwise makes them visible again at once.
+//! itself when their file has been written and the notification published. Otherwise they become visible again when the
+//! visibility timeout of the queue is over, like those of the event: sooner, a short outage would use up all receives.
 
 use std::{
     borrow::Cow,
@@ -12,10 +13,7 @@ use std::{
 use aws_sdk_sqs::{
     Client,
     error::DisplayErrorContext,
-    types::{
-        ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageAttributeValue,
-        MessageSystemAttributeName,
-    },
+    types::{DeleteMessageBatchRequestEntry, MessageAttributeValue, MessageSystemAttributeName},
 };
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::json;
@@ -33,9 +31,6 @@ use crate::{
 const RECEIVERS: usize = 8;
 /// Wait time of a receive request. A long poll queries all servers of the queue, so an empty response means an empty queue.
 const WAIT_SECONDS: i32 = 1;
-/// The visibility timeout is the rest of the invocation plus this duration, so that no one else receives the messages while they
-/// are being written. If the execution environment dies, they become visible again afterwards.
-const VISIBILITY_MARGIN: Duration = Duration::from_secs(30);
 /// Maximum number of entries in a batch request to SQS.
 const BATCH_ENTRIES: usize = 10;
 /// Number of attempts to delete messages.
@@ -59,7 +54,6 @@ pub async fn drain(
     remaining: Duration,
 ) -> Vec<Received> {
     let until = Instant::now() + drain.max_time.min(remaining / 2);
-    let visibility_timeout = i32::try_from((remaining + VISIBILITY_MARGIN).as_secs()).unwrap_or(i32::MAX);
     let state = Mutex::new((batch, Vec::new()));
     join_all((0..RECEIVERS).map(|_| async {
         loop {
@@ -71,7 +65,6 @@ pub async fn drain(
                 .queue_url(&drain.queue_url)
                 .max_number_of_messages(10)
                 .wait_time_seconds(WAIT_SECONDS)
-                .visibility_timeout(visibility_timeout)
                 .message_attribute_names("All")
                 .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
                 .send()
@@ -156,17 +149,12 @@ pub struct Settled {
     pub undeleted: usize,
 }
 
-/// Deletes the messages that have been written or quarantined, and makes those in `failed` visible again.
+/// Deletes the messages that have been written or quarantined, and leaves those in `failed` to the queue.
 pub async fn settle(client: &Client, queue_url: &str, received: &[Received], failed: &HashSet<String>) -> Settled {
-    let (failed, done): (Vec<&Received>, Vec<&Received>) =
-        received.iter().partition(|message| failed.contains(&message.message_id));
+    let done: Vec<&Received> = received.iter().filter(|message| !failed.contains(&message.message_id)).collect();
     let deleted: usize = stream::iter(done.chunks(BATCH_ENTRIES).map(|messages| delete(client, queue_url, messages)))
         .buffer_unordered(RECEIVERS)
         .fold(0, |sum, deleted| async move { sum + deleted })
-        .await;
-    stream::iter(failed.chunks(BATCH_ENTRIES).map(|messages| release(client, queue_url, messages)))
-        .buffer_unordered(RECEIVERS)
-        .collect::<()>()
         .await;
     Settled { deleted, undeleted: done.len() - deleted }
 }
@@ -196,20 +184,4 @@ async fn delete(client: &Client, queue_url: &str, messages: &[&Received]) -> usi
         }
     }
     messages.len() - left.len()
-}
-
-/// Makes up to ten messages visible. If that fails, they become visible after their visibility timeout.
-async fn release(client: &Client, queue_url: &str, messages: &[&Received]) {
-    let entries = messages.iter().enumerate().filter_map(|(position, message)| {
-        ChangeMessageVisibilityBatchRequestEntry::builder()
-            .id(position.to_string())
-            .receipt_handle(&message.receipt_handle)
-            .visibility_timeout(0)
-            .build()
-            .ok()
-    });
-    let request = client.change_message_visibility_batch().queue_url(queue_url).set_entries(Some(entries.collect()));
-    if let Err(error) = request.send().await {
-        warn!(cause = %DisplayErrorContext(error), "failed messages could not be made visible; they will be after their visibility timeout");
-    }
 }

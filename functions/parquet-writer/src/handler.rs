@@ -79,7 +79,7 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
             failed.into_iter().filter(|id| of_event.contains(id)).collect()
         }
     };
-    tally.report();
+    tally.report(&app.config.stack);
     Ok(respond(failed))
 }
 
@@ -125,7 +125,7 @@ async fn land(app: &App, batch: &Batch, file: &mut Encoded<'_>, tally: &mut Tall
     };
     let stored = app.lake.put_once(records).await?;
     if let Notify::Lambda { topic_arn } = &app.config.notify {
-        let notice = notice::body(&app.clients.region, &app.config.bucket, &key, &stored, last.sent_at_ms);
+        let notice = notice::body(topic_arn, &app.config.bucket, &key, &stored, last.sent_at_ms);
         notice::publish(&app.clients.sns, topic_arn, notice).await?;
     }
     tally.landed(&key, &stored, batch, &file.rows);
@@ -206,7 +206,7 @@ impl Tally {
     }
 
     /// Logs what an operator should know and prints the metrics.
-    fn report(&self) {
+    fn report(&self, stack: &str) {
         for (type_name, rows) in &self.unregistered {
             warn!(event.type = %type_name, rows, "rows of an unregistered type were written with their payload in _raw");
         }
@@ -217,7 +217,7 @@ impl Tally {
             );
         }
         let unregistered: usize = self.unregistered.values().sum();
-        let mut all = Metrics::of(FUNCTION)
+        let mut all = Metrics::of(stack, FUNCTION)
             .put("rows_landed", Unit::Count, self.rows)
             .put("rows_unregistered", Unit::Count, unregistered)
             .put("rows_with_raw", Unit::Count, self.raw_kept)
@@ -230,6 +230,6 @@ impl Tally {
         if let Some(oldest) = self.oldest_sent_ms {
             all = all.put("oldest_message_age", Unit::Seconds, clock::age(oldest));
         }
-        metrics::print(std::iter::once(all).chain(self.quarantined.metrics(FUNCTION, "records_quarantined")));
+        metrics::print(std::iter::once(all).chain(self.quarantined.metrics(stack, FUNCTION, "records_quarantined")));
     }
 }

@@ -16,10 +16,12 @@ pub struct NoticeError {
     cause: String,
 }
 
-/// The notification for one object. `landed_ms` is used as the time of the put. It comes from the records, so that a retry
-/// publishes the same notification.
+/// The notification for one object, for a topic in the same region as the bucket. `landed_ms` is used as the time of the
+/// put. It comes from the records, so that a retry publishes the same notification.
 #[must_use]
-pub fn body(region: &str, bucket: &str, key: &str, stored: &Stored, landed_ms: i64) -> String {
+pub fn body(topic_arn: &str, bucket: &str, key: &str, stored: &Stored, landed_ms: i64) -> String {
+    // arn:aws-cn:sns:cn-north-1:123456789012:landed
+    let [partition, region] = [1, 3].map(|part| topic_arn.split(':').nth(part).unwrap_or_default());
     json!({
         "Records": [{
             "eventVersion": "2.1",
@@ -36,7 +38,7 @@ pub fn body(region: &str, bucket: &str, key: &str, stored: &Stored, landed_ms: i
                 "bucket": {
                     "name": bucket,
                     "ownerIdentity": {"principalId": crate::FUNCTION},
-                    "arn": format!("arn:aws:s3:::{bucket}"),
+                    "arn": format!("arn:{partition}:s3:::{bucket}"),
                 },
                 "object": {
                     "key": s3_key::encode(key),
@@ -57,4 +59,25 @@ pub async fn publish(client: &Client, topic_arn: &str, body: String) -> Result<(
         cause: DisplayErrorContext(error).to_string(),
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_in_the_partition_and_the_region_of_the_topic() {
+        let stored = Stored { e_tag: "e".into(), size: 1, already: false };
+        for (topic_arn, arn, region) in [
+            ("arn:aws:sns:eu-west-1:123456789012:landed", "arn:aws:s3:::lake", "eu-west-1"),
+            ("arn:aws-cn:sns:cn-north-1:123456789012:landed", "arn:aws-cn:s3:::lake", "cn-north-1"),
+            ("arn:aws-us-gov:sns:us-gov-west-1:123456789012:landed", "arn:aws-us-gov:s3:::lake", "us-gov-west-1"),
+        ] {
+            let notice: Value = serde_json::from_str(&body(topic_arn, "lake", "events/a", &stored, 0)).unwrap();
+            let record = &notice["Records"][0];
+            assert_eq!((&record["s3"]["bucket"]["arn"], &record["awsRegion"]), (&arn.into(), &region.into()));
+        }
+    }
 }

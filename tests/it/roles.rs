@@ -1,0 +1,165 @@
+//! The roles of the functions, as `template.yaml` grants them. The services in memory refuse a call that the role of the
+//! function under test does not allow, as AWS would.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{Mutex, OnceLock},
+};
+
+use crate::events::root;
+
+/// What Lambda and Firehose do with a role, not the function's code.
+const BY_THE_SERVICE: [&str; 19] = [
+    "kinesis:DescribeStream",
+    "kinesis:DescribeStreamSummary",
+    "kinesis:GetRecords",
+    "kinesis:GetShardIterator",
+    "kinesis:ListShards",
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ReceiveMessage",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+    // Every service that encrypts uses the key on behalf of the caller.
+    "kms:Decrypt",
+    "kms:GenerateDataKey",
+    // HeadObject of a version. The buckets of the template keep none, but those of others may.
+    "s3:GetObjectVersion",
+];
+
+/// A statement of a role: actions, and resources of which some end in `*`.
+#[derive(Debug)]
+struct Statement {
+    actions: Vec<String>,
+    resources: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Role {
+    logical_name: &'static str,
+    statements: Vec<Statement>,
+    /// What was allowed so far: action and the resource as the template writes it.
+    used: Mutex<BTreeSet<(String, String)>>,
+}
+
+static WRITER: OnceLock<Role> = OnceLock::new();
+static COLLECT: OnceLock<Role> = OnceLock::new();
+static ROLLER: OnceLock<Role> = OnceLock::new();
+static REGISTRAR: OnceLock<Role> = OnceLock::new();
+
+pub(crate) fn writer() -> &'static Role {
+    WRITER.get_or_init(|| Role::of("ParquetWriterRole"))
+}
+
+pub(crate) fn collect() -> &'static Role {
+    COLLECT.get_or_init(|| Role::of("CollectRole"))
+}
+
+pub(crate) fn roller() -> &'static Role {
+    ROLLER.get_or_init(|| Role::of("KafkaRollerRole"))
+}
+
+pub(crate) fn registrar() -> &'static Role {
+    REGISTRAR.get_or_init(|| Role::of("LoadRegistrarRole"))
+}
+
+impl Role {
+    fn of(logical_name: &'static str) -> Self {
+        let template = fs::read_to_string(root().join("template.yaml")).unwrap();
+        let (_, role) = template.split_once(&format!("\n  {logical_name}:\n")).unwrap();
+        let (role, _) = role.split_once("\n\n").unwrap();
+        let statements = role.split("- Sid: ").skip(1).map(Statement::parse).collect();
+        Self { logical_name, statements, used: Mutex::default() }
+    }
+
+    /// Panics if the role does not allow the action on the resource, such as `s3:PutObject` on `LakeBucket/events/…`.
+    pub(crate) fn assert_allows(&self, action: &str, resource: &str) {
+        let allowing = self.statements.iter().filter(|statement| statement.actions.iter().any(|it| it == action));
+        let pattern =
+            allowing.flat_map(|statement| &statement.resources).find(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => resource.starts_with(prefix),
+                None => resource == pattern.as_str(),
+            });
+        let pattern = pattern.unwrap_or_else(|| panic!("{} does not allow {action} on {resource}", self.logical_name));
+        self.used.lock().unwrap().insert((action.to_owned(), pattern.clone()));
+    }
+
+    /// The same for an operation of S3.
+    pub(crate) fn assert_allows_s3(&self, operation: &str, bucket: &str, key: &str) {
+        let bucket = match bucket {
+            "lake" => "LakeBucket",
+            "incoming" => "IncomingBucket",
+            other => panic!("{other} is no bucket of the template"),
+        };
+        let object = format!("{bucket}/{key}");
+        match operation {
+            "PutObject" | "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload" => {
+                self.assert_allows("s3:PutObject", &object);
+            }
+            "AbortMultipartUpload" => self.assert_allows("s3:AbortMultipartUpload", &object),
+            // Without the permission to list, S3 answers 403 for a key that does not exist.
+            "GetObject" | "HeadObject" => {
+                self.assert_allows("s3:GetObject", &object);
+                self.assert_allows("s3:ListBucket", bucket);
+            }
+            "DeleteObjects" => self.assert_allows("s3:DeleteObject", &object),
+            "ListObjectsV2" => self.assert_allows("s3:ListBucket", bucket),
+            other => panic!("nobody has said which permission {other} needs"),
+        }
+    }
+
+    /// Panics if something is allowed that no test of this process has done.
+    pub(crate) fn assert_everything_is_used(&self) {
+        let used = self.used.lock().unwrap();
+        let mut unused = Vec::new();
+        // Lambda itself writes what it gives up.
+        let by_code = |statement: &&Statement| !statement.resources.iter().any(|it| it.ends_with("/aws/lambda/*"));
+        for Statement { actions, resources } in self.statements.iter().filter(by_code) {
+            for action in actions.iter().filter(|action| !BY_THE_SERVICE.contains(&action.as_str())) {
+                // Of a resource that depends on a condition, one is enough.
+                let is_used = |resource: &&String| used.contains(&(action.clone(), (*resource).clone()));
+                let alternatives = resources.iter().filter(|resource| resource.contains("/cubic/kafka/")).count();
+                let count = resources.iter().filter(is_used).count();
+                if count < resources.len() && !(alternatives == resources.len() && count > 0) {
+                    unused.push(format!("{action} on {resources:?}"));
+                }
+            }
+        }
+        assert!(unused.is_empty(), "{} allows what nobody does: {unused:#?}", self.logical_name);
+    }
+}
+
+impl Statement {
+    fn parse(text: &str) -> Self {
+        let (actions, resources) = text.split_once("Resource:").unwrap();
+        let (_, actions) = actions.split_once("Action:").unwrap();
+        let is_action = |word: &&str| word.contains(':') && !word.starts_with(':');
+        let actions = actions.split([' ', ',', '[', ']', '\n', '-']).map(str::trim).filter(is_action);
+        let resources = resources.split("Condition:").next().unwrap();
+        let names = resources.split([' ', ',', '[', ']', '\n', '\'']).filter_map(|word| {
+            if let Some((name, path)) = word.strip_prefix("${").and_then(|word| word.split_once(".Arn}")) {
+                return Some(format!("{name}{path}"));
+            }
+            let name = word.strip_suffix(".Arn").unwrap_or(word);
+            let is_name = name.starts_with(char::is_uppercase) && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            (is_name && !name.starts_with("Has") && !name.starts_with("Owns")).then(|| name.to_owned())
+        });
+        Self { actions: actions.map(str::to_owned).collect(), resources: names.collect() }
+    }
+}
+
+#[test]
+fn a_role_is_read_from_the_template() {
+    let roller = roller();
+    roller.assert_allows("s3:DeleteObject", "LakeBucket/staging/a");
+    let refused = std::panic::catch_unwind(|| roller.assert_allows("s3:DeleteObject", "LakeBucket/events/a"));
+    assert!(refused.is_err());
+    assert!(registrar().statements.len() >= 6, "{:?}", registrar().statements);
+}

@@ -1,0 +1,123 @@
+//! What CloudFormation makes of the template with other parameters.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::events::root;
+
+/// What a script of `tests/clients` says to sets of parameters.
+fn run<T: DeserializeOwned>(script: &str, sets: &[Value]) -> Vec<T> {
+    let mut python = Command::new("bash")
+        .args(["-c", &format!("source .local/env && python3 tests/clients/{script}")])
+        .current_dir(root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    python.stdin.take().unwrap().write_all(json!(sets).to_string().as_bytes()).unwrap();
+    serde_json::from_slice(&python.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// For each set of parameters why the deployed stack cannot be updated to it, if so.
+fn refusals(sets: &[Value]) -> Vec<Option<String>> {
+    run("change_sets.py", sets)
+}
+
+/// A stack that was created and deleted again.
+#[derive(Debug, Deserialize)]
+struct Created {
+    status: String,
+    /// Logical name → type.
+    resources: BTreeMap<String, String>,
+}
+
+/// What a stack with one function alone must have, and nothing of the others.
+#[test]
+fn a_stack_has_nothing_of_the_functions_that_it_leaves_out() {
+    let parts = ["ParquetWriter", "Collect", "KafkaRoller", "LoadRegistrar"];
+    let only = |part: &str| {
+        let mut set = json!({});
+        for other in &parts[..3] {
+            set[*other] = json!((*other == part).to_string());
+        }
+        let url = if part == "LoadRegistrar" { "postgres://landfall:secret@db.example:5432/landfall" } else { "" };
+        set["DatabaseUrl"] = json!(url);
+        set
+    };
+    // Types of the resources of which each part has its own, and how many.
+    let own = [
+        ("AWS::SQS::Queue", [2, 0, 0, 2]),
+        ("AWS::Kinesis::Stream", [0, 1, 1, 0]),
+        ("AWS::KinesisFirehose::DeliveryStream", [0, 1, 0, 0]),
+        ("AWS::ApiGatewayV2::Api", [0, 1, 0, 0]),
+        ("AWS::Lambda::Function", [1, 1, 1, 1]),
+        ("AWS::Lambda::EventSourceMapping", [1, 0, 1, 1]),
+        ("AWS::Events::Rule", [0, 0, 1, 1]),
+        ("AWS::S3::Bucket", [1, 1, 1, 2]),
+        ("AWS::CloudWatch::Alarm", [6, 8, 12, 10]),
+    ];
+    let created: Vec<Created> = run("subsets.py", &parts.map(only));
+    for (at, (part, Created { status, resources })) in parts.iter().zip(created).enumerate() {
+        assert_eq!(status, "CREATE_COMPLETE", "{part}");
+        let count = |of: &str| resources.values().filter(|kind| *kind == of).count();
+        for (kind, counts) in own {
+            assert_eq!(count(kind), counts[at], "{part}: {kind} of {resources:?}");
+        }
+    }
+}
+
+#[test]
+fn parameters_that_cannot_work_are_refused() {
+    let secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db";
+    let consumer = "arn:aws:kinesis:eu-west-1:123456789012:stream/s/consumer/c:1";
+    let sets = [
+        (json!({"WriterConcurrency": "1"}), "WriterConcurrency must be 0 (no limit) or at least 2"),
+        (json!({"DatabaseSecretArn": secret}), "Give DatabaseSecretArn or DatabaseUrl, not both"),
+        (json!({"RegistrarSubnetIds": "subnet-0a1b2c3d"}), "RegistrarSubnetIds and RegistrarSecurityGroupIds"),
+        (json!({"RegistrarSecurityGroupIds": "sg-0a1b2c3d"}), "RegistrarSubnetIds and RegistrarSecurityGroupIds"),
+        (json!({"RegistrarSubnetIds": "eu-west-1a", "RegistrarSecurityGroupIds": "sg-0a1b2c3d"}), "RegistrarSubnetIds"),
+        (json!({"RollerStreamArn": consumer}), "RollerStreamArn"),
+        (json!({"RegistrarConcurrency": "1"}), "RegistrarConcurrency"),
+        (json!({"WriterDrainTargetBytes": "1000000"}), "WriterDrainTargetBytes"),
+        (json!({"WriterDrainTargetBytes": "16777216", "FunctionMemoryMb": "256"}), "at least 512"),
+        (json!({"WriterDrainTargetBytes": "134217728", "FunctionMemoryMb": "512"}), "at least 1024"),
+        (json!({"WriterDrainTargetBytes": "268435456", "FunctionMemoryMb": "1024"}), "at least 1769"),
+        (json!({"WriterDrainTargetBytes": "536870912", "FunctionMemoryMb": "1769"}), "at least 3008"),
+        (json!({"WriterDrainTargetBytes": "1073741824", "FunctionMemoryMb": "4096"}), "at least 5120"),
+        (json!({"WriterDrainTargetBytes": "2147483648", "FunctionMemoryMb": "8192"}), "of 10240"),
+    ];
+    let parameters: Vec<Value> = sets.iter().map(|(set, _)| set.clone()).collect();
+    for ((set, expected), refusal) in sets.iter().zip(refusals(&parameters)) {
+        let refusal = refusal.unwrap_or_else(|| panic!("{set} is accepted"));
+        assert!(refusal.contains(expected), "{set}: {refusal}");
+    }
+}
+
+#[test]
+fn parameters_that_work_are_accepted() {
+    let vpc = json!({
+        "RegistrarSubnetIds": "subnet-0a1b2c3d,subnet-0a1b2c3d4e5f67890",
+        "RegistrarSecurityGroupIds": "sg-0a1b2c3d4e5f67890",
+    });
+    let key = "arn:aws:kms:eu-west-1:123456789012:key/6a1f6a0e-0000-0000-0000-000000000000";
+    let stream = "arn:aws:kinesis:eu-west-1:123456789012:stream/topics";
+    let layer = "arn:aws:lambda:eu-west-1:123456789012:layer:rds-ca:3";
+    let sets = [
+        vpc,
+        json!({"WriterDrainTargetBytes": "2147483648", "FunctionMemoryMb": "10240"}),
+        json!({"WriterDrainTargetBytes": "268435456", "FunctionMemoryMb": "1769"}),
+        json!({"KeyArn": key, "RollerStreamArn": stream, "RollerStreamKeyArn": key, "DatabaseCaLayerArn": layer}),
+        json!({"RegistrarReservesConcurrency": "true", "RegistrarConcurrency": "50", "WriterConcurrency": "2"}),
+        json!({"DatabaseUrl": "", "WriterNotify": "s3", "CollectToLake": "false"}),
+        json!({"CollectShards": "2", "RollerShards": "1", "CollectConcurrency": "20", "QuarantineDays": "90"}),
+    ];
+    for (set, refusal) in sets.iter().zip(refusals(&sets)) {
+        assert_eq!(refusal, None, "{set}");
+    }
+}
