@@ -645,6 +645,32 @@ fn logs(endpoint_url: &str, group: &str) -> String {
 }
 
 #[tokio::test]
+async fn status_shows_every_part_and_the_alarms_that_ring() {
+    let deployed = Deployed::new().await;
+    let cloudwatch = Clients::of(&deployed.stack.config().await).cloudwatch;
+    let found = cloudwatch.describe_alarms().alarm_name_prefix("landfall-EventsAreOld-").send().await.unwrap();
+    let [alarm] = found.metric_alarms() else { panic!("{found:?}") };
+    for (state, rings) in [("ALARM", true), ("OK", false)] {
+        let set = cloudwatch.set_alarm_state().alarm_name(alarm.alarm_name().unwrap()).state_value(state.into());
+        set.state_reason("a test sets it").send().await.unwrap();
+        let (status, code) = deployed.landfall(&["status"]).await;
+        let ringing = status["alarms"].as_array().unwrap().iter().any(|alarm| alarm["name"] == "EventsAreOld");
+        assert_eq!((ringing, status["complete"].as_bool().unwrap()), (rings, code == 0), "{status:#}");
+        assert!(!rings || code == 1);
+        assert_eq!(status["functions"], json!(["parquet-writer", "collect", "kafka-roller", "load-registrar"]));
+        let names = |of: &str, name: &str| -> Vec<String> {
+            status[of].as_array().unwrap().iter().map(|it| it[name].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(names("queues", "name").len(), 4);
+        assert_eq!(
+            names("sources", "source"),
+            ["landfall-events", "landfall-clicks", "landfall-kafka", "landfall-puts"]
+        );
+        assert_eq!(status["unknown"], json!([]));
+    }
+}
+
+#[tokio::test]
 async fn logs_hold_nothing_personal() {
     let deployed = Deployed::new().await;
     let host = deployed.stack.endpoint_url.trim_start_matches("http://");
