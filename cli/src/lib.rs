@@ -14,6 +14,7 @@ pub mod loads;
 pub mod migrate;
 pub mod outcome;
 pub mod paging;
+pub mod quarantine;
 pub mod queue;
 pub mod reconcile;
 pub mod registrar;
@@ -29,7 +30,7 @@ use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
     audit::AuditArgs, console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude,
-    reconcile::ReconcileArgs, replay::Replay, status::StatusArgs, tables::Tables,
+    quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay, status::StatusArgs, tables::Tables,
 };
 
 const HELP: &str = "\
@@ -66,6 +67,9 @@ impl Cli {
 pub enum Command {
     /// Shows backlogs, quarantined records, open windows, loads and ringing alarms of a stack.
     Status(StatusArgs),
+    /// Lists, shows, exports and deletes quarantined records.
+    #[command(subcommand)]
+    Quarantine(Quarantine),
     /// Sends dead-lettered messages or quarantined records again.
     #[command(subcommand)]
     Replay(Replay),
@@ -106,6 +110,7 @@ pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
     let context = &Context { stack: cli.stack.clone(), ..context.clone() };
     match &cli.command {
         Command::Status(args) => conclude(status::status(args, context, console).await, cli.json, console),
+        Command::Quarantine(command) => quarantine::run(command, cli.json, context, console).await,
         Command::Replay(command) => replay::run(command, cli.json, context, console).await,
         Command::Migrate(args) => conclude(migrate::migrate(args, context, console).await, cli.json, console),
         Command::Tables(command) => tables::run(command, cli.json, context, console).await,

@@ -46,6 +46,23 @@ impl Moment {
     }
 }
 
+/// The times of `--day`, `--since` and `--until`: from the first on, and before the second.
+pub fn range(
+    day: Option<Moment>,
+    since: Option<Moment>,
+    until: Option<Moment>,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), String> {
+    if matches!(day, Some(Moment::Instant(_))) {
+        return Err("--day takes a day, such as 2026/11/20; for times use --since and --until".to_owned());
+    }
+    let since = day.or(since).and_then(Moment::begin);
+    let until = day.or(until).and_then(Moment::end);
+    if since.zip(until).is_some_and(|(since, until)| since >= until) {
+        return Err("--since is not before --until".to_owned());
+    }
+    Ok((since, until))
+}
+
 /// A duration of a second or more, such as `90s`, `15m`, `2h`, `7d`, `1h30m` or, in ISO 8601, `PT2H`. A day has 24 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use runtime::failure;
 use shared::{
     layout::{ContentId, Day, LayoutError, QuarantineKey},
     metrics::CountsByReason,
@@ -48,13 +49,15 @@ pub async fn keep<T>(bucket: &impl Bucket, function: &str, records: Vec<(T, Quar
     }
     let mut quarantined = Quarantined { kept: CountsByReason::default(), failed: Vec::new() };
     for (day, (origins, mut records)) in days {
-        match write(bucket, function, day, &mut records).await {
+        let result = write(bucket, function, day, &mut records).await;
+        let ids = failure::ids(records.iter().map(|record| record.id.as_str()));
+        match result {
             Ok(key) => {
-                warn!(file.key = %key, records = records.len(), "records quarantined");
+                warn!(file.key = %key, records = records.len(), ids, "records quarantined");
                 records.iter().for_each(|record| quarantined.kept.add(&record.reason));
             }
             Err(cause) => {
-                error!(%cause, records = records.len(), "records could not be quarantined and are returned");
+                error!(%cause, records = records.len(), ids, "records could not be quarantined and are returned");
                 quarantined.failed.extend(origins);
             }
         }
@@ -80,9 +83,8 @@ fn object(
     day: Day,
     records: &mut [QuarantineRecord],
 ) -> Result<(String, ContentId, Bytes), QuarantineError> {
-    // Several records of one message share its id, and are told apart by their bodies.
-    let ids: Vec<String> = records.iter().map(|record| format!("{} {}", record.id, record.body_base64)).collect();
-    let content_id = ContentId::of(ids.iter().map(String::as_str));
+    let identities: Vec<String> = records.iter().map(QuarantineRecord::identity).collect();
+    let content_id = ContentId::of(identities.iter().map(String::as_str));
     let first_ms = records.iter().filter_map(QuarantineRecord::sent_at_ms).min().unwrap_or(0);
     let key = QuarantineKey { function: function.parse()?, day, name: content_id.name(first_ms)? };
     Ok((key.to_string(), content_id, to_ndjson(records)?.into()))

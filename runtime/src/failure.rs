@@ -41,7 +41,35 @@ where
     inner.map_or_else(|| error.to_string(), chain)
 }
 
+/// Most ids that one line of a log names.
+const MAX_IDS: usize = 20;
+
+/// The ids that a failure concerns, for one line of a log: `a, b, c`, or the first ones and how many more there are.
+pub fn ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
+    let mut ids = ids.into_iter();
+    let mut text = ids.by_ref().take(MAX_IDS).collect::<Vec<_>>().join(", ");
+    match ids.count() {
+        0 => {}
+        more => text += &format!(" and {more} more"),
+    }
+    text
+}
+
 /// The service's error code, such as `AccessDenied`.
 pub fn code<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Option<&str> {
     error.as_service_error().and_then(ProvideErrorMetadata::code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_the_first_ids() {
+        assert_eq!(ids([]), "");
+        assert_eq!(ids(["a", "b"]), "a, b");
+        let many: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        let text = ids(many.iter().map(String::as_str));
+        assert!(text.starts_with("0, 1, 2, ") && text.ends_with(", 19 and 80 more"), "{text}");
+    }
 }

@@ -40,6 +40,12 @@ pub fn base64(bytes: &[u8]) -> String {
 }
 
 impl QuarantineRecord {
+    /// What tells records apart. Several records of one message share its id and differ in their bodies.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        format!("{} {}", self.id, self.body_base64)
+    }
+
     /// When the record was sent, in milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn sent_at_ms(&self) -> Option<i64> {

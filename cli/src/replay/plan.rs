@@ -32,6 +32,8 @@ pub struct Selection {
     pub until: Option<Timestamp>,
     /// Any reason when empty.
     pub reasons: Vec<String>,
+    /// Any id when empty.
+    pub ids: Vec<String>,
     pub limit: Option<usize>,
 }
 
@@ -44,14 +46,17 @@ impl Selection {
         (first, last)
     }
 
-    /// Whether time and reason match. A record without a time counts as sent when its day began.
-    fn wants(&self, record: Option<&QuarantineRecord>, day: Day) -> bool {
+    /// Whether time, reason and id match. A record without a time counts as sent when its day began.
+    pub fn wants(&self, record: Option<&QuarantineRecord>, day: Day) -> bool {
         let sent_at = record.and_then(sent_at).or_else(|| start_of(day));
         let in_time = sent_at.is_none_or(|sent_at| {
             self.since.is_none_or(|since| since <= sent_at) && self.until.is_none_or(|until| sent_at < until)
         });
         let reason = record.map_or(UNREADABLE, |record| &record.reason);
-        in_time && (self.reasons.is_empty() || self.reasons.iter().any(|wanted| wanted == reason))
+        let id = record.map(|record| &record.id);
+        in_time
+            && (self.reasons.is_empty() || self.reasons.iter().any(|wanted| wanted == reason))
+            && (self.ids.is_empty() || self.ids.iter().any(|wanted| Some(wanted) == id))
     }
 }
 
@@ -86,15 +91,15 @@ impl Line {
         Self { bytes: bytes.to_vec(), record }
     }
 
-    /// The record's id; for a line that is no record, the line itself.
-    fn id(&self) -> String {
+    /// What tells it from other lines: the record's identity; for a line that is no record, the line itself.
+    fn identity(&self) -> String {
         match &self.record {
-            Ok(record) => record.id.clone(),
+            Ok(record) => record.identity(),
             Err(_) => String::from_utf8_lossy(&self.bytes).into_owned(),
         }
     }
 
-    fn reason(&self) -> &str {
+    pub fn reason(&self) -> &str {
         self.record.as_ref().map_or(UNREADABLE, |record| &record.reason)
     }
 }
@@ -236,16 +241,21 @@ impl Fate {
 }
 
 fn settlement(object: &Object, fates: &[Fate], is_sent: &[bool]) -> Result<Settlement, LayoutError> {
-    let rest: Vec<&Line> =
-        object.lines.iter().zip(fates).filter(|(_, fate)| !fate.is_gone(is_sent)).map(|(line, _)| line).collect();
+    without(object, fates.iter().map(|fate| fate.is_gone(is_sent)))
+}
+
+/// What happens to an object when the lines are gone of which `is_gone` says so, in order.
+pub fn without(object: &Object, is_gone: impl Iterator<Item = bool>) -> Result<Settlement, LayoutError> {
+    let lines = object.lines.iter().zip(is_gone);
+    let rest: Vec<&Line> = lines.filter(|(_, is_gone)| !is_gone).map(|(line, _)| line).collect();
     if rest.len() == object.lines.len() {
         return Ok(Settlement::Keep);
     }
     if rest.is_empty() {
         return Ok(Settlement::Delete);
     }
-    let ids: Vec<String> = rest.iter().map(|line| line.id()).collect();
-    let content_id = ContentId::of(ids.iter().map(String::as_str));
+    let identities: Vec<String> = rest.iter().map(|line| line.identity()).collect();
+    let content_id = ContentId::of(identities.iter().map(String::as_str));
     let first = rest.iter().filter_map(|line| sent_at(line.record.as_ref().ok()?)).min().or(start_of(object.key.day));
     let name = content_id.name(first.map_or(0, Timestamp::as_millisecond))?;
     let key = QuarantineKey { name, ..object.key.clone() };
@@ -325,10 +335,11 @@ mod tests {
     /// An object as the function writes it.
     fn object(mut records: Vec<QuarantineRecord>) -> Object {
         let first_ms = records.iter().filter_map(sent_at).min().unwrap().as_millisecond();
+        let identities: Vec<String> = records.iter().map(QuarantineRecord::identity).collect();
         let key = QuarantineKey {
             function: "parquet-writer".parse().unwrap(),
             day: Day::of_unix_ms(first_ms).unwrap(),
-            name: ContentId::of(records.iter().map(|record| record.id.as_str())).name(first_ms).unwrap(),
+            name: ContentId::of(identities.iter().map(String::as_str)).name(first_ms).unwrap(),
         };
         Object::parse(key, to_ndjson(&mut records).unwrap().as_bytes())
     }
@@ -427,6 +438,27 @@ mod tests {
         assert_eq!(fates(Selection::default(), vec![both]), [vec![Fate::Send(0), Fate::Send(1)]]);
     }
 
+    /// What is left of two objects is two objects again, or one would be taken for a copy of the other and be lost.
+    #[test]
+    fn what_is_left_is_named_by_its_bodies_too() {
+        let body = |text: &str| QuarantineRecord {
+            body_base64: base64(text.as_bytes()),
+            ..record(1, "invalid_base64", MIDNIGHT)
+        };
+        let left = |gone: &str, kept: &str| {
+            let object = object(vec![body(gone), body(kept)]);
+            let is_gone =
+                object.lines.iter().map(|line| line.record.as_ref().unwrap().body_base64 == base64(gone.as_bytes()));
+            match without(&object, is_gone.collect::<Vec<_>>().into_iter()).unwrap() {
+                Settlement::Replace(rest) => rest,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (first, second) = (left("a", "b"), left("c", "d"));
+        assert_ne!((first.key, first.content_id), (second.key, second.content_id));
+        assert_eq!(left("a", "b").key, left("c", "b").key, "the same record has the same name");
+    }
+
     type Quarantine = BTreeMap<String, Object>;
 
     /// Replays once, with some messages failing, and returns the bodies that were sent.
@@ -457,7 +489,7 @@ mod tests {
     }
 
     fn ids(quarantine: &Quarantine) -> Vec<String> {
-        let mut ids: Vec<String> = quarantine.values().flat_map(|o| o.lines.iter().map(Line::id)).collect();
+        let mut ids: Vec<String> = quarantine.values().flat_map(|o| o.lines.iter().map(Line::identity)).collect();
         ids.sort();
         ids.dedup();
         ids

@@ -2,7 +2,7 @@
 
 use clap::{Args, builder::PossibleValuesParser};
 use futures_util::{StreamExt, stream};
-use objects::{Bucket, BucketError, Listed, Records, S3};
+use objects::{Bucket, S3};
 use shared::layout::QuarantineKey;
 
 use super::{
@@ -14,10 +14,11 @@ use super::{
 use crate::{
     console::Console,
     context::Context,
+    quarantine::place::{self, Found},
     queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue},
     stack,
     text::grouped,
-    when::Moment,
+    when::{self, Moment},
 };
 
 /// Objects that are read, sent and settled together.
@@ -90,6 +91,9 @@ pub struct QuarantineArgs {
     /// Only records that were quarantined for this reason; may be given several times.
     #[arg(long)]
     pub reason: Vec<String>,
+    /// Only the record with this id; may be given several times.
+    #[arg(long, value_name = "ID")]
+    pub id: Vec<String>,
     /// Replay at most N records, the oldest first.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
@@ -100,15 +104,7 @@ pub struct QuarantineArgs {
 
 impl QuarantineArgs {
     fn selection(&self) -> Result<Selection, ReplayError> {
-        if matches!(self.day, Some(Moment::Instant(_))) {
-            let message = "--day takes a day, such as 2026/11/20; for times use --since and --until";
-            return Err(ReplayError::Usage(message.to_owned()));
-        }
-        let since = self.day.or(self.since).and_then(Moment::begin);
-        let until = self.day.or(self.until).and_then(Moment::end);
-        if since.zip(until).is_some_and(|(since, until)| since >= until) {
-            return Err(ReplayError::Usage("--since is not before --until".to_owned()));
-        }
+        let (since, until) = when::range(self.day, self.since, self.until).map_err(ReplayError::Usage)?;
         let known = FUNCTIONS.iter().find(|(function, _)| *function == self.function);
         let known = known.map_or(&[][..], |(_, reasons)| reasons);
         let is_known = |reason: &str| reason == UNREADABLE || known.contains(&reason);
@@ -119,7 +115,8 @@ impl QuarantineArgs {
                 known.join(", ")
             )));
         }
-        Ok(Selection { since, until, reasons: self.reason.clone(), limit: self.limit })
+        let (reasons, ids) = (self.reason.clone(), self.id.clone());
+        Ok(Selection { since, until, reasons, ids, limit: self.limit })
     }
 }
 
@@ -136,8 +133,7 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
         Some(bucket) => bucket.clone(),
         None => context.setting(&args.function, "LAKE_BUCKET").await?,
     };
-    let folder = format!("quarantine/{}/", args.function);
-    let from = format!("s3://{bucket}/{folder}");
+    let from = format!("s3://{bucket}/{}", place::folder(&args.function));
     let mut report = Report {
         command: "replay quarantine",
         things: "records",
@@ -148,7 +144,13 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
     };
     // All keys are known before anything is sent: what is refused again is quarantined again, and must not be seen here.
     let bucket = S3::new(&context.clients.s3, &bucket);
-    let objects = find(&bucket, &folder, &selection, &mut report).await?;
+    let Found { objects, foreign } = place::find(&bucket, &args.function, &selection).await?;
+    if let Some(example) = foreign.first() {
+        let count = grouped(foreign.len());
+        report.notes.push(format!(
+            "{count} objects have keys that are not quarantine keys and were skipped, such as {example}"
+        ));
+    }
     let progress = console.progress("Replaying", "objects", Some(objects.len()));
     let run = Run { context, bucket, to, stop: Stop::default() };
     let mut planner = Planner::new(selection, run.to.max_message_bytes);
@@ -189,37 +191,6 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
     Ok(report)
 }
 
-/// The quarantine's objects of the wanted days, oldest first, and their sizes.
-async fn find(
-    bucket: &S3,
-    folder: &str,
-    selection: &Selection,
-    report: &mut Report,
-) -> Result<Vec<(QuarantineKey, usize)>, BucketError> {
-    let (first, last) = selection.days();
-    let start_after = first.map(|day| format!("{folder}{day}/"));
-    let is_wanted = |key: &str| match key.parse::<QuarantineKey>() {
-        Ok(key) => last.is_none_or(|last| key.day <= last),
-        Err(_) => true,
-    };
-    let listed = bucket.list_while(folder, start_after.as_deref(), is_wanted).await?;
-    let mut objects = Vec::new();
-    let mut foreign = Vec::new();
-    for Listed { key, size } in listed {
-        match key.parse() {
-            Ok(parsed) => objects.push((parsed, usize::try_from(size).unwrap_or(usize::MAX))),
-            Err(_) => foreign.push(key),
-        }
-    }
-    if let Some(example) = foreign.first() {
-        let count = grouped(foreign.len());
-        report.notes.push(format!(
-            "{count} objects have keys that are not quarantine keys and were skipped, such as {example}"
-        ));
-    }
-    Ok(objects)
-}
-
 struct Run<'a> {
     context: &'a Context,
     bucket: S3,
@@ -238,13 +209,13 @@ impl Run<'_> {
 
     /// Reads objects, in order. One that is gone has been replayed by another run; one that cannot be read is a problem.
     async fn read(&self, objects: &[(QuarantineKey, usize)], report: &mut Report) -> Vec<Object> {
-        let reads = objects.iter().map(async |(key, _)| (key, self.bucket.get(&key.to_string(), None).await));
-        let bodies: Vec<_> = stream::iter(reads).buffered(CONCURRENT_S3_REQUESTS).collect().await;
+        let reads = objects.iter().map(async |(key, _)| (key, place::read(&self.bucket, key).await));
+        let results: Vec<_> = stream::iter(reads).buffered(CONCURRENT_S3_REQUESTS).collect().await;
         let mut read = Vec::new();
-        for (key, body) in bodies {
-            match body {
-                Ok(body) => read.push(Object::parse(key.clone(), &body)),
-                Err(BucketError::Missing { .. }) => {
+        for (key, result) in results {
+            match result {
+                Ok(Some(object)) => read.push(object),
+                Ok(None) => {
                     report.notes.push(format!("{} is gone; another run has replayed it", self.at(key)));
                 }
                 Err(error) => report.problems.push(Problem {
@@ -297,7 +268,7 @@ impl Run<'_> {
     /// Removes what was sent. Records that were sent and could not be removed are reported.
     async fn settle(&self, plan: &Plan, is_sent: &[bool], settlements: Vec<Settlement>, report: &mut Report) {
         let settled = plan.objects.iter().zip(settlements).map(|((object, fates), settlement)| async move {
-            self.settle_object(&object.key, settlement).await.map_err(|error| (object, fates, error))
+            place::settle(&self.bucket, &object.key, settlement).await.map_err(|error| (object, fates, error))
         });
         let settled: Vec<_> = stream::iter(settled).buffered(CONCURRENT_S3_REQUESTS).collect().await;
         for (object, fates, error) in settled.into_iter().filter_map(Result::err) {
@@ -310,24 +281,6 @@ impl Run<'_> {
                 });
             }
         }
-    }
-
-    async fn settle_object(&self, key: &QuarantineKey, settlement: Settlement) -> Result<(), BucketError> {
-        match settlement {
-            Settlement::Keep => return Ok(()),
-            Settlement::Delete => {}
-            Settlement::Replace(rest) => {
-                let records = Records {
-                    key: &rest.key.to_string(),
-                    body: rest.body.into(),
-                    content_type: "application/x-ndjson",
-                    content_id: rest.content_id,
-                    count: rest.records,
-                };
-                self.bucket.put_once(records).await?;
-            }
-        }
-        self.bucket.delete(&[key.to_string()]).await
     }
 }
 

@@ -4,12 +4,12 @@ use std::{collections::HashSet, time::Duration};
 
 use aws_sdk_kinesis::{
     Client,
-    error::{DisplayErrorContext, ProvideErrorMetadata as _, SdkError},
+    error::{ProvideErrorMetadata as _, SdkError},
     operation::put_records::PutRecordsError,
     primitives::Blob,
     types::{PutRecordsRequestEntry, PutRecordsResultEntry},
 };
-use runtime::pause::jittered;
+use runtime::{failure, pause::jittered};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
@@ -85,6 +85,6 @@ fn cause(error: &SdkError<PutRecordsError>) -> String {
         SdkError::ServiceError(service) => {
             error.code().map_or_else(|| format!("status {}", service.raw().status().as_u16()), str::to_owned)
         }
-        other => DisplayErrorContext(other).to_string(),
+        other => failure::cause(other),
     }
 }

@@ -6,7 +6,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use runtime::{failure::chain, pause::jittered};
+use runtime::{
+    failure::{cause, chain},
+    pause::jittered,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -278,10 +281,13 @@ impl Database {
             }
             DatabaseSource::Secret { arn, host, port, name } => {
                 let failed = |cause: String| DatabaseError::Secret { arn: arn.clone(), cause };
-                let answer =
-                    self.secrets.get_secret_value().secret_id(arn).send().await.map_err(|error| {
-                        failed(aws_sdk_secretsmanager::error::DisplayErrorContext(error).to_string())
-                    })?;
+                let answer = self
+                    .secrets
+                    .get_secret_value()
+                    .secret_id(arn)
+                    .send()
+                    .await
+                    .map_err(|error| failed(cause(&error)))?;
                 let text = answer.secret_string().ok_or_else(|| failed("it holds no text".to_owned()))?;
                 // The error of the parser could quote the password.
                 let secret: Secret = serde_json::from_str(text)

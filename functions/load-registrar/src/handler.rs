@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, time::Duration};
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
 use objects::quarantine;
-use runtime::{clock, metrics};
+use runtime::{clock, failure, metrics};
 use serde_json::Value;
 use shared::{
     metrics::{CountsByReason, Metrics, Unit},
@@ -135,15 +135,21 @@ async fn register_puts(
     match register::register(&app.database, &data, until - Instant::now()).await {
         Ok(registered) => tally.registered = registered,
         Err(cause) => {
-            error!(%cause, objects = data.len(), "objects not registered, their notifications are returned");
+            let keys = keys_of(&data);
+            error!(%cause, objects = data.len(), keys, "objects not registered, their notifications are returned");
             failed.extend(ids(true));
         }
     }
     if let Err(cause) = unregistered::set_aside(&app.database, &others, until - Instant::now()).await {
-        error!(%cause, objects = others.len(), "objects not recorded, their notifications are returned");
+        let keys = keys_of(&others);
+        error!(%cause, objects = others.len(), keys, "objects not recorded, their notifications are returned");
         failed.extend(ids(false));
     }
     failed
+}
+
+fn keys_of(objects: &[Object]) -> String {
+    failure::ids(objects.iter().map(|object| object.key.as_str()))
 }
 
 fn respond(failed: BTreeSet<Option<String>>) -> Result<Value, HandleError> {

@@ -3,9 +3,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use aws_sdk_s3::error::DisplayErrorContext;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
+use runtime::failure::cause;
 use tokio::time::timeout;
 
 use crate::{app::App, envelope::Put, object::Object};
@@ -65,7 +65,7 @@ async fn head(app: &App, Announced { key, version, e_tag }: Announced<'_>) -> He
             return match status {
                 // 405: the version is a delete marker.
                 Some(404 | 405) => Head::Gone,
-                _ => Head::Unknown(DisplayErrorContext(error).to_string()),
+                _ => Head::Unknown(cause(&error)),
             };
         }
     };

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::error::DisplayErrorContext;
 use jiff::{SignedDuration, Timestamp};
-use runtime::metrics;
+use runtime::{failure::cause, metrics};
 use shared::{
     metrics::{Metrics, Unit},
     registrar::{Difference, Differing, ReconcilePosition, Reconciliation},
@@ -262,7 +261,7 @@ async fn list(app: &App, prefix: &str, from: &str) -> Result<Page, ReconcileErro
     let answer = request.send().await.map_err(|error| ReconcileError::List {
         bucket: bucket.clone(),
         prefix: prefix.to_owned(),
-        cause: DisplayErrorContext(error).to_string(),
+        cause: cause(&error),
     })?;
     let last = answer.contents().last().and_then(|object| object.key()).map(str::to_owned);
     let objects = answer.contents().iter().filter_map(|object| {

@@ -12,10 +12,10 @@ use std::{
 
 use aws_sdk_sqs::{
     Client,
-    error::DisplayErrorContext,
     types::{DeleteMessageBatchRequestEntry, MessageAttributeValue, MessageSystemAttributeName},
 };
 use futures_util::{StreamExt, future::join_all, stream};
+use runtime::failure::{cause, ids};
 use serde_json::json;
 use shared::{event::Registry, quarantine::base64};
 use tokio::{sync::Mutex, time::Instant};
@@ -72,7 +72,10 @@ pub async fn drain(
             let messages = match response {
                 Ok(response) => response.messages.unwrap_or_default(),
                 Err(error) => {
-                    warn!(cause = %DisplayErrorContext(error), "messages could not be received; continuing with those received so far");
+                    warn!(
+                        cause = cause(&error),
+                        "messages could not be received; continuing with those received so far"
+                    );
                     return;
                 }
             };
@@ -177,7 +180,10 @@ async fn delete(client: &Client, queue_url: &str, messages: &[&Received]) -> usi
                 let mut position = 0..;
                 left.retain(|_| position.next().is_some_and(|position: usize| failed.contains(&*position.to_string())));
             }
-            Err(error) => warn!(cause = %DisplayErrorContext(error), "processed messages could not be deleted"),
+            Err(error) => {
+                let ids = ids(left.iter().map(|message| message.message_id.as_str()));
+                warn!(cause = cause(&error), ids, "processed messages could not be deleted");
+            }
         }
         if left.is_empty() {
             break;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
 use objects::{Bucket, BucketError, Records, Stored, quarantine};
-use runtime::{clock, metrics};
+use runtime::{clock, failure, metrics};
 use shared::{
     layout::{ContentId, EventsKey, LayoutError},
     metrics::{CountsByReason, Metrics, Unit},
@@ -99,7 +99,8 @@ async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<Str
             }
         };
         if let Err((returned, cause)) = landed {
-            error!(%cause, messages = returned.len(), "the file could not be written or announced; its messages are returned to the queue");
+            let ids = failure::ids(returned.iter().map(|record| batch.message_id(record)));
+            error!(%cause, messages = returned.len(), ids, "the file could not be written or announced; its messages are returned to the queue");
             failed.extend(returned.into_iter().map(|record| batch.message_id(record).to_owned()));
         }
     }

@@ -3,8 +3,9 @@
 //! Source: "Event message structure", Amazon S3 user guide. Snowflake documents only notifications that S3 itself publishes;
 //! with `NOTIFY=s3` it does.
 
-use aws_sdk_sns::{Client, error::DisplayErrorContext};
+use aws_sdk_sns::Client;
 use objects::Stored;
+use runtime::failure::cause;
 use serde_json::json;
 use shared::{quarantine::rfc3339, s3_key};
 
@@ -54,10 +55,13 @@ pub fn body(topic_arn: &str, bucket: &str, key: &str, stored: &Stored, landed_ms
 
 /// Publishes a notification.
 pub async fn publish(client: &Client, topic_arn: &str, body: String) -> Result<(), NoticeError> {
-    client.publish().topic_arn(topic_arn).message(body).send().await.map_err(|error| NoticeError {
-        topic_arn: topic_arn.to_owned(),
-        cause: DisplayErrorContext(error).to_string(),
-    })?;
+    client
+        .publish()
+        .topic_arn(topic_arn)
+        .message(body)
+        .send()
+        .await
+        .map_err(|error| NoticeError { topic_arn: topic_arn.to_owned(), cause: cause(&error) })?;
     Ok(())
 }
 
