@@ -19,9 +19,9 @@ pub const BATCH_ENTRIES: usize = 10;
 /// Most bytes in one request to send, and in one message.
 pub const BATCH_BYTES: usize = 1 << 20;
 /// How often a request is made for entries that failed for no fault of their own.
-const ATTEMPTS: u32 = 3;
+pub(crate) const ATTEMPTS: u32 = 3;
 /// Wait before the second attempt; it doubles with each further one.
-const BACKOFF: Duration = Duration::from_millis(200);
+pub(crate) const BACKOFF: Duration = Duration::from_millis(200);
 /// Error codes of a whole request that one message in it causes.
 const MESSAGE_FAULTS: [&str; 5] = [
     "InvalidMessageContents",

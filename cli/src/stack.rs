@@ -88,6 +88,18 @@ impl Context {
         }
     }
 
+    /// The name of the queue or the stream that one of the stack's functions reads.
+    pub async fn source(&self, part: &str) -> Result<String, StackError> {
+        let (kind, name) = ("source of function", self.named(part));
+        let client = &self.clients.lambda;
+        let answer = client.list_event_source_mappings().function_name(&name).send().await;
+        let answer = answer.map_err(|error| StackError::Call { kind, name: name.clone(), cause: cause(&error) })?;
+        let arn = answer.event_source_mappings().iter().find_map(|mapping| mapping.event_source_arn());
+        let source = arn.and_then(|arn| arn.rsplit(['/', ':']).next());
+        let region = client.config().region().map_or("this region", |region| region.as_ref());
+        source.map(str::to_owned).ok_or_else(|| StackError::Missing { kind, name, region: region.to_owned() })
+    }
+
     fn failed(
         &self,
         kind: &'static str,

@@ -260,6 +260,25 @@ fn every_alarm_has_a_runbook() {
     assert_eq!(documented, alarms);
 }
 
+/// Alarms that the documents name, after the word "alarm".
+#[test]
+fn every_alarm_that_a_document_names_exists() {
+    let alarms: Vec<String> = alarms().into_iter().map(|(name, _)| name).collect();
+    let mut documents: Vec<String> =
+        names("functions").iter().map(|name| format!("functions/{name}/README.md")).collect();
+    documents.extend(["README.md", "cli/README.md", "CHANGELOG.md", "ARCHITECTURE.md"].map(str::to_owned));
+    let mut named = 0;
+    for document in documents {
+        let page = text(&document);
+        for after in page.split("alarm `").skip(1) {
+            let name = after.split('`').next().unwrap();
+            assert!(alarms.iter().any(|alarm| alarm == name), "{document} names the alarm {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 0, "no document names an alarm, so this test tests nothing");
+}
+
 #[test]
 fn the_readme_of_collect_lists_the_headers_that_are_stored() {
     let source = text("functions/collect/src/headers.rs");

@@ -274,7 +274,7 @@ impl Mover<'_> {
             let batch: Vec<Received> = messages.drain(..batch.len()).collect();
             let outgoing: Vec<&Outgoing> = batch.iter().map(|received| &received.message).collect();
             let deliveries = queue::send(&self.context.clients.sqs, &self.to.url, &outgoing).await;
-            self.stop.set_if_all_failed(&self.to, &deliveries);
+            self.stop.set_if_all_failed(&self.to.url, &deliveries);
             let mut sent = Vec::new();
             for (received, delivery) in batch.into_iter().zip(deliveries) {
                 let mut state = self.state.borrow_mut();

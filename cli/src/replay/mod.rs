@@ -1,5 +1,6 @@
 //! `landfall replay`: sends dead-lettered messages and quarantined records again.
 
+pub mod destination;
 pub mod dlq;
 pub mod message;
 pub mod plan;
@@ -17,7 +18,7 @@ use crate::{
     console::Console,
     context::{Context, Interrupt},
     outcome::{Failed, conclude},
-    queue::{Delivery, Queue, QueueError},
+    queue::{Delivery, QueueError},
     stack::StackError,
 };
 
@@ -52,11 +53,11 @@ impl Stop {
     }
 
     /// A whole batch that failed means that the queue cannot be reached, and that there is no point in going on.
-    fn set_if_all_failed(&self, queue: &Queue, deliveries: &[Delivery]) {
+    fn set_if_all_failed(&self, destination: &str, deliveries: &[Delivery]) {
         if let Some(Delivery::Failed(cause)) = deliveries.first()
             && deliveries.iter().all(|delivery| matches!(delivery, Delivery::Failed(_)))
         {
-            self.set(format!("queue {} cannot be sent to: {cause}", queue.url));
+            self.set(format!("{destination} cannot be sent to: {cause}"));
         }
     }
 

@@ -16,11 +16,8 @@ use shared::{
     quarantine::QuarantineRecord,
 };
 
-use super::{
-    message::{self, Unsendable},
-    report::Counts,
-};
-use crate::{queue::Outgoing, when::start_of};
+use super::{message::Unsendable, report::Counts};
+use crate::when::start_of;
 
 /// The reason given for lines that are not records.
 pub const UNREADABLE: &str = "unreadable_line";
@@ -131,10 +128,10 @@ pub enum Fate {
 }
 
 #[derive(Debug)]
-pub struct Plan {
+pub struct Plan<M> {
     /// The objects, and the fates of their lines.
     pub objects: Vec<(Object, Vec<Fate>)>,
-    pub messages: Vec<Outgoing>,
+    pub messages: Vec<M>,
     fingerprints: Vec<Fingerprint>,
 }
 
@@ -161,16 +158,17 @@ pub struct Rest {
 
 /// Plans group after group and remembers what has been sent.
 #[derive(Debug)]
-pub struct Planner {
+pub struct Planner<F> {
     selection: Selection,
-    max_message_bytes: usize,
+    /// The message that a record is sent as.
+    of_record: F,
     budget: Option<usize>,
     sent: HashSet<Fingerprint>,
 }
 
-impl Planner {
-    pub fn new(selection: Selection, max_message_bytes: usize) -> Self {
-        Self { budget: selection.limit, selection, max_message_bytes, sent: HashSet::new() }
+impl<M, F: Fn(&QuarantineRecord) -> Result<M, Unsendable>> Planner<F> {
+    pub fn new(selection: Selection, of_record: F) -> Self {
+        Self { budget: selection.limit, selection, of_record, sent: HashSet::new() }
     }
 
     /// Whether the limit is reached.
@@ -178,7 +176,7 @@ impl Planner {
         self.budget == Some(0)
     }
 
-    pub fn plan(&mut self, objects: Vec<Object>) -> Plan {
+    pub fn plan(&mut self, objects: Vec<Object>) -> Plan<M> {
         let mut plan = Plan { objects: Vec::new(), messages: Vec::new(), fingerprints: Vec::new() };
         let mut planned = HashMap::new();
         for object in objects {
@@ -189,7 +187,7 @@ impl Planner {
         plan
     }
 
-    fn fate(&mut self, line: &Line, day: Day, plan: &mut Plan, planned: &mut HashMap<Fingerprint, usize>) -> Fate {
+    fn fate(&mut self, line: &Line, day: Day, plan: &mut Plan<M>, planned: &mut HashMap<Fingerprint, usize>) -> Fate {
         if !self.selection.wants(line.record.as_ref().ok(), day) {
             return Fate::NotSelected;
         }
@@ -204,7 +202,7 @@ impl Planner {
         if let Some(position) = planned.get(&fingerprint) {
             return Fate::Copy(*position);
         }
-        let message = match message::of_record(record, self.max_message_bytes) {
+        let message = match (self.of_record)(record) {
             Ok(message) => message,
             Err(problem) => return Fate::Unsendable(problem),
         };
@@ -222,7 +220,7 @@ impl Planner {
     }
 
     /// Decides what happens to each object, after sending.
-    pub fn settle(&mut self, plan: &Plan, is_sent: &[bool]) -> Result<Vec<Settlement>, LayoutError> {
+    pub fn settle(&mut self, plan: &Plan<M>, is_sent: &[bool]) -> Result<Vec<Settlement>, LayoutError> {
         let sent = plan.fingerprints.iter().zip(is_sent).filter(|(_, sent)| **sent);
         self.sent.extend(sent.map(|(fingerprint, _)| *fingerprint));
         plan.objects.iter().map(|(object, fates)| settlement(object, fates, is_sent)).collect()
@@ -263,7 +261,7 @@ pub fn without(object: &Object, is_gone: impl Iterator<Item = bool>) -> Result<S
     Ok(Settlement::Replace(Rest { key, body, content_id, records: rest.len() }))
 }
 
-impl Plan {
+impl<M> Plan<M> {
     /// Counts the records by reason. Duplicates count once.
     pub fn counts(&self, is_sent: &[bool]) -> BTreeMap<String, Counts> {
         let mut by_reason: BTreeMap<String, Counts> = BTreeMap::new();
@@ -315,6 +313,7 @@ mod tests {
     use shared::quarantine::{base64, rfc3339, to_ndjson};
 
     use super::*;
+    use crate::{queue::Outgoing, replay::message};
 
     const MOST: usize = 1 << 20;
     /// 2026-11-20T00:00:00Z.
@@ -332,6 +331,10 @@ mod tests {
         }
     }
 
+    fn to_queue(record: &QuarantineRecord) -> Result<Outgoing, Unsendable> {
+        message::of_record(record, MOST)
+    }
+
     /// An object as the function writes it.
     fn object(mut records: Vec<QuarantineRecord>) -> Object {
         let first_ms = records.iter().filter_map(sent_at).min().unwrap().as_millisecond();
@@ -345,7 +348,7 @@ mod tests {
     }
 
     fn fates(selection: Selection, objects: Vec<Object>) -> Vec<Vec<Fate>> {
-        let plan = Planner::new(selection, MOST).plan(objects);
+        let plan = Planner::new(selection, to_queue).plan(objects);
         plan.objects.into_iter().map(|(_, fates)| fates).collect()
     }
 
@@ -385,7 +388,7 @@ mod tests {
         let body: Vec<u8> = [b"{\"id\": \xff\n\n", &*damaged.lines.remove(0).bytes, b"\n"].concat();
         let parsed = Object::parse(damaged.key, &body);
         assert_eq!(parsed.lines.len(), 2);
-        let mut planner = Planner::new(Selection::default(), MOST);
+        let mut planner = Planner::new(Selection::default(), to_queue);
         let plan = planner.plan(vec![parsed]);
         assert!(matches!(plan.objects[0].1[0], Fate::Unsendable(Unsendable::UnreadableLine(_))));
         let settled = planner.settle(&plan, &[true]).unwrap();
@@ -398,7 +401,7 @@ mod tests {
     #[test]
     fn the_rest_is_the_object_that_the_function_would_have_written() {
         let all: Vec<_> = (1..=3).map(|id| record(id, "invalid_base64", MIDNIGHT + id as i64)).collect();
-        let mut planner = Planner::new(Selection::default(), MOST);
+        let mut planner = Planner::new(Selection::default(), to_queue);
         let plan = planner.plan(vec![object(all.clone())]);
         let settled = planner.settle(&plan, &[true, false, false]).unwrap();
         let [Settlement::Replace(rest)] = settled.as_slice() else { panic!("{settled:?}") };
@@ -412,7 +415,7 @@ mod tests {
     fn a_message_that_is_in_two_objects_is_sent_once_and_both_go() {
         let one = || object(vec![record(1, "invalid_base64", MIDNIGHT)]);
         let two = || object(vec![record(1, "invalid_base64", MIDNIGHT), record(2, "invalid_base64", MIDNIGHT)]);
-        let mut planner = Planner::new(Selection::default(), MOST);
+        let mut planner = Planner::new(Selection::default(), to_queue);
         let plan = planner.plan(vec![one(), two()]);
         assert_eq!(plan.objects[1].1, [Fate::Copy(0), Fate::Send(1)]);
         assert_eq!(planner.settle(&plan, &[true, true]).unwrap(), [Settlement::Delete, Settlement::Delete]);
@@ -425,7 +428,7 @@ mod tests {
     #[test]
     fn a_copy_of_a_message_that_was_not_sent_stays() {
         let one = || object(vec![record(1, "invalid_base64", MIDNIGHT)]);
-        let mut planner = Planner::new(Selection::default(), MOST);
+        let mut planner = Planner::new(Selection::default(), to_queue);
         let plan = planner.plan(vec![one(), one()]);
         assert_eq!(planner.settle(&plan, &[false]).unwrap(), [Settlement::Keep, Settlement::Keep]);
         assert_eq!(planner.plan(vec![one()]).objects[0].1, [Fate::Send(0)]);
@@ -463,7 +466,7 @@ mod tests {
 
     /// Replays once, with some messages failing, and returns the bodies that were sent.
     fn replay(quarantine: &mut Quarantine, selection: &Selection, group: usize, fails: &[bool]) -> Vec<String> {
-        let mut planner = Planner::new(selection.clone(), MOST);
+        let mut planner = Planner::new(selection.clone(), to_queue);
         let (mut bodies, mut fails) = (Vec::new(), fails.iter().cycle());
         let snapshot: Vec<Object> = quarantine.values().cloned().collect();
         for objects in snapshot.chunks(group) {

@@ -3,10 +3,11 @@
 use clap::{Args, builder::PossibleValuesParser};
 use futures_util::{StreamExt, stream};
 use objects::{Bucket, S3};
-use shared::layout::QuarantineKey;
+use shared::{layout::QuarantineKey, quarantine::QuarantineRecord};
 
 use super::{
     ReplayError, Stop,
+    destination::{Destination, ToQueue, ToStream},
     plan::{Fate, Object, Plan, Planner, Selection, Settlement, UNREADABLE, batches},
     queue_url,
     report::{Problem, Report},
@@ -15,7 +16,7 @@ use crate::{
     console::Console,
     context::Context,
     quarantine::place::{self, Found},
-    queue::{self, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue},
+    queue::{self, Delivery},
     stack,
     text::grouped,
     when::{self, Moment},
@@ -28,9 +29,13 @@ const GROUP_BYTES: usize = 64 << 20;
 const CONCURRENT_S3_REQUESTS: usize = 8;
 const CONCURRENT_SENDS: usize = 4;
 
-/// The functions whose quarantined records were messages of a queue, and the reasons for which they quarantine.
-const FUNCTIONS: [(&str, &[&str]); 2] = [
+/// The functions that quarantine records, and their reasons.
+const FUNCTIONS: [(&str, &[&str]); 3] = [
     ("parquet-writer", &["empty_body", "invalid_base64", "invalid_protobuf", "invalid_sent_timestamp", "missing_type"]),
+    (
+        "kafka-roller",
+        &["empty_record", "invalid_aggregate", "invalid_base64", "invalid_json", "invalid_table", "missing_table"],
+    ),
     (
         "load-registrar",
         &[
@@ -46,8 +51,9 @@ const FUNCTIONS: [(&str, &[&str]); 2] = [
 ];
 
 const HELP: &str = "\
-Each record holds the body and the message attributes of the message that the function refused, and is
-sent as that message. A record without the attribute event_id gets its original message id as event_id,
+Each record holds what the function refused: the body and the attributes of a message, which is sent to the
+queue again, or for kafka-roller the data and the partition key of a record, which is put into the stream
+again. A record without the attribute event_id gets its original message id as event_id,
 so that its row can be told apart from others, and dropped if it lands twice.
 
 Records are removed from the quarantine only when SQS has confirmed them, so running the command again
@@ -72,8 +78,8 @@ pub struct QuarantineArgs {
     /// Bucket that holds the quarantine, if it is not the lake of the stack.
     #[arg(long)]
     pub bucket: Option<String>,
-    /// Queue to send the records to, if it is not the function's queue of the stack.
-    #[arg(long, value_name = "QUEUE-URL", value_parser = queue_url)]
+    /// Queue (or, for kafka-roller, name of the stream) to send the records to, if it is not what the function of the stack reads.
+    #[arg(long, value_name = "QUEUE-URL|STREAM")]
     pub to: Option<String>,
     /// Function that refused the records.
     #[arg(long, value_name = "NAME", default_value = "parquet-writer")]
@@ -123,12 +129,31 @@ impl QuarantineArgs {
 /// Replays quarantined records. `Err` means that nothing was done.
 pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
     let selection = args.selection()?;
+    if args.function == stack::ROLLER {
+        let stream = match &args.to {
+            Some(stream) => stream.clone(),
+            None => context.source(stack::ROLLER).await?,
+        };
+        let to = ToStream { client: &context.clients.kinesis, stream };
+        return replay_to(to, selection, args, context, console).await;
+    }
     let to = match &args.to {
-        Some(to) => to.clone(),
+        Some(to) => queue_url(to).map_err(|message| ReplayError::Usage(message.to_owned()))?,
         None if args.function == stack::REGISTRAR => context.queue(stack::PUTS).await?,
         None => context.queue(stack::EVENTS).await?,
     };
-    let (to, _) = queue::describe(&context.clients.sqs, &to).await?;
+    let client = &context.clients.sqs;
+    let (queue, _) = queue::describe(client, &to).await?;
+    replay_to(ToQueue { client, queue }, selection, args, context, console).await
+}
+
+async fn replay_to<D: Destination>(
+    to: D,
+    selection: Selection,
+    args: &QuarantineArgs,
+    context: &Context,
+    console: &Console,
+) -> Result<Report, ReplayError> {
     let bucket = match &args.bucket {
         Some(bucket) => bucket.clone(),
         None => context.setting(&args.function, "LAKE_BUCKET").await?,
@@ -138,7 +163,7 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
         command: "replay quarantine",
         things: "records",
         from,
-        to: to.url.clone(),
+        to: to.name().to_owned(),
         dry_run: args.dry_run,
         ..Report::default()
     };
@@ -153,7 +178,7 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
     }
     let progress = console.progress("Replaying", "objects", Some(objects.len()));
     let run = Run { context, bucket, to, stop: Stop::default() };
-    let mut planner = Planner::new(selection, run.to.max_message_bytes);
+    let mut planner = Planner::new(selection, |record: &QuarantineRecord| run.to.of_record(record));
     let (mut read, mut copies) = (0, 0);
     let sizes: Vec<usize> = objects.iter().map(|(_, bytes)| *bytes).collect();
     for group in batches(&sizes, GROUP_OBJECTS, GROUP_BYTES) {
@@ -191,14 +216,14 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
     Ok(report)
 }
 
-struct Run<'a> {
+struct Run<'a, D> {
     context: &'a Context,
     bucket: S3,
-    to: Queue,
+    to: D,
     stop: Stop,
 }
 
-impl Run<'_> {
+impl<D: Destination> Run<'_, D> {
     fn is_over(&self) -> bool {
         self.stop.is_set(&self.context.interrupt)
     }
@@ -230,23 +255,23 @@ impl Run<'_> {
     }
 
     /// Sends messages, in batches side by side. Once a whole batch fails, the others are not tried.
-    async fn send(&self, messages: &[Outgoing]) -> Vec<Delivery> {
-        let sizes: Vec<usize> = messages.iter().map(Outgoing::bytes).collect();
-        let batches = batches(&sizes, BATCH_ENTRIES, BATCH_BYTES);
+    async fn send(&self, messages: &[D::Message]) -> Vec<Delivery> {
+        let sizes: Vec<usize> = messages.iter().map(D::bytes).collect();
+        let batches = batches(&sizes, D::ENTRIES, D::BYTES);
         let sends = batches.into_iter().map(|batch| async move {
-            let batch: Vec<&Outgoing> = messages.get(batch).unwrap_or_default().iter().collect();
+            let batch: Vec<&D::Message> = messages.get(batch).unwrap_or_default().iter().collect();
             if self.is_over() {
                 return vec![Delivery::Failed("it was not tried".to_owned()); batch.len()];
             }
-            let deliveries = queue::send(&self.context.clients.sqs, &self.to.url, &batch).await;
-            self.stop.set_if_all_failed(&self.to, &deliveries);
+            let deliveries = self.to.send(&batch).await;
+            self.stop.set_if_all_failed(self.to.name(), &deliveries);
             deliveries
         });
         stream::iter(sends).buffered(CONCURRENT_SENDS).collect::<Vec<_>>().await.concat()
     }
 
     /// Reports records that were selected and could not be sent.
-    fn problems(&self, plan: &Plan, deliveries: &[Delivery], report: &mut Report) {
+    fn problems(&self, plan: &Plan<D::Message>, deliveries: &[Delivery], report: &mut Report) {
         for (object, fates) in &plan.objects {
             for (position, (line, fate)) in object.lines.iter().zip(fates).enumerate() {
                 let (reason, detail) = match fate {
@@ -266,7 +291,13 @@ impl Run<'_> {
     }
 
     /// Removes what was sent. Records that were sent and could not be removed are reported.
-    async fn settle(&self, plan: &Plan, is_sent: &[bool], settlements: Vec<Settlement>, report: &mut Report) {
+    async fn settle(
+        &self,
+        plan: &Plan<D::Message>,
+        is_sent: &[bool],
+        settlements: Vec<Settlement>,
+        report: &mut Report,
+    ) {
         let settled = plan.objects.iter().zip(settlements).map(|((object, fates), settlement)| async move {
             place::settle(&self.bucket, &object.key, settlement).await.map_err(|error| (object, fates, error))
         });
@@ -285,7 +316,7 @@ impl Run<'_> {
 }
 
 /// The deliveries that a dry run assumes.
-fn pretended(plan: &Plan) -> Vec<Delivery> {
+fn pretended<M>(plan: &Plan<M>) -> Vec<Delivery> {
     plan.messages.iter().map(|_| Delivery::Sent(String::new())).collect()
 }
 
@@ -330,7 +361,7 @@ mod tests {
             "--since is not before --until"
         );
         let function = selection(&["--function", "parquet-witer"]).unwrap_err();
-        assert!(function.contains("[possible values: parquet-writer, load-registrar]"), "{function}");
+        assert!(function.contains("[possible values: parquet-writer, kafka-roller, load-registrar]"), "{function}");
         let expected = "parquet-writer quarantines nothing for the reason \"invalid_protobuff\"; its reasons are \
                         empty_body, invalid_base64, invalid_protobuf, invalid_sent_timestamp, missing_type, and \
                         unreadable_line for damaged lines";
