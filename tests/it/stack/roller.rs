@@ -197,3 +197,31 @@ async fn the_deployed_function_rolls_and_what_goes_missing_is_found_and_repaired
     assert_eq!((repaired[1].0.id(), repaired[1].0.reason), (complete[1].0.id(), Reason::Repair));
     assert_eq!(deployed.landfall(&audit).await.1, 0);
 }
+
+/// Still poison, it comes back under the name of its new record, and the old one is gone.
+#[tokio::test]
+async fn quarantined_records_go_back_into_their_stream() {
+    let deployed = Deployed::new().await;
+    let kinesis = aws_sdk_kinesis::Client::new(&deployed.stack.config().await);
+    let poison = format!("no json {}", runtime::clock::unix_ms());
+    let put = kinesis.put_record().stream_name(deployed.stack.output("KafkaStreamName"));
+    put.partition_key("k").data(Blob::new(poison.as_bytes())).send().await.unwrap();
+    let other_than = |old: Option<String>| {
+        let (deployed, poison) = (&deployed, &poison);
+        async move {
+            let (shown, _) = deployed.landfall(&["quarantine", "show", "--function", "kafka-roller"]).await;
+            let records = shown["records"].as_array().cloned().unwrap_or_default();
+            let ours = records.iter().filter(|record| record["body_base64"] == base64(poison.as_bytes()).as_str());
+            let ids: Vec<String> = ours.map(|record| record["id"].as_str().unwrap().to_owned()).collect();
+            ids.iter().find(|id| Some(*id) != old.as_ref()).cloned().filter(|_| ids.len() == 1)
+        }
+    };
+    let first = eventually("quarantining", SOON, || other_than(None)).await;
+    let replay = ["replay", "quarantine", "--function", "kafka-roller", "--id", &first];
+    let (report, code) = deployed.landfall(&replay).await;
+    assert_eq!((code, &report["total"]["sent"], &report["to"]), (0, &json!(1), &json!("landfall-kafka")), "{report:#}");
+    let second = eventually("quarantining again", SOON, || other_than(Some(first.clone()))).await;
+    let discard = ["quarantine", "discard", "--function", "kafka-roller", "--id", &second, "--yes"];
+    assert_eq!(deployed.landfall(&discard).await.0["records"], 1);
+    assert_eq!(other_than(None).await, None);
+}
