@@ -47,7 +47,7 @@ pub struct Cli {
     /// Print the result as JSON, for machines.
     #[arg(long, global = true, display_order = 100)]
     pub json: bool,
-    /// The stack to operate. Its functions, queues and buckets are found by themselves.
+    /// The stack to operate. Its functions, queues and buckets are found automatically.
     #[arg(long, global = true, display_order = 99, value_name = "NAME", default_value = "landfall")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub stack: String,

@@ -22,8 +22,8 @@ use crate::bucket::{Attributes, Bucket, BucketError, Created, Head, Listed, Uplo
 const MAX_DELETED: usize = 1_000;
 /// A larger body has a second more to be written for each of these many bytes.
 const BYTES_PER_SECOND: usize = 8 << 20;
-/// S3 may take minutes to put the parts of an upload together.
-const COMPLETION: Duration = Duration::from_secs(60);
+/// S3 needs longer to put the parts of an upload together than for any other call.
+const COMPLETION: Duration = Duration::from_secs(20);
 /// How often an object is written while S3 answers that another write of its key is in progress.
 const WRITES: usize = 4;
 /// The pause between them, in milliseconds, of which the next is twice as long.

@@ -1,8 +1,8 @@
 //! Errors as one line that a person can read.
 
-use std::{error::Error, fmt::Debug};
+use std::error::Error;
 
-use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::{orchestrator::HttpResponse, result::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 /// An error and its causes in one line, leaving out each cause that the text before it already contains.
@@ -21,16 +21,16 @@ pub fn chain(error: &dyn Error) -> String {
 
 /// Why a call of an AWS service failed: `AccessDenied: …` when the service answered, otherwise all causes from the
 /// outermost to the innermost.
-pub fn cause<E, R>(error: &SdkError<E, R>) -> String
+pub fn cause<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: Error + ProvideErrorMetadata + 'static,
-    R: Debug + 'static,
 {
-    if let Some(service) = error.as_service_error() {
-        return match (service.code(), service.message()) {
+    if let SdkError::ServiceError(service) = error {
+        return match (service.err().code(), service.err().message()) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),
-            (None, _) => chain(service),
+            // The response to HEAD has no body, and so no code.
+            (None, _) => format!("status {}", service.raw().status().as_u16()),
         };
     }
     // The outermost texts only name the kind of error; the causes are more specific.

@@ -104,7 +104,9 @@ fn variables(source: &str) -> Vec<String> {
     if !source.contains("SettingError") {
         return Vec::new();
     }
+    let stack = source.contains("settings.stack()").then_some("STACK_NAME");
     literals(source)
+        .chain(stack)
         .filter(|text| text.contains('_') && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
         .filter(|name| !name.starts_with("AWS_"))
         .map(str::to_owned)
@@ -249,7 +251,9 @@ fn every_alarm_has_a_runbook() {
     let page = text("docs/operations.md");
     let (_, page) = page.split_once("\n## Alarms\n").unwrap();
     let named: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    let functions = ["ParquetWriter", "Collect", "KafkaRoller", "LoadRegistrar"];
+    // parquet-writer is ParquetWriter.
+    let pascal = |name: &str| name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect::<String>();
+    let functions: Vec<String> = names("functions").iter().map(|name| pascal(name)).collect();
     let endings: Vec<&str> = named.iter().filter_map(|name| name.strip_prefix('…')).collect();
     let of_each = functions.iter().flat_map(|function| endings.iter().map(move |ending| format!("{function}{ending}")));
     let mut documented: Vec<String> = of_each.collect();

@@ -3,20 +3,23 @@
 pub mod place;
 pub mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
 use futures_util::{StreamExt, stream};
-use objects::{BucketError, S3};
-use shared::quarantine::QuarantineRecord;
+use objects::{Bucket, BucketError, S3};
+use shared::layout::QuarantineKey;
 
-use self::report::{Discarded, Exported, Group, Groups, Shown};
+use self::report::{Discarded, Exported, Group, Groups, Seen, Shown};
 use crate::{
     Exit,
     console::{Console, Progress},
     context::Context,
     outcome::{Failed, conclude},
-    replay::plan::{Line, Object, Selection, without},
+    replay::{
+        plan::{Line, Object, Selection, UNREADABLE, without},
+        quarantine::FUNCTIONS as REASONS,
+    },
     stack::{self, StackError},
     when::{self, Moment},
 };
@@ -53,7 +56,7 @@ const DISCARD: &str = "\
 Deletes the selected records for good. Without --yes, it only counts them. At least one of --id, --reason,
 --day, --since and --until is needed. Export them first, if in doubt.
 
-Exit code: 0 when all were deleted (or counted), otherwise 1.
+Exit code: 0 when all were deleted (or counted), 2 when the arguments are invalid, otherwise 1.
 
 Examples:
   landfall quarantine discard --function parquet-writer --reason invalid_protobuf --until 2026-11-01
@@ -132,6 +135,15 @@ impl From<QuarantineError> for Failed {
 impl SelectArgs {
     fn selection(&self) -> Result<Selection, QuarantineError> {
         let (since, until) = when::range(self.day, self.since, self.until).map_err(QuarantineError::Usage)?;
+        let functions =
+            REASONS.iter().filter(|(name, _)| self.function.as_ref().is_none_or(|function| function == name));
+        let mut known: Vec<&str> = functions.flat_map(|(_, reasons)| *reasons).copied().chain([UNREADABLE]).collect();
+        known.sort_unstable();
+        known.dedup();
+        if let Some(unknown) = self.reason.iter().find(|reason| !known.contains(&reason.as_str())) {
+            let known = known.join(", ");
+            return Err(QuarantineError::Usage(format!("there is no reason {unknown:?}; there are {known}")));
+        }
         let (reasons, ids) = (self.reason.clone(), self.id.clone());
         Ok(Selection { since, until, reasons, ids, limit: self.limit })
     }
@@ -154,47 +166,73 @@ impl SelectArgs {
         Err(missing.map_or(none, QuarantineError::from))
     }
 
-    /// Calls `each` with every object that holds selected records, and with their positions in it. Objects that another
-    /// command empties meanwhile are skipped. Returns whether Ctrl-C ended it.
+    /// Calls `each` with every object that holds selected records, the oldest first, and with their positions in it. An object
+    /// that cannot be read or changed is a problem, and the others are processed all the same.
     async fn each(
         &self,
         context: &Context,
         console: &Console,
-        mut each: impl AsyncFnMut(&S3, &Object, &[usize]) -> Result<(), QuarantineError>,
-    ) -> Result<bool, QuarantineError> {
+        mut each: impl AsyncFnMut(&S3, &Object, &[usize]) -> Result<(), String>,
+    ) -> Result<Seen, QuarantineError> {
         let selection = self.selection()?;
         let (bucket, functions) = self.place(context).await?;
-        let mut left = self.limit.unwrap_or(usize::MAX);
+        let mut keys: Vec<QuarantineKey> = Vec::new();
         for function in functions {
             let found = place::find(&bucket, function, &selection).await?.objects;
-            let progress: Progress = console.progress("Reading", "objects", Some(found.len()));
-            let reads = found.iter().map(|(key, _)| place::read(&bucket, key));
-            let mut objects = stream::iter(reads).buffered(CONCURRENT_S3_REQUESTS);
-            while let Some(object) = objects.next().await {
-                if context.interrupt.is_set() {
-                    return Ok(true);
+            keys.extend(found.into_iter().map(|(key, _)| key));
+        }
+        // Names begin with the time of the first record.
+        keys.sort_by(|a, b| (a.day, a.name.as_str()).cmp(&(b.day, b.name.as_str())));
+        let mut missing: BTreeSet<&str> = self.id.iter().map(String::as_str).collect();
+        let (mut seen, mut left) = (Seen::default(), self.limit.unwrap_or(usize::MAX));
+        let progress: Progress = console.progress("Reading", "objects", Some(keys.len()));
+        let reads = keys.iter().map(async |key| (key, place::read(&bucket, key).await));
+        let mut objects = stream::iter(reads).buffered(CONCURRENT_S3_REQUESTS);
+        while let Some((key, object)) = objects.next().await {
+            if context.interrupt.is_set() {
+                seen.problems.push("interrupted before all records were read".to_owned());
+                return Ok(seen);
+            }
+            progress.add(1);
+            let object = match object {
+                Ok(Some(object)) => object,
+                // Another command has emptied it meanwhile.
+                Ok(None) => continue,
+                Err(error) => {
+                    seen.problems.push(error.to_string());
+                    continue;
                 }
-                progress.add(1);
-                let Some(object) = object? else { continue };
-                let wanted = |line: &Line| selection.wants(line.record.as_ref().ok(), object.key.day);
-                let lines = object.lines.iter().enumerate().filter(|(_, line)| wanted(line));
-                let positions: Vec<usize> = lines.map(|(position, _)| position).take(left).collect();
-                left -= positions.len();
-                if !positions.is_empty() {
-                    each(&bucket, &object, &positions).await?;
+            };
+            let wanted = |line: &Line| selection.wants(line.record.as_ref().ok(), object.key.day);
+            let lines = object.lines.iter().enumerate().filter(|(_, line)| wanted(line));
+            let positions: Vec<usize> = lines.map(|(position, _)| position).take(left).collect();
+            if positions.is_empty() {
+                continue;
+            }
+            match each(&bucket, &object, &positions).await {
+                Ok(()) => {
+                    left -= positions.len();
+                    seen.records += positions.len();
+                    let lines = positions.iter().filter_map(|position| object.lines.get(*position));
+                    lines.filter_map(|line| line.record.as_ref().ok()).for_each(|record| {
+                        missing.remove(record.id.as_str());
+                    });
                 }
-                if left == 0 {
-                    return Ok(false);
-                }
+                Err(cause) => seen.problems.push(format!("s3://{}/{key}: {cause}", bucket.name())),
+            }
+            if left == 0 {
+                return Ok(seen);
             }
         }
-        Ok(false)
+        let missing = missing.into_iter().map(|id| format!("there is no quarantined record with the id {id}"));
+        seen.problems.extend(missing);
+        Ok(seen)
     }
 }
 
 async fn list(args: &SelectArgs, context: &Context, console: &Console) -> Result<Groups, QuarantineError> {
     let mut groups: BTreeMap<(String, String, String), usize> = BTreeMap::new();
-    let interrupted = args
+    let seen = args
         .each(context, console, async |_, object, positions| {
             for line in positions.iter().filter_map(|position| object.lines.get(*position)) {
                 let key = &object.key;
@@ -206,40 +244,39 @@ async fn list(args: &SelectArgs, context: &Context, console: &Console) -> Result
         .await?;
     let groups = groups.into_iter();
     let groups = groups.map(|((function, day, reason), records)| Group { function, day, reason, records }).collect();
-    Ok(Groups { groups, interrupted })
+    Ok(Groups { groups, seen })
 }
 
 async fn show(args: &SelectArgs, context: &Context, console: &Console) -> Result<Shown, QuarantineError> {
-    let mut shown = Shown::default();
-    shown.interrupted = args
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    let seen = args
         .each(context, console, async |_, object, positions| {
             for line in positions.iter().filter_map(|position| object.lines.get(*position)) {
                 match &line.record {
-                    Ok(record) => shown.records.push(record.clone()),
-                    Err(_) => shown.unreadable.push(String::from_utf8_lossy(&line.bytes).into_owned()),
+                    Ok(record) => records.push(record.clone()),
+                    Err(_) => unreadable.push(String::from_utf8_lossy(&line.bytes).into_owned()),
                 }
             }
             Ok(())
         })
         .await?;
-    if let Some(id) = args.id.iter().find(|id| !shown.records.iter().any(|record: &QuarantineRecord| record.id == **id))
-    {
-        return Err(QuarantineError::Usage(format!("there is no quarantined record with the id {id}")));
-    }
-    Ok(shown)
+    Ok(Shown { records, unreadable, seen })
 }
 
 async fn export(args: &SelectArgs, context: &Context, console: &Console) -> Result<Exported, QuarantineError> {
-    let mut exported = Exported::default();
-    exported.interrupted = args
+    let mut exported = String::new();
+    let seen = args
         .each(context, console, async |_, object, positions| {
-            for line in positions.iter().filter_map(|position| object.lines.get(*position)) {
-                exported.lines.push(String::from_utf8_lossy(&line.bytes).into_owned());
-            }
+            let lines = positions.iter().filter_map(|position| object.lines.get(*position));
+            // All lines of an object or none, so that nothing is taken for exported that is not.
+            let lines: Result<Vec<&str>, _> = lines.map(|line| std::str::from_utf8(&line.bytes)).collect();
+            let lines =
+                lines.map_err(|_| "it has a line that is not UTF-8; copy the object with the AWS CLI".to_owned())?;
+            lines.into_iter().for_each(|line| exported.extend([line, "\n"]));
             Ok(())
         })
         .await?;
-    Ok(exported)
+    Ok(Exported { lines: exported, seen })
 }
 
 async fn discard(args: &DiscardArgs, context: &Context, console: &Console) -> Result<Discarded, QuarantineError> {
@@ -249,26 +286,30 @@ async fn discard(args: &DiscardArgs, context: &Context, console: &Console) -> Re
         let message = "say which records: --id, --reason, --day, --since or --until";
         return Err(QuarantineError::Usage(message.to_owned()));
     }
-    let mut discarded = Discarded { done: args.yes, ..Discarded::default() };
-    discarded.interrupted = select
+    let seen = select
         .each(context, console, async |bucket, object, positions| {
             if args.yes {
                 let is_gone = (0..object.lines.len()).map(|position| positions.contains(&position));
-                let settlement = without(object, is_gone).map_err(|error| QuarantineError::Usage(error.to_string()))?;
-                place::settle(bucket, &object.key, settlement).await?;
+                let settlement = without(object, is_gone).map_err(|error| error.to_string())?;
+                place::settle(bucket, &object.key, settlement).await.map_err(|error| error.to_string())?;
             }
-            discarded.records += positions.len();
             Ok(())
         })
         .await?;
-    Ok(discarded)
+    Ok(Discarded { done: args.yes, seen })
 }
 
 pub async fn run(command: &Quarantine, json: bool, context: &Context, console: &mut Console) -> Exit {
     match command {
         Quarantine::List(args) => conclude(list(args, context, console).await, json, console),
         Quarantine::Show(args) => conclude(show(args, context, console).await, json, console),
-        Quarantine::Export(args) => conclude(export(args, context, console).await, json, console),
+        Quarantine::Export(args) => {
+            let exported = export(args, context, console).await;
+            // They do not belong to the lines, which go to standard output.
+            let problems = exported.iter().flat_map(|exported| exported.seen.problems.clone()).collect::<Vec<_>>();
+            problems.iter().for_each(|problem| console.error(problem));
+            conclude(exported, json, console)
+        }
         Quarantine::Discard(args) => conclude(discard(args, context, console).await, json, console),
     }
 }
@@ -347,7 +388,12 @@ mod tests {
             json!([{"function": "parquet-writer", "day": "2026/11/20", "reason": "missing_type", "records": 1}]);
         assert_eq!(some.json()["groups"], groups);
         let none = lake.run(&["list", "--since", "2026-11-21"]).await;
-        assert_eq!(none.out, "nothing is in the quarantine\n");
+        assert_eq!(none.out, "no record is selected\n");
+        let typo = lake.run(&["list", "--reason", "missing_typ"]).await;
+        assert!(
+            typo.code == 2 && typo.err.contains("there is no reason \"missing_typ\"; there are empty_body,"),
+            "{typo:?}"
+        );
     }
 
     #[tokio::test]
@@ -359,8 +405,10 @@ mod tests {
         }
         let binary = lake.run(&["show", "--id", "b"]).await;
         assert!(binary.out.contains("body        /w== (base64, 1 byte)\n"), "{}", binary.out);
-        let missing = lake.run(&["show", "--id", "z"]).await;
-        assert_eq!((missing.code, missing.err.as_str()), (2, "error: there is no quarantined record with the id z\n"));
+        let missing = lake.run(&["show", "--id", "z", "--id", "a"]).await;
+        assert!(missing.out.contains("id          a\n"), "{}", missing.out);
+        assert!(missing.out.ends_with("problem: there is no quarantined record with the id z\n"), "{}", missing.out);
+        assert_eq!(missing.code, 1);
     }
 
     #[tokio::test]
@@ -371,6 +419,11 @@ mod tests {
         assert_eq!(lines.iter().map(|line| line["id"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(lake.lines().len(), 3);
         assert_eq!(lake.run(&["export", "--limit", "1"]).await.out.lines().count(), 1);
+        let key = ("lake".to_owned(), "quarantine/kafka-roller/2026/11/20/20261120T141146123Z-3.ndjson".to_owned());
+        lake.0.lock().unwrap().objects.insert(key, Object { body: b"\xff\n".to_vec(), ..Object::default() });
+        let damaged = lake.run(&["export"]).await;
+        assert_eq!((damaged.code, damaged.out.lines().count()), (1, 3));
+        assert!(damaged.err.contains("-3.ndjson: it has a line that is not UTF-8"), "{}", damaged.err);
     }
 
     #[tokio::test]

@@ -9,10 +9,22 @@ use crate::{
     text::{Column, Table, counted, grouped, printable, printable_lines},
 };
 
+const NOTHING: &str = "no record is selected\n";
+
+/// What a command went through.
+#[derive(Debug, Default, Serialize)]
+pub struct Seen {
+    /// Number of selected records.
+    pub records: usize,
+    /// What could not be done.
+    pub problems: Vec<String>,
+}
+
 #[derive(Debug, Serialize)]
 pub struct Groups {
     pub groups: Vec<Group>,
-    pub interrupted: bool,
+    #[serde(flatten)]
+    pub seen: Seen,
 }
 
 #[derive(Debug, Serialize)]
@@ -23,34 +35,39 @@ pub struct Group {
     pub records: usize,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Shown {
     pub records: Vec<QuarantineRecord>,
     /// Lines that are no records.
     pub unreadable: Vec<String>,
-    pub interrupted: bool,
+    #[serde(skip)]
+    pub seen: Seen,
 }
 
 /// Its JSON and its text are the same: a record on each line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Exported {
-    pub lines: Vec<String>,
-    pub interrupted: bool,
+    pub lines: String,
+    pub seen: Seen,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Discarded {
-    /// Deleted, or counted if not `done`.
-    pub records: usize,
+    /// Whether the records are deleted, or only counted.
     pub done: bool,
-    pub interrupted: bool,
+    #[serde(flatten)]
+    pub seen: Seen,
 }
 
-const fn exit(interrupted: bool) -> Exit {
-    if interrupted { Exit::Incomplete } else { Exit::Complete }
-}
+impl Seen {
+    fn exit(&self) -> Exit {
+        if self.problems.is_empty() { Exit::Complete } else { Exit::Incomplete }
+    }
 
-const INTERRUPTED: &str = "interrupted before all records were read";
+    fn problems(&self) -> String {
+        self.problems.iter().map(|problem| format!("problem: {}\n", printable(problem))).collect()
+    }
+}
 
 impl Outcome for Groups {
     fn to_json(&self) -> Result<String, serde_json::Error> {
@@ -59,7 +76,7 @@ impl Outcome for Groups {
 
     fn to_text(&self) -> String {
         if self.groups.is_empty() {
-            return "nothing is in the quarantine\n".to_owned();
+            return NOTHING.to_owned() + &self.seen.problems();
         }
         let mut table = Table::new([
             Column::Left("function"),
@@ -70,15 +87,11 @@ impl Outcome for Groups {
         for Group { function, day, reason, records } in &self.groups {
             table.row([function.clone(), day.clone(), reason.clone(), grouped(*records)]);
         }
-        table.to_string()
+        table.to_string() + &self.seen.problems()
     }
 
     fn exit(&self) -> Exit {
-        exit(self.interrupted)
-    }
-
-    fn error(&self) -> Option<&'static str> {
-        self.interrupted.then_some(INTERRUPTED)
+        self.seen.exit()
     }
 }
 
@@ -90,18 +103,12 @@ impl Outcome for Shown {
     fn to_text(&self) -> String {
         let mut blocks: Vec<String> = self.records.iter().map(block).collect();
         blocks.extend(self.unreadable.iter().map(|line| format!("no record   {}\n", printable(line))));
-        if blocks.is_empty() {
-            return "nothing is in the quarantine\n".to_owned();
-        }
-        blocks.join("\n")
+        let text = if blocks.is_empty() { NOTHING.to_owned() } else { blocks.join("\n") };
+        text + &self.seen.problems()
     }
 
     fn exit(&self) -> Exit {
-        exit(self.interrupted)
-    }
-
-    fn error(&self) -> Option<&'static str> {
-        self.interrupted.then_some(INTERRUPTED)
+        self.seen.exit()
     }
 }
 
@@ -129,19 +136,15 @@ fn block(record: &QuarantineRecord) -> String {
 
 impl Outcome for Exported {
     fn to_json(&self) -> Result<String, serde_json::Error> {
-        Ok(self.to_text())
+        Ok(self.lines.clone())
     }
 
     fn to_text(&self) -> String {
-        self.lines.iter().map(|line| format!("{line}\n")).collect()
+        self.lines.clone()
     }
 
     fn exit(&self) -> Exit {
-        exit(self.interrupted)
-    }
-
-    fn error(&self) -> Option<&'static str> {
-        self.interrupted.then_some(INTERRUPTED)
+        self.seen.exit()
     }
 }
 
@@ -151,20 +154,17 @@ impl Outcome for Discarded {
     }
 
     fn to_text(&self) -> String {
-        let records = counted(self.records, "record", "records");
-        match (self.done, self.records) {
+        let records = counted(self.seen.records, "record", "records");
+        let text = match (self.done, self.seen.records) {
+            (_, 0) => NOTHING.to_owned(),
             (true, _) => format!("{records} deleted\n"),
-            (false, 0) => "no record is selected\n".to_owned(),
             (false, 1) => format!("{records} would be deleted; --yes deletes it\n"),
             (false, _) => format!("{records} would be deleted; --yes deletes them\n"),
-        }
+        };
+        text + &self.seen.problems()
     }
 
     fn exit(&self) -> Exit {
-        exit(self.interrupted)
-    }
-
-    fn error(&self) -> Option<&'static str> {
-        self.interrupted.then_some(INTERRUPTED)
+        self.seen.exit()
     }
 }

@@ -30,7 +30,7 @@ const CONCURRENT_S3_REQUESTS: usize = 8;
 const CONCURRENT_SENDS: usize = 4;
 
 /// The functions that quarantine records, and their reasons.
-const FUNCTIONS: [(&str, &[&str]); 3] = [
+pub const FUNCTIONS: [(&str, &[&str]); 3] = [
     ("parquet-writer", &["empty_body", "invalid_base64", "invalid_protobuf", "invalid_sent_timestamp", "missing_type"]),
     (
         "kafka-roller",
@@ -56,12 +56,12 @@ queue again, or for kafka-roller the data and the partition key of a record, whi
 again. A record without the attribute event_id gets its original message id as event_id,
 so that its row can be told apart from others, and dropped if it lands twice.
 
-Records are removed from the quarantine only when SQS has confirmed them, so running the command again
+Records are removed from the quarantine only when SQS or Kinesis has confirmed them, so running the command again
 continues with the rest. If it is killed in between, the next run may send some records again. Do not run
 two replays of the same records at once. Records that cannot be sent as they are, such as those without a
 body, are reported with id and reason, and stay.
 
-To SQS a replayed record is a new message with a new time of sending. Replay after the cause has been
+A replayed record is a new message with a new time of sending. Replay after the cause has been
 fixed: a record that is refused again is quarantined again, on the day of the replay.
 
 Exit code: 0 when everything selected was replayed, 2 when the arguments are invalid, otherwise 1.

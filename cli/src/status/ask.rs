@@ -70,7 +70,7 @@ pub(super) async fn sources(context: &Context, functions: &[(&'static str, Funct
     let mut sources = Vec::new();
     for (part, function) in functions {
         if let (&stack::COLLECT, Ok(stream)) = (part, function.setting("STREAM_NAME")) {
-            let (function, state) = ("Firehose and others".to_owned(), String::new());
+            let (function, state) = ("its readers".to_owned(), String::new());
             sources.push(Source { function, source: stream, state, behind_seconds: None });
             continue;
         }
@@ -107,8 +107,8 @@ pub(super) async fn quarantine(
         let listed = lake.list(&format!("quarantine/{part}/")).await.map_err(|error| error.to_string())?;
         keys.extend(listed.into_iter().map(|object| object.key));
     }
-    // Keys begin with function, day and time, so the last ones of each function are the latest.
-    keys.sort_by(|a, b| b.rsplit_once("/20").cmp(&a.rsplit_once("/20")));
+    // File names begin with the time of their first record, so the greatest are the latest, of whichever function.
+    keys.sort_by(|a, b| b.rsplit('/').next().cmp(&a.rsplit('/').next()));
     let not_read = keys.len().saturating_sub(QUARANTINE_OBJECTS);
     let reads = keys.iter().take(QUARANTINE_OBJECTS).map(|key| lake.get(key, None));
     let bodies: Vec<_> = stream::iter(reads).buffer_unordered(CONCURRENT_S3_REQUESTS).collect().await;

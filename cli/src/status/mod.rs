@@ -39,7 +39,8 @@ pub struct Status {
     pub functions: Vec<String>,
     pub queues: Vec<QueueStatus>,
     pub sources: Vec<Source>,
-    pub quarantine: Vec<Quarantined>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Vec<Quarantined>>,
     /// Objects of the quarantine that were not read.
     pub quarantine_objects_not_read: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,7 +137,9 @@ pub async fn status(_: &StatusArgs, context: &Context, console: &Console) -> Res
         Err(cause) => section("sources", cause),
     }
     match quarantine {
-        Ok((records, not_read)) => (status.quarantine, status.quarantine_objects_not_read) = (records, not_read),
+        Ok((records, not_read)) => {
+            (status.quarantine, status.quarantine_objects_not_read) = (Some(records), not_read);
+        }
         Err(cause) => section("quarantine", cause),
     }
     match windows {

@@ -71,11 +71,12 @@ impl Status {
     }
 
     fn quarantined(&self) -> String {
-        if self.quarantine.is_empty() {
+        let Some(quarantine) = &self.quarantine else { return String::new() };
+        if quarantine.is_empty() {
             return "nothing is in the quarantine\n".to_owned();
         }
         let mut table = Table::new([Column::Left("quarantined by"), Column::Left("reason"), Column::Right("records")]);
-        for quarantined in &self.quarantine {
+        for quarantined in quarantine {
             table.row([quarantined.function.clone(), quarantined.reason.clone(), grouped(quarantined.records)]);
         }
         let mut text = table.to_string();
@@ -169,6 +170,7 @@ mod tests {
                 behind_seconds: Some(4),
             }],
             windows: Some(Windows { windows: 12, records: 1_234, bytes: 120_000, age_seconds: Some(5_400) }),
+            quarantine: Some(Vec::new()),
             alarms_defined: 34,
             ..Status::default()
         }
@@ -218,7 +220,7 @@ none of 34 alarms rings
     fn quarantine_and_loads_are_counted() {
         let mut status = healthy();
         status.quarantine =
-            vec![Quarantined { function: "parquet-writer".into(), reason: "missing_type".into(), records: 2 }];
+            Some(vec![Quarantined { function: "parquet-writer".into(), reason: "missing_type".into(), records: 2 }]);
         status.quarantine_objects_not_read = 1;
         let by_status = [("ready".to_owned(), 1_500), ("archived".to_owned(), 3)].into();
         status.loads = Some(Loads { by_status, age_seconds: Some(200_000), unregistered_objects: 1 });

@@ -53,8 +53,8 @@ pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, Comma
             serde_json::to_value(loads::next(database, &table, limit, lease_seconds, &by, time).await?)
         }
         Command::Reconcile { prefix, dry_run, after } => {
-            let time = time.min(PROGRESS_INTERVAL);
-            serde_json::to_value(reconcile::reconcile(app, prefix.as_deref(), dry_run, after, time).await?)
+            let times = (time.min(PROGRESS_INTERVAL), time);
+            serde_json::to_value(reconcile::reconcile(app, prefix.as_deref(), dry_run, after, times).await?)
         }
         Command::ReconcileScheduled {} => serde_json::to_value(reconcile::scheduled(app, time).await?),
     };

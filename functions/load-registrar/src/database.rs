@@ -38,9 +38,10 @@ const ACKNOWLEDGED: Duration = Duration::from_secs(10);
 const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// Settings of each connection. A frozen sandbox cannot close its idle connection, so the server does.
+/// Settings of each connection. A frozen sandbox cannot close its idle connection, so the server does. A statement whose client
+/// is gone, because it has given up waiting, is cancelled.
 const SESSION: &str = "set application_name = 'landfall-load-registrar'; set statement_timeout = '60s'; \
-    set lock_timeout = '20s'; set idle_in_transaction_session_timeout = '60s'; set idle_session_timeout = '10min'; \
+    set lock_timeout = '20s'; set client_connection_check_interval = '5s'; set idle_in_transaction_session_timeout = '60s'; set idle_session_timeout = '10min'; \
     set timezone = 'UTC'";
 
 #[derive(Debug, thiserror::Error)]
@@ -184,10 +185,27 @@ impl Database {
     pub async fn run<'d, T, W: Future<Output = Result<T, DatabaseError>>>(
         &'d self,
         time: Duration,
+        work: impl FnMut(Session<'d>) -> W,
+    ) -> Result<T, DatabaseError> {
+        self.retry(time, STATEMENT_TIMEOUT.min(time / 2), work).await
+    }
+
+    /// The same for work that may take all of the time, such as a migration.
+    pub async fn run_long<'d, T, W: Future<Output = Result<T, DatabaseError>>>(
+        &'d self,
+        time: Duration,
+        work: impl FnMut(Session<'d>) -> W,
+    ) -> Result<T, DatabaseError> {
+        self.retry(time, STATEMENT_TIMEOUT.min(time), work).await
+    }
+
+    async fn retry<'d, T, W: Future<Output = Result<T, DatabaseError>>>(
+        &'d self,
+        time: Duration,
+        limit: Duration,
         mut work: impl FnMut(Session<'d>) -> W,
     ) -> Result<T, DatabaseError> {
         let (mut pause, mut last) = (INITIAL_BACKOFF, None);
-        let limit = STATEMENT_TIMEOUT.min(time / 2);
         let retry = async {
             loop {
                 let (error, was_open) = match self.try_once(limit, &mut work).await {

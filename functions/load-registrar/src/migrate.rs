@@ -45,7 +45,7 @@ pub async fn migrate(database: &Database, time: Duration) -> Result<Migrated, Da
             hex
         });
         let found = database
-            .run(time, |mut session| {
+            .run_long(time, |mut session| {
                 let sha256 = &sha256;
                 async move {
                     let transaction = session.transaction().await?;

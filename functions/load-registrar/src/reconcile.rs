@@ -47,7 +47,8 @@ struct Page {
     last: Option<String>,
 }
 
-/// Compares the objects under `prefix`, or under the prefixes of all active tables, until `time` is over.
+/// Compares the objects under `prefix`, or under the prefixes of all active tables, and begins no page after `paging`. A page
+/// may take until `time` is over.
 ///
 /// A `prefix` or a position `after` that lies under no active table is refused.
 pub async fn reconcile(
@@ -55,7 +56,7 @@ pub async fn reconcile(
     prefix: Option<&str>,
     dry_run: bool,
     after: Option<ReconcilePosition>,
-    time: Duration,
+    (paging, time): (Duration, Duration),
 ) -> Result<Reconciliation, ReconcileError> {
     let active = active_prefixes(app, time).await?;
     let prefixes = to_list(&active, prefix);
@@ -71,19 +72,35 @@ pub async fn reconcile(
         })
         .into());
     }
-    compare_all(app, prefixes, dry_run, after, time).await
+    compare_all(app, prefixes, dry_run, after, (paging, time)).await
 }
 
-/// Compares the objects under prefixes, which are in order, from the position `after` until `time` is over.
+/// Compares the objects under prefixes, which are in order, from the position `after` on. What was found is reported even if a
+/// later page fails.
 async fn compare_all(
     app: &App,
     prefixes: Vec<String>,
     dry_run: bool,
     after: Option<ReconcilePosition>,
-    time: Duration,
+    times: (Duration, Duration),
 ) -> Result<Reconciliation, ReconcileError> {
-    let until = Instant::now() + time;
-    let (mut result, mut pages, mut overdue) = (Reconciliation::default(), 0, 0);
+    let (mut result, mut overdue) = (Reconciliation::default(), 0);
+    let compared = compare_pages(app, prefixes, dry_run, after, times, &mut result, &mut overdue).await;
+    report(&app.config.stack, &result, overdue, dry_run);
+    compared.map(|()| result)
+}
+
+async fn compare_pages(
+    app: &App,
+    prefixes: Vec<String>,
+    dry_run: bool,
+    after: Option<ReconcilePosition>,
+    (paging, time): (Duration, Duration),
+    result: &mut Reconciliation,
+    overdue: &mut u64,
+) -> Result<(), ReconcileError> {
+    let until = Instant::now() + paging;
+    let mut pages = 0;
     let mut from = after.as_ref().map(|after| after.key.clone()).unwrap_or_default();
     for prefix in prefixes {
         match &after {
@@ -94,12 +111,11 @@ async fn compare_all(
         loop {
             if Instant::now() >= until && pages > 0 {
                 result.next = Some(ReconcilePosition { prefix, key: from });
-                report(&app.config.stack, &result, overdue, dry_run);
-                return Ok(result);
+                return Ok(());
             }
-            let compared = compare(app, &prefix, &from, dry_run, time, &mut result).await?;
+            let compared = compare(app, &prefix, &from, dry_run, time, result).await?;
             pages += 1;
-            overdue += compared.overdue;
+            *overdue += compared.overdue;
             match compared.last {
                 Some(last) => from = last,
                 None => break,
@@ -107,8 +123,7 @@ async fn compare_all(
         }
         from.clear();
     }
-    report(&app.config.stack, &result, overdue, dry_run);
-    Ok(result)
+    Ok(())
 }
 
 /// Reconciles on a schedule, and counts it as a metric if that fails.
@@ -133,7 +148,7 @@ async fn resume(app: &App, time: Duration) -> Result<Reconciliation, ReconcileEr
         .await?;
     let prefixes = to_list(&active_prefixes(app, time).await?, None);
     // A quarter of the time is left for the page that is in progress and for the checkpoint.
-    let result = compare_all(app, prefixes, false, after, time / 4 * 3).await?;
+    let result = compare_all(app, prefixes, false, after, (time / 4 * 3, time)).await?;
     app.database
         .run(time, |session| {
             let next = &result.next;

@@ -84,6 +84,8 @@ fn parameters_that_cannot_work_are_refused() {
         (json!({"RegistrarSubnetIds": "eu-west-1a", "RegistrarSecurityGroupIds": "sg-0a1b2c3d"}), "RegistrarSubnetIds"),
         (json!({"RollerStreamArn": consumer}), "RollerStreamArn"),
         (json!({"RegistrarConcurrency": "1"}), "RegistrarConcurrency"),
+        (json!({"RollerTable": "", "RollerTablePointer": ""}), "RollerTable or RollerTablePointer"),
+        (json!({"CollectAllowedOrigins": "shop.example"}), "CollectAllowedOrigins"),
         (json!({"WriterDrainTargetBytes": "1000000"}), "WriterDrainTargetBytes"),
         (json!({"WriterDrainTargetBytes": "16777216", "FunctionMemoryMb": "256"}), "at least 512"),
         (json!({"WriterDrainTargetBytes": "134217728", "FunctionMemoryMb": "512"}), "at least 1024"),
