@@ -149,10 +149,11 @@ impl Place {
 
     /// Quarantines records of one day, as a function does.
     async fn quarantine(&self, mut records: Vec<QuarantineRecord>, first_ms: i64) -> String {
+        let identities: Vec<String> = records.iter().map(QuarantineRecord::identity).collect();
         let key = QuarantineKey {
             function: "parquet-writer".parse().unwrap(),
             day: Day::of_unix_ms(first_ms).unwrap(),
-            name: ContentId::of(records.iter().map(|record| record.id.as_str())).name(first_ms).unwrap(),
+            name: ContentId::of(identities.iter().map(String::as_str)).name(first_ms).unwrap(),
         }
         .to_string();
         self.put(&key, &to_ndjson(&mut records).unwrap()).await;
