@@ -6,6 +6,7 @@ Standard input: JSON, a list of objects of parameters. Standard output: JSON, fo
 import json
 import sys
 import time
+import uuid
 
 import boto3
 from botocore.exceptions import ClientError
@@ -24,7 +25,8 @@ current = {
 }
 
 
-def refusal(overrides: dict[str, str], name: str) -> str | None:
+def refusal(overrides: dict[str, str]) -> str | None:
+    name = f"asked-{uuid.uuid4().hex}"
     parameters = [
         {"ParameterKey": key, "ParameterValue": overrides[key]}
         if key in overrides
@@ -41,13 +43,12 @@ def refusal(overrides: dict[str, str], name: str) -> str | None:
         )
         while True:
             change_set = cloudformation.describe_change_set(StackName=STACK, ChangeSetName=name)
-            if change_set["Status"] == "CREATE_COMPLETE":
-                return None
-            if change_set["Status"] == "FAILED":
-                return change_set["StatusReason"]
+            if change_set["Status"] in ("CREATE_COMPLETE", "FAILED"):
+                cloudformation.delete_change_set(StackName=STACK, ChangeSetName=name)
+                return change_set["StatusReason"] if change_set["Status"] == "FAILED" else None
             time.sleep(0.2)
     except ClientError as error:
         return str(error)
 
 
-print(json.dumps([refusal(overrides, f"refused-{number}") for number, overrides in enumerate(json.load(sys.stdin))]))
+print(json.dumps([refusal(overrides) for overrides in json.load(sys.stdin)]))
