@@ -264,6 +264,63 @@ fn every_alarm_has_a_runbook() {
     assert_eq!(documented, alarms);
 }
 
+/// The resources of the template: name, type and text.
+fn resources() -> Vec<(String, String, String)> {
+    let template = text("template.yaml");
+    let (_, resources) = template.split_once("\nResources:\n").unwrap();
+    let (resources, _) = resources.split_once("\nOutputs:\n").unwrap();
+    let heads: Vec<(usize, &str)> = resources.match_indices(":\n    Type: AWS::").collect();
+    let resource = |(position, (at, _)): (usize, &(usize, &str))| {
+        let name = resources[..*at].rsplit('\n').next().unwrap().trim().to_owned();
+        let end = heads.get(position + 1).map_or(resources.len(), |(next, _)| *next);
+        let body = &resources[*at..end];
+        (name, property(body, "Type").to_owned(), body.to_owned())
+    };
+    heads.iter().enumerate().map(resource).collect()
+}
+
+/// What the emulator accepts without these, and what a real account then loses or refuses.
+#[test]
+fn the_template_has_what_only_aws_asks_for() {
+    let mut kept = Vec::new();
+    for (name, kind, body) in resources() {
+        let has = |text: &str| assert!(body.contains(text), "{name} does not have {text}");
+        match kind.as_str() {
+            // Data outlives the stack, but a first deployment that fails leaves nothing that blocks the next.
+            "AWS::S3::Bucket" | "AWS::Kinesis::Stream" => kept.push((name.clone(), body.clone())),
+            "AWS::SQS::Queue" if name.starts_with("Events") => kept.push((name.clone(), body.clone())),
+            // Bucket and function may both publish, or notices are lost while one takes over from the other.
+            "AWS::SNS::TopicPolicy" => {
+                has("Sid: BucketMayPublish");
+                assert!(!body.contains("BucketAnnounces"), "{name} depends on who announces");
+            }
+            "AWS::IAM::Role" if name == "ClicksToLakeRole" => has("s3:GetObject"),
+            "AWS::Serverless::Function" => {
+                if body.contains("Type: Schedule") {
+                    has("EventInvokeConfig: {MaximumRetryAttempts: 0, MaximumEventAgeInSeconds: 60}");
+                }
+                if body.contains("Type: SQS") {
+                    has("ScalingConfig:");
+                }
+                if body.contains("Type: Kinesis") {
+                    has("MaximumRetryAttempts: -1");
+                    has("MaximumRecordAgeInSeconds: -1");
+                }
+            }
+            _ => {}
+        }
+        let is_encrypted = ["S3::Bucket", "SQS::Queue", "SNS::Topic", "Kinesis::Stream", "Logs::LogGroup"];
+        if is_encrypted.iter().any(|encrypted| kind == format!("AWS::{encrypted}")) {
+            has("!Ref KeyArn");
+        }
+    }
+    assert_eq!(kept.len(), 6, "two buckets, two queues, two streams");
+    for (name, body) in kept {
+        assert!(body.contains("DeletionPolicy: RetainExceptOnCreate"), "{name} is deleted with the stack");
+        assert!(body.contains("UpdateReplacePolicy: Retain"), "{name} is deleted when it is replaced");
+    }
+}
+
 /// Alarms that the documents name, after the word "alarm".
 #[test]
 fn every_alarm_that_a_document_names_exists() {
