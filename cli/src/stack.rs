@@ -56,6 +56,12 @@ impl Context {
         format!("{}-{part}", self.stack)
     }
 
+    /// The region that the commands are about.
+    pub fn region(&self) -> String {
+        let region = self.clients.lambda.config().region();
+        region.map_or_else(|| "this region".to_owned(), ToString::to_string)
+    }
+
     /// The settings of the function of this name or ARN.
     pub async fn function(&self, name: &str) -> Result<Function, StackError> {
         let client = &self.clients.lambda;
@@ -64,10 +70,7 @@ impl Context {
                 let variables = answer.environment.and_then(|environment| environment.variables);
                 Ok(Function { name: name.to_owned(), variables: variables.unwrap_or_default() })
             }
-            Err(error) => {
-                let region = client.config().region().map_or("this region", |region| region.as_ref());
-                Err(self.failed("function", name, region, "ResourceNotFoundException", code(&error), cause(&error)))
-            }
+            Err(error) => Err(self.failed("function", name, "ResourceNotFoundException", code(&error), cause(&error))),
         }
     }
 
@@ -81,10 +84,7 @@ impl Context {
         let (client, name) = (&self.clients.sqs, self.named(part));
         match client.get_queue_url().queue_name(&name).send().await {
             Ok(answer) => Ok(answer.queue_url.unwrap_or_default()),
-            Err(error) => {
-                let region = client.config().region().map_or("this region", |region| region.as_ref());
-                Err(self.failed("queue", &name, region, "QueueDoesNotExist", code(&error), cause(&error)))
-            }
+            Err(error) => Err(self.failed("queue", &name, "QueueDoesNotExist", code(&error), cause(&error))),
         }
     }
 
@@ -96,23 +96,14 @@ impl Context {
         let answer = answer.map_err(|error| StackError::Call { kind, name: name.clone(), cause: cause(&error) })?;
         let arn = answer.event_source_mappings().iter().find_map(|mapping| mapping.event_source_arn());
         let source = arn.and_then(|arn| arn.rsplit(['/', ':']).next());
-        let region = client.config().region().map_or("this region", |region| region.as_ref());
-        source.map(str::to_owned).ok_or_else(|| StackError::Missing { kind, name, region: region.to_owned() })
+        source.map(str::to_owned).ok_or_else(|| StackError::Missing { kind, name, region: self.region() })
     }
 
-    fn failed(
-        &self,
-        kind: &'static str,
-        name: &str,
-        region: &str,
-        missing: &str,
-        code: Option<&str>,
-        cause: String,
-    ) -> StackError {
+    fn failed(&self, kind: &'static str, name: &str, missing: &str, code: Option<&str>, cause: String) -> StackError {
         let name = name.to_owned();
         // SQS has an older code for it, too: AWS.SimpleQueueService.NonExistentQueue.
         if code.is_some_and(|code| code.ends_with(missing) || code.ends_with("NonExistentQueue")) {
-            StackError::Missing { kind, name, region: region.to_owned() }
+            StackError::Missing { kind, name, region: self.region() }
         } else {
             StackError::Call { kind, name, cause }
         }

@@ -120,7 +120,8 @@ impl State {
     }
 
     /// Position of the last record that is in a file or in a segment.
-    fn tail(&self) -> Position {
+    #[must_use]
+    pub fn tail(&self) -> Position {
         self.staged.iter().map(|staged| staged.extent.last).fold(self.rolled, Position::max)
     }
 

@@ -8,21 +8,10 @@ import sys
 import time
 import uuid
 
-import boto3
 from botocore.exceptions import ClientError
+from deployed import CAPABILITIES, PARAMETERS, STACK, cloudformation, upload_template
 
-STACK = "landfall"
-BUCKET = "landfall-artifacts"
-KEY = "template-of-change-sets.yaml"
-cloudformation = boto3.client("cloudformation")
-template = cloudformation.get_template(StackName=STACK, TemplateStage="Original")["TemplateBody"]
-boto3.client("s3").put_object(
-    Bucket=BUCKET, Key=KEY, Body=(template if isinstance(template, str) else json.dumps(template)).encode()
-)
-current = {
-    parameter["ParameterKey"]: parameter["ParameterValue"]
-    for parameter in cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Parameters"]
-}
+TEMPLATE_URL = upload_template()
 
 
 def refusal(overrides: dict[str, str]) -> str | None:
@@ -31,15 +20,15 @@ def refusal(overrides: dict[str, str]) -> str | None:
         {"ParameterKey": key, "ParameterValue": overrides[key]}
         if key in overrides
         else {"ParameterKey": key, "UsePreviousValue": True}
-        for key in current
+        for key in PARAMETERS
     ]
     try:
         cloudformation.create_change_set(
             StackName=STACK,
             ChangeSetName=name,
-            TemplateURL=f"{cloudformation.meta.endpoint_url}/{BUCKET}/{KEY}",
+            TemplateURL=TEMPLATE_URL,
             Parameters=parameters,
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Capabilities=CAPABILITIES,
         )
         while True:
             change_set = cloudformation.describe_change_set(StackName=STACK, ChangeSetName=name)

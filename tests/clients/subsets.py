@@ -9,28 +9,21 @@ import sys
 import time
 import uuid
 
-import boto3
+from deployed import CAPABILITIES, PARAMETERS, cloudformation, upload_template
 
-BUCKET = "landfall-artifacts"
-KEY = "template-of-subsets.yaml"
-cloudformation = boto3.client("cloudformation")
-template = cloudformation.get_template(StackName="landfall", TemplateStage="Original")["TemplateBody"]
-boto3.client("s3").put_object(
-    Bucket=BUCKET, Key=KEY, Body=(template if isinstance(template, str) else json.dumps(template)).encode()
-)
-deployed = cloudformation.describe_stacks(StackName="landfall")["Stacks"][0]["Parameters"]
+TEMPLATE_URL = upload_template()
 
 
 def create(overrides: dict[str, str]) -> dict[str, object]:
     # What is retained keeps its name, so every stack has names of its own.
     name = f"subset-{uuid.uuid4().hex[:8]}"
-    values = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in deployed}
-    values |= {"LakeBucketPrefix": f"{name}-lake", "IncomingBucketPrefix": f"{name}-incoming", **overrides}
+    own = {"LakeBucketPrefix": f"{name}-lake", "IncomingBucketPrefix": f"{name}-incoming"}
+    values = PARAMETERS | own | overrides
     cloudformation.create_stack(
         StackName=name,
-        TemplateURL=f"{cloudformation.meta.endpoint_url}/{BUCKET}/{KEY}",
+        TemplateURL=TEMPLATE_URL,
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in values.items()],
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Capabilities=CAPABILITIES,
     )
     while (stack := cloudformation.describe_stacks(StackName=name)["Stacks"][0])["StackStatus"] in (
         "CREATE_IN_PROGRESS",

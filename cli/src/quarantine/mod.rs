@@ -2,6 +2,7 @@
 
 pub mod place;
 pub mod report;
+pub mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,23 +11,20 @@ use futures_util::{StreamExt, stream};
 use objects::{Bucket, BucketError, S3};
 use shared::layout::QuarantineKey;
 
-use self::report::{Discarded, Exported, Group, Groups, Seen, Shown};
+use self::{
+    report::{Discarded, Exported, Group, Groups, Seen, Shown},
+    select::{FUNCTIONS, SelectArgs},
+};
 use crate::{
     Exit,
     console::{Console, Progress},
     context::Context,
     outcome::{Failed, conclude},
-    replay::{
-        plan::{Line, Object, Selection, UNREADABLE, without},
-        quarantine::FUNCTIONS as REASONS,
-    },
-    stack::{self, StackError},
-    when::{self, Moment},
+    replay::plan::{Line, Object, without},
+    stack::StackError,
 };
 
 const CONCURRENT_S3_REQUESTS: usize = 16;
-/// The functions that have a quarantine.
-const FUNCTIONS: [&str; 3] = [stack::WRITER, stack::ROLLER, stack::REGISTRAR];
 
 const LIST: &str = "\
 Counts the quarantined records by function, day and reason. Days and times are those at which the records
@@ -66,50 +64,31 @@ Examples:
 pub enum Quarantine {
     /// Counts quarantined records by function, day and reason.
     #[command(after_long_help = LIST)]
-    List(SelectArgs),
+    List(LookArgs),
     /// Prints quarantined records with their bodies.
     #[command(after_long_help = SHOW)]
-    Show(SelectArgs),
+    Show(LookArgs),
     /// Prints quarantined records as they are stored.
     #[command(after_long_help = EXPORT)]
-    Export(SelectArgs),
+    Export(LookArgs),
     /// Deletes quarantined records for good.
     #[command(after_long_help = DISCARD)]
     Discard(DiscardArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct SelectArgs {
-    /// Bucket that holds the quarantine, if it is not the lake of the stack.
-    #[arg(long)]
-    pub bucket: Option<String>,
+pub struct LookArgs {
     /// Only records of this function.
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(FUNCTIONS))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(FUNCTIONS.map(|(function, _)| function)))]
     pub function: Option<String>,
-    /// Only records that were sent on this UTC day, such as 2026/11/20.
-    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
-    pub day: Option<Moment>,
-    /// Only records that were sent at this time or later: a UTC day, or a time such as 2026-11-20T14:11:46Z.
-    #[arg(long, value_name = "DAY|TIME")]
-    pub since: Option<Moment>,
-    /// Only records that were sent before this time, or up to the end of this UTC day.
-    #[arg(long, value_name = "DAY|TIME")]
-    pub until: Option<Moment>,
-    /// Only records that were quarantined for this reason; may be given several times.
-    #[arg(long)]
-    pub reason: Vec<String>,
-    /// Only the record with this id; may be given several times.
-    #[arg(long, value_name = "ID")]
-    pub id: Vec<String>,
-    /// At most N records, the oldest first.
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
+    #[command(flatten)]
+    pub select: SelectArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct DiscardArgs {
     #[command(flatten)]
-    pub select: SelectArgs,
+    pub look: LookArgs,
     /// Delete them. Without this, they are only counted.
     #[arg(long)]
     pub yes: bool,
@@ -132,26 +111,12 @@ impl From<QuarantineError> for Failed {
     }
 }
 
-impl SelectArgs {
-    fn selection(&self) -> Result<Selection, QuarantineError> {
-        let (since, until) = when::range(self.day, self.since, self.until).map_err(QuarantineError::Usage)?;
-        let functions =
-            REASONS.iter().filter(|(name, _)| self.function.as_ref().is_none_or(|function| function == name));
-        let mut known: Vec<&str> = functions.flat_map(|(_, reasons)| *reasons).copied().chain([UNREADABLE]).collect();
-        known.sort_unstable();
-        known.dedup();
-        if let Some(unknown) = self.reason.iter().find(|reason| !known.contains(&reason.as_str())) {
-            let known = known.join(", ");
-            return Err(QuarantineError::Usage(format!("there is no reason {unknown:?}; there are {known}")));
-        }
-        let (reasons, ids) = (self.reason.clone(), self.id.clone());
-        Ok(Selection { since, until, reasons, ids, limit: self.limit })
-    }
-
+impl LookArgs {
     /// The bucket and the functions whose quarantines are looked at.
     async fn place(&self, context: &Context) -> Result<(S3, Vec<&str>), QuarantineError> {
-        let functions: Vec<&str> = self.function.as_deref().map_or(FUNCTIONS.to_vec(), |function| vec![function]);
-        if let Some(bucket) = &self.bucket {
+        let functions: Vec<&str> =
+            self.function.as_deref().map_or(FUNCTIONS.map(|(name, _)| name).to_vec(), |function| vec![function]);
+        if let Some(bucket) = &self.select.bucket {
             return Ok((S3::new(&context.clients.s3, bucket), functions));
         }
         let mut missing = None;
@@ -174,7 +139,7 @@ impl SelectArgs {
         console: &Console,
         mut each: impl AsyncFnMut(&S3, &Object, &[usize]) -> Result<(), String>,
     ) -> Result<Seen, QuarantineError> {
-        let selection = self.selection()?;
+        let selection = self.select.selection(self.function.as_deref()).map_err(QuarantineError::Usage)?;
         let (bucket, functions) = self.place(context).await?;
         let mut keys: Vec<QuarantineKey> = Vec::new();
         for function in functions {
@@ -183,8 +148,8 @@ impl SelectArgs {
         }
         // Names begin with the time of the first record.
         keys.sort_by(|a, b| (a.day, a.name.as_str()).cmp(&(b.day, b.name.as_str())));
-        let mut missing: BTreeSet<&str> = self.id.iter().map(String::as_str).collect();
-        let (mut seen, mut left) = (Seen::default(), self.limit.unwrap_or(usize::MAX));
+        let mut missing: BTreeSet<&str> = self.select.id.iter().map(String::as_str).collect();
+        let (mut seen, mut left) = (Seen::default(), self.select.limit.unwrap_or(usize::MAX));
         let progress: Progress = console.progress("Reading", "objects", Some(keys.len()));
         let reads = keys.iter().map(async |key| (key, place::read(&bucket, key).await));
         let mut objects = stream::iter(reads).buffered(CONCURRENT_S3_REQUESTS);
@@ -230,7 +195,7 @@ impl SelectArgs {
     }
 }
 
-async fn list(args: &SelectArgs, context: &Context, console: &Console) -> Result<Groups, QuarantineError> {
+async fn list(args: &LookArgs, context: &Context, console: &Console) -> Result<Groups, QuarantineError> {
     let mut groups: BTreeMap<(String, String, String), usize> = BTreeMap::new();
     let seen = args
         .each(context, console, async |_, object, positions| {
@@ -247,7 +212,7 @@ async fn list(args: &SelectArgs, context: &Context, console: &Console) -> Result
     Ok(Groups { groups, seen })
 }
 
-async fn show(args: &SelectArgs, context: &Context, console: &Console) -> Result<Shown, QuarantineError> {
+async fn show(args: &LookArgs, context: &Context, console: &Console) -> Result<Shown, QuarantineError> {
     let (mut records, mut unreadable) = (Vec::new(), Vec::new());
     let seen = args
         .each(context, console, async |_, object, positions| {
@@ -263,7 +228,7 @@ async fn show(args: &SelectArgs, context: &Context, console: &Console) -> Result
     Ok(Shown { records, unreadable, seen })
 }
 
-async fn export(args: &SelectArgs, context: &Context, console: &Console) -> Result<Exported, QuarantineError> {
+async fn export(args: &LookArgs, context: &Context, console: &Console) -> Result<Exported, QuarantineError> {
     let mut exported = String::new();
     let seen = args
         .each(context, console, async |_, object, positions| {
@@ -280,13 +245,14 @@ async fn export(args: &SelectArgs, context: &Context, console: &Console) -> Resu
 }
 
 async fn discard(args: &DiscardArgs, context: &Context, console: &Console) -> Result<Discarded, QuarantineError> {
-    let select = &args.select;
+    let select = &args.look.select;
     let is_time = select.day.is_some() || select.since.is_some() || select.until.is_some();
     if !is_time && select.id.is_empty() && select.reason.is_empty() {
         let message = "say which records: --id, --reason, --day, --since or --until";
         return Err(QuarantineError::Usage(message.to_owned()));
     }
-    let seen = select
+    let seen = args
+        .look
         .each(context, console, async |bucket, object, positions| {
             if args.yes {
                 let is_gone = (0..object.lines.len()).map(|position| positions.contains(&position));

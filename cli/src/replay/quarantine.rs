@@ -8,18 +8,20 @@ use shared::{layout::QuarantineKey, quarantine::QuarantineRecord};
 use super::{
     ReplayError, Stop,
     destination::{Destination, ToQueue, ToStream},
-    plan::{Fate, Object, Plan, Planner, Selection, Settlement, UNREADABLE, batches},
+    plan::{Fate, Object, Plan, Planner, Selection, Settlement, batches},
     queue_url,
     report::{Problem, Report},
 };
 use crate::{
     console::Console,
     context::Context,
-    quarantine::place::{self, Found},
+    quarantine::{
+        place::{self, Found},
+        select::{FUNCTIONS, SelectArgs},
+    },
     queue::{self, Delivery},
     stack,
     text::grouped,
-    when::{self, Moment},
 };
 
 /// Objects that are read, sent and settled together.
@@ -28,27 +30,6 @@ const GROUP_OBJECTS: usize = 64;
 const GROUP_BYTES: usize = 64 << 20;
 const CONCURRENT_S3_REQUESTS: usize = 8;
 const CONCURRENT_SENDS: usize = 4;
-
-/// The functions that quarantine records, and their reasons.
-pub const FUNCTIONS: [(&str, &[&str]); 3] = [
-    ("parquet-writer", &["empty_body", "invalid_base64", "invalid_protobuf", "invalid_sent_timestamp", "missing_type"]),
-    (
-        "kafka-roller",
-        &["empty_record", "invalid_aggregate", "invalid_base64", "invalid_json", "invalid_table", "missing_table"],
-    ),
-    (
-        "load-registrar",
-        &[
-            "foreign_bucket",
-            "invalid_key",
-            "invalid_record",
-            "key_too_long",
-            "nested_too_deep",
-            "unknown_envelope",
-            "unsupported_version",
-        ],
-    ),
-];
 
 const HELP: &str = "\
 Each record holds what the function refused: the body and the attributes of a message, which is sent to the
@@ -75,9 +56,6 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct QuarantineArgs {
-    /// Bucket that holds the quarantine, if it is not the lake of the stack.
-    #[arg(long)]
-    pub bucket: Option<String>,
     /// Queue (or, for kafka-roller, name of the stream) to send the records to, if it is not what the function of the stack reads.
     #[arg(long, value_name = "QUEUE-URL|STREAM")]
     pub to: Option<String>,
@@ -85,50 +63,16 @@ pub struct QuarantineArgs {
     #[arg(long, value_name = "NAME", default_value = "parquet-writer")]
     #[arg(value_parser = PossibleValuesParser::new(FUNCTIONS.map(|(function, _)| function)))]
     pub function: String,
-    /// Only records that were sent on this UTC day, such as 2026/11/20.
-    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
-    pub day: Option<Moment>,
-    /// Only records that were sent at this time or later: a UTC day, or a time such as 2026-11-20T14:11:46Z.
-    #[arg(long, value_name = "DAY|TIME")]
-    pub since: Option<Moment>,
-    /// Only records that were sent before this time, or up to the end of this UTC day.
-    #[arg(long, value_name = "DAY|TIME")]
-    pub until: Option<Moment>,
-    /// Only records that were quarantined for this reason; may be given several times.
-    #[arg(long)]
-    pub reason: Vec<String>,
-    /// Only the record with this id; may be given several times.
-    #[arg(long, value_name = "ID")]
-    pub id: Vec<String>,
-    /// Replay at most N records, the oldest first.
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
+    #[command(flatten)]
+    pub select: SelectArgs,
     /// Read everything and report what would be sent, without sending or changing anything.
     #[arg(long)]
     pub dry_run: bool,
 }
 
-impl QuarantineArgs {
-    fn selection(&self) -> Result<Selection, ReplayError> {
-        let (since, until) = when::range(self.day, self.since, self.until).map_err(ReplayError::Usage)?;
-        let known = FUNCTIONS.iter().find(|(function, _)| *function == self.function);
-        let known = known.map_or(&[][..], |(_, reasons)| reasons);
-        let is_known = |reason: &str| reason == UNREADABLE || known.contains(&reason);
-        if let Some(unknown) = self.reason.iter().find(|reason| !is_known(reason)) {
-            return Err(ReplayError::Usage(format!(
-                "{} quarantines nothing for the reason {unknown:?}; its reasons are {}, and {UNREADABLE} for damaged lines",
-                self.function,
-                known.join(", ")
-            )));
-        }
-        let (reasons, ids) = (self.reason.clone(), self.id.clone());
-        Ok(Selection { since, until, reasons, ids, limit: self.limit })
-    }
-}
-
 /// Replays quarantined records. `Err` means that nothing was done.
 pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
-    let selection = args.selection()?;
+    let selection = args.select.selection(Some(&args.function)).map_err(ReplayError::Usage)?;
     if args.function == stack::ROLLER {
         let stream = match &args.to {
             Some(stream) => stream.clone(),
@@ -154,7 +98,7 @@ async fn replay_to<D: Destination>(
     context: &Context,
     console: &Console,
 ) -> Result<Report, ReplayError> {
-    let bucket = match &args.bucket {
+    let bucket = match &args.select.bucket {
         Some(bucket) => bucket.clone(),
         None => context.setting(&args.function, "LAKE_BUCKET").await?,
     };
@@ -331,7 +275,7 @@ mod tests {
         let always = ["replay", "quarantine", "--bucket", "lake", "--to", "http://127.0.0.1:1/1/events"];
         let cli = Cli::try_parse_args(&[&always, arguments].concat()).map_err(|error| error.to_string())?;
         let Command::Replay(Replay::Quarantine(args)) = cli.command else { panic!("another command") };
-        args.selection().map_err(|error| error.to_string())
+        args.select.selection(Some(&args.function))
     }
 
     fn at(text: &str) -> Option<Timestamp> {
@@ -369,19 +313,5 @@ mod tests {
         assert_eq!(selection(&typo).unwrap_err(), expected);
         assert!(selection(&["--function", "load-registrar", "--reason", "invalid_key"]).is_ok());
         assert!(selection(&["--function", "load-registrar", "--reason", "missing_type"]).is_err());
-    }
-
-    #[test]
-    fn the_known_reasons_are_those_of_the_functions_readmes() {
-        for (function, reasons) in FUNCTIONS {
-            let path = format!("{}/../functions/{function}/README.md", env!("CARGO_MANIFEST_DIR"));
-            let readme = std::fs::read_to_string(path).unwrap();
-            let (_, table) = readme.split_once("\n| reason |").unwrap();
-            let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-            let mut documented: Vec<&str> =
-                rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
-            documented.sort_unstable();
-            assert_eq!(documented, reasons, "{function}");
-        }
     }
 }

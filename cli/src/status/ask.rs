@@ -10,12 +10,11 @@ use aws_sdk_cloudwatch::{
     types::{Dimension, Metric, MetricDataQuery, MetricStat, StateValue},
 };
 use futures_util::{StreamExt, stream};
-use objects::{Bucket, BucketError, S3};
+use objects::{Bucket, S3};
 use rolling::staging::{self, Item};
 use runtime::failure::cause;
 use shared::{
     position::Position,
-    quarantine::QuarantineRecord,
     registrar::{Command, TableList},
     rolled::Window,
 };
@@ -23,8 +22,10 @@ use shared::{
 use super::{Alarm, Loads, Quarantined, QueueStatus, Source, Windows};
 use crate::{
     context::Context,
+    quarantine::place,
     queue,
     registrar::RegistrarArgs,
+    replay::plan::Selection,
     stack::{self, Function, StackError},
 };
 
@@ -104,28 +105,19 @@ pub(super) async fn quarantine(
     let Some(lake) = lake(context, functions) else { return Ok((Vec::new(), 0)) };
     let mut keys = Vec::new();
     for (part, _) in functions {
-        let listed = lake.list(&format!("quarantine/{part}/")).await.map_err(|error| error.to_string())?;
-        keys.extend(listed.into_iter().map(|object| object.key));
+        let found = place::find(&lake, part, &Selection::default()).await.map_err(|error| error.to_string())?;
+        keys.extend(found.objects.into_iter().map(|(key, _)| key));
     }
-    // File names begin with the time of their first record, so the greatest are the latest, of whichever function.
-    keys.sort_by(|a, b| b.rsplit('/').next().cmp(&a.rsplit('/').next()));
+    // Names begin with the time of the first record.
+    keys.sort_by(|a, b| (b.day, b.name.as_str()).cmp(&(a.day, a.name.as_str())));
     let not_read = keys.len().saturating_sub(QUARANTINE_OBJECTS);
-    let reads = keys.iter().take(QUARANTINE_OBJECTS).map(|key| lake.get(key, None));
-    let bodies: Vec<_> = stream::iter(reads).buffer_unordered(CONCURRENT_S3_REQUESTS).collect().await;
+    let reads = keys.iter().take(QUARANTINE_OBJECTS).map(|key| place::read(&lake, key));
+    let mut objects = stream::iter(reads).buffer_unordered(CONCURRENT_S3_REQUESTS);
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for body in bodies {
-        let body = match body {
-            Ok(body) => body,
-            // Somebody has replayed it meanwhile.
-            Err(BucketError::Missing { .. }) => continue,
-            Err(error) => return Err(error.to_string()),
-        };
-        for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let reason = match serde_json::from_slice::<QuarantineRecord>(line) {
-                Ok(record) => (record.function, record.reason),
-                Err(_) => ("?".to_owned(), "unreadable_line".to_owned()),
-            };
-            *counts.entry(reason).or_default() += 1;
+    while let Some(object) = objects.next().await {
+        let Some(object) = object.map_err(|error| error.to_string())? else { continue };
+        for line in &object.lines {
+            *counts.entry((object.key.function.to_string(), line.reason().to_owned())).or_default() += 1;
         }
     }
     let records = counts.into_iter().map(|((function, reason), records)| Quarantined { function, reason, records });

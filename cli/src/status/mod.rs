@@ -123,46 +123,29 @@ pub async fn status(_: &StatusArgs, context: &Context, console: &Console) -> Res
         ask::loads(context, has(stack::REGISTRAR)),
         ask::alarms(context),
     );
-    let region = context.clients.lambda.config().region().map(ToString::to_string).unwrap_or_default();
-    let mut status = Status { stack: context.stack.clone(), region, ..Status::default() };
+    let mut status = Status { stack: context.stack.clone(), region: context.region(), ..Status::default() };
     status.functions = functions.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let unknown = &mut status.unknown;
-    let mut section = |name: &str, cause: String| unknown.push(format!("{name}: {cause}"));
-    match queues {
-        Ok(queues) => status.queues = queues,
-        Err(cause) => section("queues", cause),
+    status.queues = status.known("queues", queues).unwrap_or_default();
+    status.sources = status.known("sources", sources).unwrap_or_default();
+    if let Some((records, not_read)) = status.known("quarantine", quarantine) {
+        (status.quarantine, status.quarantine_objects_not_read) = (Some(records), not_read);
     }
-    match sources {
-        Ok(sources) => status.sources = sources,
-        Err(cause) => section("sources", cause),
-    }
-    match quarantine {
-        Ok((records, not_read)) => {
-            (status.quarantine, status.quarantine_objects_not_read) = (Some(records), not_read);
-        }
-        Err(cause) => section("quarantine", cause),
-    }
-    match windows {
-        Ok(windows) => status.windows = windows,
-        Err(cause) => section("open windows", cause),
-    }
-    match loads {
-        Ok(loads) => status.loads = loads,
-        Err(cause) => section("loads", cause),
-    }
-    match alarms {
-        Ok((ringing, defined)) => (status.alarms, status.alarms_defined) = (ringing, defined),
-        Err(cause) => section("alarms", cause),
-    }
+    status.windows = status.known("open windows", windows).flatten();
+    status.loads = status.known("loads", loads).flatten();
+    (status.alarms, status.alarms_defined) = status.known("alarms", alarms).unwrap_or_default();
     let ages = ask::ages(context, &status.queues, &status.sources).await;
-    match ages {
-        Ok(ages) => status.add(&ages),
-        Err(cause) => status.unknown.push(format!("ages: {cause}")),
+    if let Some(ages) = status.known("ages", ages) {
+        status.add(&ages);
     }
     Ok(status)
 }
 
 impl Status {
+    /// The answer, or none and a note that the section is not known.
+    fn known<T>(&mut self, section: &str, answer: Result<T, String>) -> Option<T> {
+        answer.map_err(|cause| self.unknown.push(format!("{section}: {cause}"))).ok()
+    }
+
     /// Adds the ages of queues and streams, by name.
     fn add(&mut self, ages: &BTreeMap<String, i64>) {
         for queue in &mut self.queues {

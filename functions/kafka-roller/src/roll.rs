@@ -122,8 +122,7 @@ pub async fn bring_up_to_date<B: Bucket>(
     let rolled = listed.marks.iter().copied().max().unwrap_or_default();
     let state = State { rolled, staged: listed.staged, fresh, now_ms, ..State::default() };
     let mut progress = Progress { app, window, state, marks: listed.marks, listings: 0, done: Done::default() };
-    let durable = progress.state.staged.iter().map(|staged| staged.extent.last).fold(rolled, Position::max);
-    progress.done.already = progress.state.fresh.up_to(durable);
+    progress.done.already = progress.state.fresh.up_to(progress.state.tail());
     loop {
         let rolled = match progress.state.step(&app.config.rules.limits) {
             Step::Finished => break,

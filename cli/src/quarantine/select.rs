@@ -1,0 +1,99 @@
+//! Which quarantined records a command is about.
+
+use clap::Args;
+
+use crate::{
+    replay::plan::{Selection, UNREADABLE},
+    when::{self, Moment},
+};
+
+/// The functions that quarantine records, and their reasons.
+pub const FUNCTIONS: [(&str, &[&str]); 3] = [
+    ("parquet-writer", &["empty_body", "invalid_base64", "invalid_protobuf", "invalid_sent_timestamp", "missing_type"]),
+    (
+        "kafka-roller",
+        &["empty_record", "invalid_aggregate", "invalid_base64", "invalid_json", "invalid_table", "missing_table"],
+    ),
+    (
+        "load-registrar",
+        &[
+            "foreign_bucket",
+            "invalid_key",
+            "invalid_record",
+            "key_too_long",
+            "nested_too_deep",
+            "unknown_envelope",
+            "unsupported_version",
+        ],
+    ),
+];
+
+/// The options of every command about quarantined records.
+#[derive(Debug, Args)]
+pub struct SelectArgs {
+    /// Bucket that holds the quarantine, if it is not the lake of the stack.
+    #[arg(long)]
+    pub bucket: Option<String>,
+    /// Only records that were sent on this UTC day, such as 2026/11/20.
+    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
+    pub day: Option<Moment>,
+    /// Only records that were sent at this time or later: a UTC day, or a time such as 2026-11-20T14:11:46Z.
+    #[arg(long, value_name = "DAY|TIME")]
+    pub since: Option<Moment>,
+    /// Only records that were sent before this time, or up to the end of this UTC day.
+    #[arg(long, value_name = "DAY|TIME")]
+    pub until: Option<Moment>,
+    /// Only records that were quarantined for this reason; may be given several times.
+    #[arg(long)]
+    pub reason: Vec<String>,
+    /// Only the record with this id; may be given several times.
+    #[arg(long, value_name = "ID")]
+    pub id: Vec<String>,
+    /// At most N records, the oldest first.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+impl SelectArgs {
+    /// The selection, or why there is none. Without a function, the reasons of all functions are known.
+    pub fn selection(&self, function: Option<&str>) -> Result<Selection, String> {
+        let (since, until) = when::range(self.day, self.since, self.until)?;
+        let functions = FUNCTIONS.iter().filter(|(name, _)| function.is_none_or(|function| function == *name));
+        let mut known: Vec<&str> = functions.flat_map(|(_, reasons)| *reasons).copied().collect();
+        known.sort_unstable();
+        known.dedup();
+        let is_known = |reason: &str| reason == UNREADABLE || known.contains(&reason);
+        if let Some(unknown) = self.reason.iter().find(|reason| !is_known(reason)) {
+            let known = known.join(", ");
+            return Err(match function {
+                Some(function) => format!(
+                    "{function} quarantines nothing for the reason {unknown:?}; its reasons are {known}, and {UNREADABLE} for damaged lines"
+                ),
+                None => {
+                    format!("there is no reason {unknown:?}; there are {known}, and {UNREADABLE} for damaged lines")
+                }
+            });
+        }
+        let (reasons, ids) = (self.reason.clone(), self.id.clone());
+        Ok(Selection { since, until, reasons, ids, limit: self.limit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_reasons_are_those_of_the_functions_readmes() {
+        for (function, reasons) in FUNCTIONS {
+            let path = format!("{}/../functions/{function}/README.md", env!("CARGO_MANIFEST_DIR"));
+            let readme = std::fs::read_to_string(path).unwrap();
+            let (_, table) = readme.split_once("\n| reason |").unwrap();
+            let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+            let mut documented: Vec<&str> =
+                rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+            documented.sort_unstable();
+            assert_eq!(documented, reasons, "{function}");
+        }
+    }
+}
