@@ -61,6 +61,18 @@ async fn an_upload_in_parts_is_one_object_and_is_never_written_twice() {
     assert_eq!(upload(&bucket, "large").await, Ok(Created::Exists));
 }
 
+#[tokio::test]
+async fn more_objects_than_s3_deletes_at_once_are_deleted() {
+    let stage = Stage::default();
+    let bucket = stage.bucket("lake").await;
+    let keys: Vec<String> = (0..1_001).map(|number| format!("a/{number}")).collect();
+    for key in &keys {
+        bucket.create(key, Bytes::from_static(b"x"), &Attributes::default()).await.unwrap();
+    }
+    bucket.delete(&keys).await.unwrap();
+    assert_eq!((stage.bodies("a/").len(), stage.count("DeleteObjects")), (0, 2));
+}
+
 /// S3 decides nothing when conditional writes of one key meet.
 #[tokio::test]
 async fn a_write_that_meets_another_one_is_tried_again() {

@@ -8,6 +8,8 @@ use tokio::time::sleep;
 use super::message::{self, Unsendable};
 use crate::queue::{self, ATTEMPTS, BACKOFF, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue};
 
+/// Most characters of a partition key. Kinesis refuses a whole request for one key that is longer or empty.
+const KEY_CHARS: usize = 256;
 /// Most bytes of a record that every stream takes, partition key included.
 const RECORD_BYTES: usize = 1 << 20;
 
@@ -94,6 +96,10 @@ impl Destination for ToStream<'_> {
         }
         let Attributes { partition_key } =
             serde_json::from_str(record.attributes.get()).map_err(|_| Unsendable::MissingAttributes)?;
+        if !(1..=KEY_CHARS).contains(&partition_key.chars().count()) {
+            let problem = "Kinesis takes 1 to 256 characters";
+            return Err(Unsendable::InvalidAttribute { name: "partition_key".to_owned(), problem });
+        }
         let message = StreamRecord { partition_key, data };
         match Self::bytes(&message) {
             bytes if bytes > RECORD_BYTES => Err(Unsendable::TooLarge { bytes, most: RECORD_BYTES }),
@@ -204,6 +210,9 @@ mod tests {
         let of = |body: &[u8], attributes| to.of_record(&record(body, &attributes)).map_err(|error| error.reason());
         assert_eq!(of(b"", json!({"partition_key": "a"})), Err("no_body"));
         assert_eq!(of(b"x", json!({})), Err("missing_attributes"));
+        for key in [String::new(), "k".repeat(257)] {
+            assert_eq!(of(b"x", json!({"partition_key": key})), Err("invalid_attribute"));
+        }
         assert_eq!(of(&[0; RECORD_BYTES], json!({"partition_key": "a"})), Err("too_large"));
         assert_eq!(of(b"\xff", json!({"partition_key": "a"})).unwrap().data, b"\xff");
     }

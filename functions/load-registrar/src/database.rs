@@ -39,10 +39,11 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// Settings of each connection. A frozen sandbox cannot close its idle connection, so the server does. A statement whose client
-/// is gone, because it has given up waiting, is cancelled.
+/// is gone, because it has given up waiting, is cancelled, unless the server's platform cannot tell.
 const SESSION: &str = "set application_name = 'landfall-load-registrar'; set statement_timeout = '60s'; \
-    set lock_timeout = '20s'; set client_connection_check_interval = '5s'; set idle_in_transaction_session_timeout = '60s'; set idle_session_timeout = '10min'; \
-    set timezone = 'UTC'";
+    set lock_timeout = '20s'; set idle_in_transaction_session_timeout = '60s'; set idle_session_timeout = '10min'; \
+    set timezone = 'UTC'; \
+    do $$ begin set client_connection_check_interval = '5s'; exception when others then null; end $$";
 
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {

@@ -100,6 +100,10 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8().unwrap().into_owned()
 }
 
+const MAX_KEY_BYTES: usize = 1_024;
+const MAX_METADATA_BYTES: usize = 2 << 10;
+/// In one DeleteObjects.
+const MAX_DELETED: usize = 1_000;
 /// S3 accepts a smaller part only as the last one.
 const MIN_PART_BYTES: usize = 5 << 20;
 
@@ -136,6 +140,12 @@ pub struct Buckets {
 impl Buckets {
     /// Does what is asked for, as S3 would.
     pub fn answer(&mut self, call: &Call, request: &HttpRequest) -> HttpResponse {
+        if call.key.len() > MAX_KEY_BYTES {
+            return refuse(400, "KeyTooLongError");
+        }
+        if metadata(request).iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_METADATA_BYTES {
+            return refuse(400, "MetadataTooLarge");
+        }
         let place = (call.bucket.clone(), call.key.clone());
         match call.operation {
             "PutObject" => self.put(place, request),
@@ -226,10 +236,14 @@ impl Buckets {
         let upload = &self.uploads[id];
         let list = std::str::from_utf8(body(request)).unwrap();
         let listed: Vec<&str> = list.split("<Part>").skip(1).collect();
+        let numbers: Vec<u32> =
+            listed.iter().map(|entry| member(entry, "PartNumber").unwrap().parse().unwrap()).collect();
+        if !numbers.is_sorted_by(|a, b| a < b) {
+            return refuse(400, "InvalidPartOrder");
+        }
         let mut whole = Vec::new();
         for (position, entry) in listed.iter().enumerate() {
-            let number = member(entry, "PartNumber").unwrap().parse().unwrap();
-            let Some(part) = upload.parts.get(&number) else { return refuse(400, "InvalidPart") };
+            let Some(part) = upload.parts.get(&numbers[position]) else { return refuse(400, "InvalidPart") };
             let (e_tag, crc32) = (member(entry, "ETag"), member(entry, "ChecksumCRC32"));
             match (&upload.algorithm, crc32) {
                 // A checksum in the list is compared with that of the part, which has none without an algorithm.
@@ -256,6 +270,13 @@ impl Buckets {
 
     fn delete(&mut self, call: &Call, request: &HttpRequest) -> HttpResponse {
         let list = std::str::from_utf8(body(request)).unwrap();
+        let headers = request.headers();
+        if !headers.iter().any(|(name, _)| name.starts_with("x-amz-checksum-") || name == "content-md5") {
+            return refuse(400, "InvalidRequest");
+        }
+        if list.matches("<Object>").count() > MAX_DELETED {
+            return refuse(400, "MalformedXML");
+        }
         for object in list.split("<Object>").skip(1) {
             self.objects.remove(&(call.bucket.clone(), member(object, "Key").unwrap()));
         }
