@@ -2,13 +2,16 @@ PYTHON ?= python3
 LOCAL = $(PYTHON) -m local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up postgres down check test lint bench package clean
+.PHONY: help demo chaos up postgres down check test lint bench package clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 demo: ## 20,000 events and 300 objects through the whole stack on this machine, counted at the other end
 	@$(LOCAL) demo $(ARGS)
+
+chaos: ## the same while functions are killed, Postgres crashes and requests to AWS fail, counted too
+	@$(LOCAL) chaos $(ARGS)
 
 up: ## start the emulator and Postgres and deploy the stack
 	@$(LOCAL) up $(ARGS)

@@ -8,7 +8,7 @@ from local import environment
 from local.paths import STATE
 from local.progress import Failure
 
-NEEDS_LINUX = {"up", "postgres", "demo", "retail", "test"}
+NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test"}
 NEEDS_NO_TOOLS = {"down", "clean", "check"}
 NEEDS_NO_RUST = {"down", "clean"}
 
@@ -61,6 +61,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import demo
 
             return demo.run(chosen.events, chosen.seed)
+        case "chaos":
+            from local.chaos import run as chaos
+
+            return chaos.run(chosen.events, chosen.records, chosen.hits, chosen.objects, chosen.seed)
         case "retail":
             from local import retail
 
@@ -111,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--events", type=int, default=20_000, help="how many events (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=1, help="the same seed sends the same again (default: %(default)s)")
+    chaos = commands.add_parser(
+        "chaos", help="the same while sandboxes are killed, Postgres crashes and requests to AWS fail"
+    )
+    for what, number in {"events": 20_000, "records": 30_000, "hits": 5_000, "objects": 1_500}.items():
+        chaos.add_argument(f"--{what}", type=int, default=number, help="how many (default: %(default)s)")
+    chaos.add_argument("--seed", type=int, default=1, help="of what is sent and of the faults (default: %(default)s)")
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
     commands.add_parser("check", help="formatting, clippy, and every test that needs nothing but the code")

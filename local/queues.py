@@ -197,15 +197,15 @@ class Subscriber:
 
     def receive(self, files: int) -> list[Notice]:
         """All notices so far. Waits for the last ones while there are fewer than `files`."""
-        notices: list[Notice] = []
+        found: list[Notice] = []
         deadline = time.monotonic() + SETTLE_S
         while True:
             answer = self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
             for message in answer.get("Messages", []):
-                notices.extend(_notices(json.loads(message["Body"])["Message"]))
+                found.extend(notices(json.loads(message["Body"])["Message"]))
                 self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
-            if not answer.get("Messages") and (len(notices) >= files or time.monotonic() > deadline):
-                return notices
+            if not answer.get("Messages") and (len(found) >= files or time.monotonic() > deadline):
+                return found
 
 
 def _send_batch(sqs: Any, queue_url: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -226,7 +226,8 @@ def _entry(number: int, event: Message) -> dict[str, Any]:
     }
 
 
-def _notices(s3_event: str) -> Iterator[Notice]:
+def notices(s3_event: str) -> Iterator[Notice]:
+    """The files that an S3 event notification names."""
     for record in json.loads(s3_event)["Records"]:
         thing = record["s3"]["object"]
         yield Notice(record["s3"]["bucket"]["name"], unquote_plus(thing["key"]), thing["size"], thing["eTag"])

@@ -4,7 +4,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -41,13 +41,13 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
     with step(f"Declaring the tables of {len(TOPICS)} topics"):
         stack.ask("tables_apply", tables=[{"prefix": _prefix(topic), "kind": "kafka"} for topic in TOPICS])
     with step(f"Putting {RECORDS:,} records on the stream") as s:
-        _put(stack, random.Random(seed), s)
+        put(stack, TOPICS, random.Random(seed), s)
     with step("Rolling them") as s:
         _wait_until_taken(stack, s)
     with step("Letting an hour pass"):
-        _tick(stack, datetime.now(timezone.utc) + timedelta(hours=1))
+        tick(stack, datetime.now(timezone.utc) + timedelta(hours=1))
     with step("Fetching the files"):
-        files = [file for topic in TOPICS for file in _files(stack, topic)]
+        files = [file for topic in TOPICS for file in files_of(stack, topic)]
     with step("Registering them") as s:
         queues.wait_until_empty(stack, queues.PUTS, len(files), s)
         registered = {load["s3_key"] for load in loads.every(stack)}
@@ -69,10 +69,13 @@ def _prefix(topic: str) -> str:
     return f"cubic/kafka/{topic}/"
 
 
-def _put(stack: Stack, rng: random.Random, step: Step) -> None:
-    """Interleaves the topics. Each topic stays in order, because its name is the partition key."""
+def put(stack: Stack, topics: Mapping[str, int], rng: random.Random, step: Step) -> None:
+    """Puts that many records of each topic on the stream, interleaved.
+
+    Each topic stays in order, because its name is the partition key.
+    """
     kinesis, stream = stack.client("kinesis"), stack.outputs["KafkaStreamName"]
-    order = [topic for topic, records in TOPICS.items() for _ in range(records)]
+    order = [topic for topic, records in topics.items() for _ in range(records)]
     rng.shuffle(order)
     offsets: Counter[str] = Counter()
     entries = []
@@ -95,7 +98,7 @@ def _wait_until_taken(stack: Stack, step: Step) -> None:
     """
     deadline, before, seen = time.monotonic() + STALL_S, -1, 0
     while seen < RIGHT_SEEN:
-        taken = _staged(stack) + sum(file.count for topic in TOPICS for file in _files(stack, topic))
+        taken = _staged(stack) + sum(file.count for topic in TOPICS for file in files_of(stack, topic))
         seen = seen + 1 if taken == RECORDS else 0
         if taken != before:
             deadline, before = time.monotonic() + STALL_S, taken
@@ -111,7 +114,7 @@ def _staged(stack: Stack) -> int:
     return sum(int(key.rsplit("/", 1)[1].split("-")[3]) for key in keys)
 
 
-def _tick(stack: Stack, at: datetime) -> None:
+def tick(stack: Stack, at: datetime) -> None:
     """The schedule's event, as it will be then."""
     event = {"source": "aws.events", "detail-type": "Scheduled Event", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
     function = stack.outputs["KafkaRollerFunctionName"]
@@ -125,7 +128,7 @@ def _list(stack: Stack, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
         yield from ((item["Key"], item["Size"]) for item in page.get("Contents", []))
 
 
-def _files(stack: Stack, topic: str) -> list[RolledFile]:
+def files_of(stack: Stack, topic: str) -> list[RolledFile]:
     """The topic's files, in the order of their records."""
     s3, bucket, files = stack.client("s3"), stack.outputs[BUCKET], []
     for key, size in _list(stack, bucket, _prefix(topic)):

@@ -1,0 +1,280 @@
+"""The four paths: what is sent on each, and how it is counted at the other end."""
+
+import json
+import random
+import time
+import urllib.error
+import urllib.request
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import urlencode
+
+import duckdb
+
+from local import lake, loads, postgres, queues, topics
+from local.chaos.count import Count
+from local.chaos.faults import Faults
+from local.chaos.mapping import Deliveries, QueueDeliveries, StreamDeliveries
+from local.progress import Failure, Step, step
+from local.stack import WRITER, Stack
+
+VISIBILITY_S = 45
+STALL_S = 2 * VISIBILITY_S
+SETTLED_SEEN = 4  # times in a row, because the attributes of a queue are approximate
+EVENTS_BATCH = 100  # the default of the template
+PUTS_BATCH = 20  # many invocations, so that many are killed
+HIT_CLIENTS = 8
+HIT_TRIES = 60
+UPLOADERS = 8
+CRASHES_OF_POSTGRES = 3
+TABLES = ("chaos/orders/", "chaos/riders/", "chaos/stations/")
+NO_TABLE = "elsewhere/"
+
+# Pauses between two kills, in seconds: the shorter an invocation, the shorter.
+WRITER_KILLS = (3.0, 9.0)
+COLLECT_KILLS = (0.5, 2.0)
+ROLLER_KILLS = (0.2, 1.5)
+REGISTRAR_KILLS = (0.2, 1.0)
+
+
+def events(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
+    """Events through the queue and parquet-writer into files, every one of which a subscriber has to hear of."""
+    from local.events import generate  # needs the generated classes
+
+    subscriber = queues.Subscriber(stack, "landfall-chaos-subscriber")
+    sent = generate(count, seed)
+    with step(f"Landing {count:,} events") as s, QueueDeliveries(stack, queues.EVENTS, EVENTS_BATCH) as deliveries:
+        with faults.of([stack.outputs[WRITER]], *WRITER_KILLS):
+            ids = queues.send(stack, sent, s)
+            _wait_until_first_try(stack, queues.EVENTS, deliveries, count, s)
+        _wait_until_settled(stack, queues.EVENTS, deliveries, count, s)
+    with step("Fetching the lake"):
+        fetched = lake.fetch(stack)
+        files = lake.events(fetched)
+    with step("Receiving the notices"):
+        notices = subscriber.receive(len(files))
+
+    counted = Count("parquet-writer", "events", {event.event_id for event in sent})
+    places: dict[str, list[str]] = defaultdict(list)
+    for key, event_id in _rows(files):
+        places[event_id].append(key)
+    counted.land(places)
+    counted.quarantined = Counter(ids.get(record["id"], record["id"]) for record in lake.quarantined(fetched))
+    counted.dead = Counter(
+        message["MessageAttributes"]["event_id"]["StringValue"] for message in _dead(stack, queues.EVENTS)
+    )
+    if within := [event_id for event_id, keys in places.items() if len(set(keys)) < len(keys)]:
+        counted.broken.append(f"{len(within):,} events are twice in one file, such as {min(within)}.")
+    announced = {notice.key for notice in notices}
+    unannounced = {event_id for event_id, keys in places.items() if announced.isdisjoint(keys)}.difference(counted.dead)
+    if unannounced:
+        counted.broken.append(
+            f"{len(unannounced):,} events are only in files that nobody was told of, such as {min(unannounced)}."
+        )
+    return counted
+
+
+def _rows(files: Sequence[lake.LakeFile]) -> Iterator[tuple[str, str]]:
+    """Key and event id of each row."""
+    for file in files:
+        for (event_id,) in duckdb.read_parquet(str(file.path)).select("event_id").fetchall():
+            yield file.key, event_id
+
+
+def hits(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
+    """Hits through the API into the stream. Like any browser, a client sends again what was not answered with 200."""
+    url = f"{stack.endpoint_url}/_aws/execute-api/{stack.outputs['CollectApiId']}/$default/collect"
+    rng = random.Random(seed)
+    names = [f"hit-{number}-{rng.getrandbits(32):08x}" for number in range(count)]
+    with (
+        step(f"Sending {count:,} hits") as s,
+        faults.of([stack.outputs["CollectFunctionName"]], *COLLECT_KILLS),
+        ThreadPoolExecutor(HIT_CLIENTS) as clients,
+    ):
+        again = 0
+        for done, tries in enumerate(clients.map(lambda name: _send_hit(url, name), names), 1):
+            again += tries - 1
+            s.count(done, count, f"{again:,} sent again")
+    counted = Count("collect", "hits", set(names))
+    with step("Reading the stream of hits"):
+        places: dict[str, list[str]] = defaultdict(list)
+        for at, data in _stream(stack, stack.outputs["ClicksStreamName"]):
+            for line in data.splitlines():
+                places[json.loads(line)["context"]["client_id"]].append(at)
+    counted.land(places)
+    return counted
+
+
+def _send_hit(url: str, name: str) -> int:
+    """How many times it had to be sent."""
+    body = urlencode({"v": 1, "tid": "UA-1-1", "cid": name, "t": "pageview", "dl": "https://shop.example/", "z": name})
+    for tries in range(1, HIT_TRIES + 1):
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, data=body.encode()), timeout=30):
+                return tries
+        except (urllib.error.HTTPError, urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429:
+                raise Failure(f"collect refuses a good hit: {error}") from error
+            time.sleep(0.2)
+    raise Failure(f"collect has not taken a hit in {HIT_TRIES} tries.")
+
+
+def _stream(stack: Stack, name: str) -> Iterator[tuple[str, bytes]]:
+    """Every record: its shard and sequence number, and its data."""
+    kinesis = stack.client("kinesis")
+    for shard in kinesis.list_shards(StreamName=name)["Shards"]:
+        first = kinesis.get_shard_iterator(StreamName=name, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")
+        iterator = first["ShardIterator"]
+        while (got := kinesis.get_records(ShardIterator=iterator, Limit=10_000))["Records"]:
+            iterator = got["NextShardIterator"]
+            yield from ((f"{shard['ShardId']} {record['SequenceNumber']}", record["Data"]) for record in got["Records"])
+
+
+def records(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
+    """Records of three topics through the stream and kafka-roller into files, each in exactly one and in order."""
+    of_topics = {"riders": count * 8 // 10, "fares": count // 10, "stations": count - count * 8 // 10 - count // 10}
+    function = stack.outputs["KafkaRollerFunctionName"]
+    with (
+        step(f"Rolling {count:,} records") as s,
+        StreamDeliveries(stack, "KafkaRollerFunctionName", "KafkaStreamName") as deliveries,
+    ):
+        with faults.of([function], *ROLLER_KILLS):
+            topics.put(stack, of_topics, random.Random(seed), s)
+            while deliveries.taken < count:
+                deliveries.check()
+                s.count(deliveries.taken, count, f"{deliveries.failed_invocations:,} failed invocations")
+                time.sleep(0.2)
+    with step("Letting an hour pass"):
+        topics.tick(stack, datetime.now(timezone.utc) + timedelta(hours=1))
+    counted = Count(
+        "kafka-roller",
+        "records",
+        {f"{topic} {offset}" for topic, size in of_topics.items() for offset in range(size)},
+        once=True,
+    )
+    places: dict[str, list[str]] = defaultdict(list)
+    with step("Reading the files"):
+        for topic in of_topics:
+            offsets = []
+            for file in topics.files_of(stack, topic):
+                offsets.extend(file.offsets)
+                for offset in file.offsets:
+                    places[f"{topic} {offset}"].append(file.key)
+            if offsets != sorted(offsets):
+                counted.broken.append(f"the records of {topic} are out of order.")
+    counted.land(places)
+    return counted
+
+
+def objects(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
+    """Objects through the notifications of their bucket into loads, while Postgres crashes. Each is one load."""
+    rng = random.Random(seed)
+    s3, bucket = stack.client("s3"), stack.outputs["IncomingBucketName"]
+    keys = [f"{rng.choice([*TABLES, NO_TABLE])}{number:05}-{rng.getrandbits(32):08x}.json" for number in range(count)]
+    stack.ask("tables_apply", tables=[{"prefix": prefix, "kind": "kafka"} for prefix in TABLES])
+    before = queues.depth(stack, queues.PUTS.queue).all
+
+    def upload(key: str) -> None:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"{}\n")
+
+    with step(f"Uploading {count:,} objects") as s, ThreadPoolExecutor(UPLOADERS) as uploaders:
+        for done, _ in enumerate(uploaders.map(upload, keys), 1):
+            s.count(done, count)
+    _wait_until_notified(stack, before + count)
+    total = queues.depth(stack, queues.PUTS.queue).all
+    with step(f"Registering {count:,} objects") as s, QueueDeliveries(stack, queues.PUTS, PUTS_BATCH) as deliveries:
+        with faults.of([stack.outputs["LoadRegistrarFunctionName"]], *REGISTRAR_KILLS):
+            for crash in range(1, CRASHES_OF_POSTGRES + 1):
+                _wait_until_taken(stack, queues.PUTS, deliveries, total * crash // (CRASHES_OF_POSTGRES + 1), total, s)
+                postgres.crash()
+                faults.crashes += 1
+            _wait_until_first_try(stack, queues.PUTS, deliveries, total, s)
+        _wait_until_settled(stack, queues.PUTS, deliveries, total, s)
+    with step("Reading the loads"):
+        registered = [load["s3_key"] for load in loads.every(stack)]
+        waiting = _unregistered(stack)
+    counted = Count("load-registrar", "objects", set(keys), once=True)
+    counted.landed = Counter(key for key in (*registered, *waiting) if key in counted.sent)
+    counted.dead = Counter(key for message in _dead(stack, queues.PUTS) for key in _notified(message["Body"]))
+    counted.dead = Counter({key: times for key, times in counted.dead.items() if key in counted.sent})
+    if misplaced := [key for key in waiting if key.startswith(TABLES)] + [
+        key for key in registered if key.startswith(NO_TABLE)
+    ]:
+        counted.broken.append(f"{len(misplaced):,} objects are loads without a table or the reverse, such as {misplaced[0]}.")
+    return counted
+
+
+def _unregistered(stack: Stack) -> list[str]:
+    """Keys of objects that wait for a table."""
+    found, after = [], None
+    while True:
+        answer = stack.ask("tables_unregistered", limit=1_000, after=after)
+        found.extend(one["s3_key"] for one in answer["objects"])
+        if (after := answer["next"]) is None:
+            return found
+
+
+def _notified(body: str) -> Iterator[str]:
+    yield from (notice.key for notice in queues.notices(body))
+
+
+def _wait_until_notified(stack: Stack, count: int) -> None:
+    deadline = time.monotonic() + STALL_S
+    while (arrived := queues.depth(stack, queues.PUTS.queue).all) < count:
+        if time.monotonic() > deadline:
+            raise Failure(f"Only {arrived:,} of {count:,} notifications have arrived in the queue.")
+        time.sleep(0.2)
+
+
+def _wait_until_taken(
+    stack: Stack, feed: queues.Feed, deliveries: Deliveries, least: int, total: int, step: Step
+) -> None:
+    """Waits for a part to be taken, or for all of it to have been tried."""
+    while deliveries.taken < least and queues.depth(stack, feed.queue).waiting:
+        deliveries.check()
+        _show(deliveries, total, step)
+        time.sleep(0.1)
+
+
+def _wait_until_first_try(
+    stack: Stack, feed: queues.Feed, deliveries: Deliveries, total: int, step: Step
+) -> None:
+    """Waits until nothing is waiting: each message is gone, or is in flight or hidden after a failure."""
+    while queues.depth(stack, feed.queue).waiting:
+        deliveries.check()
+        _show(deliveries, total, step)
+        time.sleep(0.2)
+
+
+def _wait_until_settled(
+    stack: Stack, feed: queues.Feed, deliveries: Deliveries, total: int, step: Step
+) -> None:
+    """Waits until the queue is empty, without faults. What failed comes back when its visibility timeout is over."""
+    seen, before, moved_at = 0, None, time.monotonic()
+    while seen < SETTLED_SEEN:
+        deliveries.check()
+        depth = queues.depth(stack, feed.queue)
+        seen = seen + 1 if depth.all == 0 else 0
+        if depth != before:
+            before, moved_at = depth, time.monotonic()
+        elif depth.all and time.monotonic() - moved_at > STALL_S:
+            raise Failure(f"{depth.all:,} {feed.holds} are still in the queue, and their number does not change.")
+        step.count(total - min(depth.all, total), total, f"{depth.in_flight:,} to come again")
+        time.sleep(0.3)
+
+
+def _show(deliveries: Deliveries, total: int, step: Step) -> None:
+    step.count(min(deliveries.taken, total), total, f"{deliveries.failed_invocations:,} failed invocations")
+
+
+def _dead(stack: Stack, feed: queues.Feed) -> list[dict[str, Any]]:
+    """The dead-lettered messages, which stay where they are."""
+    sqs, url, found = stack.client("sqs"), stack.outputs[feed.dead_letters], []
+    while messages := sqs.receive_message(
+        QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=VISIBILITY_S, MessageAttributeNames=["All"]
+    ).get("Messages"):
+        found.extend(messages)
+    return found
