@@ -24,6 +24,7 @@ pub mod status;
 pub mod stream;
 pub mod tables;
 pub mod text;
+pub mod trace;
 pub mod when;
 
 use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
@@ -31,6 +32,7 @@ use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 use crate::{
     audit::AuditArgs, console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude,
     quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay, status::StatusArgs, tables::Tables,
+    trace::TraceArgs,
 };
 
 const HELP: &str = "\
@@ -67,6 +69,8 @@ impl Cli {
 pub enum Command {
     /// Shows backlogs, quarantined records, open windows, loads and ringing alarms of a stack.
     Status(StatusArgs),
+    /// Finds one event: in files, in the quarantine, in the dead-letter queue.
+    Trace(TraceArgs),
     /// Lists, shows, exports and deletes quarantined records.
     #[command(subcommand)]
     Quarantine(Quarantine),
@@ -110,6 +114,7 @@ pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
     let context = &Context { stack: cli.stack.clone(), ..context.clone() };
     match &cli.command {
         Command::Status(args) => conclude(status::status(args, context, console).await, cli.json, console),
+        Command::Trace(args) => conclude(trace::trace(args, context, console).await, cli.json, console),
         Command::Quarantine(command) => quarantine::run(command, cli.json, context, console).await,
         Command::Replay(command) => replay::run(command, cli.json, context, console).await,
         Command::Migrate(args) => conclude(migrate::migrate(args, context, console).await, cli.json, console),

@@ -1,6 +1,6 @@
 //! A bucket in Amazon S3.
 
-use std::{collections::HashMap, error::Error, time::Duration};
+use std::{collections::HashMap, error::Error, ops::Range, time::Duration};
 
 use aws_sdk_s3::{
     Client,
@@ -66,6 +66,21 @@ impl S3 {
         let object = object.map_err(|error| self.error("read", key, &error))?;
         let metadata = object.metadata.unwrap_or_default();
         Ok(Opened { metadata, body: object.body, bucket: self, key: key.to_owned() })
+    }
+
+    /// Reads some bytes of an object, of which there are at least `range.end`.
+    pub async fn range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        self.read(key, Some(format!("bytes={}-{}", range.start, range.end - 1))).await
+    }
+
+    async fn read(&self, key: &str, range: Option<String>) -> Result<Bytes, BucketError> {
+        let object = self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await;
+        let object = object.map_err(|error| self.error("read", key, &error))?;
+        let body = object.body.collect().await.map_err(|error| self.broken(key, &error))?;
+        Ok(body.into_bytes())
     }
 
     /// Lists the folders directly under `prefix`, which ends with `/`: their names, without `prefix` and the last `/`.
@@ -191,11 +206,7 @@ impl Bucket for S3 {
     }
 
     async fn get(&self, key: &str, limit: Option<u64>) -> Result<Bytes, BucketError> {
-        let range = limit.map(|bytes| format!("bytes=0-{}", bytes.saturating_sub(1)));
-        let object = self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await;
-        let object = object.map_err(|error| self.error("read", key, &error))?;
-        let body = object.body.collect().await.map_err(|error| self.broken(key, &error))?;
-        Ok(body.into_bytes())
+        self.read(key, limit.map(|bytes| format!("bytes=0-{}", bytes.saturating_sub(1)))).await
     }
 
     async fn head(&self, key: &str) -> Result<Head, BucketError> {

@@ -386,10 +386,13 @@ async fn quarantined_records_are_chosen_and_the_others_stay() {
     assert!(before[&first].starts_with(&after[&rest]));
 
     // Replaying everything sends the rest, and nothing twice.
-    let everything = place.replay_quarantine(&[]).await;
+    let everything = place.replay_quarantine(&["--set-attribute", "type=OrderCreated"]).await;
     assert_eq!(everything.code, 0, "{everything:?}");
     assert!(everything.json()["notes"][0].as_str().unwrap().contains("quarantine/parquet-writer/README"));
-    assert_eq!(event_ids(&place.take(&place.events).await), ["a1", "b1"]);
+    let sent = place.take(&place.events).await;
+    assert_eq!(event_ids(&sent), ["a1", "b1"]);
+    let order = ("String".to_owned(), b"OrderCreated".to_vec());
+    assert!(sent.iter().all(|(_, attributes)| attributes["type"] == order), "{sent:?}");
     assert_eq!(place.objects().await.len(), 2);
 }
 

@@ -296,6 +296,13 @@ async fn what_is_sent_to_the_queue_lands_is_announced_and_is_counted() {
     })
     .await;
     assert!(files.contains(&announced), "{announced} is not one of {files:?}");
+
+    let (trace, code) = deployed.landfall(&["trace", "landing-00011"]).await;
+    let row = &trace["rows"][0];
+    let key = row["file"].as_str().unwrap().strip_prefix(&format!("s3://{}/", deployed.bucket())).unwrap();
+    assert_eq!((code, files.contains(key), &trace["unknown"]), (0, true, &json!([])), "{trace}");
+    let (trace, code) = deployed.landfall(&["trace", "landing-00007"]).await;
+    assert_eq!((code, &trace["quarantined"][0]["reason"]), (0, &json!("invalid_base64")), "{trace}");
 }
 
 /// The object key in an S3 notification that is wrapped in an SNS envelope.
@@ -338,6 +345,8 @@ async fn without_a_bucket_messages_reach_the_dead_letter_queue_and_replay_brings
     })
     .await;
     assert_eq!(dead, "12");
+    let (trace, _) = deployed.landfall(&["trace", &event_id(&sent[3])]).await;
+    assert_eq!(trace["messages"].as_array().unwrap().len(), 1, "{trace}");
 
     deployed.s3.create_bucket().bucket(deployed.bucket()).send().await.unwrap();
     deployed.hide_failed_messages_for(&before).await;

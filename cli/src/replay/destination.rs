@@ -5,7 +5,7 @@ use serde::Deserialize;
 use shared::quarantine::QuarantineRecord;
 use tokio::time::sleep;
 
-use super::message::{self, Unsendable};
+use super::message::{self, SetAttribute, Unsendable};
 use crate::queue::{self, ATTEMPTS, BACKOFF, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue};
 
 /// Most characters of a partition key. Kinesis refuses a whole request for one key that is longer or empty.
@@ -37,6 +37,8 @@ pub trait Destination {
 pub struct ToQueue<'a> {
     pub client: &'a aws_sdk_sqs::Client,
     pub queue: Queue,
+    /// Attributes that every message is sent with.
+    pub set: &'a [SetAttribute],
 }
 
 impl Destination for ToQueue<'_> {
@@ -49,7 +51,7 @@ impl Destination for ToQueue<'_> {
     }
 
     fn of_record(&self, record: &QuarantineRecord) -> Result<Outgoing, Unsendable> {
-        message::of_record(record, self.queue.max_message_bytes)
+        message::of_record(record, self.set, self.queue.max_message_bytes)
     }
 
     fn bytes(message: &Outgoing) -> usize {

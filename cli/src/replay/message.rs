@@ -1,6 +1,9 @@
 //! A quarantined record → the message that it was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    str::FromStr,
+};
 
 use aws_sdk_sqs::{primitives::Blob, types::MessageAttributeValue};
 use serde::Deserialize;
@@ -57,8 +60,42 @@ struct Attribute {
     binary_value: Option<String>,
 }
 
-/// The message that the record was, with the record's id as `event_id` if it had none.
-pub fn of_record(record: &QuarantineRecord, max_message_bytes: usize) -> Result<Outgoing, Unsendable> {
+/// An attribute that messages are sent with, whatever they had: `NAME=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAttribute {
+    name: String,
+    value: String,
+}
+
+impl FromStr for SetAttribute {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err("write an attribute as NAME=VALUE, such as type=OrderCreated");
+        };
+        // Source: SendMessage, Amazon SQS API reference.
+        let is_allowed_in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        let reserved = ["aws.", "amazon."].iter().any(|prefix| name.to_ascii_lowercase().starts_with(prefix));
+        let dots = name.starts_with('.') || name.ends_with('.') || name.contains("..");
+        if name.is_empty() || name.len() > 256 || !name.bytes().all(is_allowed_in_name) || reserved || dots {
+            return Err(
+                "SQS takes names of 1 to 256 letters, digits, '_', '-' and single '.', not beginning with AWS. or Amazon.",
+            );
+        }
+        if value.is_empty() || !value.chars().all(is_allowed) {
+            return Err("SQS takes no empty value, and no control characters");
+        }
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+/// The message that the record was, with the attributes that are `set`, and the record's id as `event_id` if there is none.
+pub fn of_record(
+    record: &QuarantineRecord,
+    set: &[SetAttribute],
+    max_message_bytes: usize,
+) -> Result<Outgoing, Unsendable> {
     let body = record.body().ok_or(Unsendable::DamagedBody)?;
     let body = String::from_utf8(body).map_err(|_| Unsendable::ForbiddenCharacters)?;
     if body.is_empty() {
@@ -68,6 +105,9 @@ pub fn of_record(record: &QuarantineRecord, max_message_bytes: usize) -> Result<
         return Err(Unsendable::ForbiddenCharacters);
     }
     let mut attributes = attributes(record)?;
+    for SetAttribute { name, value: text } in set {
+        attributes.insert(name.clone(), value(name, string(text))?);
+    }
     if !attributes.contains_key(EVENT_ID) {
         attributes.insert(EVENT_ID.to_owned(), value(EVENT_ID, string(&record.id))?);
     }
@@ -151,7 +191,7 @@ mod tests {
     }
 
     fn reason(record: &QuarantineRecord) -> &'static str {
-        of_record(record, MOST).unwrap_err().reason()
+        of_record(record, &[], MOST).unwrap_err().reason()
     }
 
     #[test]
@@ -162,7 +202,7 @@ mod tests {
             "trace": {"dataType": "Binary", "binaryValue": "AP8="},
             "event_id": {"dataType": "String", "stringValue": "order-1"},
         });
-        let message = of_record(&record(b"not base64!", &attributes), MOST).unwrap();
+        let message = of_record(&record(b"not base64!", &attributes), &[], MOST).unwrap();
         assert_eq!(message.body, "not base64!");
         assert_eq!(message.attributes.len(), 4);
         assert_eq!(message.attributes["type"].string_value(), Some("OrderCreated"));
@@ -172,8 +212,30 @@ mod tests {
     }
 
     #[test]
+    fn an_attribute_that_is_set_replaces_that_of_the_record() {
+        let attributes = json!({
+            "type": {"dataType": "Binary", "binaryValue": "AP8="},
+            "source": {"dataType": "String", "stringValue": "orders"},
+        });
+        let set = ["type=OrderCreated".parse().unwrap(), "note=a=b".parse().unwrap()];
+        let message = of_record(&record(b"x", &attributes), &set, MOST).unwrap();
+        let text = |name: &str| message.attributes[name].string_value().unwrap();
+        assert_eq!([text("type"), text("source"), text("note")], ["OrderCreated", "orders", "a=b"]);
+        assert_eq!(message.attributes["type"].data_type(), "String");
+    }
+
+    #[test]
+    fn an_attribute_that_sqs_refuses_cannot_be_set() {
+        for text in ["type", "=x", "type=", "a b=x", "AWS.x=y", "amazon.x=y", ".a=x", "a..b=x", "a=\u{0}"] {
+            assert!(text.parse::<SetAttribute>().is_err(), "{text}");
+        }
+        assert!(format!("{}=x", "a".repeat(257)).parse::<SetAttribute>().is_err());
+        assert!("a.b-C_9=x".parse::<SetAttribute>().is_ok());
+    }
+
+    #[test]
     fn a_record_without_event_id_keeps_its_message_id_as_one() {
-        let message = of_record(&record(b"x", &json!({})), MOST).unwrap();
+        let message = of_record(&record(b"x", &json!({})), &[], MOST).unwrap();
         assert_eq!(message.attributes["event_id"].string_value(), Some("b7a4c1f0-0000-4000-8000-000000000001"));
         assert_eq!(message.bytes(), 1 + 8 + 6 + 36);
     }
@@ -208,9 +270,9 @@ mod tests {
     #[test]
     fn a_message_may_fill_the_queue_s_limit_exactly() {
         let overhead = 8 + 6 + 36;
-        assert!(of_record(&record(b"abc", &json!({})), overhead + 3).is_ok());
+        assert!(of_record(&record(b"abc", &json!({})), &[], overhead + 3).is_ok());
         assert_eq!(
-            of_record(&record(b"abc", &json!({})), overhead + 2),
+            of_record(&record(b"abc", &json!({})), &[], overhead + 2),
             Err(Unsendable::TooLarge { bytes: overhead + 3, most: overhead + 2 })
         );
     }
@@ -218,12 +280,12 @@ mod tests {
     proptest! {
         #[test]
         fn text_comes_back_as_it_was(body in "[\\t\\n\\r -\u{d7ff}\u{e000}-\u{fffd}\u{10000}-\u{10ffff}]{1,60}") {
-            prop_assert_eq!(of_record(&record(body.as_bytes(), &json!({})), MOST).unwrap().body, body);
+            prop_assert_eq!(of_record(&record(body.as_bytes(), &json!({})), &[], MOST).unwrap().body, body);
         }
 
         #[test]
         fn no_record_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..40), attributes in any::<String>()) {
-            drop(of_record(&record(&body, &json!({"a": {"dataType": attributes.clone(), "stringValue": attributes}})), MOST));
+            drop(of_record(&record(&body, &json!({"a": {"dataType": attributes.clone(), "stringValue": attributes}})), &[], MOST));
         }
     }
 }

@@ -332,7 +332,7 @@ mod tests {
     }
 
     fn to_queue(record: &QuarantineRecord) -> Result<Outgoing, Unsendable> {
-        message::of_record(record, MOST)
+        message::of_record(record, &[], MOST)
     }
 
     /// An object as the function writes it.

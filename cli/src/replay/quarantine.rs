@@ -8,6 +8,7 @@ use shared::{layout::QuarantineKey, quarantine::QuarantineRecord};
 use super::{
     ReplayError, Stop,
     destination::{Destination, ToQueue, ToStream},
+    message::SetAttribute,
     plan::{Fate, Object, Plan, Planner, Selection, Settlement, batches},
     queue_url,
     report::{Problem, Report},
@@ -50,6 +51,7 @@ Exit code: 0 when everything selected was replayed, 2 when the arguments are inv
 Examples:
   landfall replay quarantine --dry-run
   landfall replay quarantine --day 2026/11/20 --reason invalid_protobuf
+  landfall replay quarantine --reason missing_type --set-attribute type=OrderCreated
   landfall --stack staging replay quarantine --function load-registrar --since 2026-11-20T14:00:00Z --json
   landfall replay quarantine --bucket $BUCKET --to $QUEUE_URL --limit 10";
 
@@ -65,6 +67,9 @@ pub struct QuarantineArgs {
     pub function: String,
     #[command(flatten)]
     pub select: SelectArgs,
+    /// Send every record with this message attribute of type String, in place of its own; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set_attribute: Vec<SetAttribute>,
     /// Read everything and report what would be sent, without sending or changing anything.
     #[arg(long)]
     pub dry_run: bool,
@@ -74,6 +79,10 @@ pub struct QuarantineArgs {
 pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
     let selection = args.select.selection(Some(&args.function)).map_err(ReplayError::Usage)?;
     if args.function == stack::ROLLER {
+        if !args.set_attribute.is_empty() {
+            let message = "--set-attribute is for messages; records of a stream have no attributes";
+            return Err(ReplayError::Usage(message.to_owned()));
+        }
         let stream = match &args.to {
             Some(stream) => stream.clone(),
             None => context.source(stack::ROLLER).await?,
@@ -88,7 +97,7 @@ pub async fn replay(args: &QuarantineArgs, context: &Context, console: &Console)
     };
     let client = &context.clients.sqs;
     let (queue, _) = queue::describe(client, &to).await?;
-    replay_to(ToQueue { client, queue }, selection, args, context, console).await
+    replay_to(ToQueue { client, queue, set: &args.set_attribute }, selection, args, context, console).await
 }
 
 async fn replay_to<D: Destination>(

@@ -161,10 +161,14 @@ impl Buckets {
             operation => match self.objects.get(&place) {
                 Some(object) if operation == "HeadObject" => object.response(None),
                 Some(object) => {
-                    // Ranges begin with the first byte: bytes=0-99.
-                    let last = request.headers().get("range").map(|range| range["bytes=0-".len()..].parse().unwrap());
-                    let end = last.map_or(object.body.len(), |last: usize| object.body.len().min(last + 1));
-                    object.response(Some(object.body[..end].to_vec()))
+                    let range = request.headers().get("range").map(|range| {
+                        let (first, last) = range["bytes=".len()..].split_once('-').unwrap();
+                        first.parse().unwrap()..object.body.len().min(last.parse::<usize>().unwrap() + 1)
+                    });
+                    match object.body.get(range.unwrap_or(0..object.body.len())) {
+                        Some(part) => object.response(Some(part.to_vec())),
+                        None => refuse(416, "InvalidRange"),
+                    }
                 }
                 None if operation == "HeadObject" => respond(404, "", &[]),
                 None => refuse(404, "NoSuchKey"),

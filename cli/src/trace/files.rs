@@ -1,0 +1,149 @@
+//! The search for an event in one file of the lake.
+
+use std::{io::Read, ops::Range, sync::Arc};
+
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::TimestampMicrosecondType,
+};
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use objects::{Bucket, BucketError, S3};
+use parquet::{
+    DecodeResult,
+    arrow::{ProjectionMask, push_decoder::ParquetPushDecoderBuilder},
+    errors::ParquetError,
+    file::metadata::{ParquetMetaData, ParquetMetaDataPushDecoder},
+};
+use serde::Deserialize;
+use shared::layout::{EventsFormat, EventsKey};
+
+use super::Row;
+
+/// The columns of the envelope that are read.
+const COLUMNS: [&str; 4] = ["event_id", "source", "type", "sent_at"];
+/// What is read of the end of a Parquet file at first. The footer of a file with three types has about 10 KB.
+const FOOTER_BYTES: u64 = 64 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SearchError {
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error("the file is no Parquet that can be read: {0}")]
+    Parquet(#[from] ParquetError),
+    #[error("the file has no column {0}, so parquet-writer did not write it")]
+    Column(&'static str),
+    #[error("the file is no gzip that can be read: {0}")]
+    Gzip(#[from] std::io::Error),
+    #[error("line {line} is no row: {cause}")]
+    Line { line: usize, cause: serde_json::Error },
+}
+
+/// The members of a line that are read.
+#[derive(Deserialize)]
+struct Line {
+    event_id: String,
+    source: Option<String>,
+    #[serde(rename = "type")]
+    type_name: Option<String>,
+    sent_at: Option<String>,
+}
+
+/// The rows of a file of `size` bytes that are the event `id`.
+pub(super) async fn search(lake: &S3, key: &EventsKey, size: u64, id: &str) -> Result<Vec<Row>, SearchError> {
+    let file = format!("s3://{}/{key}", lake.name());
+    match key.format {
+        EventsFormat::Parquet => in_parquet(lake, key, size, id, &file).await,
+        EventsFormat::Ndjson => in_lines(&lake.get(&key.to_string(), None).await?, id, &file),
+        EventsFormat::NdjsonGz => {
+            let mut text = Vec::new();
+            MultiGzDecoder::new(&*lake.get(&key.to_string(), None).await?).read_to_end(&mut text)?;
+            in_lines(&text, id, &file)
+        }
+    }
+}
+
+fn in_lines(text: &[u8], id: &str, file: &str) -> Result<Vec<Row>, SearchError> {
+    let mut rows = Vec::new();
+    for (row, line) in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
+        let line: Line = serde_json::from_slice(line).map_err(|cause| SearchError::Line { line: row + 1, cause })?;
+        if line.event_id == id {
+            let (file, type_name, source, sent_at) = (file.to_owned(), line.type_name, line.source, line.sent_at);
+            rows.push(Row { file, row, type_name, source, sent_at });
+        }
+    }
+    Ok(rows)
+}
+
+async fn in_parquet(lake: &S3, key: &EventsKey, size: u64, id: &str, file: &str) -> Result<Vec<Row>, SearchError> {
+    let key = key.to_string();
+    let metadata = metadata(lake, &key, size).await?;
+    let schema = metadata.file_metadata().schema_descr();
+    let columns = ProjectionMask::columns(schema, COLUMNS);
+    let mut decoder =
+        ParquetPushDecoderBuilder::try_new_decoder(Arc::new(metadata))?.with_projection(columns).build()?;
+    let (mut rows, mut first) = (Vec::new(), 0);
+    loop {
+        match decoder.try_decode()? {
+            DecodeResult::NeedsData(ranges) => {
+                let bytes = read(lake, &key, &ranges).await?;
+                decoder.push_ranges(ranges, bytes)?;
+            }
+            DecodeResult::Data(batch) => {
+                rows.extend(in_batch(&batch, first, id, file)?);
+                first += batch.num_rows();
+            }
+            DecodeResult::Finished => return Ok(rows),
+        }
+    }
+}
+
+async fn metadata(lake: &S3, key: &str, size: u64) -> Result<ParquetMetaData, SearchError> {
+    let mut decoder = ParquetMetaDataPushDecoder::try_new(size)?;
+    let footer = size.saturating_sub(FOOTER_BYTES)..size;
+    decoder.push_range(footer.clone(), lake.range(key, footer).await?)?;
+    loop {
+        match decoder.try_decode()? {
+            DecodeResult::Data(metadata) => return Ok(metadata),
+            DecodeResult::NeedsData(ranges) => {
+                let bytes = read(lake, key, &ranges).await?;
+                decoder.push_ranges(ranges, bytes)?;
+            }
+            DecodeResult::Finished => {
+                return Err(ParquetError::General("it ends before its metadata".to_owned()).into());
+            }
+        }
+    }
+}
+
+async fn read(lake: &S3, key: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, BucketError> {
+    try_join_all(ranges.iter().map(|range| lake.range(key, range.clone()))).await
+}
+
+/// The event's rows of a batch whose first row is row number `first` of the file.
+fn in_batch(batch: &RecordBatch, first: usize, id: &str, file: &str) -> Result<Vec<Row>, SearchError> {
+    let text = |name: &'static str| {
+        let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        column.ok_or(SearchError::Column(name))
+    };
+    let [ids, source, type_name] = [text("event_id")?, text("source")?, text("type")?];
+    let sent_at =
+        batch.column_by_name("sent_at").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
+    let sent_at = sent_at.ok_or(SearchError::Column("sent_at"))?;
+    let of_event = ids.iter().enumerate().filter(|(_, other)| *other == Some(id));
+    Ok(of_event
+        .map(|(row, _)| Row {
+            file: file.to_owned(),
+            row: first + row,
+            type_name: type_name.iter().nth(row).flatten().map(str::to_owned),
+            source: source.iter().nth(row).flatten().map(str::to_owned),
+            sent_at: sent_at.iter().nth(row).flatten().and_then(instant),
+        })
+        .collect())
+}
+
+fn instant(micros: i64) -> Option<String> {
+    Some(Timestamp::from_microsecond(micros).ok()?.to_string())
+}

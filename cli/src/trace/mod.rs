@@ -1,0 +1,541 @@
+//! `landfall trace`: where one event is. Files, quarantine and dead-letter queue are searched at the same time.
+
+mod files;
+mod report;
+
+use clap::{Args, builder::NonEmptyStringValueParser};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use objects::{Bucket, Listed, S3};
+use serde::Serialize;
+use serde_json::Value;
+use shared::layout::{Day, EventsKey};
+
+use crate::{
+    Exit,
+    console::Console,
+    context::{Context, Pace},
+    outcome::Failed,
+    quarantine::place,
+    queue,
+    replay::plan::Selection,
+    stack::{self, StackError},
+    when::{self, Moment},
+};
+
+const HELP: &str = "\
+Searches the files under events/, the quarantine of parquet-writer and the dead-letter queue of events for an
+event_id, or for the SQS message id of an event. Files and quarantine are searched for the days on which the
+event may have been sent: today and yesterday in UTC, if nothing else is said. Only the columns that are
+needed are read from Parquet files.
+
+Dead letters are received for the search, stay hidden for a minute at most, and are given back. Messages in
+the queue itself are only counted, because each receive brings them nearer to the dead-letter queue: after
+five, SQS moves them there. --receive searches them too.
+
+Exit code: 0 when the event was found, 2 when the arguments are invalid, otherwise 1.
+
+Examples:
+  landfall trace 5fea7756-0ea4-451a-a703-a558b933e274
+  landfall trace order-4711 --day 2026/11/20
+  landfall --stack staging trace order-4711 --since 2026-11-01 --receive --json";
+
+/// How long received messages stay hidden, if this process is killed before it gives them back.
+const HIDDEN_SECONDS: i32 = 60;
+/// Messages that are received at most.
+const MOST_MESSAGES: usize = 10_000;
+const CONCURRENT_FILES: usize = 8;
+const CONCURRENT_OBJECTS: usize = 16;
+
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
+pub struct TraceArgs {
+    /// The event's event_id or SQS message id.
+    #[arg(value_name = "EVENT_ID", value_parser = NonEmptyStringValueParser::new())]
+    pub id: String,
+    /// Search only this UTC day, such as 2026/11/20.
+    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
+    pub day: Option<Moment>,
+    /// Search from this day or time on, instead of from yesterday.
+    #[arg(long, value_name = "DAY|TIME")]
+    pub since: Option<Moment>,
+    /// Search up to this day or time.
+    #[arg(long, value_name = "DAY|TIME")]
+    pub until: Option<Moment>,
+    /// Search the messages that wait in the queue too. Each is then one receive nearer to the dead-letter queue.
+    #[arg(long)]
+    pub receive: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Stack(#[from] StackError),
+}
+
+impl From<TraceError> for Failed {
+    fn from(error: TraceError) -> Self {
+        let exit = if matches!(error, TraceError::Usage(_)) { Exit::Usage } else { Exit::Incomplete };
+        Self { sentence: error.to_string(), exit }
+    }
+}
+
+/// Where an event is. A delivery that was repeated can leave it in several places.
+#[derive(Debug, Default, Serialize)]
+pub struct Trace {
+    pub id: String,
+    pub rows: Vec<Row>,
+    pub quarantined: Vec<Quarantined>,
+    pub messages: Vec<Message>,
+    pub searched: Searched,
+    /// What could not be searched, with the reason.
+    pub unknown: Vec<String>,
+}
+
+/// A row of a file.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// `s3://` and the bucket and key of the file.
+    pub file: String,
+    /// Counted from 0.
+    pub row: usize,
+    #[serde(rename = "type")]
+    pub type_name: Option<String>,
+    pub source: Option<String>,
+    pub sent_at: Option<String>,
+}
+
+/// A line of the quarantine.
+#[derive(Debug, Serialize)]
+pub struct Quarantined {
+    pub object: String,
+    /// Counted from 1.
+    pub line: usize,
+    pub id: String,
+    pub reason: String,
+    pub detail: String,
+    pub sent_at: Option<String>,
+}
+
+/// A message of a queue.
+#[derive(Debug, Serialize)]
+pub struct Message {
+    pub queue: String,
+    pub message_id: String,
+}
+
+/// How much was searched.
+#[derive(Debug, Default, Serialize)]
+pub struct Searched {
+    /// The first and the last UTC day.
+    pub days: Option<(String, String)>,
+    pub files: usize,
+    pub quarantine_objects: usize,
+    pub dead_letters: usize,
+    /// Received from the queue itself.
+    pub queued: usize,
+    /// Messages in the queue that were not searched, as far as its counters tell.
+    pub queued_not_searched: usize,
+}
+
+/// Searches everywhere. `Err` means that nothing was searched.
+pub async fn trace(args: &TraceArgs, context: &Context, console: &Console) -> Result<Trace, TraceError> {
+    let selection = selection(args, context.now).map_err(TraceError::Usage)?;
+    let lake = S3::new(&context.clients.s3, &context.setting(stack::WRITER, "LAKE_BUCKET").await?);
+    let mut trace = Trace { id: args.id.clone(), ..Trace::default() };
+    if let (Some(first), Some(last)) = selection.days() {
+        trace.searched.days = Some((first.to_string(), last.to_string()));
+    }
+    let dead_letters = format!("{}-dead-letter", stack::EVENTS);
+    let (rows, quarantined, dead, queued) = tokio::join!(
+        rows(&lake, &args.id, &selection, console),
+        quarantined(&lake, &args.id, &selection),
+        messages(context, &args.id, &dead_letters, true),
+        messages(context, &args.id, stack::EVENTS, args.receive),
+    );
+    trace.take("files", rows, |trace, (rows, files)| (trace.rows, trace.searched.files) = (rows, files));
+    trace.take("quarantine", quarantined, |trace, (found, objects)| {
+        (trace.quarantined, trace.searched.quarantine_objects) = (found, objects);
+    });
+    trace.take("dead-letter queue", dead, |trace, dead| {
+        trace.messages.extend(dead.found);
+        trace.searched.dead_letters = dead.searched;
+        if dead.not_searched > 0 {
+            trace.unknown.push(format!("dead-letter queue: about {} messages were not received", dead.not_searched));
+        }
+    });
+    trace.take("queue", queued, |trace, queued| {
+        trace.messages.extend(queued.found);
+        (trace.searched.queued, trace.searched.queued_not_searched) = (queued.searched, queued.not_searched);
+    });
+    Ok(trace)
+}
+
+impl Trace {
+    fn take<T>(&mut self, place: &str, answer: Result<(T, Vec<String>), String>, add: impl FnOnce(&mut Self, T)) {
+        match answer {
+            Ok((answer, problems)) => {
+                add(self, answer);
+                self.unknown.extend(problems);
+            }
+            Err(cause) => self.unknown.push(format!("{place}: {cause}")),
+        }
+    }
+
+    fn is_found(&self) -> bool {
+        !(self.rows.is_empty() && self.quarantined.is_empty() && self.messages.is_empty())
+    }
+}
+
+/// The days that are searched: those of the arguments, or yesterday and today.
+fn selection(args: &TraceArgs, now: Timestamp) -> Result<Selection, String> {
+    let (since, until) = when::range(args.day, args.since, args.until)?;
+    let day = |ms: i64| Day::of_unix_ms(ms.max(0)).ok().and_then(when::start_of);
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    let now = now.as_millisecond();
+    let until = until.or_else(|| day(now + DAY_MS));
+    let since = since.or_else(|| {
+        let last = until.map_or(now, |until| (until.as_millisecond() - 1).min(now));
+        day(last - DAY_MS)
+    });
+    Ok(Selection { since, until, ..Selection::default() })
+}
+
+/// The rows of the event, how many files were searched, and which could not be.
+async fn rows(
+    lake: &S3,
+    id: &str,
+    selection: &Selection,
+    console: &Console,
+) -> Result<((Vec<Row>, usize), Vec<String>), String> {
+    let (first, last) = selection.days();
+    let start_after = first.map(|day| format!("events/{day}/"));
+    let is_wanted = |key: &str| match key.parse::<EventsKey>() {
+        Ok(key) => last.is_none_or(|last| key.day <= last),
+        Err(_) => true,
+    };
+    let listed = lake.list_while("events/", start_after.as_deref(), is_wanted).await;
+    let listed = listed.map_err(|error| error.to_string())?;
+    let files: Vec<(EventsKey, u64)> =
+        listed.into_iter().filter_map(|Listed { key, size }| Some((key.parse().ok()?, size))).collect();
+    let progress = console.progress("Searching", "files", Some(files.len()));
+    let searches = files.iter().map(|(key, size)| async move { (key, files::search(lake, key, *size, id).await) });
+    let mut searches = stream::iter(searches).buffered(CONCURRENT_FILES);
+    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    while let Some((key, found)) = searches.next().await {
+        progress.add(1);
+        match found {
+            Ok(found) => rows.extend(found),
+            Err(error) => problems.push(format!("s3://{}/{key}: {error}", lake.name())),
+        }
+    }
+    Ok(((rows, files.len()), problems))
+}
+
+/// The quarantined records of the event, how many objects were searched, and which could not be.
+async fn quarantined(
+    lake: &S3,
+    id: &str,
+    selection: &Selection,
+) -> Result<((Vec<Quarantined>, usize), Vec<String>), String> {
+    let found = place::find(lake, stack::WRITER, selection).await.map_err(|error| error.to_string())?;
+    let reads = found.objects.iter().map(|(key, _)| async move { (key, place::read(lake, key).await) });
+    let mut reads = stream::iter(reads).buffered(CONCURRENT_OBJECTS);
+    let (mut records, mut problems) = (Vec::new(), Vec::new());
+    while let Some((key, object)) = reads.next().await {
+        let object = match object {
+            Ok(Some(object)) => object,
+            // Another command has emptied it meanwhile.
+            Ok(None) => continue,
+            Err(error) => {
+                problems.push(error.to_string());
+                continue;
+            }
+        };
+        for (position, line) in object.lines.iter().enumerate() {
+            let Ok(record) = &line.record else { continue };
+            if record.id != id && !has_event_id(record.attributes.get(), id) {
+                continue;
+            }
+            records.push(Quarantined {
+                object: format!("s3://{}/{key}", lake.name()),
+                line: position + 1,
+                id: record.id.clone(),
+                reason: record.reason.clone(),
+                detail: record.detail.clone(),
+                sent_at: record.sent_at.clone(),
+            });
+        }
+    }
+    Ok(((records, found.objects.len()), problems))
+}
+
+/// Whether the message attributes of a record, in JSON, say that it is the event.
+fn has_event_id(attributes: &str, id: &str) -> bool {
+    let attributes: Value = serde_json::from_str(attributes).unwrap_or_default();
+    attributes.pointer("/event_id/stringValue").and_then(Value::as_str) == Some(id)
+}
+
+#[derive(Debug, Default)]
+struct SearchedQueue {
+    found: Vec<Message>,
+    searched: usize,
+    /// As far as the counters of the queue tell, which are approximate.
+    not_searched: usize,
+}
+
+/// Receives the messages of a queue and gives all of them back, or only counts them.
+async fn messages(
+    context: &Context,
+    id: &str,
+    part: &str,
+    receive: bool,
+) -> Result<(SearchedQueue, Vec<String>), String> {
+    let sqs = &context.clients.sqs;
+    let url = context.queue(part).await.map_err(|error| error.to_string())?;
+    let (queue, depth) = queue::describe(sqs, &url).await.map_err(|error| error.to_string())?;
+    let mut searched = SearchedQueue { not_searched: depth.waiting + depth.hidden, ..SearchedQueue::default() };
+    if !receive {
+        return Ok((searched, Vec::new()));
+    }
+    let pace = Pace { visibility_timeout_seconds: HIDDEN_SECONDS, ..context.pace };
+    let mut handles = Vec::new();
+    let mut problems = Vec::new();
+    while handles.len() < MOST_MESSAGES && !context.interrupt.is_set() {
+        let received = match queue::receive(sqs, &queue.url, queue::BATCH_ENTRIES, &pace).await {
+            Ok(received) if received.is_empty() => break,
+            Ok(received) => received,
+            Err(error) => {
+                problems.push(error.to_string());
+                break;
+            }
+        };
+        for message in received {
+            let event_id = message.message.attributes.get("event_id").and_then(|value| value.string_value());
+            if message.id == id || event_id == Some(id) {
+                searched.found.push(Message { queue: context.named(part), message_id: message.id });
+            }
+            handles.push(message.handle);
+        }
+    }
+    queue::release(sqs, &queue.url, &handles).await;
+    searched.searched = handles.len();
+    searched.not_searched = searched.not_searched.saturating_sub(handles.len());
+    Ok((searched, problems))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    use arrow::{
+        array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray},
+        datatypes::TimestampMicrosecondType,
+    };
+    use flate2::{Compression, write::GzEncoder};
+    use kit::{
+        http::{self, HttpRequest, HttpResponse, respond_json},
+        s3::{Buckets, Call, Object},
+    };
+    use parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
+    use serde_json::json;
+    use shared::quarantine::base64;
+
+    use super::*;
+    use crate::canned::{Ended, run, services};
+
+    const NOW: &str = "2026-11-21T08:00:00Z";
+
+    /// A lake, and a queue with its dead-letter queue.
+    #[derive(Default)]
+    struct Aws {
+        s3: Buckets,
+        /// Message id, event_id and receive count of each message, by the name of its queue.
+        messages: Vec<(&'static str, &'static str, Option<&'static str>, usize)>,
+        calls: Vec<String>,
+    }
+
+    impl Aws {
+        fn put(&mut self, key: &str, body: Vec<u8>) {
+            let object = Object { body, ..Object::default() };
+            self.s3.objects.insert(("lake".to_owned(), key.to_owned()), object);
+        }
+
+        fn answer(&mut self, request: &HttpRequest) -> HttpResponse {
+            if request.uri().contains("/2015-03-31/functions/landfall-parquet-writer/") {
+                return respond_json(200, &json!({"Environment": {"Variables": {"LAKE_BUCKET": "lake"}}}));
+            }
+            let Some(target) = http::target(request) else {
+                let call = Call::of(request).unwrap();
+                self.calls.push(call.operation.to_owned());
+                return self.s3.answer(&call, request);
+            };
+            let action = target.strip_prefix("AmazonSQS.").unwrap();
+            let input = http::json(request);
+            let queue = input["QueueUrl"].as_str().and_then(|url| url.rsplit('/').next()).unwrap_or_default();
+            self.calls.push(format!("{action} {queue}"));
+            let messages = || self.messages.iter().filter(|(name, ..)| *name == queue);
+            respond_json(
+                200,
+                &match action {
+                    "GetQueueUrl" => {
+                        json!({"QueueUrl": format!("http://sqs/1/{}", input["QueueName"].as_str().unwrap())})
+                    }
+                    "GetQueueAttributes" => json!({"Attributes": {
+                        "ApproximateNumberOfMessages": messages().filter(|message| message.3 == 0).count().to_string(),
+                    }}),
+                    "ReceiveMessage" => {
+                        let waiting =
+                            self.messages.iter_mut().filter(|(name, .., receives)| *name == queue && *receives == 0);
+                        let received = waiting.take(10).map(|(_, id, event_id, receives)| {
+                        *receives += 1;
+                        let attributes = event_id.map(|id| json!({"event_id": {"DataType": "String", "StringValue": id}}));
+                        json!({"MessageId": id, "ReceiptHandle": id, "Body": "x", "MessageAttributes": attributes.unwrap_or_default()})
+                    });
+                        json!({"Messages": received.collect::<Vec<_>>()})
+                    }
+                    "ChangeMessageVisibilityBatch" => json!({"Successful": [], "Failed": []}),
+                    other => panic!("{other}"),
+                },
+            )
+        }
+    }
+
+    async fn trace(aws: Aws, arguments: &[&str]) -> (Ended, Arc<Mutex<Aws>>) {
+        let aws = Arc::new(Mutex::new(aws));
+        let answering = aws.clone();
+        let context = services(move |request| answering.lock().unwrap().answer(request)).await;
+        let context = Context { now: NOW.parse().unwrap(), ..context };
+        (run(&context, &[&["trace"], arguments].concat()).await, aws)
+    }
+
+    /// A file of `rows` rows in several row groups, whose event ids are their numbers.
+    fn parquet(rows: usize) -> Vec<u8> {
+        let text = |value: &dyn Fn(usize) -> String| -> ArrayRef {
+            Arc::new(StringArray::from((0..rows).map(value).collect::<Vec<_>>()))
+        };
+        let sent_at: i64 = "2026-11-20T14:11:46.123Z".parse::<Timestamp>().unwrap().as_microsecond();
+        let sent_at = TimestampMicrosecondArray::from(vec![sent_at; rows]).with_timezone("UTC");
+        // Too large to be in the bytes that are read first.
+        let payload = text(&|row| format!("{row:_>200}"));
+        let columns = [
+            ("event_id", text(&|row| format!("event-{row}"))),
+            ("source", text(&|_| "orders".to_owned())),
+            ("type", text(&|_| "OrderCreated".to_owned())),
+            ("sent_at", Arc::new(sent_at.reinterpret_cast::<TimestampMicrosecondType>()) as ArrayRef),
+            ("_raw", payload),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1_000)).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    fn quarantined(id: &str, event_id: &str) -> String {
+        json!({
+            "function": "parquet-writer", "reason": "invalid_base64", "detail": "why", "id": id,
+            "sent_at": "2026-11-20T14:11:46.123Z", "body_base64": base64(b"x"),
+            "attributes": {"event_id": {"dataType": "String", "stringValue": event_id}},
+        })
+        .to_string()
+    }
+
+    #[tokio::test]
+    async fn a_landed_event_is_a_row_of_a_file() {
+        let mut aws = Aws::default();
+        aws.put("events/2026/11/20/a.parquet", parquet(3_000));
+        aws.put("events/2026/11/21/b.parquet", parquet(10));
+        let size = aws.s3.objects.values().map(|object| object.body.len()).max().unwrap();
+        assert!(u64::try_from(size).unwrap() > 2 * 65_536, "{size}");
+        let (ended, aws) = trace(aws, &["event-2345"]).await;
+        let expected = "landed      s3://lake/events/2026/11/20/a.parquet\n            \
+                        row 2,345, type OrderCreated, source orders, sent 2026-11-20T14:11:46.123Z\n\
+                        searched    2026/11/20 to 2026/11/21: 2 files, 0 quarantine objects, 0 dead letters\n";
+        assert_eq!((ended.code, ended.out.as_str()), (0, expected));
+        assert!(aws.lock().unwrap().calls.iter().all(|call| call != "ReceiveMessage landfall-events"));
+    }
+
+    #[tokio::test]
+    async fn lines_are_searched_too() {
+        let line = |id: &str| json!({"event_id": id, "type": "OrderCreated", "sent_at": "2026-11-20T14:11:46.123"});
+        let text = format!("{}\n{}\n", line("a"), line("b"));
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(text.as_bytes()).unwrap();
+        let mut aws = Aws::default();
+        aws.put("events/2026/11/20/a.ndjson", text.into_bytes());
+        aws.put("events/2026/11/20/b.ndjson.gz", gzip.finish().unwrap());
+        aws.put("events/2026/11/20/c.ndjson", b"{}\n".to_vec());
+        let (ended, _) = trace(aws, &["b", "--json"]).await;
+        let trace = ended.json();
+        let rows: Vec<_> = trace["rows"].as_array().unwrap().iter().map(|row| (&row["file"], &row["row"])).collect();
+        let files = [json!("s3://lake/events/2026/11/20/a.ndjson"), json!("s3://lake/events/2026/11/20/b.ndjson.gz")];
+        assert_eq!(rows, [(&files[0], &json!(1)), (&files[1], &json!(1))]);
+        let unknown = trace["unknown"][0].as_str().unwrap();
+        assert!(
+            unknown.starts_with("s3://lake/events/2026/11/20/c.ndjson: line 1 is no row: missing field"),
+            "{unknown}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_quarantined_event_is_found_by_both_of_its_ids() {
+        for id in ["message", "event"] {
+            let mut aws = Aws::default();
+            let lines = format!("{}\n{}\n", quarantined("other", "other"), quarantined("message", "event"));
+            aws.put("quarantine/parquet-writer/2026/11/20/20261120T141146123Z-1.ndjson", lines.into_bytes());
+            let (ended, _) = trace(aws, &[id]).await;
+            assert!(
+                ended.out.contains("20261120T141146123Z-1.ndjson\n            line 2, message message, "),
+                "{ended:?}"
+            );
+            assert!(ended.out.contains("because of invalid_base64: why\n"), "{ended:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn dead_letters_are_received_and_given_back() {
+        let messages = vec![
+            ("landfall-events-dead-letter", "m-1", Some("a"), 0),
+            ("landfall-events-dead-letter", "m-2", None, 0),
+            ("landfall-events", "m-3", Some("c"), 0),
+        ];
+        let aws = || Aws { messages: messages.clone(), ..Aws::default() };
+        for (id, arguments, expected) in [
+            ("a", &[] as &[&str], "queued      landfall-events-dead-letter\n            message m-1\n"),
+            ("m-2", &[], "queued      landfall-events-dead-letter\n            message m-2\n"),
+            ("c", &["--receive"], "queued      landfall-events\n            message m-3\n"),
+        ] {
+            let (ended, aws) = trace(aws(), &[&[id], arguments].concat()).await;
+            assert!(ended.code == 0 && ended.out.starts_with(expected), "{ended:?}");
+            let calls = &aws.lock().unwrap().calls;
+            assert!(calls.contains(&"ChangeMessageVisibilityBatch landfall-events-dead-letter".to_owned()));
+            let receives = calls.iter().any(|call| call == "ReceiveMessage landfall-events");
+            assert_eq!(receives, !arguments.is_empty());
+        }
+        let (ended, _) = trace(aws(), &["c"]).await;
+        let expected = "c was not found\n\
+                        searched    2026/11/20 to 2026/11/21: 0 files, 0 quarantine objects, 2 dead letters\n            \
+                        about 1 message is in the queue and not searched; --receive searches what waits\n";
+        assert_eq!((ended.code, ended.out.as_str()), (1, expected));
+    }
+
+    #[test]
+    fn yesterday_and_today_are_searched_unless_other_days_are_named() {
+        let days = |arguments: &[&str]| {
+            let cli = crate::Cli::try_parse_args(&[&["trace", "a"], arguments].concat()).unwrap();
+            let crate::Command::Trace(args) = cli.command else { panic!("another command") };
+            let (first, last) = selection(&args, NOW.parse().unwrap()).unwrap().days();
+            format!("{} {}", first.unwrap(), last.unwrap())
+        };
+        assert_eq!(days(&[]), "2026/11/20 2026/11/21");
+        assert_eq!(days(&["--day", "2026/11/01"]), "2026/11/01 2026/11/01");
+        assert_eq!(days(&["--since", "2026/11/01"]), "2026/11/01 2026/11/21");
+        assert_eq!(days(&["--until", "2026/11/05"]), "2026/11/04 2026/11/05");
+    }
+}
