@@ -28,7 +28,7 @@ check: ## the inner loop: format, clippy, and every test that needs nothing but 
 test: ## everything: format, lints, template, and all tests with the deployed stack
 	@$(LOCAL) test
 
-lint: ## format, clippy, template, and licences if cargo-deny is installed
+lint: ## format, clippy, cfn-lint and checkov on the template, and licences if cargo-deny is installed
 	@$(LOCAL) lint
 
 bench: ## the benchmarks and the peers they are paired with

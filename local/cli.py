@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
     commands.add_parser("check", help="formatting, clippy, and every test that needs nothing but the code")
-    commands.add_parser("lint", help="formatting, clippy, the template, and licences if cargo-deny is installed")
+    commands.add_parser("lint", help="formatting, the template, clippy, and licences if cargo-deny is installed")
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
     commands.add_parser("package", help="zips of every function for AWS, their checksums and bill of materials")
     commands.add_parser("bench", help="the benchmarks and their peers")

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_lambda::types::EnvironmentResponse;
 use runtime::failure::{cause, code};
 
 use crate::{Exit, context::Context, outcome::Failed};
@@ -67,8 +68,12 @@ impl Context {
         let client = &self.clients.lambda;
         match client.get_function_configuration().function_name(name).send().await {
             Ok(answer) => {
-                let variables = answer.environment.and_then(|environment| environment.variables);
-                Ok(Function { name: name.to_owned(), variables: variables.unwrap_or_default() })
+                let environment = answer.environment.unwrap_or_else(|| EnvironmentResponse::builder().build());
+                // Variables that are encrypted with a key of one's own are left out for those who may not use the key.
+                if let Some(cause) = environment.error.and_then(|error| error.message) {
+                    return Err(StackError::Call { kind: "function", name: name.to_owned(), cause });
+                }
+                Ok(Function { name: name.to_owned(), variables: environment.variables.unwrap_or_default() })
             }
             Err(error) => Err(self.failed("function", name, "ResourceNotFoundException", code(&error), cause(&error))),
         }
@@ -133,6 +138,10 @@ mod tests {
             None if request.uri().ends_with("/functions/staging-collect/configuration") => {
                 respond_json(200, &json!({"Environment": {"Variables": {"STREAM_NAME": "clicks", "EMPTY": ""}}}))
             }
+            None if request.uri().ends_with("/functions/staging-kafka-roller/configuration") => {
+                let error = json!({"ErrorCode": "AccessDeniedException", "Message": "no kms:Decrypt"});
+                respond_json(200, &json!({"Environment": {"Error": error}}))
+            }
             None => http::respond(404, "{}", &[("x-amzn-errortype", "ResourceNotFoundException".to_owned())]),
         })
         .await;
@@ -146,6 +155,10 @@ mod tests {
         );
         let denied = context.queue("other").await.map_err(sentence).unwrap_err();
         assert!(denied.starts_with("queue staging-other cannot be looked up: AccessDenied"), "{denied}");
+        assert_eq!(
+            context.setting(ROLLER, "LAKE_BUCKET").await.map_err(sentence).unwrap_err(),
+            "function staging-kafka-roller cannot be looked up: no kms:Decrypt"
+        );
         assert_eq!(
             context.setting(WRITER, "LAKE_BUCKET").await.map_err(sentence).unwrap_err(),
             "there is no function staging-parquet-writer in eu-west-1; name the right stack with --stack"

@@ -321,6 +321,21 @@ fn the_template_has_what_only_aws_asks_for() {
     }
 }
 
+/// Without its reason, nobody can tell whether an exception is still needed.
+#[test]
+fn every_exception_of_a_scanner_has_its_reason() {
+    let template = text("template.yaml");
+    let of_checkov: Vec<&str> = template.lines().filter(|line| line.contains("id: CKV")).collect();
+    assert!(!of_checkov.is_empty(), "nothing is found in template.yaml, so this test tests nothing");
+    for line in of_checkov {
+        let reason = line.split_once("comment: ").map_or("", |(_, reason)| reason.trim_end_matches(['}', '\'']));
+        assert!(reason.ends_with('.'), "no sentence after `comment:` in {line}");
+    }
+    for line in template.lines().filter(|line| line.contains("ignore_checks")) {
+        assert!(line.contains("} # "), "no comment in {line}");
+    }
+}
+
 /// Alarms that the documents name, after the word "alarm".
 #[test]
 fn every_alarm_that_a_document_names_exists() {
