@@ -2,7 +2,7 @@ PYTHON ?= python3
 LOCAL = $(PYTHON) -m local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos up postgres down check test lint bench package clean
+.PHONY: help demo chaos up postgres down check test lint bench cost package clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -33,6 +33,9 @@ lint: ## format, clippy, cfn-lint and checkov on the template, and licences if c
 
 bench: ## the benchmarks and the peers they are paired with
 	@$(LOCAL) bench
+
+cost: ## what it costs on AWS, computed into docs/cost.md
+	@$(LOCAL) cost
 
 package: ## zips of every function for AWS with checksums and a bill of materials, in target/package/
 	@$(LOCAL) package

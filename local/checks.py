@@ -1,6 +1,7 @@
 """What is checked without a deployed stack. Only the standard library, so that `check` needs no private environment."""
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 
 from local import environment
@@ -8,6 +9,7 @@ from local.command import run_shown
 from local.paths import SCAN_REQUIREMENTS, SCAN_VENV
 
 FORMAT = ["cargo", "fmt", "--check"]
+COST = [sys.executable, "-m", "local", "cost", "--check"]
 CLIPPY = ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]
 # `sam validate --lint` is the same cfn-lint, without the rules that only inform.
 TEMPLATE = ["cfn-lint", "--include-checks", "I", "--", "template.yaml"]
@@ -29,9 +31,9 @@ RESTARTING_POSTGRES = "load_registrar::a_restart_of_postgres"
 
 
 def lint() -> int:
-    """Format, the template, clippy, licences."""
+    """Format, the computed page, the template, clippy, licences."""
     environment.ensure(SCAN_VENV, SCAN_REQUIREMENTS, "Installing checkov", "--no-deps")
-    checks = [FORMAT, TEMPLATE, SCAN, CLIPPY]
+    checks = [FORMAT, COST, TEMPLATE, SCAN, CLIPPY]
     if shutil.which("cargo-deny"):
         checks.append(DENY)
     code = first_failure(checks)
@@ -42,8 +44,8 @@ def lint() -> int:
 
 
 def check() -> int:
-    """Format, clippy, and every test that needs nothing but the code: what to run while changing something."""
-    return first_failure([FORMAT, CLIPPY, *_tests_of_code()])
+    """Format, the computed page, clippy, and every test that needs nothing but the code: the inner loop."""
+    return first_failure([FORMAT, COST, CLIPPY, *_tests_of_code()])
 
 
 def _tests_of_code() -> list[list[str]]:

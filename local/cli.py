@@ -9,8 +9,8 @@ from local.paths import STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test"}
-NEEDS_NO_TOOLS = {"down", "clean", "check"}
-NEEDS_NO_RUST = {"down", "clean"}
+NEEDS_NO_TOOLS = {"down", "clean", "check", "cost"}
+NEEDS_NO_RUST = {"down", "clean", "cost"}
 
 
 def main(arguments: list[str]) -> int:
@@ -89,6 +89,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import tests
 
             return tests.bench()
+        case "cost":
+            from local.cost import page
+
+            return page.run(chosen.check)
         case "clean":
             _down()
             shutil.rmtree(STATE, ignore_errors=True)
@@ -128,5 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
     commands.add_parser("package", help="zips of every function for AWS, their checksums and bill of materials")
     commands.add_parser("bench", help="the benchmarks and their peers")
+    cost = commands.add_parser("cost", help="compute what Landfall costs on AWS, and write it into docs/cost.md")
+    cost.add_argument("--check", action="store_true", help="write nothing, and fail if docs/cost.md is out of date")
     commands.add_parser("clean", help="down, and delete .local/")
     return parser
