@@ -2,10 +2,10 @@ PYTHON ?= python3
 LOCAL = $(PYTHON) -m local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos up postgres down check test lint bench cost package clean
+.PHONY: help demo chaos up postgres down check test lint bench cost dashboard package clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 demo: ## 20,000 events and 300 objects through the whole stack on this machine, counted at the other end
 	@$(LOCAL) demo $(ARGS)
@@ -39,6 +39,9 @@ cost: ## what it costs on AWS, computed into docs/cost.md
 
 package: ## zips of every function for AWS with checksums and a bill of materials, in target/package/
 	@$(LOCAL) package
+
+dashboard: ## docs/dashboard.svg: the dashboard of template.yaml with demo data
+	@$(LOCAL) dashboard
 
 clean: ## down, and delete .local/ and target/
 	@$(LOCAL) clean

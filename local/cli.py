@@ -9,8 +9,8 @@ from local.paths import STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test"}
-NEEDS_NO_TOOLS = {"down", "clean", "check", "cost"}
-NEEDS_NO_RUST = {"down", "clean", "cost"}
+NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard"}
+NEEDS_NO_RUST = {"down", "clean", "cost", "dashboard"}
 
 
 def main(arguments: list[str]) -> int:
@@ -85,6 +85,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import package
 
             return package.run()
+        case "dashboard":
+            from local.dashboard import draw
+
+            return draw.run()
         case "bench":
             from local import tests
 
@@ -131,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("lint", help="formatting, the template, clippy, and licences if cargo-deny is installed")
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
     commands.add_parser("package", help="zips of every function for AWS, their checksums and bill of materials")
+    commands.add_parser("dashboard", help="draw docs/dashboard.svg, the dashboard of template.yaml with demo data")
     commands.add_parser("bench", help="the benchmarks and their peers")
     cost = commands.add_parser("cost", help="compute what Landfall costs on AWS, and write it into docs/cost.md")
     cost.add_argument("--check", action="store_true", help="write nothing, and fail if docs/cost.md is out of date")

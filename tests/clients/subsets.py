@@ -1,7 +1,7 @@
 """Creates stacks with the template of the deployed one and other parameters, and deletes them again.
 
-Standard input: JSON, a list of objects of parameters. Standard output: JSON, for each how the creation ended and the types of the
-resources by their logical names.
+Standard input: JSON, a list of objects of parameters. Standard output: JSON, for each how the creation ended, the types of the
+resources by their logical names, their physical names, and the body of the dashboard, or null.
 """
 
 import json
@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 
+import boto3
 from deployed import CAPABILITIES, PARAMETERS, cloudformation, upload_template
 
 TEMPLATE_URL = upload_template()
@@ -31,15 +32,18 @@ def create(overrides: dict[str, str]) -> dict[str, object]:
     ):
         time.sleep(0.2)
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
-    resources = {
-        resource["LogicalResourceId"]: resource["ResourceType"]
-        for page in pages
-        for resource in page["StackResourceSummaries"]
-    }
+    resources = [resource for page in pages for resource in page["StackResourceSummaries"]]
+    dashboards = [resource for resource in resources if resource["ResourceType"] == "AWS::CloudWatch::Dashboard"]
+    bodies = [
+        boto3.client("cloudwatch").get_dashboard(DashboardName=dashboard["PhysicalResourceId"])["DashboardBody"]
+        for dashboard in dashboards
+    ]
     cloudformation.delete_stack(StackName=name)
     return {
         "status": f"{stack['StackStatus']} {stack.get('StackStatusReason', '')}".strip(),
-        "resources": resources,
+        "resources": {resource["LogicalResourceId"]: resource["ResourceType"] for resource in resources},
+        "names": [resource["PhysicalResourceId"] for resource in resources],
+        "dashboard": bodies[0] if bodies else None,
     }
 
 

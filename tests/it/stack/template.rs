@@ -1,7 +1,7 @@
 //! What CloudFormation makes of the template with other parameters.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Write,
     process::{Command, Stdio},
 };
@@ -10,6 +10,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::events::root;
+
+/// The address of a database, which a stack is created without connecting to.
+const DATABASE: &str = "postgres://landfall:secret@db.example:5432/landfall";
 
 /// What a script of `tests/clients` says to sets of parameters.
 fn run<T: DeserializeOwned>(script: &str, sets: &[Value]) -> Vec<T> {
@@ -35,6 +38,46 @@ struct Created {
     status: String,
     /// Logical name → type.
     resources: BTreeMap<String, String>,
+    /// Physical names, some of which are ARNs or URLs that end in the name.
+    names: Vec<String>,
+    /// Its body.
+    dashboard: Option<String>,
+}
+
+impl Created {
+    fn count(&self, of: &str) -> usize {
+        self.resources.values().filter(|kind| *kind == of).count()
+    }
+
+    /// A dashboard of everything that the stack has, and of nothing else.
+    fn assert_is_on_its_dashboard(&self) {
+        let body = self.dashboard.as_deref().unwrap();
+        assert!(!body.replace("${PROP(", "").contains("${"), "a variable is left: {body}");
+        let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        let properties = body["widgets"].as_array().unwrap().iter().map(|widget| &widget["properties"]);
+        let is_there = |name: &str| {
+            self.names
+                .iter()
+                .any(|known| known.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('/')))
+        };
+        let mut alarms = BTreeSet::new();
+        for widget in properties {
+            for alarm in widget["alarms"].as_array().into_iter().flatten() {
+                let name = alarm.as_str().unwrap().rsplit(':').next().unwrap();
+                assert!(is_there(name) && alarms.insert(name), "the alarm {name}");
+            }
+            for metric in widget["metrics"].as_array().into_iter().flatten() {
+                let names: Vec<&str> = metric.as_array().unwrap().iter().filter_map(Value::as_str).collect();
+                let is_known = match names[..] {
+                    ["Landfall", .., function] => self.names.iter().any(|name| name.ends_with(&format!("-{function}"))),
+                    [.., name] => is_there(name),
+                    [] => true,
+                };
+                assert!(is_known, "{names:?} of {:?}", self.names);
+            }
+        }
+        assert_eq!(alarms.len(), self.count("AWS::CloudWatch::Alarm"));
+    }
 }
 
 /// What a stack with one function alone must have, and nothing of the others.
@@ -46,8 +89,7 @@ fn a_stack_has_nothing_of_the_functions_that_it_leaves_out() {
         for other in &parts[..3] {
             set[*other] = json!((*other == part).to_string());
         }
-        let url = if part == "LoadRegistrar" { "postgres://landfall:secret@db.example:5432/landfall" } else { "" };
-        set["DatabaseUrl"] = json!(url);
+        set["DatabaseUrl"] = json!(if part == "LoadRegistrar" { DATABASE } else { "" });
         set
     };
     // Types of the resources of which each part has its own, and how many.
@@ -61,13 +103,31 @@ fn a_stack_has_nothing_of_the_functions_that_it_leaves_out() {
         ("AWS::Events::Rule", [0, 0, 1, 1]),
         ("AWS::S3::Bucket", [1, 1, 1, 2]),
         ("AWS::CloudWatch::Alarm", [6, 8, 12, 10]),
+        ("AWS::CloudWatch::Dashboard", [1, 1, 1, 1]),
     ];
     let created: Vec<Created> = run("subsets.py", &parts.map(only));
-    for (at, (part, Created { status, resources })) in parts.iter().zip(created).enumerate() {
-        assert_eq!(status, "CREATE_COMPLETE", "{part}");
-        let count = |of: &str| resources.values().filter(|kind| *kind == of).count();
+    for (at, (part, created)) in parts.iter().zip(created).enumerate() {
+        assert_eq!(created.status, "CREATE_COMPLETE", "{part}");
         for (kind, counts) in own {
-            assert_eq!(count(kind), counts[at], "{part}: {kind} of {resources:?}");
+            assert_eq!(created.count(kind), counts[at], "{part}: {kind} of {:?}", created.resources);
+        }
+        created.assert_is_on_its_dashboard();
+    }
+}
+
+#[test]
+fn a_dashboard_shows_everything_that_its_stack_has() {
+    let sets = [json!({}), json!({"CollectToLake": "false"}), json!({"Dashboard": "false"})].map(|mut set| {
+        set["DatabaseUrl"] = json!(DATABASE);
+        set
+    });
+    let created: Vec<Created> = run("subsets.py", &sets);
+    for (set, created) in sets.iter().zip(&created) {
+        assert_eq!(created.status, "CREATE_COMPLETE", "{set}");
+        if set.get("Dashboard").is_none() {
+            created.assert_is_on_its_dashboard();
+        } else {
+            assert_eq!(created.dashboard, None, "{set}");
         }
     }
 }
