@@ -10,7 +10,7 @@ use std::{
 use crate::events::root;
 
 /// What Lambda and Firehose do with a role, not the function's code.
-const BY_THE_SERVICE: [&str; 19] = [
+const BY_THE_SERVICE: [&str; 21] = [
     "kinesis:DescribeStream",
     "kinesis:DescribeStreamSummary",
     "kinesis:GetRecords",
@@ -27,6 +27,9 @@ const BY_THE_SERVICE: [&str; 19] = [
     "ec2:DescribeNetworkInterfaces",
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
+    // Lambda sends the traces.
+    "xray:PutTelemetryRecords",
+    "xray:PutTraceSegments",
     // Every service that encrypts uses the key on behalf of the caller.
     "kms:Decrypt",
     "kms:GenerateDataKey",

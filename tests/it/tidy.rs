@@ -2,7 +2,7 @@
 
 mod dashboard;
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::events::root;
 
@@ -316,6 +316,7 @@ fn the_template_has_what_only_aws_asks_for() {
                 assert!(!body.contains("BucketAnnounces"), "{name} depends on who announces");
             }
             "AWS::IAM::Role" if name == "ClicksToLakeRole" => has("s3:GetObject"),
+            "AWS::Lambda::EventSourceMapping" => has("ScalingConfig:"),
             "AWS::Serverless::Function" => {
                 if body.contains("Type: Schedule") {
                     has("EventInvokeConfig: {MaximumRetryAttempts: 0, MaximumEventAgeInSeconds: 60}");
@@ -339,6 +340,23 @@ fn the_template_has_what_only_aws_asks_for() {
     for (name, body) in kept {
         assert!(body.contains("DeletionPolicy: RetainExceptOnCreate"), "{name} is deleted with the stack");
         assert!(body.contains("UpdateReplacePolicy: Retain"), "{name} is deleted when it is replaced");
+    }
+}
+
+/// CloudFormation publishes a version when its description changes, and Lambda does so only of a function that has changed.
+#[test]
+fn each_release_publishes_a_version_and_sends_the_load_to_it() {
+    let bodies: BTreeMap<String, String> = resources().into_iter().map(|(name, _, body)| (name, body)).collect();
+    let users: [(&str, &[&str]); 2] = [
+        ("ParquetWriter", &["ParquetWriterFunctionEvents"]),
+        ("Collect", &["CollectIntegration", "CollectPermission"]),
+    ];
+    for (part, users) in users {
+        assert!(bodies[&format!("{part}Function")].contains("${Release}'"), "{part}");
+        assert!(bodies[&format!("{part}Version")].contains("Description: !Ref Release #"), "{part}");
+        for user in users {
+            assert!(bodies[*user].contains(&format!("!Ref {part}Alias, ")), "{user}");
+        }
     }
 }
 
@@ -395,7 +413,8 @@ fn the_readme_of_collect_lists_the_headers_that_are_stored() {
 #[test]
 fn every_event_mapping_reports_partial_failures() {
     let template = text("template.yaml");
-    let mappings = template.matches("Type: SQS\n").count() + template.matches("Type: Kinesis\n").count();
+    let kinds = ["Type: SQS\n", "Type: Kinesis\n", "Type: AWS::Lambda::EventSourceMapping\n"];
+    let mappings: usize = kinds.iter().map(|kind| template.matches(kind).count()).sum();
     assert!(mappings > 0);
     assert_eq!(template.matches("ReportBatchItemFailures").count(), mappings);
 }

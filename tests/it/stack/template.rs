@@ -142,6 +142,7 @@ fn parameters_that_cannot_work_are_refused() {
         (json!({"RegistrarSubnetIds": "subnet-0a1b2c3d"}), "RegistrarSubnetIds and RegistrarSecurityGroupIds"),
         (json!({"RegistrarSecurityGroupIds": "sg-0a1b2c3d"}), "RegistrarSubnetIds and RegistrarSecurityGroupIds"),
         (json!({"RegistrarSubnetIds": "eu-west-1a", "RegistrarSecurityGroupIds": "sg-0a1b2c3d"}), "RegistrarSubnetIds"),
+        (json!({"Release": "the newest"}), "Release"),
         (json!({"RollerStreamArn": consumer}), "RollerStreamArn"),
         (json!({"RegistrarConcurrency": "1"}), "RegistrarConcurrency"),
         (json!({"RollerTable": "", "RollerTablePointer": ""}), "RollerTable or RollerTablePointer"),
@@ -177,6 +178,7 @@ fn parameters_that_work_are_accepted() {
         json!({"KeyArn": key, "RollerStreamArn": stream, "RollerStreamKeyArn": key, "DatabaseCaLayerArn": layer}),
         json!({"RegistrarReservesConcurrency": "true", "RegistrarConcurrency": "50", "WriterConcurrency": "2"}),
         json!({"DatabaseUrl": "", "WriterNotify": "s3", "CollectToLake": "false"}),
+        json!({"Tracing": "true", "Release": "v1.2.0-3-gabc1234"}),
         json!({"CollectShards": "2", "RollerShards": "1", "CollectConcurrency": "20", "QuarantineDays": "90"}),
     ];
     for (set, refusal) in sets.iter().zip(refusals(&sets)) {
