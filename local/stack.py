@@ -106,7 +106,7 @@ def up(
         run_logged(deploy, s, "deploy")
     outputs = _outputs(host.endpoint_url)
     stack = Stack(host.endpoint_url, database.url, REGION, NAME, parameters, outputs, fingerprint)
-    one_at_a_time(stack)
+    _one_at_a_time(stack)
     if REGISTRAR in outputs:
         with step(f"Migrating the database {postgres.NAME}") as s:
             s.say(_migrated(stack))
@@ -120,7 +120,7 @@ def _client(service: str, endpoint_url: str) -> Any:
     return session.client(service, endpoint_url=endpoint_url)
 
 
-def one_at_a_time(stack: Stack) -> None:
+def _one_at_a_time(stack: Stack) -> None:
     """Limits parquet-writer to one invocation at a time.
 
     The emulator's poller and its queue API change a queue from two threads without a common lock, which loses or

@@ -24,7 +24,7 @@ from local.stack import WRITER, Stack
 VISIBILITY_S = 45
 STALL_S = 2 * VISIBILITY_S
 SETTLED_SEEN = 4  # times in a row, because the attributes of a queue are approximate
-EVENTS_BATCH = 100  # the default of the template
+EVENTS_BATCH = 1_000  # and what the function receives besides
 PUTS_BATCH = 20  # many invocations, so that many are killed
 HIT_CLIENTS = 8
 HIT_TRIES = 60
@@ -68,6 +68,11 @@ def events(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
     )
     if within := [event_id for event_id, keys in places.items() if len(set(keys)) < len(keys)]:
         counted.broken.append(f"{len(within):,} events are twice in one file, such as {min(within)}.")
+    good = {event.event_id for event in sent if event.lands}
+    if refused := good.intersection(counted.quarantined):
+        counted.broken.append(f"{len(refused):,} good events are quarantined, such as {min(refused)}.")
+    if accepted := set(counted.landed) - good:
+        counted.broken.append(f"{len(accepted):,} bad events have landed, such as {min(accepted)}.")
     announced = {notice.key for notice in notices}
     unannounced = {event_id for event_id, keys in places.items() if announced.isdisjoint(keys)}.difference(counted.dead)
     if unannounced:

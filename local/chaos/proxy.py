@@ -49,7 +49,7 @@ SERVICES = {
 
 
 class Proxy:
-    """Serves each service on a free port of 127.0.0.1 until it is closed. Faults happen while `armed` is set."""
+    """Serves each service on a free port of 127.0.0.1 until the process ends. Faults happen while `armed` is set."""
 
     def __init__(self, endpoint_url: str, seed: int) -> None:
         """`endpoint_url` is where requests go. Each service has a sequence of faults that follows from the seed."""
@@ -69,12 +69,6 @@ class Proxy:
             f"AWS_ENDPOINT_URL_{name.upper()}": f"http://127.0.0.1:{server.server_port}"
             for name, server in self._servers.items()
         }
-
-    def close(self) -> None:
-        """Ends it."""
-        for server in self._servers.values():
-            server.shutdown()
-            server.server_close()
 
     def fate(self, service: str) -> str | None:
         """What happens to the next request of a service, or nothing."""

@@ -1,12 +1,8 @@
 """The command: everything is sent while things go wrong, and counted when they no longer do."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 from rich.console import Console
 
-from local import build, protos, queues, stack
+from local import build, emulator, postgres, protos, queues, stack
 from local.chaos import paths
 from local.chaos.count import table, write_doubles
 from local.chaos.faults import Faults
@@ -20,22 +16,23 @@ DOUBLES_FILE = LOGS / "chaos-doubles.ndjson"
 
 
 def run(events: int, records: int, hits: int, objects: int, seed: int) -> int:
-    """Runs it. 0 if nothing is lost, and nothing is doubled that must not be."""
+    """Runs it on a stack of its own. 0 if nothing is lost, and nothing is doubled that must not be."""
     protos.ensure()
-    deployed = stack.up(PARAMETERS, commands=[], fresh=True)
-    console = Console()
-    proxy = Proxy(deployed.endpoint_url, seed)
     try:
-        with _through(deployed, proxy):
-            faults = Faults(deployed, proxy, seed)
-            counts = [
-                paths.events(deployed, events, seed, faults),
-                paths.hits(deployed, hits, seed, faults),
-                paths.records(deployed, records, seed, faults),
-                paths.objects(deployed, objects, seed, faults),
-            ]
-    finally:
-        proxy.close()
+        deployed = stack.up(PARAMETERS, commands=[], fresh=True)
+        proxy = Proxy(deployed.endpoint_url, seed)
+        _lead_through(proxy, deployed)
+        faults = Faults(deployed, proxy, seed)
+        counts = [
+            paths.events(deployed, events, seed, faults),
+            paths.hits(deployed, hits, seed, faults),
+            paths.records(deployed, records, seed, faults),
+            paths.objects(deployed, objects, seed, faults),
+        ]
+    finally:  # Nobody else could use a stack that leads to the proxy.
+        emulator.stop()
+        postgres.stop()
+    console = Console()
     doubles = write_doubles(counts, DOUBLES_FILE)
     console.print(*faults.tables(), table(counts))
     wrong = [sentence for count in counts for sentence in count.wrong()]
@@ -56,49 +53,19 @@ def run(events: int, records: int, hits: int, objects: int, seed: int) -> int:
     return 1 if wrong else 0
 
 
-@contextmanager
-def _through(deployed: stack.Stack, proxy: Proxy) -> Iterator[None]:
-    """Leads the functions' requests through the proxy, and replaces the emulator's mappings. Undone at the end."""
-    functions = deployed.client("lambda")
-    names = [deployed.outputs[name] for name in deployed.outputs if name.endswith("FunctionName")]
-    mappings = [deployed.outputs[name] for name in deployed.outputs if name.endswith("MappingId")]
-    timeouts = {url: _visibility(deployed, url) for url in _queues(deployed)}
-    variables = {
-        name: functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"] for name in names
-    }
-    with step("Putting the proxy between the functions and the emulator"):
-        for mapping in mappings:
-            functions.update_event_source_mapping(UUID=mapping, Enabled=False)
-        for name in names:
-            _configure(functions, name, {**variables[name], **proxy.variables()})
+def _lead_through(proxy: Proxy, deployed: stack.Stack) -> None:
+    """Leads the functions' requests through the proxy, and ends the emulator's mappings."""
+    functions, sqs = deployed.client("lambda"), deployed.client("sqs")
+    with step("Putting a proxy between the functions and the emulator"):
+        for name, value in deployed.outputs.items():
+            if name.endswith("MappingId"):
+                functions.update_event_source_mapping(UUID=value, Enabled=False)
+            if name.endswith("FunctionName"):
+                variables = functions.get_function_configuration(FunctionName=value)["Environment"]["Variables"]
+                functions.update_function_configuration(
+                    FunctionName=value, Environment={"Variables": {**variables, **proxy.variables()}}
+                )
         functions.delete_function_concurrency(FunctionName=deployed.outputs[stack.WRITER])
-        for url in timeouts:
-            _set_visibility(deployed, url, paths.VISIBILITY_S)
-    try:
-        yield
-    finally:
-        with step("Taking the proxy away"):
-            for name in names:
-                _configure(functions, name, variables[name])
-            stack.one_at_a_time(deployed)
-            for url, seconds in timeouts.items():
-                _set_visibility(deployed, url, seconds)
-            for mapping in mappings:
-                functions.update_event_source_mapping(UUID=mapping, Enabled=True)
-
-
-def _configure(functions: Any, name: str, variables: dict[str, str]) -> None:
-    functions.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
-
-
-def _queues(deployed: stack.Stack) -> list[str]:
-    return [deployed.outputs[feed.queue] for feed in (queues.EVENTS, queues.PUTS)]
-
-
-def _visibility(deployed: stack.Stack, url: str) -> int:
-    answer = deployed.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])
-    return int(answer["Attributes"]["VisibilityTimeout"])
-
-
-def _set_visibility(deployed: stack.Stack, url: str, seconds: int) -> None:
-    deployed.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": str(seconds)})
+        for feed in (queues.EVENTS, queues.PUTS):
+            attributes = {"VisibilityTimeout": str(paths.VISIBILITY_S)}
+            sqs.set_queue_attributes(QueueUrl=deployed.outputs[feed.queue], Attributes=attributes)

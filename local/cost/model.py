@@ -130,9 +130,10 @@ class Model:
         if function == "kafka-roller" and self.template.says("KafkaRollerFunction", "EventCount"):
             series += self.figures["event_count_metrics"]
         alarms = self.template.count("AWS::CloudWatch::Alarm", *conditions)
-        dashboards = self.template.count("AWS::CloudWatch::Dashboard", *conditions)
+        dashboards = self.template.count("AWS::CloudWatch::Dashboard", "HasDashboard")
         bill.add("metrics", self.prices.of("metric_month", series))
-        bill.add("alarms", self.prices.of("alarm_month", alarms) + self.prices.of("dashboard_month", dashboards))
+        bill.add("alarms", self.prices.of("alarm_month", alarms))
+        bill.add("dashboard", self.prices.of("dashboard_month", dashboards))
 
     def _logs(self, bill: Bill, bytes_a_second: float) -> None:
         bill.add("logs", self._month("log_gb", bytes_a_second / GB))

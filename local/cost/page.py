@@ -156,7 +156,7 @@ def _missed(model: Model, settings: Settings) -> str:
 
 
 def _parts(model: Model, settings: Settings) -> str:
-    names = ["SQS", "Kinesis", "API Gateway", "Firehose", "Lambda", "S3", "SNS", "logs", "metrics", "alarms"]
+    names = ["SQS", "Kinesis", "API Gateway", "Firehose", "Lambda", "S3", "SNS", "logs", "metrics", "alarms", "dashboard"]
     rows = []
     for path in PATHS:
         for rate in RATES:

@@ -75,9 +75,15 @@ pub(super) async fn sources(context: &Context, functions: &[(&'static str, Funct
             sources.push(Source { function, source: stream, state, behind_seconds: None });
             continue;
         }
-        let request = context.clients.lambda.list_event_source_mappings().function_name(&function.name);
-        let answer = request.send().await.map_err(|error| cause(&error))?;
-        for mapping in answer.event_source_mappings() {
+        let list = |name: String| context.clients.lambda.list_event_source_mappings().function_name(name).send();
+        let answer = list(function.name.clone()).await.map_err(|error| cause(&error))?;
+        let mut mappings = answer.event_source_mappings.unwrap_or_default();
+        if mappings.is_empty() {
+            // With a ReleaseStrategy, the mapping belongs to an alias.
+            let of_alias = list(format!("{}:live", function.name)).await.ok();
+            mappings = of_alias.and_then(|answer| answer.event_source_mappings).unwrap_or_default();
+        }
+        for mapping in mappings {
             let arn = mapping.event_source_arn().unwrap_or_default();
             let name = arn.rsplit(['/', ':']).next().unwrap_or_default();
             sources.push(Source {

@@ -1,13 +1,17 @@
 //! The search for an event in one file of the lake.
 
-use std::{io::Read, ops::Range, sync::Arc};
+use std::{
+    io::{self, Write},
+    ops::Range,
+    sync::Arc,
+};
 
 use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::TimestampMicrosecondType,
 };
 use bytes::Bytes;
-use flate2::read::MultiGzDecoder;
+use flate2::write::MultiGzDecoder;
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use objects::{Bucket, BucketError, S3};
@@ -36,7 +40,7 @@ pub(super) enum SearchError {
     #[error("the file has no column {0}, so parquet-writer did not write it")]
     Column(&'static str),
     #[error("the file is no gzip that can be read: {0}")]
-    Gzip(#[from] std::io::Error),
+    Gzip(#[from] io::Error),
     #[error("line {line} is no row: {cause}")]
     Line { line: usize, cause: serde_json::Error },
 }
@@ -56,25 +60,93 @@ pub(super) async fn search(lake: &S3, key: &EventsKey, size: u64, id: &str) -> R
     let file = format!("s3://{}/{key}", lake.name());
     match key.format {
         EventsFormat::Parquet => in_parquet(lake, key, size, id, &file).await,
-        EventsFormat::Ndjson => in_lines(&lake.get(&key.to_string(), None).await?, id, &file),
+        EventsFormat::Ndjson => in_lines(lake, key, Lines::new(id, file), Lines::finish).await,
         EventsFormat::NdjsonGz => {
-            let mut text = Vec::new();
-            MultiGzDecoder::new(&*lake.get(&key.to_string(), None).await?).read_to_end(&mut text)?;
-            in_lines(&text, id, &file)
+            let lines = MultiGzDecoder::new(Lines::new(id, file));
+            in_lines(lake, key, lines, |lines| lines.finish()?.finish()).await
         }
     }
 }
 
-fn in_lines(text: &[u8], id: &str, file: &str) -> Result<Vec<Row>, SearchError> {
-    let mut rows = Vec::new();
-    for (row, line) in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
-        let line: Line = serde_json::from_slice(line).map_err(|cause| SearchError::Line { line: row + 1, cause })?;
-        if line.event_id == id {
-            let (file, type_name, source, sent_at) = (file.to_owned(), line.type_name, line.source, line.sent_at);
-            rows.push(Row { file, row, type_name, source, sent_at });
+/// Writes the file piece by piece into what searches it, because it may be larger than memory.
+async fn in_lines<W: Write>(
+    lake: &S3,
+    key: &EventsKey,
+    mut search: W,
+    finish: impl FnOnce(W) -> Result<Vec<Row>, SearchError>,
+) -> Result<Vec<Row>, SearchError> {
+    let key = key.to_string();
+    let mut object = lake.open(&key).await?;
+    while let Some(piece) = object.next().await? {
+        search.write_all(&piece)?;
+    }
+    finish(search)
+}
+
+/// Searches the lines of a file that is written into it.
+struct Lines<'a> {
+    id: &'a str,
+    file: String,
+    /// The line that has begun.
+    line: Vec<u8>,
+    /// Lines that have ended.
+    ended: usize,
+    rows: Vec<Row>,
+    /// The first line that may be the event and is no row.
+    broken: Option<SearchError>,
+}
+
+impl<'a> Lines<'a> {
+    const fn new(id: &'a str, file: String) -> Self {
+        Self { id, file, line: Vec::new(), ended: 0, rows: Vec::new(), broken: None }
+    }
+
+    fn end_line(&mut self) {
+        let row = self.ended;
+        self.ended += 1;
+        let line = std::mem::take(&mut self.line);
+        // Most lines are not the event, and need no parser. JSON escapes some characters.
+        let is_escaped = |character: char| matches!(character, '"' | '\\') || character.is_control();
+        let id = self.id.split(is_escaped).next().unwrap_or_default();
+        if !id.is_empty() && !line.windows(id.len()).any(|window| window == id.as_bytes()) {
+            return;
+        }
+        match serde_json::from_slice::<Line>(&line) {
+            Ok(line) if line.event_id == self.id => {
+                let (type_name, source, sent_at) = (line.type_name, line.source, line.sent_at);
+                self.rows.push(Row { file: self.file.clone(), row, type_name, source, sent_at });
+            }
+            Ok(_) => {}
+            Err(cause) => drop(self.broken.get_or_insert(SearchError::Line { line: row + 1, cause })),
         }
     }
-    Ok(rows)
+
+    fn finish(mut self) -> Result<Vec<Row>, SearchError> {
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+        // What was found counts more than what could not be read.
+        match self.broken {
+            Some(broken) if self.rows.is_empty() => Err(broken),
+            _ => Ok(self.rows),
+        }
+    }
+}
+
+impl Write for Lines<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let mut pieces = piece.split(|byte| *byte == b'\n');
+        self.line.extend_from_slice(pieces.next().unwrap_or_default());
+        for next in pieces {
+            self.end_line();
+            self.line.extend_from_slice(next);
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 async fn in_parquet(lake: &S3, key: &EventsKey, size: u64, id: &str, file: &str) -> Result<Vec<Row>, SearchError> {

@@ -3,8 +3,13 @@
 mod files;
 mod report;
 
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
+
 use clap::{Args, builder::NonEmptyStringValueParser};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join_all, stream};
 use jiff::Timestamp;
 use objects::{Bucket, Listed, S3};
 use serde::Serialize;
@@ -14,7 +19,7 @@ use shared::layout::{Day, EventsKey};
 use crate::{
     Exit,
     console::Console,
-    context::{Context, Pace},
+    context::Context,
     outcome::Failed,
     quarantine::place,
     queue,
@@ -25,12 +30,13 @@ use crate::{
 
 const HELP: &str = "\
 Searches the files under events/, the quarantine of parquet-writer and the dead-letter queue of events for an
-event_id, or for the SQS message id of an event. Files and quarantine are searched for the days on which the
-event may have been sent: today and yesterday in UTC, if nothing else is said. Only the columns that are
-needed are read from Parquet files.
+event_id. The SQS message id of an event is searched for too; a row has it only if the event has no event_id.
+Files and quarantine are searched for the days on which the event may have been sent: today and yesterday in
+UTC, if nothing else is said. A replay sends an event again, so its day is that of the replay. Only the
+columns that are needed are read from Parquet files.
 
-Dead letters are received for the search, stay hidden for a minute at most, and are given back. Messages in
-the queue itself are only counted, because each receive brings them nearer to the dead-letter queue: after
+Dead letters are received for the search and given back; if this process is killed, they stay hidden for five
+minutes. Messages in the queue itself are only counted, because each receive brings them nearer to the dead-letter queue: after
 five, SQS moves them there. --receive searches them too.
 
 Exit code: 0 when the event was found, 2 when the arguments are invalid, otherwise 1.
@@ -40,8 +46,6 @@ Examples:
   landfall trace order-4711 --day 2026/11/20
   landfall --stack staging trace order-4711 --since 2026-11-01 --receive --json";
 
-/// How long received messages stay hidden, if this process is killed before it gives them back.
-const HIDDEN_SECONDS: i32 = 60;
 /// Messages that are received at most.
 const MOST_MESSAGES: usize = 10_000;
 const CONCURRENT_FILES: usize = 8;
@@ -300,30 +304,34 @@ async fn messages(
     if !receive {
         return Ok((searched, Vec::new()));
     }
-    let pace = Pace { visibility_timeout_seconds: HIDDEN_SECONDS, ..context.pace };
-    let mut handles = Vec::new();
-    let mut problems = Vec::new();
-    while handles.len() < MOST_MESSAGES && !context.interrupt.is_set() {
-        let received = match queue::receive(sqs, &queue.url, queue::BATCH_ENTRIES, &pace).await {
-            Ok(received) if received.is_empty() => break,
-            Ok(received) => received,
-            Err(error) => {
-                problems.push(error.to_string());
-                break;
+    // Handles by message id: a message that was received again is given back by its last handle.
+    let (received, problems) = (RefCell::new(BTreeMap::new()), RefCell::new(Vec::new()));
+    let found = RefCell::new(BTreeSet::new());
+    let receiver = || async {
+        while received.borrow().len() < MOST_MESSAGES && !context.interrupt.is_set() {
+            let messages = match queue::receive(sqs, &queue.url, queue::BATCH_ENTRIES, &context.pace).await {
+                Ok(messages) if messages.is_empty() => return,
+                Ok(messages) => messages,
+                Err(error) => return problems.borrow_mut().push(error.to_string()),
+            };
+            for message in messages {
+                let event_id = message.message.attributes.get("event_id").and_then(|value| value.string_value());
+                if message.id == id || event_id == Some(id) {
+                    found.borrow_mut().insert(message.id.clone());
+                }
+                received.borrow_mut().insert(message.id, message.handle);
             }
-        };
-        for message in received {
-            let event_id = message.message.attributes.get("event_id").and_then(|value| value.string_value());
-            if message.id == id || event_id == Some(id) {
-                searched.found.push(Message { queue: context.named(part), message_id: message.id });
-            }
-            handles.push(message.handle);
         }
-    }
+    };
+    join_all((0..context.pace.receivers.max(1)).map(|_| receiver())).await;
+    let handles: Vec<String> = received.into_inner().into_values().collect();
     queue::release(sqs, &queue.url, &handles).await;
+    let name = context.named(part);
+    let found = found.into_inner().into_iter();
+    searched.found = found.map(|message_id| Message { queue: name.clone(), message_id }).collect();
     searched.searched = handles.len();
     searched.not_searched = searched.not_searched.saturating_sub(handles.len());
-    Ok((searched, problems))
+    Ok((searched, problems.into_inner()))
 }
 
 #[cfg(test)]
@@ -470,17 +478,14 @@ mod tests {
         let mut aws = Aws::default();
         aws.put("events/2026/11/20/a.ndjson", text.into_bytes());
         aws.put("events/2026/11/20/b.ndjson.gz", gzip.finish().unwrap());
-        aws.put("events/2026/11/20/c.ndjson", b"{}\n".to_vec());
+        aws.put("events/2026/11/20/c.ndjson", b"{}\n{\"event_id\": \"b\"\n{\"event_id\": \"a\"".to_vec());
         let (ended, _) = trace(aws, &["b", "--json"]).await;
         let trace = ended.json();
         let rows: Vec<_> = trace["rows"].as_array().unwrap().iter().map(|row| (&row["file"], &row["row"])).collect();
         let files = [json!("s3://lake/events/2026/11/20/a.ndjson"), json!("s3://lake/events/2026/11/20/b.ndjson.gz")];
         assert_eq!(rows, [(&files[0], &json!(1)), (&files[1], &json!(1))]);
         let unknown = trace["unknown"][0].as_str().unwrap();
-        assert!(
-            unknown.starts_with("s3://lake/events/2026/11/20/c.ndjson: line 1 is no row: missing field"),
-            "{unknown}"
-        );
+        assert!(unknown.starts_with("s3://lake/events/2026/11/20/c.ndjson: line 2 is no row: EOF"), "{unknown}");
     }
 
     #[tokio::test]
@@ -519,7 +524,7 @@ mod tests {
             assert_eq!(receives, !arguments.is_empty());
         }
         let (ended, _) = trace(aws(), &["c"]).await;
-        let expected = "c was not found\n\
+        let expected = "c was not found; if it was replayed, its day is that of the replay\n\
                         searched    2026/11/20 to 2026/11/21: 0 files, 0 quarantine objects, 2 dead letters\n            \
                         about 1 message is in the queue and not searched; --receive searches what waits\n";
         assert_eq!((ended.code, ended.out.as_str()), (1, expected));

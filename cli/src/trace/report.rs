@@ -46,7 +46,8 @@ impl Outcome for Trace {
             line("queued", &message.queue, &[("message", Some(&message.message_id))]);
         }
         if !self.is_found() {
-            text += &format!("{} was not found\n", printable(&self.id));
+            text +=
+                &format!("{} was not found; if it was replayed, its day is that of the replay\n", printable(&self.id));
         }
         text += &self.searched();
         text.extend(self.unknown.iter().map(|unknown| format!("not searched: {}\n", printable(unknown))));
