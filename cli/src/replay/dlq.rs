@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 
 use super::{
     ReplayError, Stop,
-    message::check_size,
+    message::{check_size, identify},
     plan::batches,
     queue_url,
     report::{Problem, Report},
@@ -29,12 +29,13 @@ use crate::{
 };
 
 const HELP: &str = "\
-Each message is received, sent with the same body and message attributes, and deleted only when SQS has
+Each message is received, sent with its body and message attributes, and deleted only when SQS has
 confirmed the copy. If the command is killed in between, the next run sends that message again. Messages
 that could not be sent, or that fail again while the command runs, stay in the dead-letter queue.
 
-To SQS a replayed message is a new one: it gets a new message id and a new time of sending. The README
-says when SQS's own redrive (StartMessageMoveTask) is the better tool.
+To SQS a replayed message is a new one: it gets a new message id and a new time of sending. An event without
+the attribute event_id gets its original message id as event_id, so that its row can be told apart from
+others, and dropped if it lands twice. The README says when SQS's own redrive (StartMessageMoveTask) is the better tool.
 
 Exit code: 0 when everything was replayed, 2 when the arguments are invalid, otherwise 1.
 
@@ -111,6 +112,7 @@ pub async fn replay(args: &DlqArgs, context: &Context, console: &Console) -> Res
         context,
         from,
         to,
+        identifies: args.queue == StackQueue::Events,
         progress: console.progress("Replaying", "messages", Some(expected)),
         stop: Stop::default(),
         state: RefCell::new(State { budget: args.limit, ..State::default() }),
@@ -134,6 +136,8 @@ struct Mover<'a> {
     context: &'a Context,
     from: Queue,
     to: Queue,
+    /// Whether the messages are events, which keep their ids.
+    identifies: bool,
     progress: Progress,
     stop: Stop,
     state: RefCell<State>,
@@ -260,8 +264,10 @@ impl Mover<'_> {
     /// Sends messages and deletes those that were sent.
     async fn move_on(&self, received: Vec<Received>) {
         let mut messages = Vec::new();
-        for received in received {
-            match check_size(&received.message, self.to.max_message_bytes) {
+        for mut received in received {
+            let message = &mut received.message;
+            let identified = if self.identifies { identify(message, &received.id) } else { Ok(()) };
+            match identified.and_then(|()| check_size(message, self.to.max_message_bytes)) {
                 Ok(()) => messages.push(received),
                 Err(problem) => {
                     let Received { id, handle, .. } = received;
@@ -429,6 +435,37 @@ mod tests {
         assert_eq!(reasons(&report), [("new-a", "came_back")]);
         assert_eq!(released, ["3"]);
         assert_eq!(report.exit(), Exit::Incomplete);
+    }
+
+    #[tokio::test]
+    async fn an_event_without_event_id_keeps_its_message_id_as_one() {
+        for (queue, with_id, expected) in [
+            (StackQueue::Events, false, json!("m-1")),
+            (StackQueue::Events, true, json!("order-1")),
+            (StackQueue::Puts, false, Value::Null),
+        ] {
+            let sent = Arc::new(Mutex::new(Value::Null));
+            let sees_sent = sent.clone();
+            let own = json!({"event_id": {"DataType": "String", "StringValue": "order-1"}});
+            let attributes = if with_id { own } else { json!({}) };
+            let first = json!({"MessageId": "m-1", "ReceiptHandle": "1", "Body": "x", "MessageAttributes": attributes});
+            let mut receives = vec![vec![first]].into_iter();
+            let context = canned::sqs(move |action, request| match action {
+                "GetQueueUrl" => (200, json!({"QueueUrl": format!("http://sqs/1/{}", request["QueueName"])})),
+                "GetQueueAttributes" => (200, json!({"Attributes": {}})),
+                "ReceiveMessage" => (200, json!({"Messages": receives.next().unwrap_or_default()})),
+                "SendMessageBatch" => {
+                    *sees_sent.lock().unwrap() =
+                        request["Entries"][0]["MessageAttributes"]["event_id"]["StringValue"].clone();
+                    (200, sqs::batch(request, |_| sqs::sent("m-2")))
+                }
+                _ => (200, sqs::batch(request, |_| Entry::Done(json!({})))),
+            })
+            .await;
+            let args = DlqArgs { queue, from: None, to: None, ..args() };
+            assert_eq!(replay(&args, &context, &console()).await.unwrap().exit(), Exit::Complete);
+            assert_eq!(*sent.lock().unwrap(), expected);
+        }
     }
 
     #[tokio::test]

@@ -108,15 +108,23 @@ pub fn of_record(
     for SetAttribute { name, value: text } in set {
         attributes.insert(name.clone(), value(name, string(text))?);
     }
-    if !attributes.contains_key(EVENT_ID) {
-        attributes.insert(EVENT_ID.to_owned(), value(EVENT_ID, string(&record.id))?);
-    }
-    if attributes.len() > MOST_ATTRIBUTES {
-        return Err(Unsendable::TooManyAttributes(attributes.len()));
-    }
-    let message = Outgoing { body, attributes };
+    let mut message = Outgoing { body, attributes };
+    identify(&mut message, &record.id)?;
     check_size(&message, max_message_bytes)?;
     Ok(message)
+}
+
+/// Gives a message its original id as `event_id` if it has none. As a new message it gets another id, and its row could not be
+/// told from others.
+pub fn identify(message: &mut Outgoing, id: &str) -> Result<(), Unsendable> {
+    let attributes = &mut message.attributes;
+    if !attributes.contains_key(EVENT_ID) {
+        attributes.insert(EVENT_ID.to_owned(), value(EVENT_ID, string(id))?);
+    }
+    match attributes.len() {
+        too_many if too_many > MOST_ATTRIBUTES => Err(Unsendable::TooManyAttributes(too_many)),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a message that is larger than the queue takes.
