@@ -6,6 +6,7 @@ import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -68,6 +69,14 @@ class Stack:
         if "FunctionError" in answer:
             raise Failure(f"load-registrar could not do {command}: {response['errorMessage']}")
         return response
+
+    def tick(self, function: str, at: datetime) -> None:
+        """Invokes a function with the event of its schedule, as it will be then. `function` is the name of an output."""
+        event = {"source": "aws.events", "detail-type": "Scheduled Event", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        answer = self.client("lambda").invoke(FunctionName=self.outputs[function], Payload=json.dumps(event))
+        if "FunctionError" in answer:
+            message = json.load(answer["Payload"])["errorMessage"]
+            raise Failure(f"{self.outputs[function]} could not do what its schedule asks for: {message}")
 
 
 def up(

@@ -45,7 +45,7 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
     with step("Rolling them") as s:
         _wait_until_taken(stack, s)
     with step("Letting an hour pass"):
-        tick(stack, datetime.now(timezone.utc) + timedelta(hours=1))
+        stack.tick("KafkaRollerFunctionName", datetime.now(timezone.utc) + timedelta(hours=1))
     with step("Fetching the files"):
         files = [file for topic in TOPICS for file in files_of(stack, topic)]
     with step("Registering them") as s:
@@ -112,15 +112,6 @@ def _staged(stack: Stack) -> int:
     """Records in segments, whose keys tell how many they hold."""
     keys = (key for key, _ in _list(stack, stack.outputs["LakeBucketName"], "staging/") if key.endswith(".ndjson"))
     return sum(int(key.rsplit("/", 1)[1].split("-")[3]) for key in keys)
-
-
-def tick(stack: Stack, at: datetime) -> None:
-    """The schedule's event, as it will be then."""
-    event = {"source": "aws.events", "detail-type": "Scheduled Event", "time": at.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    function = stack.outputs["KafkaRollerFunctionName"]
-    answer = stack.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
-    if "FunctionError" in answer:
-        raise Failure(f"kafka-roller could not roll: {json.load(answer['Payload'])['errorMessage']}")
 
 
 def _list(stack: Stack, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:

@@ -230,7 +230,7 @@ impl Bucket for &Staged {
 
     async fn list_while(&self, _: &str, _: Option<&str>, _: impl Fn(&str) -> bool) -> Result<Vec<Listed>, BucketError> {
         let size = self.lines.len() as u64;
-        Ok(self.keys.iter().map(|key| Listed { key: key.clone(), size }).collect())
+        Ok(self.keys.iter().map(|key| Listed { key: key.clone(), size, modified_ms: None }).collect())
     }
 
     async fn get(&self, _: &str, _: Option<u64>) -> Result<Bytes, BucketError> {

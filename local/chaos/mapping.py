@@ -96,7 +96,7 @@ class QueueDeliveries(Deliveries):
         """Starts at once."""
         super().__init__(stack, feed.function)
         self._url = stack.outputs[feed.queue]
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         for _ in range(QUEUE_CONCURRENCY):
             self._start(self._deliver)
 
@@ -120,7 +120,7 @@ class QueueDeliveries(Deliveries):
 
     def _receive(self, sqs: Any) -> list[Record]:
         batch: list[Record] = []
-        while len(batch) < self._batch_size:
+        while len(batch) < self.batch_size:
             got = sqs.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=RECEIVE_MESSAGES,

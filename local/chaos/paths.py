@@ -24,7 +24,8 @@ from local.stack import WRITER, Stack
 VISIBILITY_S = 45
 STALL_S = 2 * VISIBILITY_S
 SETTLED_SEEN = 4  # times in a row, because the attributes of a queue are approximate
-EVENTS_BATCH = 1_000  # and what the function receives besides
+DRAINED_BATCH = 1_000  # and what the function receives besides
+EVENTS_BATCH = 100  # many invocations, so that many of them meet a fault
 PUTS_BATCH = 20  # many invocations, so that many are killed
 HIT_CLIENTS = 8
 HIT_TRIES = 60
@@ -46,11 +47,18 @@ def events(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
 
     subscriber = queues.Subscriber(stack, "landfall-chaos-subscriber")
     sent = generate(count, seed)
-    with step(f"Landing {count:,} events") as s, QueueDeliveries(stack, queues.EVENTS, EVENTS_BATCH) as deliveries:
+    drained, single = sent[: count // 2], sent[count // 2 :]
+    with step(f"Landing {count:,} events") as s, QueueDeliveries(stack, queues.EVENTS, DRAINED_BATCH) as deliveries:
         with faults.of([stack.outputs[WRITER]], *WRITER_KILLS):
-            ids = queues.send(stack, sent, s)
+            ids = queues.send(stack, drained, s)
+            _wait_until_first_try(stack, queues.EVENTS, deliveries, count, s)
+            _stop_draining(stack)
+            deliveries.batch_size = EVENTS_BATCH
+            ids |= queues.send(stack, single, s)
             _wait_until_first_try(stack, queues.EVENTS, deliveries, count, s)
         _wait_until_settled(stack, queues.EVENTS, deliveries, count, s)
+    with step("Publishing what waits in the outbox"):
+        stack.tick(WRITER, datetime.now(timezone.utc))
     with step("Fetching the lake"):
         fetched = lake.fetch(stack)
         files = lake.events(fetched)
@@ -80,6 +88,15 @@ def events(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
             f"{len(unannounced):,} events are only in files that nobody was told of, such as {min(unannounced)}."
         )
     return counted
+
+
+def _stop_draining(stack: Stack) -> None:
+    """Changes the setting of the function while its messages are under way."""
+    functions, name = stack.client("lambda"), stack.outputs[WRITER]
+    variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    functions.update_function_configuration(
+        FunctionName=name, Environment={"Variables": {**variables, "DRAIN_TARGET_BYTES": "0"}}
+    )
 
 
 def _rows(files: Sequence[lake.LakeFile]) -> Iterator[tuple[str, str]]:
@@ -153,7 +170,7 @@ def records(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
                 s.count(deliveries.taken, count, f"{deliveries.failed_invocations:,} failed invocations")
                 time.sleep(0.2)
     with step("Letting an hour pass"):
-        topics.tick(stack, datetime.now(timezone.utc) + timedelta(hours=1))
+        stack.tick("KafkaRollerFunctionName", datetime.now(timezone.utc) + timedelta(hours=1))
     counted = Count(
         "kafka-roller",
         "records",

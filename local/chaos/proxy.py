@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 # Longer than the functions wait for any answer.
 SILENCE_S = 15.0
+OUTAGE_S = (3.0, 6.0)
+BETWEEN_OUTAGES_S = (4.0, 12.0)
 # These describe one connection, and the proxy has two.
 HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
@@ -48,6 +50,23 @@ SERVICES = {
 }
 
 
+class Outages:
+    """Times during which every request to a service fails, long enough that an SDK gives up."""
+
+    def __init__(self, rng: random.Random) -> None:
+        """The first one begins some seconds after the first request."""
+        self._random = rng
+        self._begins = self._ends = 0.0
+
+    def is_one(self) -> bool:
+        """Whether there is one now."""
+        now = time.monotonic()
+        if now >= self._ends:
+            self._begins = now + self._random.uniform(*BETWEEN_OUTAGES_S)
+            self._ends = self._begins + self._random.uniform(*OUTAGE_S)
+        return now >= self._begins
+
+
 class Proxy:
     """Serves each service on a free port of 127.0.0.1 until the process ends. Faults happen while `armed` is set."""
 
@@ -55,6 +74,7 @@ class Proxy:
         """`endpoint_url` is where requests go. Each service has a sequence of faults that follows from the seed."""
         self._upstream = urlsplit(endpoint_url).netloc
         self._random = {name: random.Random(f"{seed} {name}") for name in SERVICES}
+        self._outages = {name: Outages(random.Random(f"{seed} outages of {name}")) for name in SERVICES}
         self._lock = threading.Lock()
         self.armed = threading.Event()
         self.requests: Counter[str] = Counter()
@@ -77,9 +97,12 @@ class Proxy:
             if not self.armed.is_set():
                 return None
             rng = self._random[service]
-            if rng.random() >= SERVICES[service].share:
+            if self._outages[service].is_one():
+                fault = rng.choice((INTERNAL_ERROR, UNAVAILABLE))
+            elif rng.random() < SERVICES[service].share:
+                fault = rng.choice(FAULTS)
+            else:
                 return None
-            fault = rng.choice(FAULTS)
             self.faults[service, fault] += 1
             return fault
 

@@ -17,7 +17,7 @@ ROLLED_KEY = "cubic/kafka/riders/vytxeTZskVKR7C7WgdSP3d.json"
 
 # Metrics that an invocation usually has, and those that are usually 0.
 USUAL = {
-    "parquet-writer": ["rows_landed", "files_written", "bytes_written", "oldest_message_age"],
+    "parquet-writer": ["rows_landed", "files_written", "bytes_written", "oldest_message_age", "oldest_notice_age"],
     "kafka-roller": ["records_staged", "bytes_staged", "bytes_rolled", "oldest_record_age", "oldest_open_age", "ticks"],
     "collect": ["hits_stored", "bytes_stored"],
     "load-registrar": ["loads_registered"],

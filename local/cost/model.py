@@ -207,11 +207,15 @@ class Model:
             bill.ingest["SQS"] = self._queue(rate, size, a_send, batches, messages)
         handler_ms = self._writer_ms(messages, settings)
         ms = self._cpu_ms(handler_ms + self._overhead_ms(settings), settings.memory_mb) + wait_ms
-        self._lambda(bill, [(batches, ms)], settings.memory_mb)
-        bill.add("S3", self._month("s3_put", batches))
+        # A tick lists the outbox, where there is nothing.
+        tick_ms = self._cpu_ms(self._overhead_ms(settings), settings.memory_mb) + figures["s3_ms"]
+        self._lambda(bill, [(batches, ms), (TICKS_A_SECOND, tick_ms)], settings.memory_mb)
+        bill.add("S3", self._month("s3_put", batches + TICKS_A_SECOND))
         bill.add("SNS", self._month("sns_publish", batches))
         lines = logs.file_written() + logs.usual_metrics("parquet-writer", settings.zeros["parquet-writer"])
-        self._logs(bill, batches * (lines + self._lambda_lines(settings)))
+        tick_lines = logs.metrics_line("parquet-writer", ["oldest_notice_age"])
+        self._logs(bill, batches * lines + TICKS_A_SECOND * tick_lines)
+        self._logs(bill, (batches + TICKS_A_SECOND) * self._lambda_lines(settings))
         self._monitoring(bill, "parquet-writer", settings, "HasWriter")
         return bill
 

@@ -67,7 +67,7 @@ class Day:
         }
         age = _ages(sent, [a + b for a, b in zip(landed, quarantined)])
         in_flight = [min(count, 10 * 4_300) // 3 for count in waiting]
-        self._put("Landfall", function, oldest_message_age=[seconds + 15 for seconds in age])
+        self._put("Landfall", function, oldest_message_age=[seconds + 15 for seconds in age], oldest_notice_age=_never())
         self._put("AWS/SQS", events, NumberOfMessagesSent=sent, ApproximateAgeOfOldestMessage=age)
         self._put("AWS/SQS", events, ApproximateNumberOfMessagesNotVisible=in_flight)
         self._put("AWS/SQS", events, ApproximateNumberOfMessagesVisible=[a - b for a, b in zip(waiting, in_flight)])

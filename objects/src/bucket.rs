@@ -89,6 +89,8 @@ pub struct Listed {
     pub key: String,
     /// Size in bytes.
     pub size: u64,
+    /// When it was last modified, in milliseconds since 1970-01-01T00:00:00Z, if S3 says so.
+    pub modified_ms: Option<i64>,
 }
 
 /// An object that holds records, to be written by [`Bucket::put_once`].

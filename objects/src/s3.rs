@@ -199,7 +199,8 @@ impl Bucket for S3 {
                 if !wanted(&key) {
                     return Ok(listed);
                 }
-                listed.push(Listed { key, size: size(object.size) });
+                let modified_ms = object.last_modified.and_then(|modified| modified.to_millis().ok());
+                listed.push(Listed { key, size: size(object.size), modified_ms });
             }
         }
         Ok(listed)

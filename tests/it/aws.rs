@@ -129,6 +129,13 @@ impl Aws {
                 ("sns:Publish", _) => role.assert_allows("sns:Publish", TOPIC),
                 ("sqs:ReceiveMessage", _) => role.assert_allows("sqs:ReceiveMessage", QUEUE),
                 ("sqs:DeleteMessageBatch", _) => role.assert_allows("sqs:DeleteMessage", QUEUE),
+                (_, Some(call)) if call.operation == "DeleteObjects" => {
+                    let list = String::from_utf8_lossy(http::body(request));
+                    for key in list.split("<Key>").skip(1) {
+                        let key = key.split("</Key>").next().unwrap();
+                        role.assert_allows_s3(call.operation, &call.bucket, key);
+                    }
+                }
                 (_, Some(call)) => role.assert_allows_s3(call.operation, &call.bucket, &call.key),
                 (other, None) => panic!("nobody has said which permission {other} needs"),
             }

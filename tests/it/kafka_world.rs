@@ -226,6 +226,7 @@ impl Bucket for Sim {
                     let page = objects.take(most).map(|(key, object)| Listed {
                         key: key.split_once('/').unwrap().1.to_owned(),
                         size: object.body.len() as u64,
+                        modified_ms: None,
                     });
                     let page: Vec<Listed> = page.collect();
                     let full = page.len() == most;

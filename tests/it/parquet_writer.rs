@@ -39,20 +39,35 @@ const NEVER_MS: u64 = 4_102_444_800_000;
 
 impl Function {
     async fn new(settings: &[(&'static str, &str)]) -> Self {
-        let aws = Aws::for_role(roles::writer());
+        Self::with(settings, &Aws::for_role(roles::writer())).await
+    }
+
+    /// Another version of the function, with an AWS that is there already.
+    async fn with(settings: &[(&'static str, &str)], aws: &Aws) -> Self {
         let defaults = [("LAKE_BUCKET", BUCKET), ("LANDED_TOPIC_ARN", TOPIC_ARN), ("QUEUE_URL", QUEUE_URL)];
         let lookup = |name| {
             let set = settings.iter().chain(&defaults).find(|(other, _)| *other == name);
             set.map(|(_, value)| (*value).to_owned())
         };
         let clients = Clients::of(&aws.config().await);
-        Self { app: App::new(Config::from_lookup(lookup).unwrap(), clients).unwrap(), aws }
+        Self { app: App::new(Config::from_lookup(lookup).unwrap(), clients).unwrap(), aws: aws.clone() }
     }
 
     /// Invokes the function with one event, and returns the ids of the messages that have to be redelivered.
     async fn invoke(&self, event: &Value) -> Vec<String> {
         let response = handle(&self.app, event.to_string().into(), NEVER_MS).await.unwrap();
         response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+    }
+
+    /// Invokes the function with a tick of its schedule.
+    async fn tick(&self) {
+        assert_eq!(self.invoke(&events::file("parquet-writer-tick.json")).await, Vec::<String>::new());
+    }
+
+    /// The keys of the files that notices name, in order.
+    fn announced(&self) -> Vec<String> {
+        let key = |notice: &Value| notice["Records"][0]["s3"]["object"]["key"].as_str().unwrap().to_owned();
+        sorted(self.aws.state().notices.iter().map(key))
     }
 
     /// All rows of all Parquet files.
@@ -340,11 +355,13 @@ async fn while_a_dependency_fails_nothing_is_acknowledged_and_afterwards_nothing
         let expected = match service {
             "s3:PutObject" => 100,
             "s3:PutObject quarantine/" => 2,
+            "sns:Publish" => 0,
             _ => 98,
         };
         assert_eq!(failed.len(), expected, "{service} {fault:?}");
 
         function.aws.recover();
+        function.tick().await;
         let again: HashSet<String> = failed.into_iter().collect();
         let event = events::event(messages.iter().filter(|message| again.contains(&message.id)));
         assert_eq!(function.invoke(&event).await, Vec::<String>::new(), "{service} {fault:?}");
@@ -353,6 +370,78 @@ async fn while_a_dependency_fails_nothing_is_acknowledged_and_afterwards_nothing
         assert_eq!(all, sorted(messages.into_iter().map(|message| message.id)), "{service} {fault:?}");
         assert!(!function.aws.state().notices.is_empty(), "{service} {fault:?}");
     }
+}
+
+/// A minute is a batch of whatever is in the queue, and a tick.
+#[tokio::test]
+async fn while_the_topic_refuses_every_row_lands_once_and_afterwards_every_file_is_announced() {
+    let function = Function::new(&[]).await;
+    let mut queue: Vec<Sent> = (0..5_000).map(events::order).collect();
+    let all = sorted(queue.iter().map(|message| message.id.clone()));
+    for minute in 0_usize.. {
+        match minute {
+            0 => function.aws.fail(|call| (call == "sns:Publish").then_some(Fault::Unavailable)),
+            // Some notices go out although the function does not learn of it.
+            20 => function.aws.fail(|call| (call == "sns:Publish").then_some(Fault::AnswerLost)),
+            40 => function.aws.recover(),
+            _ => {}
+        }
+        let any = |position: usize, of: usize| (minute * 7_919 + position * 104_729) % of;
+        let batch: Vec<Sent> = (0..100.min(queue.len())).map(|at| queue.swap_remove(any(at, queue.len()))).collect();
+        let failed = function.invoke(&events::event(&batch)).await;
+        queue.extend(batch.into_iter().filter(|message| failed.contains(&message.id)));
+        function.tick().await;
+        if queue.is_empty() && minute > 40 {
+            break;
+        }
+    }
+    assert_eq!(sorted(function.landed_ids()), all);
+    assert_eq!(function.aws.keys("outbox/"), Vec::<String>::new());
+    let mut announced = function.announced();
+    announced.dedup();
+    assert_eq!(announced, function.aws.keys("events/"));
+}
+
+#[tokio::test]
+async fn a_notice_that_can_neither_be_published_nor_kept_brings_its_messages_back() {
+    let function = Function::new(&[]).await;
+    let fails = |call: &str| call == "sns:Publish" || call.starts_with("s3:PutObject outbox/");
+    function.aws.fail(move |call| fails(call).then_some(Fault::Unavailable));
+    let event = events::event(&hundred());
+    assert_eq!(function.invoke(&event).await.len(), 98);
+    function.aws.recover();
+    assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+    assert_eq!((function.rows().num_rows(), function.announced()), (98, function.aws.keys("events/")));
+}
+
+#[tokio::test]
+async fn a_tick_stops_at_the_first_notice_that_the_topic_refuses() {
+    let function = Function::new(&[]).await;
+    function.aws.fail(|call| (call == "sns:Publish").then_some(Fault::Unavailable));
+    for number in 0..20 {
+        assert_eq!(function.invoke(&events::event(&[events::order(number)])).await, Vec::<String>::new());
+    }
+    assert_eq!(function.aws.keys("outbox/landed/").len(), 20);
+    function.aws.take_calls();
+    function.tick().await;
+    let tried = function.aws.take_calls().into_iter().filter(|call| call == "sns:Publish").count();
+    assert!((1..=8).contains(&tried), "{tried} attempts");
+    function.aws.recover();
+    function.tick().await;
+    assert_eq!((function.announced().len(), function.aws.keys("outbox/").len()), (20, 0));
+}
+
+#[tokio::test]
+async fn notices_of_the_outbox_are_published_even_if_the_bucket_announces_by_now() {
+    let function = Function::new(&[]).await;
+    function.aws.fail(|call| (call == "sns:Publish").then_some(Fault::Unavailable));
+    assert_eq!(function.invoke(&events::event(&hundred())).await, Vec::<String>::new());
+    function.aws.recover();
+    let by_bucket = Function::with(&[("NOTIFY", "s3")], &function.aws).await;
+    by_bucket.tick().await;
+    assert_eq!(by_bucket.announced(), by_bucket.aws.keys("events/"));
+    let without_topic = Function::with(&[("NOTIFY", "s3"), ("LANDED_TOPIC_ARN", "")], &function.aws).await;
+    without_topic.tick().await;
 }
 
 #[tokio::test]
@@ -378,6 +467,7 @@ fn every_statement_of_its_role_is_used() {
     every_kind_of_poison_is_kept_once_with_its_reason();
     draining_makes_one_file_of_the_whole_queue_and_deletes_what_it_received();
     what_was_drained_and_did_not_land_is_left_to_the_queue();
+    while_the_topic_refuses_every_row_lands_once_and_afterwards_every_file_is_announced();
     roles::writer().assert_everything_is_used();
 }
 
@@ -528,7 +618,7 @@ async fn draining_stops_before_memory_runs_out() {
 #[tokio::test]
 async fn what_was_drained_and_did_not_land_is_left_to_the_queue() {
     let (function, messages, event) = draining("1000000").await;
-    function.aws.fail(|call| call.starts_with("sns:Publish").then_some(Fault::Unavailable));
+    function.aws.fail(|call| call.starts_with("s3:PutObject events/").then_some(Fault::Unavailable));
     let failed = function.invoke(&event).await;
     assert_eq!(failed.len(), 10, "only the event's own messages are reported: {failed:?}");
     {
@@ -575,7 +665,7 @@ fn envelopes_are_read_as_the_events_crate_reads_them() {
     let mut messages = 0;
     for entry in std::fs::read_dir(events::root().join("events")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if !name.starts_with("parquet-writer-") {
+        if !name.starts_with("parquet-writer-") || name == "parquet-writer-tick.json" {
             continue;
         }
         let event = events::file(&name);

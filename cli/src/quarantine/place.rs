@@ -29,7 +29,7 @@ pub async fn find(bucket: &S3, function: &str, selection: &Selection) -> Result<
         Err(_) => true,
     };
     let mut found = Found::default();
-    for Listed { key, size } in bucket.list_while(&folder, start_after.as_deref(), is_wanted).await? {
+    for Listed { key, size, .. } in bucket.list_while(&folder, start_after.as_deref(), is_wanted).await? {
         match key.parse() {
             Ok(parsed) => found.objects.push((parsed, usize::try_from(size).unwrap_or(usize::MAX))),
             Err(_) => found.foreign.push(key),

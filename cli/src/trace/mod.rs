@@ -223,7 +223,7 @@ async fn rows(
     let listed = lake.list_while("events/", start_after.as_deref(), is_wanted).await;
     let listed = listed.map_err(|error| error.to_string())?;
     let files: Vec<(EventsKey, u64)> =
-        listed.into_iter().filter_map(|Listed { key, size }| Some((key.parse().ok()?, size))).collect();
+        listed.into_iter().filter_map(|Listed { key, size, .. }| Some((key.parse().ok()?, size))).collect();
     let progress = console.progress("Searching", "files", Some(files.len()));
     let searches = files.iter().map(|(key, size)| async move { (key, files::search(lake, key, *size, id).await) });
     let mut searches = stream::iter(searches).buffered(CONCURRENT_FILES);

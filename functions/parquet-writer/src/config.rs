@@ -37,7 +37,21 @@ pub enum Notify {
         topic_arn: String,
     },
     /// S3, by the bucket's notification configuration.
-    S3,
+    S3 {
+        /// ARN of the topic for notices that are still in the outbox, from the time when the function published them.
+        topic_arn: Option<String>,
+    },
+}
+
+impl Notify {
+    /// ARN of the topic.
+    #[must_use]
+    pub fn topic_arn(&self) -> Option<&str> {
+        match self {
+            Self::Lambda { topic_arn } => Some(topic_arn),
+            Self::S3 { topic_arn } => topic_arn.as_deref(),
+        }
+    }
 }
 
 /// How to receive more messages than the event contains.
@@ -90,16 +104,21 @@ impl Config {
 }
 
 fn notify(settings: &Settings<impl Lookup>) -> Result<Notify, SettingError> {
-    if settings.one_of("NOTIFY", false, &[("lambda", false), ("s3", true)])? {
-        return Ok(Notify::S3);
+    let name = "LANDED_TOPIC_ARN";
+    let by_s3 = settings.one_of("NOTIFY", false, &[("lambda", false), ("s3", true)])?;
+    let topic_arn = match settings.optional(name) {
+        None if by_s3 => return Ok(Notify::S3 { topic_arn: None }),
+        None => settings.required(name, "it names the topic that NOTIFY=lambda announces files on")?,
+        Some(topic_arn) => topic_arn,
+    };
+    match topic_arn.split(':').collect::<Vec<_>>().as_slice() {
+        ["arn", _, "sns", _, _, _] if by_s3 => Ok(Notify::S3 { topic_arn: Some(topic_arn) }),
+        ["arn", _, "sns", _, _, _] => Ok(Notify::Lambda { topic_arn }),
+        _ => {
+            let expected = "the ARN of a topic, such as arn:aws:sns:eu-west-1:123456789012:landed".to_owned();
+            Err(SettingError::Invalid { name, value: topic_arn, expected })
+        }
     }
-    let (name, why) = ("LANDED_TOPIC_ARN", "it names the topic that NOTIFY=lambda announces files on");
-    let topic_arn = settings.required(name, why)?;
-    if let ["arn", _, "sns", _, _, _] = topic_arn.split(':').collect::<Vec<_>>().as_slice() {
-        return Ok(Notify::Lambda { topic_arn });
-    }
-    let expected = "the ARN of a topic, such as arn:aws:sns:eu-west-1:123456789012:landed".to_owned();
-    Err(SettingError::Invalid { name, value: topic_arn, expected })
 }
 
 fn drain(settings: &Settings<impl Lookup>) -> Result<Option<Drain>, SettingError> {
@@ -186,6 +205,10 @@ mod tests {
 
     #[test]
     fn s3_notifications_need_no_topic() {
-        assert_eq!(config(&[("LAKE_BUCKET", "lake"), ("NOTIFY", "s3")]).unwrap().notify, Notify::S3);
+        let notify = config(&[("LAKE_BUCKET", "lake"), ("NOTIFY", "s3")]).unwrap().notify;
+        assert_eq!(notify, Notify::S3 { topic_arn: None });
+        // Notices may still be in the outbox.
+        let notify = config(&[&MINIMUM[..], &[("NOTIFY", "s3")]].concat()).unwrap().notify;
+        assert_eq!(notify.topic_arn(), Some("arn:aws:sns:eu-west-1:1:landed"));
     }
 }

@@ -1,7 +1,7 @@
 //! Draining: receiving more messages than the event contains, so that files are large enough for data warehouses.
 //!
 //! An event contains at most 6 MB. If a target is set, the function receives more messages from its own queue. It deletes them
-//! itself when their file has been written and the notification published. Otherwise they become visible again when the
+//! itself when their file has been written and the notification published or stored. Otherwise they become visible again when the
 //! visibility timeout of the queue is over, like those of the event: sooner, a short outage would use up all receives.
 
 use std::{

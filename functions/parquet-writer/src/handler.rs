@@ -22,6 +22,7 @@ use crate::{
     envelope::EventError,
     file::{EncodeError, EventsFile, content_type},
     notice::{self, NoticeError},
+    outbox::{self, OutboxError},
 };
 
 /// A row group ends at this many bytes of payload, which limits the memory for encoding.
@@ -36,9 +37,9 @@ pub enum LandError {
     /// The file could not be stored.
     #[error(transparent)]
     Store(#[from] BucketError),
-    /// The file has been stored, but its notification could not be published.
-    #[error(transparent)]
-    Notice(#[from] NoticeError),
+    /// The file has been stored, but its notification could neither be published nor put into the outbox.
+    #[error("{0}, and the notice could not be put into the outbox: {1}")]
+    Notice(NoticeError, BucketError),
     /// The name of the file is not valid.
     #[error(transparent)]
     Name(#[from] LayoutError),
@@ -55,14 +56,30 @@ struct Tally {
     bytes: u64,
     quarantined: CountsByReason,
     retried: usize,
+    notices_deferred: usize,
     oldest_sent_ms: Option<i64>,
     settled: Settled,
 }
 
-/// Handles one batch. `Err` means that nothing was done, and that all messages are delivered again.
+/// Why an invocation fails.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    /// The event cannot be read. Nothing was done, and all messages are delivered again.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// A tick could not publish the notices of the outbox. The next tick tries again.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+}
+
+/// Handles one batch, or a tick of the schedule, which publishes the notices of the outbox.
 ///
 /// `deadline_ms` is the deadline of the invocation in milliseconds since 1970-01-01T00:00:00Z.
-pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatchResponse, EventError> {
+pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatchResponse, HandleError> {
+    if outbox::is_tick(&event) {
+        outbox::publish(app, deadline_ms).await?;
+        return Ok(SqsBatchResponse::default());
+    }
     let mut batch = Batch::of_event(&event, &app.registry)?;
     if batch.is_empty() {
         return Ok(SqsBatchResponse::default());
@@ -100,7 +117,7 @@ async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<Str
         };
         if let Err((returned, cause)) = landed {
             let ids = failure::ids(returned.iter().map(|record| batch.message_id(record)));
-            error!(%cause, messages = returned.len(), ids, "the file could not be written or announced; its messages are returned to the queue");
+            error!(%cause, messages = returned.len(), ids, "the file could not be written, or neither be announced nor noted for later; its messages are returned to the queue");
             failed.extend(returned.into_iter().map(|record| batch.message_id(record).to_owned()));
         }
     }
@@ -116,7 +133,8 @@ async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<Str
 async fn land(app: &App, batch: &Batch, file: &mut Encoded<'_>, tally: &mut Tally) -> Result<(), LandError> {
     let Some((first, last)) = file.rows.first().zip(file.rows.last()) else { return Ok(()) };
     let name = file.content_id.name(first.sent_at_ms)?;
-    let key = EventsKey { day: first.day, name, format: app.config.format }.to_string();
+    let file_key = EventsKey { day: first.day, name, format: app.config.format };
+    let key = file_key.to_string();
     let records = Records {
         key: &key,
         body: std::mem::take(&mut file.bytes).into(),
@@ -127,7 +145,11 @@ async fn land(app: &App, batch: &Batch, file: &mut Encoded<'_>, tally: &mut Tall
     let stored = app.lake.put_once(records).await?;
     if let Notify::Lambda { topic_arn } = &app.config.notify {
         let notice = notice::body(topic_arn, &app.config.bucket, &key, &stored, last.sent_at_ms);
-        notice::publish(&app.clients.sns, topic_arn, notice).await?;
+        if let Err(cause) = notice::publish(&app.clients.sns, topic_arn, notice.clone()).await {
+            warn!(%cause, file.key = %key, "the file is not announced yet; its notice goes to the outbox");
+            outbox::keep(app, &file_key, notice).await.map_err(|error| LandError::Notice(cause, error))?;
+            tally.notices_deferred += 1;
+        }
     }
     tally.landed(&key, &stored, batch, &file.rows);
     tally.raw_kept += file.raw_kept;
@@ -228,6 +250,9 @@ impl Tally {
             .put("messages_drained", Unit::Count, self.settled.deleted + self.settled.undeleted)
             .put("messages_undeleted", Unit::Count, self.settled.undeleted)
             .put("messages_retried", Unit::Count, self.retried);
+        if self.notices_deferred > 0 {
+            all = all.put("notices_deferred", Unit::Count, self.notices_deferred);
+        }
         if let Some(oldest) = self.oldest_sent_ms {
             all = all.put("oldest_message_age", Unit::Seconds, clock::age(oldest));
         }

@@ -1,7 +1,8 @@
 //! SQS batches of protobuf events → one typed Parquet (or NDJSON) file per day in S3 → SNS.
 //!
 //! Start with `handler`. It uses `envelope` and `batch` (events to records), `table` and `columns` (records to Arrow), `file` and
-//! `parquet_file` (Arrow to bytes), `notice` (SNS) and `drain` (receiving more messages from SQS).
+//! `parquet_file` (Arrow to bytes), `notice` (SNS), `outbox` (notices that wait for SNS) and
+//! `drain` (receiving more messages from SQS).
 
 pub mod app;
 pub mod batch;
@@ -13,6 +14,7 @@ pub mod error;
 pub mod file;
 pub mod handler;
 pub mod notice;
+pub mod outbox;
 pub mod parquet_file;
 pub mod table;
 pub mod wire;

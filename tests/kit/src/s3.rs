@@ -102,6 +102,8 @@ fn decoded(text: &str) -> String {
 
 const MAX_KEY_BYTES: usize = 1_024;
 const MAX_METADATA_BYTES: usize = 2 << 10;
+/// Of every object.
+const LAST_MODIFIED: &str = "<LastModified>2026-11-20T14:11:46.000Z</LastModified>";
 /// In one DeleteObjects.
 const MAX_DELETED: usize = 1_000;
 /// S3 accepts a smaller part only as the last one.
@@ -305,7 +307,7 @@ impl Buckets {
             let key = key.replace('&', "&amp;").replace('<', "&lt;");
             list += &match is_folder {
                 true => format!("<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>"),
-                false => format!("<Contents><Key>{key}</Key><Size>{bytes}</Size></Contents>"),
+                false => format!("<Contents><Key>{key}</Key><Size>{bytes}</Size>{LAST_MODIFIED}</Contents>"),
             };
         }
         if let Some(((last, _), _)) = entries.iter().take(page).next_back().filter(|_| entries.len() > page) {
