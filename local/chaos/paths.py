@@ -22,7 +22,7 @@ from local.progress import Failure, Step, step
 from local.stack import WRITER, Stack
 
 VISIBILITY_S = 45
-STALL_S = 2 * VISIBILITY_S
+STALL_S = 420  # the pauses of messages that have failed several times
 SETTLED_SEEN = 4  # times in a row, because the attributes of a queue are approximate
 DRAINED_BATCH = 1_000  # and what the function receives besides
 EVENTS_BATCH = 100  # many invocations, so that many of them meet a fault

@@ -60,6 +60,8 @@ pub(crate) struct State {
     pub(crate) notices: Vec<Value>,
     /// Messages that have not been deleted.
     pub(crate) queue: Vec<QueuedMessage>,
+    /// Seconds for which the function has hidden messages, by their ids.
+    pub(crate) hidden_s: BTreeMap<String, u64>,
     /// Every call, such as `s3:PutObject events/…`, in order.
     pub(crate) calls: Vec<String>,
     fails: Option<Fails>,
@@ -129,6 +131,7 @@ impl Aws {
                 ("sns:Publish", _) => role.assert_allows("sns:Publish", TOPIC),
                 ("sqs:ReceiveMessage", _) => role.assert_allows("sqs:ReceiveMessage", QUEUE),
                 ("sqs:DeleteMessageBatch", _) => role.assert_allows("sqs:DeleteMessage", QUEUE),
+                ("sqs:ChangeMessageVisibilityBatch", _) => role.assert_allows("sqs:ChangeMessageVisibility", QUEUE),
                 (_, Some(call)) if call.operation == "DeleteObjects" => {
                     let list = String::from_utf8_lossy(http::body(request));
                     for key in list.split("<Key>").skip(1) {
@@ -176,6 +179,7 @@ impl State {
             "sns:Publish" => self.publish(body),
             "sqs:ReceiveMessage" => self.receive(),
             "sqs:DeleteMessageBatch" => self.delete(body),
+            "sqs:ChangeMessageVisibilityBatch" => self.hide(body),
             _ => panic!("{name} is not part of this AWS"),
         }
     }
@@ -211,6 +215,15 @@ impl State {
             })
             .collect();
         respond_json(200, &json!({"Messages": messages}))
+    }
+
+    fn hide(&mut self, body: &[u8]) -> HttpResponse {
+        let answer = sqs::batch(&serde_json::from_slice(body).unwrap(), |entry| {
+            let id = entry["ReceiptHandle"].as_str().unwrap().trim_start_matches("receipt-");
+            self.hidden_s.insert(id.to_owned(), entry["VisibilityTimeout"].as_u64().unwrap());
+            Entry::Done(json!({}))
+        });
+        respond_json(200, &answer)
     }
 
     fn delete(&mut self, body: &[u8]) -> HttpResponse {

@@ -402,6 +402,41 @@ async fn while_the_topic_refuses_every_row_lands_once_and_afterwards_every_file_
     assert_eq!(announced, function.aws.keys("events/"));
 }
 
+/// A queue with a clock of its own: what is received is hidden for as long as the function says, or for the timeout of the queue.
+#[tokio::test]
+async fn an_outage_of_three_quarters_of_an_hour_leaves_a_backlog_and_no_dead_letters() {
+    const MOST_RECEIVES: u64 = 10;
+    let function = Function::new(&[]).await;
+    function.aws.fail(|call| call.starts_with("s3:PutObject").then_some(Fault::Unavailable));
+    // Visible from this second on, and receives so far.
+    let mut queue: Vec<(Sent, u64, u64)> = (0..300).map(|number| (events::order(number), 0, 0)).collect();
+    let mut now_s = 0;
+    while !queue.is_empty() {
+        if now_s >= 45 * 60 {
+            function.aws.recover();
+        }
+        let (batch, hidden): (Vec<_>, Vec<_>) = queue.into_iter().partition(|(_, visible_s, _)| *visible_s <= now_s);
+        queue = hidden;
+        let messages: Vec<Value> = batch
+            .iter()
+            .map(|(message, _, receives)| {
+                let mut record = message.record();
+                record["attributes"]["ApproximateReceiveCount"] = json!((receives + 1).to_string());
+                record
+            })
+            .collect();
+        let failed = function.invoke(&json!({"Records": messages})).await;
+        let hidden_s = std::mem::take(&mut function.aws.state().hidden_s);
+        for (message, _, receives) in batch.into_iter().filter(|(message, ..)| failed.contains(&message.id)) {
+            assert!(receives + 1 < MOST_RECEIVES, "a dead letter after {now_s} s");
+            queue.push((message.clone(), now_s + hidden_s[&message.id], receives + 1));
+        }
+        now_s = queue.iter().map(|(_, visible_s, _)| *visible_s).min().unwrap_or(now_s);
+    }
+    assert_eq!(function.landed_ids().len(), 300);
+    assert!(now_s < 60 * 60, "they land soon after the outage: {now_s} s");
+}
+
 #[tokio::test]
 async fn a_notice_that_can_neither_be_published_nor_kept_brings_its_messages_back() {
     let function = Function::new(&[]).await;
@@ -624,7 +659,9 @@ async fn what_was_drained_and_did_not_land_is_left_to_the_queue() {
     {
         let state = function.aws.state();
         assert_eq!(state.queue.len(), 98, "the poison is quarantined and gone");
-        assert!(state.queue[10..].iter().all(|message| !message.visible), "until the visibility timeout is over");
+        assert!(state.queue[10..].iter().all(|message| !message.visible), "until their pauses are over");
+        assert_eq!(state.hidden_s.len(), 98, "those of the event and those that were drained");
+        assert!(state.hidden_s.values().all(|seconds| *seconds == 5), "{:?}", state.hidden_s);
     }
     function.aws.state().queue.iter_mut().for_each(|message| message.visible = true);
     function.aws.recover();

@@ -203,6 +203,13 @@ impl Deployed {
         (serde_json::from_slice(&printed).unwrap_or_default(), code)
     }
 
+    async fn dead_letter_after(&self, receives: u32) {
+        let target = self.stack.output("EventsDeadLetterQueueArn");
+        let policy = json!({"deadLetterTargetArn": target, "maxReceiveCount": receives});
+        let queue = self.sqs.set_queue_attributes().queue_url(self.stack.output("EventsQueueUrl"));
+        queue.attributes(QueueAttributeName::RedrivePolicy, policy.to_string()).send().await.unwrap();
+    }
+
     async fn hide_failed_messages_for(&self, seconds: &str) {
         self.sqs
             .set_queue_attributes()
@@ -313,7 +320,7 @@ fn notice_key(message: &aws_sdk_sqs::types::Message) -> String {
 }
 
 #[tokio::test]
-async fn the_queue_hides_a_message_for_six_timeouts_and_gives_up_after_five_receives() {
+async fn the_queue_hides_a_message_for_six_timeouts_and_gives_up_after_ten_receives() {
     let deployed = Deployed::new().await;
     let hidden: u64 =
         deployed.attribute("EventsQueueUrl", QueueAttributeName::VisibilityTimeout).await.parse().unwrap();
@@ -321,15 +328,14 @@ async fn the_queue_hides_a_message_for_six_timeouts_and_gives_up_after_five_rece
     assert_eq!(hidden, 6 * number("FunctionTimeoutSeconds") + number("WriterBatchWindowSeconds"));
     let redrive = deployed.attribute("EventsQueueUrl", QueueAttributeName::RedrivePolicy).await;
     let redrive: Value = serde_json::from_str(&redrive).unwrap();
-    assert_eq!(redrive["maxReceiveCount"].to_string().trim_matches('"'), "5");
+    assert_eq!(redrive["maxReceiveCount"].to_string().trim_matches('"'), "10");
     assert_eq!(redrive["deadLetterTargetArn"], deployed.stack.output("EventsDeadLetterQueueArn"));
 }
 
 #[tokio::test]
 async fn without_a_bucket_messages_reach_the_dead_letter_queue_and_replay_brings_them_back() {
     let deployed = Deployed::new().await;
-    let before = deployed.attribute("EventsQueueUrl", QueueAttributeName::VisibilityTimeout).await;
-    deployed.hide_failed_messages_for("1").await;
+    deployed.dead_letter_after(2).await;
     let kept = deployed.objects("").await;
     for (key, _) in &kept {
         deployed.s3.delete_object().bucket(deployed.bucket()).key(key).send().await.unwrap();
@@ -349,7 +355,7 @@ async fn without_a_bucket_messages_reach_the_dead_letter_queue_and_replay_brings
     assert_eq!(trace["messages"].as_array().unwrap().len(), 1, "{trace}");
 
     deployed.s3.create_bucket().bucket(deployed.bucket()).send().await.unwrap();
-    deployed.hide_failed_messages_for(&before).await;
+    deployed.dead_letter_after(10).await;
     deployed.set_mapping_enabled(EVENTS, false);
     tokio::time::sleep(POLLER_NOTICES).await;
     let (from, to) = (deployed.stack.output("EventsDeadLetterQueueUrl"), deployed.stack.output("EventsQueueUrl"));

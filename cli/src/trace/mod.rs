@@ -37,7 +37,7 @@ columns that are needed are read from Parquet files.
 
 Dead letters are received for the search and given back; if this process is killed, they stay hidden for five
 minutes. Messages in the queue itself are only counted, because each receive brings them nearer to the dead-letter queue: after
-five, SQS moves them there. --receive searches them too.
+ten, SQS moves them there. --receive searches them too.
 
 Exit code: 0 when the event was found, 2 when the arguments are invalid, otherwise 1.
 

@@ -16,6 +16,9 @@ pub struct Config {
     pub bucket: String,
     /// `NOTIFY`: who publishes the notification about a file, `lambda` (this function, the default) or `s3` (the bucket).
     pub notify: Notify,
+    /// `QUEUE_URL`: the queue of the messages, whose visibility is changed when they fail. Required when `DRAIN_TARGET_BYTES` is
+    /// not 0, to receive from it.
+    pub queue_url: Option<String>,
     /// `OUTPUT_FORMAT`: `parquet` (the default), `ndjson` or `ndjson.gz`.
     pub format: EventsFormat,
     /// `ZSTD_LEVEL`: compression level of Parquet pages, 1 (the default) to 22.
@@ -65,7 +68,7 @@ pub struct Drain {
     /// `DRAIN_MAX_SECONDS`: maximum time for receiving, 30 by default, 1 to 600. Never more than half of the time that is
     /// left of the invocation.
     pub max_time: Duration,
-    /// `QUEUE_URL`: the queue to receive from. Required when `DRAIN_TARGET_BYTES` is not 0.
+    /// The queue to receive from.
     pub queue_url: String,
 }
 
@@ -91,6 +94,7 @@ impl Config {
             stack: settings.stack(),
             bucket: settings.required("LAKE_BUCKET", "it names the bucket that files are written to")?,
             notify: notify(settings)?,
+            queue_url: settings.optional("QUEUE_URL"),
             format: settings.one_of(
                 "OUTPUT_FORMAT",
                 EventsFormat::Parquet,

@@ -1,8 +1,8 @@
 //! Draining: receiving more messages than the event contains, so that files are large enough for data warehouses.
 //!
 //! An event contains at most 6 MB. If a target is set, the function receives more messages from its own queue. It deletes them
-//! itself when their file has been written and the notification published or stored. Otherwise they become visible again when the
-//! visibility timeout of the queue is over, like those of the event: sooner, a short outage would use up all receives.
+//! itself when their file has been written and the notification published or stored. Otherwise `retry` says when they come again,
+//! like those of the event.
 
 use std::{
     borrow::Cow,
@@ -18,13 +18,17 @@ use futures_util::{StreamExt, future::join_all, stream};
 use runtime::failure::{cause, ids};
 use serde_json::json;
 use shared::{event::Registry, quarantine::base64};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 use tracing::warn;
 
 use crate::{
     batch::Batch,
     config::Drain,
     envelope::{Attributes, Message},
+    retry::{Received, is_time},
 };
 
 /// Number of concurrent receive requests; SQS returns at most ten messages to each.
@@ -35,13 +39,6 @@ const WAIT_SECONDS: i32 = 1;
 const BATCH_ENTRIES: usize = 10;
 /// Number of attempts to delete messages.
 const DELETE_ATTEMPTS: usize = 3;
-
-/// A message that this function received itself.
-#[derive(Debug)]
-pub struct Received {
-    pub message_id: String,
-    receipt_handle: String,
-}
 
 /// Receives messages into `batch` until the target is reached, the time is over or the queue is empty.
 ///
@@ -67,8 +64,10 @@ pub async fn drain(
                 .wait_time_seconds(WAIT_SECONDS)
                 .message_attribute_names("All")
                 .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
-                .send()
-                .await;
+                .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+                .send();
+            // What a receive that hangs would bring comes again after the visibility timeout.
+            let Ok(response) = timeout_at(until, response).await else { return };
             let messages = match response {
                 Ok(response) => response.messages.unwrap_or_default(),
                 Err(error) => {
@@ -103,7 +102,10 @@ fn is_full(batch: &Batch, drain: &Drain) -> bool {
 /// will be received again after its visibility timeout.
 fn take(message: &aws_sdk_sqs::types::Message, batch: &mut Batch, registry: &Registry) -> Option<Received> {
     let (message_id, receipt_handle) = (message.message_id()?, message.receipt_handle()?);
-    let sent_timestamp = message.attributes().and_then(|all| all.get(&MessageSystemAttributeName::SentTimestamp));
+    let attribute = |name| message.attributes().and_then(|all| all.get(&name));
+    let sent_timestamp = attribute(MessageSystemAttributeName::SentTimestamp);
+    let receives = attribute(MessageSystemAttributeName::ApproximateReceiveCount);
+    let receives = receives.and_then(|count| count.parse().ok()).unwrap_or(1);
     batch.push(
         &Message {
             message_id: message_id.into(),
@@ -113,7 +115,7 @@ fn take(message: &aws_sdk_sqs::types::Message, batch: &mut Batch, registry: &Reg
         },
         registry,
     );
-    Some(Received { message_id: message_id.to_owned(), receipt_handle: receipt_handle.to_owned() })
+    Some(Received { message_id: message_id.to_owned(), receipt_handle: receipt_handle.to_owned(), receives })
 }
 
 fn attributes(all: Option<&std::collections::HashMap<String, MessageAttributeValue>>) -> Attributes<'_> {
@@ -152,10 +154,20 @@ pub struct Settled {
     pub undeleted: usize,
 }
 
-/// Deletes the messages that have been written or quarantined, and leaves those in `failed` to the queue.
-pub async fn settle(client: &Client, queue_url: &str, received: &[Received], failed: &HashSet<String>) -> Settled {
+/// Deletes the messages that have been written or quarantined, as far as the time of the invocation reaches.
+pub async fn settle(
+    client: &Client,
+    queue_url: &str,
+    received: &[Received],
+    failed: &HashSet<String>,
+    deadline_ms: u64,
+) -> Settled {
     let done: Vec<&Received> = received.iter().filter(|message| !failed.contains(&message.message_id)).collect();
-    let deleted: usize = stream::iter(done.chunks(BATCH_ENTRIES).map(|messages| delete(client, queue_url, messages)))
+    let delete_in_time = async |messages| match is_time(deadline_ms) {
+        true => delete(client, queue_url, messages).await,
+        false => 0,
+    };
+    let deleted: usize = stream::iter(done.chunks(BATCH_ENTRIES).map(delete_in_time))
         .buffer_unordered(RECEIVERS)
         .fold(0, |sum, deleted| async move { sum + deleted })
         .await;

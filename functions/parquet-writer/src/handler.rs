@@ -23,6 +23,7 @@ use crate::{
     file::{EncodeError, EventsFile, content_type},
     notice::{self, NoticeError},
     outbox::{self, OutboxError},
+    retry,
 };
 
 /// A row group ends at this many bytes of payload, which limits the memory for encoding.
@@ -85,17 +86,24 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
         return Ok(SqsBatchResponse::default());
     }
     let mut tally = Tally::default();
-    let failed = match &app.config.drain {
-        None => land_all(app, batch, &mut tally).await,
+    let sqs = &app.clients.sqs;
+    let (failed, drained) = match &app.config.drain {
+        None => (land_all(app, batch, &mut tally).await, Vec::new()),
         Some(settings) => {
             let of_event: HashSet<String> = batch.message_ids().map(str::to_owned).collect();
-            let sqs = &app.clients.sqs;
             let received = drain::drain(sqs, settings, &app.registry, &mut batch, clock::remaining(deadline_ms)).await;
             let failed = land_all(app, batch, &mut tally).await;
-            tally.settled = drain::settle(sqs, &settings.queue_url, &received, &failed).await;
-            failed.into_iter().filter(|id| of_event.contains(id)).collect()
+            tally.settled = drain::settle(sqs, &settings.queue_url, &received, &failed, deadline_ms).await;
+            let (failed, of_drain): (HashSet<_>, HashSet<_>) = failed.into_iter().partition(|id| of_event.contains(id));
+            (failed, received.into_iter().filter(|message| of_drain.contains(&message.message_id)).collect())
         }
     };
+    if let Some(queue_url) = &app.config.queue_url
+        && tally.retried > 0
+    {
+        let of_event = retry::of_event(&event, &failed);
+        retry::postpone(sqs, queue_url, of_event.iter().chain(&drained), deadline_ms).await;
+    }
     tally.report(&app.config.stack);
     Ok(respond(failed))
 }

@@ -2,7 +2,7 @@
 //!
 //! Start with `handler`. It uses `envelope` and `batch` (events to records), `table` and `columns` (records to Arrow), `file` and
 //! `parquet_file` (Arrow to bytes), `notice` (SNS), `outbox` (notices that wait for SNS) and
-//! `drain` (receiving more messages from SQS).
+//! `drain` (receiving more messages from SQS), and `retry` (when failed messages come again).
 
 pub mod app;
 pub mod batch;
@@ -16,6 +16,7 @@ pub mod handler;
 pub mod notice;
 pub mod outbox;
 pub mod parquet_file;
+pub mod retry;
 pub mod table;
 pub mod wire;
 
