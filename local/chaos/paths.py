@@ -22,7 +22,7 @@ from local.progress import Failure, Step, step
 from local.stack import WRITER, Stack
 
 VISIBILITY_S = 45
-STALL_S = 420  # the pauses of messages that have failed several times
+STALL_S = 660  # the pauses of messages that have failed several times
 SETTLED_SEEN = 4  # times in a row, because the attributes of a queue are approximate
 DRAINED_BATCH = 1_000  # and what the function receives besides
 EVENTS_BATCH = 100  # many invocations, so that many of them meet a fault
@@ -47,7 +47,8 @@ def events(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
 
     subscriber = queues.Subscriber(stack, "landfall-chaos-subscriber")
     sent = generate(count, seed)
-    drained, single = sent[: count // 2], sent[count // 2 :]
+    most = count * 3 // 4
+    drained, single = sent[:most], sent[most:]
     with step(f"Landing {count:,} events") as s, QueueDeliveries(stack, queues.EVENTS, DRAINED_BATCH) as deliveries:
         with faults.of([stack.outputs[WRITER]], *WRITER_KILLS):
             ids = queues.send(stack, drained, s)
@@ -274,7 +275,7 @@ def _wait_until_first_try(
 def _wait_until_settled(
     stack: Stack, feed: queues.Feed, deliveries: Deliveries, total: int, step: Step
 ) -> None:
-    """Waits until the queue is empty, without faults. What failed comes back when its visibility timeout is over."""
+    """Waits until the queue is empty, without faults. What failed comes back when its pause or its visibility timeout is over."""
     seen, before, moved_at = 0, None, time.monotonic()
     while seen < SETTLED_SEEN:
         deliveries.check()

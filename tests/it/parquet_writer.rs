@@ -449,6 +449,30 @@ async fn a_notice_that_can_neither_be_published_nor_kept_brings_its_messages_bac
     assert_eq!((function.rows().num_rows(), function.announced()), (98, function.aws.keys("events/")));
 }
 
+/// Without a response in time, Lambda would deliver the whole batch again.
+#[tokio::test]
+async fn what_hangs_after_the_landing_does_not_hold_up_the_response() {
+    for (hanging, failing, messages_failed) in [
+        ("sns:Publish", "nothing", 0),
+        ("sqs:DeleteMessageBatch", "nothing", 0),
+        ("sqs:ChangeMessageVisibilityBatch", "s3:PutObject events/", 10),
+    ] {
+        let (function, _, event) = draining("1000000").await;
+        function.aws.fail(move |call| match call {
+            call if call.starts_with(hanging) => Some(Fault::Hang),
+            call if call.starts_with(failing) => Some(Fault::Unavailable),
+            _ => None,
+        });
+        let started = std::time::Instant::now();
+        let deadline_ms = u64::try_from(runtime::clock::unix_ms()).unwrap() + 8_000;
+        let response = handle(&function.app, event.to_string().into(), deadline_ms).await.unwrap();
+        assert_eq!(response.batch_item_failures.len(), messages_failed, "{hanging}");
+        assert!(started.elapsed().as_secs() < 8, "{hanging}: {:?}", started.elapsed());
+        let kept = function.aws.keys("outbox/landed/").len();
+        assert_eq!(kept, usize::from(hanging == "sns:Publish"), "{hanging}");
+    }
+}
+
 #[tokio::test]
 async fn a_tick_stops_at_the_first_notice_that_the_topic_refuses() {
     let function = Function::new(&[]).await;

@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    cell::Cell,
     collections::{BTreeMap, HashSet},
     time::Duration,
 };
@@ -28,13 +29,15 @@ use crate::{
     batch::Batch,
     config::Drain,
     envelope::{Attributes, Message},
-    retry::{Received, is_time},
+    retry::{Received, in_time},
 };
 
 /// Number of concurrent receive requests; SQS returns at most ten messages to each.
 const RECEIVERS: usize = 8;
 /// Wait time of a receive request. A long poll queries all servers of the queue, so an empty response means an empty queue.
 const WAIT_SECONDS: i32 = 1;
+/// How much longer than that the last receive may take.
+const HANGING: Duration = Duration::from_secs(3);
 /// Maximum number of entries in a batch request to SQS.
 const BATCH_ENTRIES: usize = 10;
 /// Number of attempts to delete messages.
@@ -66,8 +69,8 @@ pub async fn drain(
                 .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
                 .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
                 .send();
-            // What a receive that hangs would bring comes again after the visibility timeout.
-            let Ok(response) = timeout_at(until, response).await else { return };
+            // A receive that hangs is given up. One that is begun in time is answered in time: its messages would be hidden.
+            let Ok(response) = timeout_at(until + HANGING, response).await else { return };
             let messages = match response {
                 Ok(response) => response.messages.unwrap_or_default(),
                 Err(error) => {
@@ -163,15 +166,13 @@ pub async fn settle(
     deadline_ms: u64,
 ) -> Settled {
     let done: Vec<&Received> = received.iter().filter(|message| !failed.contains(&message.message_id)).collect();
-    let delete_in_time = async |messages| match is_time(deadline_ms) {
-        true => delete(client, queue_url, messages).await,
-        false => 0,
-    };
-    let deleted: usize = stream::iter(done.chunks(BATCH_ENTRIES).map(delete_in_time))
-        .buffer_unordered(RECEIVERS)
-        .fold(0, |sum, deleted| async move { sum + deleted })
-        .await;
-    Settled { deleted, undeleted: done.len() - deleted }
+    let deleted = Cell::new(0);
+    let deletes = done.chunks(BATCH_ENTRIES).map(|messages| async {
+        let gone = delete(client, queue_url, messages).await;
+        deleted.set(deleted.get() + gone);
+    });
+    in_time(deadline_ms, stream::iter(deletes).buffer_unordered(RECEIVERS).collect::<()>()).await;
+    Settled { deleted: deleted.get(), undeleted: done.len() - deleted.get() }
 }
 
 /// Deletes up to ten messages and returns how many have been deleted.

@@ -88,11 +88,11 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
     let mut tally = Tally::default();
     let sqs = &app.clients.sqs;
     let (failed, drained) = match &app.config.drain {
-        None => (land_all(app, batch, &mut tally).await, Vec::new()),
+        None => (land_all(app, batch, deadline_ms, &mut tally).await, Vec::new()),
         Some(settings) => {
             let of_event: HashSet<String> = batch.message_ids().map(str::to_owned).collect();
             let received = drain::drain(sqs, settings, &app.registry, &mut batch, clock::remaining(deadline_ms)).await;
-            let failed = land_all(app, batch, &mut tally).await;
+            let failed = land_all(app, batch, deadline_ms, &mut tally).await;
             tally.settled = drain::settle(sqs, &settings.queue_url, &received, &failed, deadline_ms).await;
             let (failed, of_drain): (HashSet<_>, HashSet<_>) = failed.into_iter().partition(|id| of_event.contains(id));
             (failed, received.into_iter().filter(|message| of_drain.contains(&message.message_id)).collect())
@@ -109,7 +109,7 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
 }
 
 /// Writes the files of all days and quarantines the poison. Returns the ids of the messages that failed.
-async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<String> {
+async fn land_all(app: &App, mut batch: Batch, deadline_ms: u64, tally: &mut Tally) -> HashSet<String> {
     batch.sort();
     tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms).min();
     let mut poison = std::mem::take(&mut batch.poison);
@@ -120,7 +120,7 @@ async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<Str
             Ok(mut file) => {
                 // Poison is quarantined even if the file cannot be written.
                 poison.append(&mut file.poison);
-                land(app, &batch, &mut file, tally).await.map_err(|cause: LandError| (file.rows, cause))
+                land(app, &batch, &mut file, deadline_ms, tally).await.map_err(|cause: LandError| (file.rows, cause))
             }
         };
         if let Err((returned, cause)) = landed {
@@ -138,7 +138,13 @@ async fn land_all(app: &App, mut batch: Batch, tally: &mut Tally) -> HashSet<Str
 }
 
 /// Stores one file, then announces it.
-async fn land(app: &App, batch: &Batch, file: &mut Encoded<'_>, tally: &mut Tally) -> Result<(), LandError> {
+async fn land(
+    app: &App,
+    batch: &Batch,
+    file: &mut Encoded<'_>,
+    deadline_ms: u64,
+    tally: &mut Tally,
+) -> Result<(), LandError> {
     let Some((first, last)) = file.rows.first().zip(file.rows.last()) else { return Ok(()) };
     let name = file.content_id.name(first.sent_at_ms)?;
     let file_key = EventsKey { day: first.day, name, format: app.config.format };
@@ -153,7 +159,7 @@ async fn land(app: &App, batch: &Batch, file: &mut Encoded<'_>, tally: &mut Tall
     let stored = app.lake.put_once(records).await?;
     if let Notify::Lambda { topic_arn } = &app.config.notify {
         let notice = notice::body(topic_arn, &app.config.bucket, &key, &stored, last.sent_at_ms);
-        if let Err(cause) = notice::publish(&app.clients.sns, topic_arn, notice.clone()).await {
+        if let Err(cause) = notice::publish(&app.clients.sns, topic_arn, notice.clone(), deadline_ms).await {
             warn!(%cause, file.key = %key, "the file is not announced yet; its notice goes to the outbox");
             outbox::keep(app, &file_key, notice).await.map_err(|error| LandError::Notice(cause, error))?;
             tally.notices_deferred += 1;

@@ -3,11 +3,17 @@
 //! Source: "Event message structure", Amazon S3 user guide. Snowflake documents only notifications that S3 itself publishes;
 //! with `NOTIFY=s3` it does.
 
+use std::time::Duration;
+
 use aws_sdk_sns::Client;
 use objects::Stored;
-use runtime::failure::cause;
+use runtime::{clock, failure::cause};
 use serde_json::json;
 use shared::{quarantine::rfc3339, s3_key};
+use tokio::time::timeout;
+
+/// SNS answers within milliseconds.
+const MAX_PUBLISH: Duration = Duration::from_secs(10);
 
 /// The notification could not be published.
 #[derive(Debug, thiserror::Error)]
@@ -53,16 +59,16 @@ pub fn body(topic_arn: &str, bucket: &str, key: &str, stored: &Stored, landed_ms
     .to_string()
 }
 
-/// Publishes a notification.
-pub async fn publish(client: &Client, topic_arn: &str, body: String) -> Result<(), NoticeError> {
-    client
-        .publish()
-        .topic_arn(topic_arn)
-        .message(body)
-        .send()
-        .await
-        .map_err(|error| NoticeError { topic_arn: topic_arn.to_owned(), cause: cause(&error) })?;
-    Ok(())
+/// Publishes a notification, in a third of the time that is left of the invocation: if the topic does not answer, there has to be
+/// time to note that.
+pub async fn publish(client: &Client, topic_arn: &str, body: String, deadline_ms: u64) -> Result<(), NoticeError> {
+    let limit = MAX_PUBLISH.min(clock::remaining(deadline_ms) / 3);
+    let cause = match timeout(limit, client.publish().topic_arn(topic_arn).message(body).send()).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => cause(&error),
+        Err(_) => format!("there was no answer within {limit:.1?}"),
+    };
+    Err(NoticeError { topic_arn: topic_arn.to_owned(), cause })
 }
 
 #[cfg(test)]

@@ -16,7 +16,11 @@ use shared::{
 };
 use tracing::{info, warn};
 
-use crate::{FUNCTION, app::App, notice};
+use crate::{
+    FUNCTION,
+    app::App,
+    notice::{self, NoticeError},
+};
 
 /// Where the notices are.
 const FOLDER: &str = "outbox/landed/";
@@ -63,9 +67,10 @@ pub async fn keep(app: &App, file: &EventsKey, notice: String) -> Result<(), Buc
     Ok(())
 }
 
-/// Publishes what waits, the oldest first, until everything is published, a notice cannot be, or the time is over.
+/// Publishes what waits, in the order of the files' names, until everything is published, the topic refuses, or the time is over.
 pub async fn publish(app: &App, deadline_ms: u64) -> Result<(), OutboxError> {
-    let waiting = app.lake.list(FOLDER).await?;
+    let mut waiting = app.lake.list(FOLDER).await?;
+    waiting.retain(|listed| listed.key.ends_with(".json"));
     let topic_arn = match app.config.notify.topic_arn() {
         Some(topic_arn) => topic_arn,
         None if waiting.is_empty() => return Ok(()),
@@ -78,10 +83,15 @@ pub async fn publish(app: &App, deadline_ms: u64) -> Result<(), OutboxError> {
             if is_over.get() || clock::remaining(deadline_ms) < RESERVE {
                 return false;
             }
-            let published = publish_one(app, topic_arn, key).await;
-            // The next one would fail in the same way, after as many attempts.
-            is_over.set(is_over.get() || !published);
-            published
+            match publish_one(app, topic_arn, key, deadline_ms).await {
+                Ok(published) => published,
+                Err(cause) => {
+                    // The topic would refuse the next one in the same way, after as many attempts.
+                    is_over.set(true);
+                    warn!(%cause, notice.key = key, "a notice of the outbox could not be published; the next tick tries again");
+                    false
+                }
+            }
         }
     });
     let published: Vec<bool> = stream::iter(published).buffered(CONCURRENT).collect().await;
@@ -100,24 +110,21 @@ pub async fn publish(app: &App, deadline_ms: u64) -> Result<(), OutboxError> {
     Ok(())
 }
 
-/// Whether the notice is published, by this invocation or by another one.
-async fn publish_one(app: &App, topic_arn: &str, key: &str) -> bool {
+/// Whether the notice is published, by this invocation or by another one. An error if the topic refuses it.
+async fn publish_one(app: &App, topic_arn: &str, key: &str, deadline_ms: u64) -> Result<bool, NoticeError> {
     let notice = match app.lake.get(key, None).await {
         Ok(notice) => String::from_utf8_lossy(&notice).into_owned(),
-        Err(BucketError::Missing { .. }) => return true,
+        Err(BucketError::Missing { .. }) => return Ok(true),
         Err(cause) => {
             warn!(%cause, notice.key = key, "a notice of the outbox could not be read; the next tick tries again");
-            return false;
+            return Ok(false);
         }
     };
-    if let Err(cause) = notice::publish(&app.clients.sns, topic_arn, notice).await {
-        warn!(%cause, notice.key = key, "a notice of the outbox could not be published; the next tick tries again");
-        return false;
-    }
+    notice::publish(&app.clients.sns, topic_arn, notice, deadline_ms).await?;
     if let Err(cause) = app.lake.delete(&[key.to_owned()]).await {
         warn!(%cause, notice.key = key, "a notice that is published could not be deleted; the next tick publishes it again");
     }
-    true
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use runtime::{
     failure::{cause, ids},
 };
 use serde::Deserialize;
+use tokio::time::timeout;
 use tracing::warn;
 
 /// The pause after the first receive. Each one after that is three times as long.
@@ -25,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// Maximum number of entries in a batch request to SQS.
 const BATCH_ENTRIES: usize = 10;
 const CONCURRENT_REQUESTS: usize = 8;
-/// No request is begun when less than this is left of the invocation.
+/// What is left of the invocation for its response. Without the response, Lambda would deliver the whole batch again.
 const RESERVE: Duration = Duration::from_secs(3);
 
 /// A message as this function received it.
@@ -37,15 +38,15 @@ pub struct Received {
     pub receives: u32,
 }
 
-/// Whether there is time for another request to SQS.
-#[must_use]
-pub fn is_time(deadline_ms: u64) -> bool {
-    clock::remaining(deadline_ms) >= RESERVE
+/// Does what may be left undone, as far as the time of the invocation reaches. `None` if it does not suffice.
+pub async fn in_time<T>(deadline_ms: u64, work: impl Future<Output = T>) -> Option<T> {
+    let left = clock::remaining(deadline_ms).saturating_sub(RESERVE);
+    if left.is_zero() { None } else { timeout(left, work).await.ok() }
 }
 
 /// The pause before a message is delivered again that has been received so often.
 ///
-/// With the ten receives that the template allows, a message goes to the dead-letter queue 50 minutes after its first receive.
+/// With the ten receives that the template allows, a message goes to the dead-letter queue an hour after its first receive.
 #[must_use]
 pub fn pause(receives: u32) -> Duration {
     let factor = 3_u32.saturating_pow(receives.saturating_sub(1));
@@ -86,9 +87,6 @@ pub async fn postpone<'a>(
 ) {
     let messages: Vec<&Received> = messages.into_iter().collect();
     let requests = messages.chunks(BATCH_ENTRIES).map(|messages| async move {
-        if !is_time(deadline_ms) {
-            return;
-        }
         let entries = messages.iter().enumerate().filter_map(|(position, message)| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(position.to_string())
@@ -99,15 +97,21 @@ pub async fn postpone<'a>(
         });
         let request =
             client.change_message_visibility_batch().queue_url(queue_url).set_entries(Some(entries.collect()));
-        if let Err(error) = request.send().await {
+        let refused = match request.send().await {
+            Ok(answer) => answer.failed().first().map(|entry| entry.code().to_owned()),
+            Err(error) => Some(cause(&error)),
+        };
+        if let Some(cause) = refused {
             let ids = ids(messages.iter().map(|message| message.message_id.as_str()));
-            warn!(
-                cause = cause(&error),
-                ids, "failed messages keep the visibility timeout of the queue, because it could not be changed"
-            );
+            warn!(cause, ids, "the visibility timeout of failed messages could not be changed; they come again after that of the queue");
         }
     });
-    stream::iter(requests).buffer_unordered(CONCURRENT_REQUESTS).collect::<()>().await;
+    let all = stream::iter(requests).buffer_unordered(CONCURRENT_REQUESTS).collect::<()>();
+    if in_time(deadline_ms, all).await.is_none() {
+        warn!(
+            "there was no time to change the visibility timeout of all failed messages; they come again after that of the queue"
+        );
+    }
 }
 
 #[cfg(test)]
