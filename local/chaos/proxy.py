@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 # Longer than the functions wait for any answer.
 SILENCE_S = 15.0
 OUTAGE_S = (3.0, 6.0)
-BETWEEN_OUTAGES_S = (4.0, 12.0)
+BETWEEN_OUTAGES_S = (10.0, 25.0)
 # These describe one connection, and the proxy has two.
 HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
