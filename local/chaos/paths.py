@@ -34,8 +34,9 @@ CRASHES_OF_POSTGRES = 3
 TABLES = ("chaos/orders/", "chaos/riders/", "chaos/stations/")
 NO_TABLE = "elsewhere/"
 
-# Pauses between two kills, in seconds: the shorter an invocation, the shorter.
-WRITER_KILLS = (3.0, 9.0)
+# Pauses between two kills, in seconds: the shorter an invocation, the shorter. More kills and outages than now mostly make the run
+# longer: a message that has failed five times is hidden for seven minutes.
+WRITER_KILLS = (6.0, 15.0)
 COLLECT_KILLS = (0.5, 2.0)
 ROLLER_KILLS = (0.2, 1.5)
 REGISTRAR_KILLS = (0.2, 1.0)

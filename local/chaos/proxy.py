@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 # Longer than the functions wait for any answer.
 SILENCE_S = 15.0
 OUTAGE_S = (3.0, 6.0)
-BETWEEN_OUTAGES_S = (10.0, 25.0)
+BETWEEN_OUTAGES_S = (15.0, 40.0)
 # These describe one connection, and the proxy has two.
 HOP_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
@@ -43,8 +43,8 @@ class Service:
 
 # The fewer requests a function makes to a service, the more of them fail. SQS is asked for ten messages at a time.
 SERVICES = {
-    "s3": Service(0.08, "application/xml", XML, "SlowDown"),
-    "sqs": Service(0.02, "application/x-amz-json-1.0", JSON, "ServiceUnavailable"),
+    "s3": Service(0.05, "application/xml", XML, "SlowDown"),
+    "sqs": Service(0.01, "application/x-amz-json-1.0", JSON, "ServiceUnavailable"),
     "sns": Service(0.4, "text/xml", SNS_XML, "ServiceUnavailable"),
     "kinesis": Service(0.05, "application/x-amz-json-1.1", JSON, "ServiceUnavailableException"),
 }
