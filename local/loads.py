@@ -177,23 +177,15 @@ def _without_notifications(stack: Stack) -> Iterator[None]:
 
 def _reconcile(stack: Stack) -> Iterator[tuple[str, str]]:
     """Every difference between the bucket and the loads, and its key."""
-    after = None
-    while True:
-        answer = stack.ask("reconcile", after=after)
-        for difference in answer["differences"]:
+    for page in stack.pages("reconcile"):
+        for difference in page["differences"]:
             yield difference["what"], difference["s3_key"]
-        if (after := answer["next"]) is None:
-            return
 
 
 def every(stack: Stack) -> Iterator[Load]:
     """Every load, page by page."""
-    after = None
-    while True:
-        answer = stack.ask("loads_list", limit=PAGE, after=after)
-        yield from answer["loads"]
-        if (after := answer["next"]) is None:
-            return
+    for page in stack.pages("loads_list", limit=PAGE):
+        yield from page["loads"]
 
 
 def _loads_table(registered: Registered) -> Table:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from local.stack import Stack
 SEND_BATCH = 10  # limit of SendMessageBatch
 SENDERS = 4
 STALL_S = 90
-EMPTY_SEEN = 3  # times in a row, because the queue attributes are approximate
+EMPTY_SEEN = 4  # times in a row, because the queue attributes are approximate
 SETTLE_S = 15
 POLLER_STOPS_S = 0.5
 HOLD_S = 600
@@ -125,11 +125,7 @@ def send_bodies(stack: Stack, feed: Feed, bodies: Sequence[str]) -> None:
 
 def hold(stack: Stack, feed: Feed, count: int) -> list[Held]:
     """Receives all messages of a paused queue, after waiting for at least `count` of them."""
-    deadline = time.monotonic() + SETTLE_S
-    while (waiting := depth(stack, feed.queue).waiting) < count:
-        if time.monotonic() > deadline:
-            raise Failure(f"Only {waiting:,} of {count:,} {feed.holds} have arrived in the queue.")
-        time.sleep(0.1)
+    wait_until_arrived(stack, feed, count)
     sqs, queue_url = stack.client("sqs"), stack.outputs[feed.queue]
     held: list[Held] = []
     while messages := sqs.receive_message(
@@ -137,6 +133,15 @@ def hold(stack: Stack, feed: Feed, count: int) -> list[Held]:
     ).get("Messages"):
         held.extend(Held(message["Body"], message["ReceiptHandle"]) for message in messages)
     return held
+
+
+def wait_until_arrived(stack: Stack, feed: Feed, count: int) -> None:
+    """Returns when at least `count` messages are waiting in a paused queue."""
+    deadline = time.monotonic() + SETTLE_S
+    while (waiting := depth(stack, feed.queue).waiting) < count:
+        if time.monotonic() > deadline:
+            raise Failure(f"Only {waiting:,} of {count:,} {feed.holds} have arrived in the queue.")
+        time.sleep(0.1)
 
 
 def release(stack: Stack, feed: Feed, held: Sequence[Held]) -> None:
@@ -155,18 +160,30 @@ def release(stack: Stack, feed: Feed, held: Sequence[Held]) -> None:
             raise Failure(f"SQS could not make a message visible again: {failed[0]['Message']}")
 
 
-def wait_until_empty(stack: Stack, feed: Feed, total: int, step: Step, held: int = 0) -> None:
-    """Returns when no messages but the held ones are waiting or in flight. Fails when the numbers stop changing."""
+def wait_until_empty(
+    stack: Stack,
+    feed: Feed,
+    total: int,
+    step: Step,
+    held: int = 0,
+    stall_s: float = STALL_S,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Returns when no messages but the held ones are waiting or in flight.
+
+    Fails when the numbers do not change for `stall_s`, or when `check` fails, which is called again and again.
+    """
     last, moved_at, empty_seen = None, time.monotonic(), 0
     while empty_seen < EMPTY_SEEN:
+        check()
         now = depth(stack, feed.queue)
         left = now.all - held
         empty_seen = empty_seen + 1 if left <= 0 else 0
         step.count(total - min(left, total), total, f"{now.in_flight - held:,} in flight")
         if now != last:
             last, moved_at = now, time.monotonic()
-        elif left > 0 and time.monotonic() - moved_at > STALL_S:
-            stuck = f"{left:,} {feed.holds} are still in the queue, and their number has not changed for {STALL_S} s."
+        elif left > 0 and time.monotonic() - moved_at > stall_s:
+            stuck = f"{left:,} {feed.holds} are still in the queue, and their number has not changed for {stall_s} s."
             raise Failure(f"{stuck} {_logs(stack, feed)}")
         time.sleep(0.3)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -69,6 +69,15 @@ class Stack:
         if "FunctionError" in answer:
             raise Failure(f"load-registrar could not do {command}: {response['errorMessage']}")
         return response
+
+    def pages(self, command: str, **members: Any) -> Iterator[Any]:
+        """The responses to a command whose response comes in pages."""
+        after = None
+        while True:
+            response = self.ask(command, **members, after=after)
+            yield response
+            if (after := response["next"]) is None:
+                return
 
     def tick(self, function: str, at: datetime) -> None:
         """Invokes a function with the event of its schedule, as it will be then. `function` is the name of an output."""

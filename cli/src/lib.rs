@@ -10,6 +10,7 @@ mod canned;
 pub mod clients;
 pub mod console;
 pub mod context;
+pub mod days;
 pub mod loads;
 pub mod migrate;
 pub mod outcome;

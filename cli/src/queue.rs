@@ -21,7 +21,7 @@ pub const BATCH_BYTES: usize = 1 << 20;
 /// How often a request is made for entries that failed for no fault of their own.
 pub(crate) const ATTEMPTS: u32 = 3;
 /// Wait before the second attempt; it doubles with each further one.
-pub(crate) const BACKOFF: Duration = Duration::from_millis(200);
+const BACKOFF: Duration = Duration::from_millis(200);
 /// Error codes of a whole request that one message in it causes.
 const MESSAGE_FAULTS: [&str; 5] = [
     "InvalidMessageContents",
@@ -233,7 +233,8 @@ pub async fn release(client: &Client, url: &str, handles: &[String]) {
     }
 }
 
-async fn pause_before(attempt: u32) {
+/// The pause before an attempt; none before the first, which is number 0.
+pub(crate) async fn pause_before(attempt: u32) {
     if attempt > 0 {
         sleep(BACKOFF * 2_u32.pow(attempt - 1)).await;
     }

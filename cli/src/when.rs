@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use clap::Args;
 use jiff::{SignedDuration, SpanRelativeTo, Timestamp};
 use shared::layout::Day;
 
@@ -46,21 +47,38 @@ impl Moment {
     }
 }
 
-/// The times of `--day`, `--since` and `--until`: from the first on, and before the second.
-pub fn range(
-    day: Option<Moment>,
-    since: Option<Moment>,
-    until: Option<Moment>,
-) -> Result<(Option<Timestamp>, Option<Timestamp>), String> {
-    if matches!(day, Some(Moment::Instant(_))) {
-        return Err("--day takes a day, such as 2026/11/20; for times use --since and --until".to_owned());
+/// The options of commands about what was sent at some time.
+#[derive(Debug, Args)]
+pub struct Times {
+    /// Only what was sent on this UTC day, such as 2026/11/20.
+    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
+    pub day: Option<Moment>,
+    /// Only what was sent at this time or later: a UTC day, or a time such as 2026-11-20T14:11:46Z.
+    #[arg(long, value_name = "DAY|TIME")]
+    pub since: Option<Moment>,
+    /// Only what was sent before this time, or up to the end of this UTC day.
+    #[arg(long, value_name = "DAY|TIME")]
+    pub until: Option<Moment>,
+}
+
+impl Times {
+    /// From the first instant on, and before the second.
+    pub fn range(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), String> {
+        if matches!(self.day, Some(Moment::Instant(_))) {
+            return Err("--day takes a day, such as 2026/11/20; for times use --since and --until".to_owned());
+        }
+        let since = self.day.or(self.since).and_then(Moment::begin);
+        let until = self.day.or(self.until).and_then(Moment::end);
+        if since.zip(until).is_some_and(|(since, until)| since >= until) {
+            return Err("--since is not before --until".to_owned());
+        }
+        Ok((since, until))
     }
-    let since = day.or(since).and_then(Moment::begin);
-    let until = day.or(until).and_then(Moment::end);
-    if since.zip(until).is_some_and(|(since, until)| since >= until) {
-        return Err("--since is not before --until".to_owned());
+
+    /// Whether any of them is given.
+    pub const fn is_given(&self) -> bool {
+        self.day.is_some() || self.since.is_some() || self.until.is_some()
     }
-    Ok((since, until))
 }
 
 /// A duration of a second or more, such as `90s`, `15m`, `2h`, `7d`, `1h30m` or, in ISO 8601, `PT2H`. A day has 24 hours.

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from local import queues
-from local.progress import Failure
+from local.progress import Failure, Step
 from local.stack import Stack
 
 RECEIVE_MESSAGES = 10  # limit of ReceiveMessage
@@ -40,8 +40,7 @@ class Deliveries(AbstractContextManager["Deliveries"]):
         self._over = threading.Event()
         self.taken = 0
         """Messages or records that the function has taken."""
-        self.invocations = 0
-        self.failed_invocations = 0
+        self._failed_invocations = 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -56,6 +55,10 @@ class Deliveries(AbstractContextManager["Deliveries"]):
         """Fails if one of the threads has."""
         if self._failure:
             raise self._failure
+
+    def show(self, total: int, step: Step) -> None:
+        """Shows how many of all messages or records are taken."""
+        step.count(min(self.taken, total), total, f"{self._failed_invocations:,} failed invocations")
 
     def _start(self, deliver: Callable[..., None], *arguments: Any) -> None:
         def run() -> None:
@@ -81,8 +84,7 @@ class Deliveries(AbstractContextManager["Deliveries"]):
         if not failed.issubset(ids):
             raise Failure(f"{self._function} reports what it was not given as failed: {failed.difference(ids)}")
         with self._lock:
-            self.invocations += 1
-            self.failed_invocations += bool(failed)
+            self._failed_invocations += bool(failed)
         return failed
 
     def _arn(self, service: str, resource: str) -> str:

@@ -23,7 +23,7 @@ from local.stack import WRITER, Stack
 
 VISIBILITY_S = 45
 STALL_S = 660  # the pauses of messages that have failed several times
-SETTLED_SEEN = 4  # times in a row, because the attributes of a queue are approximate
+PAGE = 1_000  # the most objects in a response
 DRAINED_BATCH = 1_000  # and what the function receives besides
 EVENTS_BATCH = 100  # many invocations, so that many of them meet a fault
 PUTS_BATCH = 20  # many invocations, so that many are killed
@@ -53,11 +53,11 @@ def events(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
     with step(f"Landing {count:,} events") as s, QueueDeliveries(stack, queues.EVENTS, DRAINED_BATCH) as deliveries:
         with faults.of([stack.outputs[WRITER]], *WRITER_KILLS):
             ids = queues.send(stack, drained, s)
-            _wait_until_first_try(stack, queues.EVENTS, deliveries, count, s)
+            _wait(stack, queues.EVENTS, deliveries, count, s)
             _stop_draining(stack)
             deliveries.batch_size = EVENTS_BATCH
             ids |= queues.send(stack, single, s)
-            _wait_until_first_try(stack, queues.EVENTS, deliveries, count, s)
+            _wait(stack, queues.EVENTS, deliveries, count, s)
         _wait_until_settled(stack, queues.EVENTS, deliveries, count, s)
     with step("Publishing what waits in the outbox"):
         stack.tick(WRITER, datetime.now(timezone.utc))
@@ -169,7 +169,7 @@ def records(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
             topics.put(stack, of_topics, random.Random(seed), s)
             while deliveries.taken < count:
                 deliveries.check()
-                s.count(deliveries.taken, count, f"{deliveries.failed_invocations:,} failed invocations")
+                deliveries.show(count, s)
                 time.sleep(0.2)
     with step("Letting an hour pass"):
         stack.tick("KafkaRollerFunctionName", datetime.now(timezone.utc) + timedelta(hours=1))
@@ -207,23 +207,25 @@ def objects(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
     with step(f"Uploading {count:,} objects") as s, ThreadPoolExecutor(UPLOADERS) as uploaders:
         for done, _ in enumerate(uploaders.map(upload, keys), 1):
             s.count(done, count)
-    _wait_until_notified(stack, before + count)
+    queues.wait_until_arrived(stack, queues.PUTS, before + count)
     total = queues.depth(stack, queues.PUTS.queue).all
     with step(f"Registering {count:,} objects") as s, QueueDeliveries(stack, queues.PUTS, PUTS_BATCH) as deliveries:
         with faults.of([stack.outputs["LoadRegistrarFunctionName"]], *REGISTRAR_KILLS):
             for crash in range(1, CRASHES_OF_POSTGRES + 1):
-                _wait_until_taken(stack, queues.PUTS, deliveries, total * crash // (CRASHES_OF_POSTGRES + 1), total, s)
+                _wait(stack, queues.PUTS, deliveries, total, s, least=total * crash // (CRASHES_OF_POSTGRES + 1))
                 postgres.crash()
                 faults.crashes += 1
-            _wait_until_first_try(stack, queues.PUTS, deliveries, total, s)
+            _wait(stack, queues.PUTS, deliveries, total, s)
         _wait_until_settled(stack, queues.PUTS, deliveries, total, s)
     with step("Reading the loads"):
         registered = [load["s3_key"] for load in loads.every(stack)]
-        waiting = _unregistered(stack)
+        waiting = [
+            one["s3_key"] for page in stack.pages("tables_unregistered", limit=PAGE) for one in page["objects"]
+        ]
     counted = Count("load-registrar", "objects", set(keys), once=True)
     counted.landed = Counter(key for key in (*registered, *waiting) if key in counted.sent)
-    counted.dead = Counter(key for message in _dead(stack, queues.PUTS) for key in _notified(message["Body"]))
-    counted.dead = Counter({key: times for key, times in counted.dead.items() if key in counted.sent})
+    notified = [notice.key for message in _dead(stack, queues.PUTS) for notice in queues.notices(message["Body"])]
+    counted.dead = Counter(key for key in notified if key in counted.sent)
     if misplaced := [key for key in waiting if key.startswith(TABLES)] + [
         key for key in registered if key.startswith(NO_TABLE)
     ]:
@@ -231,67 +233,19 @@ def objects(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
     return counted
 
 
-def _unregistered(stack: Stack) -> list[str]:
-    """Keys of objects that wait for a table."""
-    found, after = [], None
-    while True:
-        answer = stack.ask("tables_unregistered", limit=1_000, after=after)
-        found.extend(one["s3_key"] for one in answer["objects"])
-        if (after := answer["next"]) is None:
-            return found
-
-
-def _notified(body: str) -> Iterator[str]:
-    yield from (notice.key for notice in queues.notices(body))
-
-
-def _wait_until_notified(stack: Stack, count: int) -> None:
-    deadline = time.monotonic() + STALL_S
-    while (arrived := queues.depth(stack, queues.PUTS.queue).all) < count:
-        if time.monotonic() > deadline:
-            raise Failure(f"Only {arrived:,} of {count:,} notifications have arrived in the queue.")
-        time.sleep(0.2)
-
-
-def _wait_until_taken(
-    stack: Stack, feed: queues.Feed, deliveries: Deliveries, least: int, total: int, step: Step
+def _wait(
+    stack: Stack, feed: queues.Feed, deliveries: Deliveries, total: int, step: Step, least: int | None = None
 ) -> None:
-    """Waits for a part to be taken, or for all of it to have been tried."""
-    while deliveries.taken < least and queues.depth(stack, feed.queue).waiting:
+    """Waits until so many messages are taken, or until none is waiting: each is gone, in flight, or hidden after a failure."""
+    while (least is None or deliveries.taken < least) and queues.depth(stack, feed.queue).waiting:
         deliveries.check()
-        _show(deliveries, total, step)
+        deliveries.show(total, step)
         time.sleep(0.1)
 
 
-def _wait_until_first_try(
-    stack: Stack, feed: queues.Feed, deliveries: Deliveries, total: int, step: Step
-) -> None:
-    """Waits until nothing is waiting: each message is gone, or is in flight or hidden after a failure."""
-    while queues.depth(stack, feed.queue).waiting:
-        deliveries.check()
-        _show(deliveries, total, step)
-        time.sleep(0.2)
-
-
-def _wait_until_settled(
-    stack: Stack, feed: queues.Feed, deliveries: Deliveries, total: int, step: Step
-) -> None:
+def _wait_until_settled(stack: Stack, feed: queues.Feed, deliveries: Deliveries, total: int, step: Step) -> None:
     """Waits until the queue is empty, without faults. What failed comes back when its pause or its visibility timeout is over."""
-    seen, before, moved_at = 0, None, time.monotonic()
-    while seen < SETTLED_SEEN:
-        deliveries.check()
-        depth = queues.depth(stack, feed.queue)
-        seen = seen + 1 if depth.all == 0 else 0
-        if depth != before:
-            before, moved_at = depth, time.monotonic()
-        elif depth.all and time.monotonic() - moved_at > STALL_S:
-            raise Failure(f"{depth.all:,} {feed.holds} are still in the queue, and their number does not change.")
-        step.count(total - min(depth.all, total), total, f"{depth.in_flight:,} to come again")
-        time.sleep(0.3)
-
-
-def _show(deliveries: Deliveries, total: int, step: Step) -> None:
-    step.count(min(deliveries.taken, total), total, f"{deliveries.failed_invocations:,} failed invocations")
+    queues.wait_until_empty(stack, feed, total, step, stall_s=STALL_S, check=deliveries.check)
 
 
 def _dead(stack: Stack, feed: queues.Feed) -> list[dict[str, Any]]:

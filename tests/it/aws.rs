@@ -46,6 +46,8 @@ pub(crate) struct QueuedMessage {
     pub(crate) visible: bool,
 }
 
+/// The most that SNS publishes.
+const MAX_NOTICE_BYTES: usize = 256 << 10;
 /// The name of the topic in the template.
 const TOPIC: &str = "LandedTopic";
 /// The name of the queue in the template.
@@ -192,6 +194,10 @@ impl State {
             .map(|(name, value)| (name.to_owned(), shared::s3_key::decode(value).unwrap()))
             .collect();
         assert_eq!(form["TopicArn"], TOPIC_ARN);
+        if !(1..=MAX_NOTICE_BYTES).contains(&form["Message"].len()) {
+            let error = "<Error><Type>Sender</Type><Code>InvalidParameter</Code><Message>Message</Message></Error>";
+            return respond(400, format!("<ErrorResponse>{error}</ErrorResponse>"), &[]);
+        }
         self.notices.push(serde_json::from_str(&form["Message"]).unwrap());
         let answer = "<PublishResponse><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>";
         respond(200, answer, &[])

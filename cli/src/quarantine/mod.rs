@@ -246,8 +246,7 @@ async fn export(args: &LookArgs, context: &Context, console: &Console) -> Result
 
 async fn discard(args: &DiscardArgs, context: &Context, console: &Console) -> Result<Discarded, QuarantineError> {
     let select = &args.look.select;
-    let is_time = select.day.is_some() || select.since.is_some() || select.until.is_some();
-    if !is_time && select.id.is_empty() && select.reason.is_empty() {
+    if !select.times.is_given() && select.id.is_empty() && select.reason.is_empty() {
         let message = "say which records: --id, --reason, --day, --since or --until";
         return Err(QuarantineError::Usage(message.to_owned()));
     }

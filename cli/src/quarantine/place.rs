@@ -1,9 +1,12 @@
 //! The quarantine of a function in S3: finding its objects, reading them, and writing what is left of one.
 
-use objects::{Bucket, BucketError, Listed, Records, S3};
+use objects::{Bucket, BucketError, Records, S3};
 use shared::layout::QuarantineKey;
 
-use crate::replay::plan::{Object, Selection, Settlement};
+use crate::{
+    days,
+    replay::plan::{Object, Selection, Settlement},
+};
 
 /// The objects of a quarantine that may hold selected records, oldest first.
 #[derive(Debug, Default)]
@@ -21,21 +24,9 @@ pub fn folder(function: &str) -> String {
 
 /// Lists the objects of the wanted days.
 pub async fn find(bucket: &S3, function: &str, selection: &Selection) -> Result<Found, BucketError> {
-    let folder = folder(function);
-    let (first, last) = selection.days();
-    let start_after = first.map(|day| format!("{folder}{day}/"));
-    let is_wanted = |key: &str| match key.parse::<QuarantineKey>() {
-        Ok(key) => last.is_none_or(|last| key.day <= last),
-        Err(_) => true,
-    };
-    let mut found = Found::default();
-    for Listed { key, size, .. } in bucket.list_while(&folder, start_after.as_deref(), is_wanted).await? {
-        match key.parse() {
-            Ok(parsed) => found.objects.push((parsed, usize::try_from(size).unwrap_or(usize::MAX))),
-            Err(_) => found.foreign.push(key),
-        }
-    }
-    Ok(found)
+    let (objects, foreign) = days::list(bucket, &folder(function), selection, |key: &QuarantineKey| key.day).await?;
+    let objects = objects.into_iter().map(|(key, size)| (key, usize::try_from(size).unwrap_or(usize::MAX)));
+    Ok(Found { objects: objects.collect(), foreign })
 }
 
 /// Reads an object; `None` when it is gone, because another command has emptied it.

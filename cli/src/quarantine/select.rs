@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::{
     replay::plan::{Selection, UNREADABLE},
-    when::{self, Moment},
+    when::Times,
 };
 
 /// The functions that quarantine records, and their reasons.
@@ -34,15 +34,8 @@ pub struct SelectArgs {
     /// Bucket that holds the quarantine, if it is not the lake of the stack.
     #[arg(long)]
     pub bucket: Option<String>,
-    /// Only records that were sent on this UTC day, such as 2026/11/20.
-    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
-    pub day: Option<Moment>,
-    /// Only records that were sent at this time or later: a UTC day, or a time such as 2026-11-20T14:11:46Z.
-    #[arg(long, value_name = "DAY|TIME")]
-    pub since: Option<Moment>,
-    /// Only records that were sent before this time, or up to the end of this UTC day.
-    #[arg(long, value_name = "DAY|TIME")]
-    pub until: Option<Moment>,
+    #[command(flatten)]
+    pub times: Times,
     /// Only records that were quarantined for this reason; may be given several times.
     #[arg(long)]
     pub reason: Vec<String>,
@@ -57,7 +50,7 @@ pub struct SelectArgs {
 impl SelectArgs {
     /// The selection, or why there is none. Without a function, the reasons of all functions are known.
     pub fn selection(&self, function: Option<&str>) -> Result<Selection, String> {
-        let (since, until) = when::range(self.day, self.since, self.until)?;
+        let (since, until) = self.times.range()?;
         let functions = FUNCTIONS.iter().filter(|(name, _)| function.is_none_or(|function| function == *name));
         let mut known: Vec<&str> = functions.flat_map(|(_, reasons)| *reasons).copied().collect();
         known.sort_unstable();

@@ -3,10 +3,9 @@
 use aws_sdk_kinesis::{primitives::Blob, types::PutRecordsRequestEntry};
 use serde::Deserialize;
 use shared::quarantine::QuarantineRecord;
-use tokio::time::sleep;
 
 use super::message::{self, SetAttribute, Unsendable};
-use crate::queue::{self, ATTEMPTS, BACKOFF, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue};
+use crate::queue::{self, ATTEMPTS, BATCH_BYTES, BATCH_ENTRIES, Delivery, Outgoing, Queue};
 
 /// Most characters of a partition key. Kinesis refuses a whole request for one key that is longer or empty.
 const KEY_CHARS: usize = 256;
@@ -116,9 +115,7 @@ impl Destination for ToStream<'_> {
     async fn send(&self, messages: &[&StreamRecord]) -> Vec<Delivery> {
         let mut deliveries = vec![Delivery::Failed("it was not tried".to_owned()); messages.len()];
         for attempt in 0..ATTEMPTS {
-            if attempt > 0 {
-                sleep(BACKOFF * 2_u32.pow(attempt - 1)).await;
-            }
+            queue::pause_before(attempt).await;
             let left: Vec<usize> = (0..messages.len())
                 .filter(|position| matches!(deliveries.get(*position), Some(Delivery::Failed(_))))
                 .collect();

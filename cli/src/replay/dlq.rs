@@ -35,7 +35,8 @@ that could not be sent, or that fail again while the command runs, stay in the d
 
 To SQS a replayed message is a new one: it gets a new message id and a new time of sending. An event without
 the attribute event_id gets its original message id as event_id, so that its row can be told apart from
-others, and dropped if it lands twice. The README says when SQS's own redrive (StartMessageMoveTask) is the better tool.
+others, and dropped if it lands twice. The README says when SQS's own redrive (StartMessageMoveTask) is the
+better tool.
 
 Exit code: 0 when everything was replayed, 2 when the arguments are invalid, otherwise 1.
 

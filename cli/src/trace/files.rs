@@ -1,4 +1,4 @@
-//! The search for an event in one file of the lake.
+//! The search for an event in the files of the lake.
 
 use std::{
     io::{self, Write},
@@ -7,12 +7,12 @@ use std::{
 };
 
 use arrow::{
-    array::{AsArray, RecordBatch},
+    array::{Array, AsArray, RecordBatch},
     datatypes::TimestampMicrosecondType,
 };
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, future::try_join_all, stream};
 use jiff::Timestamp;
 use objects::{Bucket, BucketError, S3};
 use parquet::{
@@ -25,14 +25,16 @@ use serde::Deserialize;
 use shared::layout::{EventsFormat, EventsKey};
 
 use super::Row;
+use crate::{console::Console, days, replay::plan::Selection};
 
+const CONCURRENT_FILES: usize = 8;
 /// The columns of the envelope that are read.
 const COLUMNS: [&str; 4] = ["event_id", "source", "type", "sent_at"];
 /// What is read of the end of a Parquet file at first. The footer of a file with three types has about 10 KB.
 const FOOTER_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SearchError {
+enum SearchError {
     #[error(transparent)]
     Bucket(#[from] BucketError),
     #[error("the file is no Parquet that can be read: {0}")]
@@ -55,8 +57,31 @@ struct Line {
     sent_at: Option<String>,
 }
 
+/// The rows of the event, how many files were searched, and which could not be.
+pub(super) async fn rows(
+    lake: &S3,
+    id: &str,
+    selection: &Selection,
+    console: &Console,
+) -> Result<((Vec<Row>, usize), Vec<String>), String> {
+    let listed = days::list(lake, "events/", selection, |key: &EventsKey| key.day).await;
+    let (files, _) = listed.map_err(|error| error.to_string())?;
+    let progress = console.progress("Searching", "files", Some(files.len()));
+    let searches = files.iter().map(|(key, size)| async move { (key, search(lake, key, *size, id).await) });
+    let mut searches = stream::iter(searches).buffered(CONCURRENT_FILES);
+    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    while let Some((key, found)) = searches.next().await {
+        progress.add(1);
+        match found {
+            Ok(found) => rows.extend(found),
+            Err(error) => problems.push(format!("s3://{}/{key}: {error}", lake.name())),
+        }
+    }
+    Ok(((rows, files.len()), problems))
+}
+
 /// The rows of a file of `size` bytes that are the event `id`.
-pub(super) async fn search(lake: &S3, key: &EventsKey, size: u64, id: &str) -> Result<Vec<Row>, SearchError> {
+async fn search(lake: &S3, key: &EventsKey, size: u64, id: &str) -> Result<Vec<Row>, SearchError> {
     let file = format!("s3://{}/{key}", lake.name());
     match key.format {
         EventsFormat::Parquet => in_parquet(lake, key, size, id, &file).await,
@@ -209,9 +234,9 @@ fn in_batch(batch: &RecordBatch, first: usize, id: &str, file: &str) -> Result<V
         .map(|(row, _)| Row {
             file: file.to_owned(),
             row: first + row,
-            type_name: type_name.iter().nth(row).flatten().map(str::to_owned),
-            source: source.iter().nth(row).flatten().map(str::to_owned),
-            sent_at: sent_at.iter().nth(row).flatten().and_then(instant),
+            type_name: type_name.is_valid(row).then(|| type_name.value(row).to_owned()),
+            source: source.is_valid(row).then(|| source.value(row).to_owned()),
+            sent_at: sent_at.is_valid(row).then(|| sent_at.value(row)).and_then(instant),
         })
         .collect())
 }

@@ -1,20 +1,16 @@
 //! `landfall trace`: where one event is. Files, quarantine and dead-letter queue are searched at the same time.
 
 mod files;
+mod messages;
 mod report;
 
-use std::{
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-};
-
 use clap::{Args, builder::NonEmptyStringValueParser};
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use objects::{Bucket, Listed, S3};
+use objects::{Bucket, S3};
 use serde::Serialize;
 use serde_json::Value;
-use shared::layout::{Day, EventsKey};
+use shared::layout::Day;
 
 use crate::{
     Exit,
@@ -22,10 +18,9 @@ use crate::{
     context::Context,
     outcome::Failed,
     quarantine::place,
-    queue,
     replay::plan::Selection,
     stack::{self, StackError},
-    when::{self, Moment},
+    when::{self, Times},
 };
 
 const HELP: &str = "\
@@ -36,8 +31,8 @@ UTC, if nothing else is said. A replay sends an event again, so its day is that 
 columns that are needed are read from Parquet files.
 
 Dead letters are received for the search and given back; if this process is killed, they stay hidden for five
-minutes. Messages in the queue itself are only counted, because each receive brings them nearer to the dead-letter queue: after
-ten, SQS moves them there. --receive searches them too.
+minutes. Messages in the queue itself are only counted, because each receive brings them nearer to the
+dead-letter queue: after ten, SQS moves them there. --receive searches them too.
 
 Exit code: 0 when the event was found, 2 when the arguments are invalid, otherwise 1.
 
@@ -46,9 +41,6 @@ Examples:
   landfall trace order-4711 --day 2026/11/20
   landfall --stack staging trace order-4711 --since 2026-11-01 --receive --json";
 
-/// Messages that are received at most.
-const MOST_MESSAGES: usize = 10_000;
-const CONCURRENT_FILES: usize = 8;
 const CONCURRENT_OBJECTS: usize = 16;
 
 #[derive(Debug, Args)]
@@ -57,15 +49,8 @@ pub struct TraceArgs {
     /// The event's event_id or SQS message id.
     #[arg(value_name = "EVENT_ID", value_parser = NonEmptyStringValueParser::new())]
     pub id: String,
-    /// Search only this UTC day, such as 2026/11/20.
-    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"])]
-    pub day: Option<Moment>,
-    /// Search from this day or time on, instead of from yesterday.
-    #[arg(long, value_name = "DAY|TIME")]
-    pub since: Option<Moment>,
-    /// Search up to this day or time.
-    #[arg(long, value_name = "DAY|TIME")]
-    pub until: Option<Moment>,
+    #[command(flatten)]
+    pub times: Times,
     /// Search the messages that wait in the queue too. Each is then one receive nearer to the dead-letter queue.
     #[arg(long)]
     pub receive: bool,
@@ -154,10 +139,10 @@ pub async fn trace(args: &TraceArgs, context: &Context, console: &Console) -> Re
     }
     let dead_letters = format!("{}-dead-letter", stack::EVENTS);
     let (rows, quarantined, dead, queued) = tokio::join!(
-        rows(&lake, &args.id, &selection, console),
+        files::rows(&lake, &args.id, &selection, console),
         quarantined(&lake, &args.id, &selection),
-        messages(context, &args.id, &dead_letters, true),
-        messages(context, &args.id, stack::EVENTS, args.receive),
+        messages::search(context, &args.id, &dead_letters, true),
+        messages::search(context, &args.id, stack::EVENTS, args.receive),
     );
     trace.take("files", rows, |trace, (rows, files)| (trace.rows, trace.searched.files) = (rows, files));
     trace.take("quarantine", quarantined, |trace, (found, objects)| {
@@ -195,7 +180,7 @@ impl Trace {
 
 /// The days that are searched: those of the arguments, or yesterday and today.
 fn selection(args: &TraceArgs, now: Timestamp) -> Result<Selection, String> {
-    let (since, until) = when::range(args.day, args.since, args.until)?;
+    let (since, until) = args.times.range()?;
     let day = |ms: i64| Day::of_unix_ms(ms.max(0)).ok().and_then(when::start_of);
     const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
     let now = now.as_millisecond();
@@ -205,37 +190,6 @@ fn selection(args: &TraceArgs, now: Timestamp) -> Result<Selection, String> {
         day(last - DAY_MS)
     });
     Ok(Selection { since, until, ..Selection::default() })
-}
-
-/// The rows of the event, how many files were searched, and which could not be.
-async fn rows(
-    lake: &S3,
-    id: &str,
-    selection: &Selection,
-    console: &Console,
-) -> Result<((Vec<Row>, usize), Vec<String>), String> {
-    let (first, last) = selection.days();
-    let start_after = first.map(|day| format!("events/{day}/"));
-    let is_wanted = |key: &str| match key.parse::<EventsKey>() {
-        Ok(key) => last.is_none_or(|last| key.day <= last),
-        Err(_) => true,
-    };
-    let listed = lake.list_while("events/", start_after.as_deref(), is_wanted).await;
-    let listed = listed.map_err(|error| error.to_string())?;
-    let files: Vec<(EventsKey, u64)> =
-        listed.into_iter().filter_map(|Listed { key, size, .. }| Some((key.parse().ok()?, size))).collect();
-    let progress = console.progress("Searching", "files", Some(files.len()));
-    let searches = files.iter().map(|(key, size)| async move { (key, files::search(lake, key, *size, id).await) });
-    let mut searches = stream::iter(searches).buffered(CONCURRENT_FILES);
-    let (mut rows, mut problems) = (Vec::new(), Vec::new());
-    while let Some((key, found)) = searches.next().await {
-        progress.add(1);
-        match found {
-            Ok(found) => rows.extend(found),
-            Err(error) => problems.push(format!("s3://{}/{key}: {error}", lake.name())),
-        }
-    }
-    Ok(((rows, files.len()), problems))
 }
 
 /// The quarantined records of the event, how many objects were searched, and which could not be.
@@ -280,58 +234,6 @@ async fn quarantined(
 fn has_event_id(attributes: &str, id: &str) -> bool {
     let attributes: Value = serde_json::from_str(attributes).unwrap_or_default();
     attributes.pointer("/event_id/stringValue").and_then(Value::as_str) == Some(id)
-}
-
-#[derive(Debug, Default)]
-struct SearchedQueue {
-    found: Vec<Message>,
-    searched: usize,
-    /// As far as the counters of the queue tell, which are approximate.
-    not_searched: usize,
-}
-
-/// Receives the messages of a queue and gives all of them back, or only counts them.
-async fn messages(
-    context: &Context,
-    id: &str,
-    part: &str,
-    receive: bool,
-) -> Result<(SearchedQueue, Vec<String>), String> {
-    let sqs = &context.clients.sqs;
-    let url = context.queue(part).await.map_err(|error| error.to_string())?;
-    let (queue, depth) = queue::describe(sqs, &url).await.map_err(|error| error.to_string())?;
-    let mut searched = SearchedQueue { not_searched: depth.waiting + depth.hidden, ..SearchedQueue::default() };
-    if !receive {
-        return Ok((searched, Vec::new()));
-    }
-    // Handles by message id: a message that was received again is given back by its last handle.
-    let (received, problems) = (RefCell::new(BTreeMap::new()), RefCell::new(Vec::new()));
-    let found = RefCell::new(BTreeSet::new());
-    let receiver = || async {
-        while received.borrow().len() < MOST_MESSAGES && !context.interrupt.is_set() {
-            let messages = match queue::receive(sqs, &queue.url, queue::BATCH_ENTRIES, &context.pace).await {
-                Ok(messages) if messages.is_empty() => return,
-                Ok(messages) => messages,
-                Err(error) => return problems.borrow_mut().push(error.to_string()),
-            };
-            for message in messages {
-                let event_id = message.message.attributes.get("event_id").and_then(|value| value.string_value());
-                if message.id == id || event_id == Some(id) {
-                    found.borrow_mut().insert(message.id.clone());
-                }
-                received.borrow_mut().insert(message.id, message.handle);
-            }
-        }
-    };
-    join_all((0..context.pace.receivers.max(1)).map(|_| receiver())).await;
-    let handles: Vec<String> = received.into_inner().into_values().collect();
-    queue::release(sqs, &queue.url, &handles).await;
-    let name = context.named(part);
-    let found = found.into_inner().into_iter();
-    searched.found = found.map(|message_id| Message { queue: name.clone(), message_id }).collect();
-    searched.searched = handles.len();
-    searched.not_searched = searched.not_searched.saturating_sub(handles.len());
-    Ok((searched, problems.into_inner()))
 }
 
 #[cfg(test)]

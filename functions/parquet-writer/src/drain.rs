@@ -29,7 +29,7 @@ use crate::{
     batch::Batch,
     config::Drain,
     envelope::{Attributes, Message},
-    retry::{Received, in_time},
+    retry::{BATCH_ENTRIES, Received, in_time},
 };
 
 /// Number of concurrent receive requests; SQS returns at most ten messages to each.
@@ -38,8 +38,6 @@ const RECEIVERS: usize = 8;
 const WAIT_SECONDS: i32 = 1;
 /// How much longer than that the last receive may take.
 const HANGING: Duration = Duration::from_secs(3);
-/// Maximum number of entries in a batch request to SQS.
-const BATCH_ENTRIES: usize = 10;
 /// Number of attempts to delete messages.
 const DELETE_ATTEMPTS: usize = 3;
 

@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// received before some of them come again, so this is also how long a queue may stand still after the outage.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
 /// Maximum number of entries in a batch request to SQS.
-const BATCH_ENTRIES: usize = 10;
+pub const BATCH_ENTRIES: usize = 10;
 const CONCURRENT_REQUESTS: usize = 8;
 /// What is left of the invocation for its response. Without the response, Lambda would deliver the whole batch again.
 const RESERVE: Duration = Duration::from_secs(3);

@@ -1,5 +1,7 @@
 //! Responses of SQS to batch requests.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 /// What happens to an entry of a batch.
@@ -15,10 +17,24 @@ pub enum Entry {
     Silent,
 }
 
+/// In one batch request.
+const MAX_ENTRIES: usize = 10;
+/// Twelve hours.
+const MAX_VISIBILITY_SECONDS: u64 = 43_200;
+
 /// Answers `SendMessageBatch`, `DeleteMessageBatch` and `ChangeMessageVisibilityBatch`, entry by entry.
+///
+/// Panics if SQS would refuse the whole request: nobody has a use for such a request.
 pub fn batch(request: &Value, mut entry: impl FnMut(&Value) -> Entry) -> Value {
+    let entries = request["Entries"].as_array().unwrap();
+    assert!(!entries.is_empty(), "EmptyBatchRequest");
+    assert!(entries.len() <= MAX_ENTRIES, "TooManyEntriesInBatchRequest");
+    let ids: HashSet<&str> = entries.iter().map(|entry| entry["Id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), entries.len(), "BatchEntryIdsNotDistinct");
     let (mut successful, mut failed) = (Vec::new(), Vec::new());
-    for requested in request["Entries"].as_array().unwrap() {
+    for requested in entries {
+        let seconds = requested["VisibilityTimeout"].as_u64().unwrap_or_default();
+        assert!(seconds <= MAX_VISIBILITY_SECONDS, "InvalidParameterValue: {seconds} s");
         let id = &requested["Id"];
         match entry(requested) {
             Entry::Done(mut members) => {
