@@ -23,6 +23,8 @@ DENY_VERSION = "0.20.2"
 
 NEXTEST = ["cargo", "nextest", "run", "--locked", "--workspace"]
 CARGO_TEST = ["cargo", "test", "--locked", "--quiet"]
+# nextest does not run the examples of documentation.
+EXAMPLES = [*CARGO_TEST, "--workspace", "--doc"]
 # Tests that need the deployed stack or Postgres, and the one that restarts the Postgres which the others use.
 # `.config/nextest.toml` has the same for nextest.
 SHARING_THE_STACK = ["stack::", "replay::"]
@@ -50,7 +52,7 @@ def check() -> int:
 
 def _tests_of_code() -> list[list[str]]:
     if shutil.which("cargo-nextest"):
-        return [NEXTEST]
+        return [NEXTEST, EXAMPLES]
     # Modules of other packages have these names too, so they are skipped in one package only.
     skipped = [word for name in (*SHARING_THE_STACK, SHARING_POSTGRES) for word in ("--skip", name)]
     return [
@@ -62,7 +64,7 @@ def _tests_of_code() -> list[list[str]]:
 def all_tests() -> list[list[str]]:
     """With nextest in one run; without it in five, so that tests which disturb each other do not run together."""
     if shutil.which("cargo-nextest"):
-        return [[*NEXTEST, "--profile", "stack"]]
+        return [[*NEXTEST, "--profile", "stack"], EXAMPLES]
     together = [*CARGO_TEST, "--package", "tests", "--test", "it", "--"]
     return [
         *_tests_of_code(),

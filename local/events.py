@@ -157,7 +157,7 @@ def _truncated(rng: random.Random) -> Event:
 def _wrong_wire_type(rng: random.Random) -> Event:
     order_id = b"\x08\x01"  # field 1, a string, as a number
     payload = _order(rng).SerializeToString() + order_id
-    return _event(rng, "OrderCreated", _base64(payload), "wrong wire type", lands=False)
+    return _event(rng, "OrderCreated", _base64(payload), "wrong wire type", lands=True)
 
 
 def _invalid_utf8(rng: random.Random) -> Event:
@@ -171,5 +171,5 @@ def _no_type(rng: random.Random) -> Event:
     return replace(event, type=None)
 
 
-BAD = [_bad_base64, _garbage, _truncated, _wrong_wire_type, _invalid_utf8, _no_type]
-ODD = [_unregistered_type, _unknown_field]
+BAD = [_bad_base64, _garbage, _truncated, _invalid_utf8, _no_type]
+ODD = [_unregistered_type, _unknown_field, _wrong_wire_type]

@@ -2,13 +2,14 @@
 
 use arrow::array::RecordBatch;
 use aws_config::{BehaviorVersion, Region};
+use columns::{ParquetFile, Zstd};
 use parquet_writer::{
     app::{App, Clients},
     batch::Batch,
     config::Config,
     envelope::{Attributes, Message},
     handler,
-    parquet_file::{ParquetFile, Zstd},
+    table::LAYOUT,
 };
 
 use crate::{
@@ -150,7 +151,7 @@ impl Route for Encode {
 
     fn run(&mut self) -> Result<Run, Error> {
         let watch = Stopwatch::start();
-        let mut file = ParquetFile::new(self.columns.schema())?;
+        let mut file = ParquetFile::new(self.columns.schema(), LAYOUT)?;
         file.append(&self.columns, &mut self.zstd)?;
         Ok(watch.stop(file.finish(Vec::new())?))
     }

@@ -6,12 +6,13 @@ use std::{
 };
 
 use aws_config::SdkConfig;
+use columns::Zstd;
 use objects::S3;
 use runtime::settings::SettingError;
 use shared::event::{Registry, RegistryError};
 use shared::layout::EventsFormat;
 
-use crate::{columns::SchemaError, config::Config, parquet_file::Zstd, table::Table};
+use crate::{config::Config, table::Table};
 
 /// When an attempt of a call to AWS fails. The shortest timeout of the function is 30 seconds, in which two attempts have to fit.
 pub const ATTEMPT: Duration = Duration::from_secs(10);
@@ -25,9 +26,6 @@ pub enum StartError {
     /// The event types cannot be registered.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// An event type cannot be represented as columns.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
     /// zstd could not be set up.
     #[error("zstd could not be set up")]
     Zstd(#[from] std::io::Error),
@@ -61,7 +59,7 @@ impl App {
     /// Sets everything up without connecting.
     pub fn new(config: Config, clients: Clients) -> Result<Self, StartError> {
         let registry = Registry::embedded()?;
-        let table = Table::new(&registry, config.format != EventsFormat::Parquet)?;
+        let table = Table::new(&registry, config.format != EventsFormat::Parquet);
         let zstd = Mutex::new(Zstd::new(config.zstd_level)?);
         let lake = S3::new(&clients.s3, &config.bucket);
         Ok(Self { config, registry, table, lake, clients, zstd })

@@ -1,7 +1,7 @@
 //! Why a message can never be written to a file. The cause always lies in the message itself, so it is quarantined: a retry
 //! would fail again.
 
-use crate::wire::WireError;
+use columns::WireError;
 
 /// Why a message cannot be written to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -9,11 +9,12 @@ use arrow::{
     error::ArrowError,
     json::LineDelimitedWriter,
 };
+use columns::{ParquetFile, Zstd};
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 use parquet::errors::ParquetError;
 use shared::layout::EventsFormat;
 
-use crate::parquet_file::{ParquetFile, Zstd};
+use crate::table::LAYOUT;
 
 /// Why a file could not be encoded. Nothing has been written to S3.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,7 @@ impl EventsFile {
     /// An empty file.
     pub fn new(format: EventsFormat, schema: &SchemaRef) -> Result<Self, EncodeError> {
         Ok(match format {
-            EventsFormat::Parquet => Self::Parquet(ParquetFile::new(schema.clone())?),
+            EventsFormat::Parquet => Self::Parquet(ParquetFile::new(schema.clone(), LAYOUT)?),
             EventsFormat::Ndjson => Self::Ndjson(Vec::new()),
             // The header has no timestamp, so that the same rows give the same bytes.
             EventsFormat::NdjsonGz => {

@@ -6,7 +6,6 @@
 
 pub mod app;
 pub mod batch;
-pub mod columns;
 pub mod config;
 pub mod drain;
 pub mod envelope;
@@ -15,10 +14,8 @@ pub mod file;
 pub mod handler;
 pub mod notice;
 pub mod outbox;
-pub mod parquet_file;
 pub mod retry;
 pub mod table;
-pub mod wire;
 
 /// The name of the function, as in its folder, the template, metrics and quarantined records.
 pub const FUNCTION: &str = "parquet-writer";

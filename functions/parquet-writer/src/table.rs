@@ -10,23 +10,25 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
 };
+use columns::{AppendError, Fidelity, Layout, MessageColumns, Presence, utc_micros};
 use sha2::{Digest, Sha256};
 use shared::event::Registry;
 
 use crate::{
     batch::{Batch, Poison, Record},
-    columns::{AppendError, Fidelity, MessageColumns, Presence, SchemaError, utc_micros},
     error::RecordError,
 };
 
 /// Number of columns before those of the event types.
 const ENVELOPE: [&str; 5] = ["event_id", "source", "type", "sent_at", "payload_sha256"];
-/// Index of `event_id` in the schema.
-pub const EVENT_ID: i32 = 0;
-/// Index of `sent_at` in the schema.
-pub const SENT_AT: i32 = 3;
 /// The column for payloads that the other columns cannot represent completely.
-pub const RAW: &str = "_raw";
+const RAW: &str = "_raw";
+/// What is known about the columns of every file: rows are sorted by `sent_at`, then `event_id`.
+pub const LAYOUT: Layout = Layout {
+    sorted_by: &[3, 0],
+    distinct: &["event_id", "sent_at", "payload_sha256", RAW],
+    incompressible: &["payload_sha256"],
+};
 
 /// After this many records, the final size of the columns is estimated to reserve memory.
 const SAMPLED_RECORDS: usize = 256;
@@ -58,7 +60,8 @@ pub struct Chunk<'a> {
 impl Table {
     /// The table of `registry`. With `finite_floats` the output format cannot represent NaN and infinities, so such payloads are
     /// kept in `_raw`.
-    pub fn new(registry: &Registry, finite_floats: bool) -> Result<Self, SchemaError> {
+    #[must_use]
+    pub fn new(registry: &Registry, finite_floats: bool) -> Self {
         let [event_id, source, type_name, sent_at, sha256] = ENVELOPE;
         let mut fields = vec![
             Field::new(event_id, DataType::Utf8, false),
@@ -69,13 +72,13 @@ impl Table {
         ];
         let mut types = Vec::with_capacity(registry.types().len());
         for event in registry.types() {
-            let columns = MessageColumns::new(&event.message)?;
+            let columns = MessageColumns::new(&event.message);
             fields.push(Field::new(&event.column, columns.data_type(), true));
             types.push(columns);
         }
         fields.push(Field::new(RAW, DataType::Binary, true));
         let fingerprint = fingerprint(&fields);
-        Ok(Self { schema: Arc::new(Schema::new(fields)), types, fingerprint, finite_floats })
+        Self { schema: Arc::new(Schema::new(fields)), types, fingerprint, finite_floats }
     }
 
     /// The names and types of the columns.

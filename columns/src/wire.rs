@@ -1,7 +1,7 @@
 //! Reads the protobuf wire format from a slice without copying.
 //!
-//! Source: "Encoding", Protocol Buffers documentation. Everything that prost rejects is rejected here too: field number 0, a tag
-//! above 32 bits, a varint that is too long, a group without an end.
+//! Source: "Encoding", Protocol Buffers documentation. Everything that protobuf's own parsers reject is rejected here too: field
+//! number 0, a tag above 32 bits, a varint that is too long, a group without an end.
 
 /// Why bytes are not a protobuf message of the expected type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,20 +23,12 @@ pub enum WireError {
         /// The wire type found.
         found: u8,
     },
-    /// A known field has a wire type that does not match its declaration.
-    #[error("field {field} has wire type {found}, which does not match its declaration")]
-    Mismatch {
-        /// The field's number.
-        field: u32,
-        /// The wire type found.
-        found: u8,
-    },
     /// The end of a group does not match its start.
     #[error("the end of a group does not match its start")]
     GroupEnd,
-    /// Groups are nested too deeply.
-    #[error("groups are nested deeper than {MAX_GROUP_DEPTH}")]
-    GroupDepth,
+    /// Messages or groups are nested too deeply.
+    #[error("messages are nested deeper than {MAX_DEPTH}")]
+    Depth,
     /// A string field does not hold UTF-8.
     #[error("string field {field} is not UTF-8")]
     Utf8 {
@@ -45,7 +37,8 @@ pub enum WireError {
     },
 }
 
-const MAX_GROUP_DEPTH: u32 = 100;
+/// How deep protobuf's own parsers read by default.
+pub const MAX_DEPTH: u32 = 100;
 
 /// Wire type of integers, booleans and enums.
 pub const VARINT: u8 = 0;
@@ -55,8 +48,10 @@ pub const FIXED64: u8 = 1;
 pub const LEN: u8 = 2;
 /// Wire type of `fixed32`, `sfixed32` and `float`.
 pub const FIXED32: u8 = 5;
-const GROUP_START: u8 = 3;
-const GROUP_END: u8 = 4;
+/// Wire type of the start of a group.
+pub const GROUP_START: u8 = 3;
+/// Wire type of the end of a group.
+pub const GROUP_END: u8 = 4;
 
 /// The tag before each value: field number and wire type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,18 +60,6 @@ pub struct Tag {
     pub field: u32,
     /// The wire type, 0 to 5.
     pub wire_type: u8,
-}
-
-impl Tag {
-    /// Checks the wire type of a known field.
-    #[inline]
-    pub const fn expect(self, wire_type: u8) -> Result<(), WireError> {
-        if self.wire_type == wire_type {
-            Ok(())
-        } else {
-            Err(WireError::Mismatch { field: self.field, found: self.wire_type })
-        }
-    }
 }
 
 /// A cursor over the bytes of one message.
@@ -90,6 +73,12 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
+    }
+
+    /// What has not been read yet.
+    #[must_use]
+    pub const fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     /// Whether everything has been read.
@@ -168,9 +157,23 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    /// Reads a group after its start, and its end. Returns the bytes between them.
+    pub fn group(&mut self, tag: Tag) -> Result<&'a [u8], WireError> {
+        let start = self.rest;
+        loop {
+            let inside = start.len() - self.rest.len();
+            let inner = self.tag()?.ok_or(WireError::Truncated)?;
+            if inner.wire_type == GROUP_END {
+                let bytes = start.get(..inside).ok_or(WireError::Truncated)?;
+                return if inner.field == tag.field { Ok(bytes) } else { Err(WireError::GroupEnd) };
+            }
+            self.skip_nested(inner, MAX_DEPTH - 1)?;
+        }
+    }
+
     /// Skips the value of an unknown field.
     pub fn skip(&mut self, tag: Tag) -> Result<(), WireError> {
-        self.skip_nested(tag, MAX_GROUP_DEPTH)
+        self.skip_nested(tag, MAX_DEPTH)
     }
 
     fn skip_nested(&mut self, tag: Tag, depth: u32) -> Result<(), WireError> {
@@ -180,7 +183,7 @@ impl<'a> Reader<'a> {
             LEN => self.len_delimited().map(|_| ()),
             FIXED32 => self.fixed32().map(|_| ()),
             GROUP_START => loop {
-                let depth = depth.checked_sub(1).ok_or(WireError::GroupDepth)?;
+                let depth = depth.checked_sub(1).ok_or(WireError::Depth)?;
                 let inner = self.tag()?.ok_or(WireError::Truncated)?;
                 if inner.wire_type == GROUP_END {
                     return if inner.field == tag.field { Ok(()) } else { Err(WireError::GroupEnd) };
@@ -224,6 +227,6 @@ mod tests {
         assert_eq!(skip(&[0x0b, 0x14]), Err(WireError::GroupEnd));
         assert_eq!(skip(&[0x0c]), Err(WireError::GroupEnd));
         assert_eq!(skip(&[0x0b, 0x10, 0x05]), Err(WireError::Truncated));
-        assert_eq!(skip(&vec![0x0b; 5_000]), Err(WireError::GroupDepth));
+        assert_eq!(skip(&vec![0x0b; 5_000]), Err(WireError::Depth));
     }
 }

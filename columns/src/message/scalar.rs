@@ -1,10 +1,16 @@
 //! Encodings of integers, values of variable length, and enum names.
 
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, StringArray},
+    buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer},
+    error::ArrowError,
+};
 use prost_reflect::EnumDescriptor;
 
-use super::AppendError;
-use crate::wire::{FIXED32, FIXED64, Reader, Tag, VARINT, WireError};
+use super::{AppendError, values::reserve};
+use crate::wire::{FIXED32, FIXED64, Reader, VARINT, WireError};
 
 /// The wire encoding of an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +51,7 @@ impl Integer {
     }
 
     #[inline]
-    pub(super) fn read_i32(self, tag: Tag, reader: &mut Reader<'_>) -> Result<i32, WireError> {
-        tag.expect(self.wire_type())?;
+    pub(super) fn read_i32(self, reader: &mut Reader<'_>) -> Result<i32, WireError> {
         Ok(match self {
             Self::SignedFixed32 | Self::Fixed32 => i32::from_le_bytes(reader.fixed32()?),
             Self::ZigZag => {
@@ -58,8 +63,7 @@ impl Integer {
     }
 
     #[inline]
-    pub(super) fn read_i64(self, tag: Tag, reader: &mut Reader<'_>) -> Result<i64, WireError> {
-        tag.expect(self.wire_type())?;
+    pub(super) fn read_i64(self, reader: &mut Reader<'_>) -> Result<i64, WireError> {
         Ok(match self {
             Self::Varint => reader.varint()?.cast_signed(),
             Self::Varint32 => i64::from(low_u32(reader.varint()?)),
@@ -136,6 +140,17 @@ impl Slices {
             self.offsets.truncate(rows);
             self.data.truncate(self.offsets.end());
         }
+    }
+
+    /// See [`super::MessageColumns::reserve`].
+    pub(super) fn reserve(&mut self, times: usize) {
+        reserve(&mut self.offsets.0, times);
+        reserve(&mut self.data, times);
+    }
+
+    pub(super) fn finish_text(self, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let (offsets, data) = self.finish();
+        Ok(Arc::new(StringArray::try_new(offsets, data, nulls)?))
     }
 
     pub(super) fn finish(self) -> (OffsetBuffer<i32>, Buffer) {

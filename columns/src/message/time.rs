@@ -1,7 +1,7 @@
 //! `google.protobuf.Timestamp` and `Duration`. A field may occur several times in a payload; its occurrences are merged.
 
 use super::{AppendError, Fidelity, scalar::Integer};
-use crate::wire::Reader;
+use crate::wire::{Reader, VARINT};
 
 /// `google.protobuf.Timestamp` or `Duration`, as microseconds.
 #[derive(Debug, Clone)]
@@ -26,9 +26,9 @@ impl Time {
     /// Merges one occurrence with the value of the row so far, and appends the result.
     pub(super) fn append(&mut self, mut reader: Reader<'_>, fidelity: &mut Fidelity) -> Result<(), AppendError> {
         while let Some(tag) = reader.tag()? {
-            match tag.field {
-                1 => self.seconds = Integer::Varint.read_i64(tag, &mut reader)?,
-                2 => self.nanos = Integer::Varint.read_i32(tag, &mut reader)?,
+            match (tag.field, tag.wire_type) {
+                (1, VARINT) => self.seconds = Integer::Varint.read_i64(&mut reader)?,
+                (2, VARINT) => self.nanos = Integer::Varint.read_i32(&mut reader)?,
                 _ => {
                     fidelity.lose();
                     reader.skip(tag)?;

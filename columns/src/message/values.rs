@@ -5,16 +5,17 @@ use std::sync::Arc;
 use arrow::{
     array::{
         ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int32Array, Int64Array,
-        ListArray, StringArray, TimestampMicrosecondArray,
+        ListArray, TimestampMicrosecondArray,
     },
     buffer::{BooleanBuffer, NullBuffer},
     datatypes::{DataType, Field},
     error::ArrowError,
 };
-use prost_reflect::{FieldDescriptor, Kind};
+use prost_reflect::{FieldDescriptor, Kind, Syntax};
 
 use super::{
-    AppendError, Fidelity, MessageColumns, SchemaError,
+    AppendError, Fidelity, MessageColumns,
+    json::{self, Json},
     map::{MapEntries, MapKey},
     scalar::{EnumNames, Integer, Offsets, Slices, low_i32},
     time::Time,
@@ -31,7 +32,8 @@ pub(super) enum Values {
     Uint64(Integer, Vec<i128>),
     Float(Vec<f32>),
     Double(Vec<f64>),
-    Text(Slices),
+    /// Whether bytes that are not UTF-8 are an error, as in proto3.
+    Text(bool, Slices),
     Bytes(Slices),
     Enum(Arc<EnumNames>, Slices),
     Time(Time),
@@ -39,12 +41,12 @@ pub(super) enum Values {
     Wrapper(Box<MessageColumns>),
     List(Offsets, Box<Values>),
     Map(Box<MapEntries>),
+    Json(Box<Json>),
 }
 
 impl Values {
-    pub(super) fn new(field: &FieldDescriptor, above: &mut Vec<String>) -> Result<Self, SchemaError> {
-        Ok(match field.kind() {
-            _ if field.is_group() => return Err(SchemaError::Group(field.full_name().to_owned())),
+    pub(super) fn new(field: &FieldDescriptor, above: &mut Vec<String>) -> Self {
+        match field.kind() {
             Kind::Bool => Self::Bool(Vec::new()),
             Kind::Int32 => Self::Int32(Integer::Varint, Vec::new()),
             Kind::Sint32 => Self::Int32(Integer::ZigZag, Vec::new()),
@@ -58,23 +60,22 @@ impl Values {
             Kind::Fixed64 => Self::Uint64(Integer::Fixed64, Vec::new()),
             Kind::Float => Self::Float(Vec::new()),
             Kind::Double => Self::Double(Vec::new()),
-            Kind::String => Self::Text(Slices::new()),
+            Kind::String => Self::Text(field.parent_file().syntax() != Syntax::Proto2, Slices::new()),
             Kind::Bytes => Self::Bytes(Slices::new()),
             Kind::Enum(described) => Self::Enum(Arc::new(EnumNames::new(&described)), Slices::new()),
             Kind::Message(message) => match message.full_name() {
                 "google.protobuf.Timestamp" => Self::Time(Time::new(false)),
                 "google.protobuf.Duration" => Self::Time(Time::new(true)),
-                name if above.iter().any(|message| message == name) => {
-                    let path = field.full_name().to_owned();
-                    return Err(SchemaError::Recursive { message: name.to_owned(), path });
+                name if field.is_group() || json::is_open(name) || above.iter().any(|message| message == name) => {
+                    Self::Json(Box::new(Json::new(message, field.is_group())))
                 }
                 name => {
                     let wrapper = is_wrapper(name);
-                    let columns = Box::new(MessageColumns::build(&message, above)?);
+                    let columns = Box::new(MessageColumns::build(&message, above));
                     if wrapper { Self::Wrapper(columns) } else { Self::Message(columns) }
                 }
             },
-        })
+        }
     }
 
     pub(super) fn data_type(&self) -> DataType {
@@ -85,7 +86,7 @@ impl Values {
             Self::Uint64(..) => DataType::Decimal128(20, 0),
             Self::Float(_) => DataType::Float32,
             Self::Double(_) => DataType::Float64,
-            Self::Text(_) | Self::Enum(..) => DataType::Utf8,
+            Self::Text(..) | Self::Enum(..) | Self::Json(_) => DataType::Utf8,
             Self::Bytes(_) => DataType::Binary,
             Self::Time(time) if time.duration => DataType::Int64,
             Self::Time(_) => utc_micros(),
@@ -106,7 +107,8 @@ impl Values {
             Self::Uint64(_, values) => values.len(),
             Self::Float(values) => values.len(),
             Self::Double(values) => values.len(),
-            Self::Text(slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.offsets.len(),
+            Self::Text(_, slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.offsets.len(),
+            Self::Json(json) => json.slices.offsets.len(),
             Self::Time(time) => time.micros.len(),
             Self::Message(message) | Self::Wrapper(message) => message.rows,
             Self::List(offsets, _) => offsets.len(),
@@ -133,6 +135,16 @@ impl Values {
         }
     }
 
+    /// The wire type of one value, or of one element.
+    pub(super) fn wire_type(&self) -> u8 {
+        match self {
+            Self::Text(..) | Self::Bytes(_) | Self::Time(_) | Self::Message(_) | Self::Wrapper(_) | Self::Map(_) => LEN,
+            Self::Json(json) => json.wire_type(),
+            Self::List(_, items) => items.wire_type(),
+            number => number.packed_as().unwrap_or(LEN),
+        }
+    }
+
     /// The wire type of an element in a packed field; `None` if the type is never packed.
     pub(super) const fn packed_as(&self) -> Option<u8> {
         match self {
@@ -153,27 +165,23 @@ impl Values {
         fidelity: &mut Fidelity,
     ) -> Result<(), AppendError> {
         match self {
-            Self::Text(slices) => {
-                tag.expect(LEN)?;
+            Self::Text(strict, slices) => {
                 let text = reader.len_delimited()?;
-                if std::str::from_utf8(text).is_err() {
+                if std::str::from_utf8(text).is_ok() {
+                    slices.push(text)?;
+                } else if *strict {
                     return Err(WireError::Utf8 { field: tag.field }.into());
+                } else {
+                    fidelity.lose();
+                    slices.push(String::from_utf8_lossy(text).as_bytes())?;
                 }
-                slices.push(text)?;
             }
-            Self::Bytes(slices) => {
-                tag.expect(LEN)?;
-                slices.push(reader.len_delimited()?)?;
-            }
-            Self::Int32(integer, values) => values.push(integer.read_i32(tag, reader)?),
-            Self::Int64(integer, values) => values.push(integer.read_i64(tag, reader)?),
-            Self::Uint64(integer, values) => values.push(i128::from(integer.read_i64(tag, reader)?.cast_unsigned())),
-            Self::Bool(values) => {
-                tag.expect(VARINT)?;
-                values.push(reader.varint()? != 0);
-            }
+            Self::Bytes(slices) => slices.push(reader.len_delimited()?)?,
+            Self::Int32(integer, values) => values.push(integer.read_i32(reader)?),
+            Self::Int64(integer, values) => values.push(integer.read_i64(reader)?),
+            Self::Uint64(integer, values) => values.push(i128::from(integer.read_i64(reader)?.cast_unsigned())),
+            Self::Bool(values) => values.push(reader.varint()? != 0),
             Self::Float(values) => {
-                tag.expect(FIXED32)?;
                 let value = f32::from_le_bytes(reader.fixed32()?);
                 if fidelity.finite_floats && !value.is_finite() {
                     fidelity.lose();
@@ -181,7 +189,6 @@ impl Values {
                 values.push(value);
             }
             Self::Double(values) => {
-                tag.expect(FIXED64)?;
                 let value = f64::from_le_bytes(reader.fixed64()?);
                 if fidelity.finite_floats && !value.is_finite() {
                     fidelity.lose();
@@ -189,7 +196,6 @@ impl Values {
                 values.push(value);
             }
             Self::Enum(names, slices) => {
-                tag.expect(VARINT)?;
                 let number = low_i32(reader.varint()?);
                 match names.get(number) {
                     Some(name) => slices.push(name.as_bytes())?,
@@ -200,13 +206,15 @@ impl Values {
                 }
             }
             Self::Time(time) => {
-                tag.expect(LEN)?;
                 time.begin();
                 time.append(Reader::new(reader.len_delimited()?), fidelity)?;
             }
             Self::Message(message) | Self::Wrapper(message) => {
-                tag.expect(LEN)?;
                 message.append_entry(reader.len_delimited()?, fidelity)?;
+            }
+            Self::Json(json) => {
+                json.begin();
+                json.append(tag, reader, fidelity)?;
             }
             Self::List(..) | Self::Map(_) => unreachable!("lists and maps have no lists of themselves"),
         }
@@ -222,7 +230,8 @@ impl Values {
             Self::Uint64(_, values) => values.resize(len, 0),
             Self::Float(values) => values.resize(len, 0.0),
             Self::Double(values) => values.resize(len, 0.0),
-            Self::Text(slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.offsets.append_empty(rows),
+            Self::Text(_, slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.offsets.append_empty(rows),
+            Self::Json(json) => json.slices.offsets.append_empty(rows),
             Self::Time(time) => time.micros.resize(len, 0),
             Self::Message(message) | Self::Wrapper(message) => message.append_absent(rows),
             Self::List(offsets, _) => offsets.append_empty(rows),
@@ -239,10 +248,8 @@ impl Values {
             Self::Uint64(_, values) => reserve(values, times),
             Self::Float(values) => reserve(values, times),
             Self::Double(values) => reserve(values, times),
-            Self::Text(slices) | Self::Bytes(slices) | Self::Enum(_, slices) => {
-                reserve(&mut slices.offsets.0, times);
-                reserve(&mut slices.data, times);
-            }
+            Self::Text(_, slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.reserve(times),
+            Self::Json(json) => json.slices.reserve(times),
             Self::Time(time) => reserve(&mut time.micros, times),
             Self::Message(message) | Self::Wrapper(message) => message.reserve(times),
             Self::List(offsets, items) => {
@@ -264,7 +271,8 @@ impl Values {
             Self::Uint64(_, values) => values.truncate(rows),
             Self::Float(values) => values.truncate(rows),
             Self::Double(values) => values.truncate(rows),
-            Self::Text(slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.truncate(rows),
+            Self::Text(_, slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.truncate(rows),
+            Self::Json(json) => json.slices.truncate(rows),
             Self::Time(time) => time.micros.truncate(rows),
             Self::Message(message) | Self::Wrapper(message) => message.truncate(rows),
             Self::List(offsets, items) => {
@@ -290,10 +298,8 @@ impl Values {
             }
             Self::Float(values) => Arc::new(Float32Array::try_new(values.into(), nulls)?),
             Self::Double(values) => Arc::new(Float64Array::try_new(values.into(), nulls)?),
-            Self::Text(slices) | Self::Enum(_, slices) => {
-                let (offsets, data) = slices.finish();
-                Arc::new(StringArray::try_new(offsets, data, nulls)?)
-            }
+            Self::Text(_, slices) | Self::Enum(_, slices) => slices.finish_text(nulls)?,
+            Self::Json(json) => json.slices.finish_text(nulls)?,
             Self::Bytes(slices) => {
                 let (offsets, data) = slices.finish();
                 Arc::new(BinaryArray::try_new(offsets, data, nulls)?)
@@ -349,7 +355,7 @@ impl Values {
             Self::Int32(_, values) => values.get(row).map(|value| MapKey::Integer(i128::from(*value))),
             Self::Int64(_, values) => values.get(row).map(|value| MapKey::Integer(i128::from(*value))),
             Self::Uint64(_, values) => values.get(row).map(|value| MapKey::Integer(*value)),
-            Self::Text(slices) => {
+            Self::Text(_, slices) => {
                 let start = usize::try_from(*slices.offsets.0.get(row)?).ok()?;
                 let end = usize::try_from(*slices.offsets.0.get(row + 1)?).ok()?;
                 slices.data.get(start..end).map(MapKey::Text)

@@ -1,23 +1,10 @@
 //! Decodes the protobuf wire format directly into Arrow columns according to the message's descriptor, without building a
 //! message first.
 //!
-//! | protobuf | column | null |
-//! |---|---|---|
-//! | `int32` `sint32` `sfixed32` | Int32 | never, unless the field tracks presence |
-//! | `int64` `sint64` `sfixed64` `uint32` `fixed32` | Int64 | 〃 |
-//! | `uint64` `fixed64` | Decimal(20, 0), since few warehouses read unsigned 64-bit integers | 〃 |
-//! | `float` `double` `bool` `string` `bytes` | Float32, Float64, Boolean, Utf8, Binary | 〃 |
-//! | enum | Utf8, the value's name, or its number in digits if it has no name | 〃 |
-//! | message | Struct; Boolean `true` if the message has no fields, since Parquet has no empty groups | absent |
-//! | `Timestamp` | Timestamp(µs, UTC) | absent |
-//! | `Duration` | Int64, microseconds | absent |
-//! | `StringValue` and the other wrappers | the wrapped type | absent |
-//! | `repeated` | List of non-null elements | never |
-//! | `map` | Map, the last value of a key | never |
-//!
-//! Columns cannot represent everything: an unknown field or enum number, nanoseconds, a time outside the years 1 to 9999.
-//! [`Fidelity`] records that, and the caller keeps the payload.
+//! The README has the table of types. Columns cannot represent everything; [`Fidelity`] records that, and the caller keeps the
+//! payload.
 
+mod json;
 mod map;
 mod scalar;
 #[cfg(test)]
@@ -25,39 +12,27 @@ mod tests;
 mod time;
 mod values;
 
-use std::{mem, sync::Arc};
+use std::{collections::HashMap, mem, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, BooleanArray, StructArray},
-    buffer::{BooleanBuffer, NullBuffer},
+    buffer::NullBuffer,
     datatypes::{DataType, Field, FieldRef, Fields, TimeUnit},
     error::ArrowError,
 };
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor};
 
 use self::{map::MapEntries, scalar::Offsets, values::Values};
 use crate::wire::{LEN, Reader, Tag, WireError};
 
+/// The only field of a struct for a message without fields. Boolean, always null.
+pub const EMPTY: &str = "_empty";
+
 /// The type of all times: microseconds in UTC. The time zone is an offset, which needs no time zone database.
 #[must_use]
 pub fn utc_micros() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()))
-}
-
-/// Why a message type has no columns.
-#[derive(Debug, thiserror::Error)]
-pub enum SchemaError {
-    /// The message contains itself, which would need an infinite number of columns.
-    #[error("message {message} contains itself ({path}); a recursive type has no columns")]
-    Recursive {
-        /// Full name of the message.
-        message: String,
-        /// The field that contains it again.
-        path: String,
-    },
-    /// proto2 groups are not supported.
-    #[error("field {0} is a group; use a message field")]
-    Group(String),
 }
 
 /// Why a record was not appended.
@@ -119,6 +94,9 @@ struct Column {
     values: Values,
     presence: Presence,
     oneof: Option<usize>,
+    wire_type: u8,
+    /// A repeated field whose values may also be packed.
+    may_be_packed: bool,
     /// The current row already has a value.
     open: bool,
 }
@@ -129,11 +107,12 @@ pub struct Presence(Vec<bool>);
 
 impl MessageColumns {
     /// Creates empty columns for `message`.
-    pub fn new(message: &MessageDescriptor) -> Result<Self, SchemaError> {
+    #[must_use]
+    pub fn new(message: &MessageDescriptor) -> Self {
         Self::build(message, &mut Vec::new())
     }
 
-    fn build(message: &MessageDescriptor, above: &mut Vec<String>) -> Result<Self, SchemaError> {
+    fn build(message: &MessageDescriptor, above: &mut Vec<String>) -> Self {
         above.push(message.full_name().to_owned());
         let mut described: Vec<FieldDescriptor> = message.fields().collect();
         described.sort_by_key(FieldDescriptor::number);
@@ -154,17 +133,20 @@ impl MessageColumns {
             if let Some(members) = oneof.and_then(|oneof| oneofs.get_mut(oneof)) {
                 members.push(index);
             }
-            columns.push(Column::new(field, oneof, message.is_map_entry(), above)?);
+            columns.push(Column::new(field, oneof, message.is_map_entry(), above));
         }
         above.pop();
-        let fields: Fields = columns.iter().map(|column: &Column| column.field.clone()).collect();
-        Ok(Self { columns, near, far, oneofs, fields, rows: 0 })
+        let mut fields: Vec<FieldRef> = columns.iter().map(|column: &Column| column.field.clone()).collect();
+        if fields.is_empty() {
+            fields.push(Arc::new(Field::new(EMPTY, DataType::Boolean, true)));
+        }
+        Self { columns, near, far, oneofs, fields: fields.into(), rows: 0 }
     }
 
-    /// The type of the column for such messages: Struct, or Boolean for a message without fields.
+    /// The type of the column for such messages, a struct. Fields carry their protobuf numbers as Parquet field ids.
     #[must_use]
     pub fn data_type(&self) -> DataType {
-        if self.fields.is_empty() { DataType::Boolean } else { DataType::Struct(self.fields.clone()) }
+        DataType::Struct(self.fields.clone())
     }
 
     /// Number of rows.
@@ -192,10 +174,10 @@ impl MessageColumns {
 
     /// Converts the columns to one array with these nulls.
     pub fn finish(self, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
-        if self.fields.is_empty() {
-            return Ok(Arc::new(BooleanArray::new(BooleanBuffer::new_set(self.rows), nulls)));
+        let mut arrays = self.columns.into_iter().map(Column::finish).collect::<Result<Vec<_>, _>>()?;
+        if arrays.is_empty() {
+            arrays.push(Arc::new(BooleanArray::new_null(self.rows)));
         }
-        let arrays = self.columns.into_iter().map(Column::finish).collect::<Result<Vec<_>, _>>()?;
         Ok(Arc::new(StructArray::try_new(self.fields, arrays, nulls)?))
     }
 
@@ -216,15 +198,15 @@ impl MessageColumns {
         while let Some(tag) = reader.tag()? {
             let row = self.rows;
             match self.position(tag.field).and_then(|index| Some((index, self.columns.get_mut(index)?))) {
-                None => {
-                    fidelity.lose();
-                    reader.skip(tag)?;
-                }
-                Some((index, column)) => {
+                Some((index, column)) if column.takes(tag) => {
                     column.merge(row, tag, &mut reader, fidelity)?;
                     if let Some(oneof) = column.oneof {
                         self.clear_others(oneof, index);
                     }
+                }
+                _ => {
+                    fidelity.lose();
+                    reader.skip(tag)?;
                 }
             }
         }
@@ -273,25 +255,31 @@ impl MessageColumns {
 }
 
 impl Column {
-    fn new(
-        field: &FieldDescriptor,
-        oneof: Option<usize>,
-        in_map: bool,
-        above: &mut Vec<String>,
-    ) -> Result<Self, SchemaError> {
-        let values = if field.is_map() {
-            let Kind::Message(entry) = field.kind() else { return Err(SchemaError::Group(field.full_name().into())) };
-            let entries = MessageColumns::build(&entry, above)?;
-            Values::Map(Box::new(MapEntries { offsets: Offsets::new(), entries, replaced: Vec::new() }))
-        } else {
-            let values = Values::new(field, above)?;
-            if field.is_list() { Values::List(Offsets::new(), Box::new(values)) } else { values }
+    fn new(field: &FieldDescriptor, oneof: Option<usize>, in_map: bool, above: &mut Vec<String>) -> Self {
+        let (values, may_be_packed) = match field.kind() {
+            Kind::Message(entry) if field.is_map() => {
+                let entries = MessageColumns::build(&entry, above);
+                (Values::Map(Box::new(MapEntries { offsets: Offsets::new(), entries, replaced: Vec::new() })), false)
+            }
+            _ => {
+                let values = Values::new(field, above);
+                let may_be_packed = field.is_list() && values.packed_as().is_some();
+                (if field.is_list() { Values::List(Offsets::new(), Box::new(values)) } else { values }, may_be_packed)
+            }
         };
         // The value of a map entry is never null: if it is absent, it is the default value.
         let nullable = field.cardinality() != Cardinality::Repeated && field.supports_presence() && !in_map;
         let data_type = values.data_type();
-        let field = Arc::new(Field::new(field.name(), data_type, nullable));
-        Ok(Self { field, values, presence: Presence::default(), oneof, open: false })
+        let id = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), field.number().to_string())]);
+        let field = Arc::new(Field::new(field.name(), data_type, nullable).with_metadata(id));
+        let wire_type = values.wire_type();
+        Self { field, values, presence: Presence::default(), oneof, wire_type, may_be_packed, open: false }
+    }
+
+    /// Whether a value of this wire type belongs to the column. If not, it counts as an unknown field.
+    #[inline]
+    const fn takes(&self, tag: Tag) -> bool {
+        tag.wire_type == self.wire_type || (self.may_be_packed && tag.wire_type == LEN)
     }
 
     fn merge(
@@ -303,23 +291,25 @@ impl Column {
     ) -> Result<(), AppendError> {
         match &mut self.values {
             Values::Message(message) | Values::Wrapper(message) => {
-                tag.expect(LEN)?;
                 self.open = true;
                 message.merge(Reader::new(reader.len_delimited()?), fidelity)
             }
             Values::Time(time) => {
-                tag.expect(LEN)?;
                 if time.micros.len() == row {
                     time.begin();
                 }
                 time.micros.truncate(row);
                 time.append(Reader::new(reader.len_delimited()?), fidelity)
             }
-            Values::List(_, items) => items.append_items(tag, reader, fidelity),
-            Values::Map(map) => {
-                tag.expect(LEN)?;
-                map.entries.append_entry(reader.len_delimited()?, fidelity)
+            Values::Json(json) => {
+                if json.slices.offsets.len() == row {
+                    json.begin();
+                }
+                json.slices.truncate(row);
+                json.append(tag, reader, fidelity)
             }
+            Values::List(_, items) => items.append_items(tag, reader, fidelity),
+            Values::Map(map) => map.entries.append_entry(reader.len_delimited()?, fidelity),
             scalar => {
                 // A later occurrence replaces an earlier one.
                 if scalar.len() > row {
@@ -353,6 +343,7 @@ impl Column {
                     Values::Enum(names, slices) if !self.field.is_nullable() => {
                         slices.push(names.get(0).unwrap_or("0").as_bytes())?;
                     }
+                    Values::Json(json) if !self.field.is_nullable() => json.append_default()?,
                     scalar => scalar.append_absent(1),
                 }
                 false

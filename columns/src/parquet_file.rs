@@ -29,12 +29,6 @@ use parquet::{
     schema::types::ColumnPath,
 };
 
-use crate::table::{EVENT_ID, SENT_AT};
-
-/// Columns whose values never repeat. A dictionary would be built and then discarded.
-const NO_DICTIONARY: [&str; 4] = ["event_id", "sent_at", SHA256, "_raw"];
-/// Columns of hashes, which cannot be compressed.
-const SHA256: &str = "payload_sha256";
 /// Column chunks below this size become larger when they are compressed.
 const NOT_WORTH_COMPRESSING_BYTES: i64 = 256;
 /// If this many sampled values are all different, the column is assumed to repeat hardly any value and gets no dictionary. With
@@ -42,7 +36,7 @@ const NOT_WORTH_COMPRESSING_BYTES: i64 = 256;
 const SAMPLED_VALUES: usize = 256;
 const MIN_SAMPLED_ROWS: usize = 4 * SAMPLED_VALUES;
 
-/// The compression context of the execution environment.
+/// A compression context, which is expensive to create and can be used for any number of files.
 pub struct Zstd(zstd::bulk::Compressor<'static>);
 
 impl fmt::Debug for Zstd {
@@ -58,10 +52,22 @@ impl Zstd {
     }
 }
 
+/// What is known about the columns of a file before there are rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Layout {
+    /// Indices of the leaf columns that the rows are sorted by, in ascending order. The footer says so; nothing is sorted here.
+    pub sorted_by: &'static [i32],
+    /// Top-level columns whose values never repeat. A dictionary would be built and then discarded.
+    pub distinct: &'static [&'static str],
+    /// Top-level columns that cannot be compressed, such as hashes.
+    pub incompressible: &'static [&'static str],
+}
+
 /// A Parquet file under construction.
 pub struct ParquetFile {
     writer: SerializedFileWriter<Vec<u8>>,
     schema: SchemaRef,
+    layout: Layout,
 }
 
 impl fmt::Debug for ParquetFile {
@@ -72,19 +78,20 @@ impl fmt::Debug for ParquetFile {
 
 impl ParquetFile {
     /// An empty file of `schema`.
-    pub fn new(schema: SchemaRef) -> Result<Self, ParquetError> {
+    pub fn new(schema: SchemaRef, layout: Layout) -> Result<Self, ParquetError> {
         let root = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
         let level = ZstdLevel::default();
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
-            .set_sorting_columns(Some(
-                [SENT_AT, EVENT_ID]
-                    .map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false })
-                    .to_vec(),
-            ))
+            .set_sorting_columns((!layout.sorted_by.is_empty()).then(|| {
+                let sorted_by = layout.sorted_by.iter();
+                sorted_by
+                    .map(|column_idx| SortingColumn { column_idx: *column_idx, descending: false, nulls_first: false })
+                    .collect()
+            }))
             .build();
         let writer = SerializedFileWriter::new(Vec::new(), root, Arc::new(properties))?;
-        Ok(Self { writer, schema })
+        Ok(Self { writer, schema, layout })
     }
 
     /// Appends `rows` as one row group.
@@ -92,14 +99,15 @@ impl ParquetFile {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        let (encoded, metadata) = encode(rows, &self.schema)?;
+        let (encoded, metadata) = encode(rows, &self.schema, self.layout.distinct)?;
         let index = metadata.page_index_for_row_group(0);
         let group = metadata.row_group(0);
         let mut writer = self.writer.next_row_group()?;
         for (position, column) in group.columns().iter().enumerate() {
             let source = index.offset_index(position).ok_or_else(|| missing("offset index"))?;
             let chunk = Chunk { column, source, rows: rows.num_rows() };
-            let (bytes, mut close) = if chunk.is_worth_compressing() {
+            let name = column.column_path().string();
+            let (bytes, mut close) = if chunk.is_worth_compressing() && !self.layout.incompressible.contains(&&*name) {
                 chunk.compress(encoded.clone(), zstd)?
             } else {
                 chunk.plain(&encoded)
@@ -121,12 +129,12 @@ impl ParquetFile {
 }
 
 /// Encodes `rows` as a file of one uncompressed row group.
-fn encode(rows: &RecordBatch, schema: &SchemaRef) -> Result<(Bytes, ParquetMetaData), ParquetError> {
+fn encode(rows: &RecordBatch, schema: &SchemaRef, distinct: &[&str]) -> Result<(Bytes, ParquetMetaData), ParquetError> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::UNCOMPRESSED)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_max_row_group_row_count(None);
-    let mut distinct: Vec<ColumnPath> = NO_DICTIONARY.map(ColumnPath::from).to_vec();
+    let mut distinct: Vec<ColumnPath> = distinct.iter().map(|name| ColumnPath::from(*name)).collect();
     for (field, column) in schema.fields().iter().zip(rows.columns()) {
         find_distinct(column, &mut vec![field.name().clone()], &mut distinct);
     }
@@ -200,7 +208,7 @@ struct Chunk<'a> {
 
 impl Chunk<'_> {
     fn is_worth_compressing(&self) -> bool {
-        self.column.column_path().string() != SHA256 && self.column.uncompressed_size() >= NOT_WORTH_COMPRESSING_BYTES
+        self.column.uncompressed_size() >= NOT_WORTH_COMPRESSING_BYTES
     }
 
     /// Copies the column without compressing it.
