@@ -47,6 +47,7 @@ Row = dict[str, Any]
 # What the columns of an order are to DuckDB, pyarrow and polars.
 TYPES = {
     "event_id": ("VARCHAR", "string", "String"),
+    "message_id": ("VARCHAR", "string", "String"),
     "source": ("VARCHAR", "string", "String"),
     "type": ("VARCHAR", "string", "String"),
     "sent_at": ("TIMESTAMP WITH TIME ZONE", "timestamp[us, tz=UTC]", "Datetime(time_unit='us', time_zone='UTC')"),
@@ -67,7 +68,7 @@ TYPES = {
 }
 
 # The columns that an order fills. There is another one for every other event type.
-COLUMNS = list(dict.fromkeys(name.split(".")[0] for name in TYPES if name != "sent_at"))
+COLUMNS = list(dict.fromkeys(name.split(".")[0] for name in TYPES if name not in ("message_id", "sent_at")))
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Sale(queues.Message):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader makes of the files. The rows have the columns of a `Sale`, so not `sent_at`, which SQS chose."""
+    """What a reader makes of the files. The rows have the columns of a `Sale`, so not `message_id` and `sent_at`, which SQS chose."""
 
     rows: list[Row]
     types: dict[str, str]

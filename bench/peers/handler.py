@@ -49,14 +49,16 @@ ORDER = pa.struct(
 SCHEMA = pa.schema(
     [
         ("event_id", pa.string()),
+        ("message_id", pa.string()),
         ("source", pa.string()),
         ("type", pa.string()),
         ("sent_at", MICROS),
         ("payload_sha256", pa.binary()),
+        ("attributes", pa.map_(pa.string(), pa.string())),
+        ("_raw", pa.binary()),
         ("card_catalog_created", CARD),
         ("manufacturing_batch", BATCH),
         ("order_created", ORDER),
-        ("_raw", pa.binary()),
     ]
 )
 
@@ -156,16 +158,21 @@ def encode(event: dict) -> Encoded:
     return Encoded(file.getvalue(), stages)
 
 
+OWN = {"type", "source", "event_id"}  # attributes with a column of their own
+
+
 def row(record: dict) -> dict:
     attributes = record["messageAttributes"]
     payload = base64.b64decode(record["body"], validate=True)
     name = attributes["type"]["stringValue"]
     row = {
         "event_id": attributes["event_id"]["stringValue"] if "event_id" in attributes else record["messageId"],
+        "message_id": record["messageId"],
         "source": attributes["source"]["stringValue"] if "source" in attributes else None,
         "type": name,
         "sent_at": int(record["attributes"]["SentTimestamp"]) * 1_000,
         "payload_sha256": hashlib.sha256(payload).digest(),
+        "attributes": [(n, v.get("stringValue", v.get("binaryValue"))) for n, v in attributes.items() if n not in OWN] or None,
     }
     if name in COLUMNS:
         column, read = COLUMNS[name]

@@ -174,6 +174,50 @@ fn hundred() -> Vec<Sent> {
     messages
 }
 
+/// A message attribute of any type, as in an event.
+fn with_attribute(mut record: Value, name: &str, attribute: Value) -> Value {
+    record["messageAttributes"][name] = attribute;
+    record
+}
+
+#[tokio::test]
+async fn a_second_delivery_can_be_told_from_an_event_that_was_sent_twice() {
+    let function = Function::new(&[]).await;
+    let (first, mut second) = (events::order(1), events::order(2));
+    second.attributes = first.attributes.clone();
+    function.invoke(&events::event([&first, &second])).await;
+    function.invoke(&events::event([&first])).await;
+    let rows = function.rows();
+    assert_eq!(strings(&rows, "event_id"), ["event-message-00001"; 3]);
+    assert_eq!(sorted(strings(&rows, "message_id")), ["message-00001", "message-00001", "message-00002"]);
+}
+
+#[tokio::test]
+async fn attributes_without_a_column_of_their_own_are_kept() {
+    let function = Function::new(&[]).await;
+    let text = |text: &str| json!({"dataType": "String", "stringValue": text});
+    let plain = events::order(1).record();
+    let traced = with_attribute(events::order(2).record(), "trace_id", text("4bf92f"));
+    let traced = with_attribute(traced, "attempt", json!({"dataType": "Number", "stringValue": "3"}));
+    // An event id that is no text has no column.
+    let odd =
+        with_attribute(events::order(3).record(), "event_id", json!({"dataType": "Binary", "binaryValue": "AAH/"}));
+    let event = json!({"Records": [plain, traced, odd]});
+    function.invoke(&event).await;
+    let rows = function.rows();
+    let attributes = rows.column_by_name("attributes").unwrap().as_map();
+    let of = |row: usize| {
+        let entries = attributes.value(row);
+        let [names, values] = [0, 1].map(|column| entries.column(column).as_string::<i32>().clone());
+        let entries = names.iter().flatten().zip(values.iter().flatten());
+        entries.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    assert!(attributes.is_null(0));
+    assert_eq!(of(1), ["attempt=3", "trace_id=4bf92f"]);
+    assert_eq!(of(2), ["event_id=AAH/"]);
+    assert_eq!(strings(&rows, "event_id"), ["event-message-00001", "event-message-00002", "message-00003"]);
+}
+
 #[tokio::test]
 async fn two_bad_messages_of_a_hundred_are_quarantined_and_98_rows_land() {
     let function = Function::new(&[]).await;
@@ -560,6 +604,7 @@ async fn ndjson_holds_the_same_rows() {
         *order,
         json!({
             "event_id": "event-message-00001",
+            "message_id": "message-00001",
             "source": "orders",
             "type": "OrderCreated",
             "sent_at": "2026-11-20T14:11:46.001Z",
@@ -650,6 +695,16 @@ async fn draining_makes_one_file_of_the_whole_queue_and_deletes_what_it_received
     let position = |name: &str| calls.iter().position(|call| call.starts_with(name)).unwrap();
     assert!(position("sns:Publish") < position("sqs:DeleteMessageBatch"), "deleted only once announced");
     assert_eq!(calls.iter().filter(|call| *call == "sqs:DeleteMessageBatch").count(), 9);
+}
+
+#[tokio::test]
+async fn the_envelope_is_in_front_and_types_follow_in_the_order_of_the_file() {
+    let function = Function::new(&[]).await;
+    let names: Vec<&str> = function.app.table.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    let order = std::fs::read_to_string(events::root().join("proto/columns.txt")).unwrap();
+    let types = order.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_once(' ').unwrap().0);
+    let expected: Vec<&str> = shared::event::ENVELOPE.into_iter().chain(types).collect();
+    assert_eq!(names, expected);
 }
 
 #[tokio::test]

@@ -179,6 +179,12 @@ impl Batch {
         self.text(record.type_name)
     }
 
+    /// All message attributes as a JSON object, if there are others than `type`, `source` and `event_id`.
+    #[must_use]
+    pub fn attributes(&self, record: &Record) -> Option<&str> {
+        record.attributes.map(|all| self.text(all))
+    }
+
     /// The protobuf payload.
     #[must_use]
     pub fn payload(&self, record: &Record) -> &[u8] {
@@ -237,7 +243,7 @@ impl Batch {
                 source: self.source(record).map(Cow::Borrowed),
                 type_name: Some(Cow::Borrowed(self.type_name(record))),
                 event_id: record.event_id.map(|id| Cow::Borrowed(self.text(id))),
-                all: record.attributes.map(|all| self.text(all).to_owned()),
+                all: self.attributes(record).map(Cow::Borrowed),
             },
         };
         Poison::new(error, &message, record.sent_at_ms)

@@ -132,7 +132,7 @@ fn attributes(all: Option<&std::collections::HashMap<String, MessageAttributeVal
     let all = (!all.iter().all(plain)).then(|| {
         let sorted: BTreeMap<&str, serde_json::Value> =
             all.iter().map(|(name, value)| (name.as_str(), attribute_json(value))).collect();
-        json!(sorted).to_string()
+        json!(sorted).to_string().into()
     });
     Attributes { source, type_name, event_id, all }
 }

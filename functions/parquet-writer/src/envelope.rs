@@ -41,7 +41,7 @@ pub struct Attributes<'a> {
     /// `event_id`: the event's own id.
     pub event_id: Option<Cow<'a, str>>,
     /// All attributes as one JSON object; only kept if they could not be restored from these three.
-    pub all: Option<String>,
+    pub all: Option<Cow<'a, str>>,
 }
 
 /// Passes every message of an SQS event to `each`, in order.
@@ -81,14 +81,16 @@ fn record<'a>(scan: &mut Scan<'a>, last_tail: &mut &'a [u8]) -> Option<Message<'
         }
         Some(())
     })?;
-    scan.literal(b",\"messageAttributes\":{")?;
-    let mut attributes = Attributes::default();
+    scan.literal(b",\"messageAttributes\":")?;
+    let object = scan.rest;
+    scan.literal(b"{")?;
+    let (mut attributes, mut are_all_known) = (Attributes::default(), true);
     members(scan, |scan, name| {
         let attribute = match name {
-            b"source" => &mut attributes.source,
-            b"type" => &mut attributes.type_name,
-            b"event_id" => &mut attributes.event_id,
-            _ => return None,
+            b"source" => Some(&mut attributes.source),
+            b"type" => Some(&mut attributes.type_name),
+            b"event_id" => Some(&mut attributes.event_id),
+            _ => None,
         };
         scan.literal(b"{\"stringValue\":\"")?;
         let value = scan.text()?;
@@ -96,9 +98,19 @@ fn record<'a>(scan: &mut Scan<'a>, last_tail: &mut &'a [u8]) -> Option<Message<'
         if scan.literal(b",\"dataType\":\"String\"}").is_none() {
             scan.literal(b",\"stringListValues\":[],\"binaryListValues\":[],\"dataType\":\"String\"}")?;
         }
-        // If a name is repeated, the JSON parser decides which value counts.
-        attribute.replace(value.into()).is_none().then_some(())
+        match attribute {
+            // If a name is repeated, the JSON parser decides which value counts.
+            Some(attribute) => attribute.replace(value.into()).is_none().then_some(()),
+            None => {
+                are_all_known = false;
+                Some(())
+            }
+        }
     })?;
+    if !are_all_known {
+        let object = object.get(..object.len() - scan.rest.len())?;
+        attributes.all = Some(std::str::from_utf8(object).ok()?.into());
+    }
     tail(scan, last_tail)?;
     Some(Message { message_id: message_id.into(), sent_timestamp, body: body.into(), attributes })
 }
@@ -159,7 +171,7 @@ struct EventRecord<'a> {
     #[serde(borrow, default)]
     attributes: SystemAttributes<'a>,
     #[serde(borrow)]
-    message_attributes: Option<Attributes<'a>>,
+    message_attributes: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
@@ -176,88 +188,95 @@ impl<'a> EventRecord<'a> {
             message_id: message_id.ok_or(EventError::MessageId(position))?,
             sent_timestamp: self.attributes.sent_timestamp.map(|text| text.0),
             body: self.body.unwrap_or_default().into_bytes(),
-            attributes: self.message_attributes.unwrap_or_default(),
+            attributes: self.message_attributes.map(Attributes::parse).transpose()?.unwrap_or_default(),
         })
     }
 }
 
-/// One message attribute. A value that is not a string counts as missing.
+/// One message attribute.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AttributeValue<'a> {
     #[serde(borrow, default)]
     string_value: Option<Text<'a>>,
+    /// In base64.
+    #[serde(borrow, default)]
+    binary_value: Option<Text<'a>>,
     #[serde(borrow, default)]
     data_type: Option<Text<'a>>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Attributes<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Attributes<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("message attributes")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut attributes = Attributes::default();
-                let mut others: Vec<(Text<'de>, &'de RawValue)> = Vec::new();
-                while let Some(name) = map.next_key::<Text<'de>>()? {
-                    let value: &'de RawValue = map.next_value()?;
-                    let known = match &*name.0 {
-                        "source" => &mut attributes.source,
-                        "type" => &mut attributes.type_name,
-                        "event_id" => &mut attributes.event_id,
-                        _ => {
-                            others.push((name, value));
-                            continue;
-                        }
-                    };
-                    let read: AttributeValue<'de> =
-                        serde_json::from_str(value.get()).map_err(serde::de::Error::custom)?;
-                    *known = read.string_value.map(|text| text.0);
-                    // Kept unchanged if it could not be restored from the text alone.
-                    if known.is_none() || read.data_type.is_none_or(|data_type| &*data_type.0 != "String") {
-                        others.push((name, value));
-                    }
+impl<'a> Attributes<'a> {
+    /// Reads a JSON object as in an SQS event: name → `{"dataType", "stringValue" | "binaryValue"}`.
+    fn parse(object: &'a RawValue) -> Result<Self, serde_json::Error> {
+        let (mut attributes, mut are_all_known) = (Attributes::default(), true);
+        for (name, value) in members_of(object.get())? {
+            let known = match &*name {
+                "source" => &mut attributes.source,
+                "type" => &mut attributes.type_name,
+                "event_id" => &mut attributes.event_id,
+                _ => {
+                    are_all_known = false;
+                    continue;
                 }
-                if !others.is_empty() {
-                    attributes.all = Some(attributes.with_others(&others));
-                }
-                Ok(attributes)
-            }
+            };
+            let read: AttributeValue<'a> = serde_json::from_str(value.get())?;
+            *known = read.string_value.map(|text| text.0);
+            // Kept unchanged if it could not be restored from the text alone.
+            are_all_known &= known.is_some() && read.data_type.is_some_and(|data_type| &*data_type.0 == "String");
         }
-        deserializer.deserialize_map(Object)
+        attributes.all = (!are_all_known).then(|| object.get().into());
+        Ok(attributes)
+    }
+
+    /// Name → `{"dataType", "stringValue" | "binaryValue"}`, as in an SQS event, sorted by name.
+    #[must_use]
+    pub fn to_json(&self) -> Box<RawValue> {
+        let object = match self.all.as_deref().map(members_of) {
+            Some(Ok(all)) => to_raw_value(&all.into_iter().collect::<BTreeMap<_, _>>()),
+            _ => {
+                let known = [("event_id", &self.event_id), ("source", &self.source), ("type", &self.type_name)];
+                let known = known.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+                let text = |value| serde_json::json!({"dataType": "String", "stringValue": value});
+                to_raw_value(&known.map(|(name, value)| (name, text(value))).collect::<BTreeMap<_, _>>())
+            }
+        };
+        object.unwrap_or_else(|_| RawValue::NULL.to_owned())
     }
 }
 
-impl Attributes<'_> {
-    /// Name → `{"dataType", "stringValue" | "binaryValue"}`, as in an SQS event.
-    #[must_use]
-    pub fn to_json(&self) -> Box<RawValue> {
-        if let Some(all) = &self.all
-            && let Ok(all) = RawValue::from_string(all.clone())
-        {
-            return all;
-        }
-        let known = [("event_id", &self.event_id), ("source", &self.source), ("type", &self.type_name)];
-        let object: serde_json::Map<String, serde_json::Value> = known
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.as_deref()?)))
-            .map(|(name, value)| (name.to_owned(), serde_json::json!({"dataType": "String", "stringValue": value})))
-            .collect();
-        to_raw_value(&object).unwrap_or_else(|_| RawValue::NULL.to_owned())
-    }
+/// The attributes of [`Attributes::all`] that have no column of their own, sorted by name, with binary ones as base64.
+#[must_use]
+pub fn others(all: &str) -> BTreeMap<Cow<'_, str>, Cow<'_, str>> {
+    let members = members_of(all).unwrap_or_default().into_iter();
+    let values = members.filter_map(|(name, value)| {
+        let value: AttributeValue<'_> = serde_json::from_str(value.get()).ok()?;
+        let has_column = matches!(&*name, "source" | "type" | "event_id") && value.string_value.is_some();
+        let text = value.string_value.or(value.binary_value).map(|text| text.0).unwrap_or_default();
+        (!has_column).then_some((name, text))
+    });
+    values.collect()
+}
 
-    /// All attributes as one JSON object, sorted by name.
-    fn with_others(&self, others: &[(Text<'_>, &RawValue)]) -> String {
-        let known = self.to_json();
-        let mut all: BTreeMap<&str, &RawValue> = serde_json::from_str(known.get()).unwrap_or_default();
-        all.extend(others.iter().map(|(name, value)| (&*name.0, *value)));
-        serde_json::to_string(&all).unwrap_or_default()
+/// The members of a JSON object. A name may come several times.
+fn members_of(object: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, serde_json::Error> {
+    struct Members;
+    impl<'de> Visitor<'de> for Members {
+        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("message attributes")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                members.push((name.0, value));
+            }
+            Ok(members)
+        }
     }
+    serde_json::Deserializer::from_str(object).deserialize_map(Members)
 }
 
 #[cfg(test)]
@@ -286,7 +305,7 @@ mod tests {
                 source: own(&message.attributes.source),
                 type_name: own(&message.attributes.type_name),
                 event_id: own(&message.attributes.event_id),
-                all: message.attributes.all.clone(),
+                all: own(&message.attributes.all),
             },
         }
     }
@@ -312,7 +331,8 @@ mod tests {
 
     #[test]
     fn a_record_as_lambda_writes_it_takes_the_fast_path() {
-        let attributes = [("type".to_owned(), "OrderCreated".to_owned()), ("source".to_owned(), "orders".to_owned())];
+        let attributes = [("type", "OrderCreated"), ("source", "orders"), ("trace_id", "4bf92f")];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let tail = r#","md5OfBody":"d41d","eventSource":"aws:sqs","awsRegion":"eu-west-1""#;
         for tail in [tail, ""] {
             let record = as_lambda_writes("m-1", "AA==", &attributes, tail);
@@ -326,6 +346,8 @@ mod tests {
             assert_eq!(message.sent_timestamp.as_deref(), Some("1795183906123"));
             assert_eq!(message.attributes.type_name.as_deref(), Some("OrderCreated"));
             assert_eq!(message.attributes.event_id, None);
+            let others = super::others(message.attributes.all.as_deref().unwrap());
+            assert_eq!(others, BTreeMap::from([("trace_id".into(), "4bf92f".into())]));
         }
     }
 

@@ -1,32 +1,32 @@
-//! Records → one Arrow record batch: envelope columns, one nullable column per event type, `_raw`.
+//! Records → one Arrow record batch: the columns of the envelope, then one nullable column per event type.
 //!
-//! The schema depends only on the registry, so all files of a build have the same schema.
+//! The schema depends only on the registry, so all files of a build have the same schema. A new event type appends a column.
 
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, BinaryArray, BinaryBuilder, RecordBatch, StringBuilder, TimestampMicrosecondArray},
+    array::{
+        ArrayRef, BinaryArray, BinaryBuilder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder,
+        TimestampMicrosecondArray,
+    },
     buffer::{Buffer, OffsetBuffer},
     datatypes::{DataType, Field, Schema, SchemaRef},
     error::ArrowError,
 };
 use columns::{AppendError, Fidelity, Layout, MessageColumns, Presence, utc_micros};
 use sha2::{Digest, Sha256};
-use shared::event::Registry;
+use shared::event::{ENVELOPE, Registry};
 
 use crate::{
     batch::{Batch, Poison, Record},
+    envelope::others,
     error::RecordError,
 };
 
-/// Number of columns before those of the event types.
-const ENVELOPE: [&str; 5] = ["event_id", "source", "type", "sent_at", "payload_sha256"];
-/// The column for payloads that the other columns cannot represent completely.
-const RAW: &str = "_raw";
-/// What is known about the columns of every file: rows are sorted by `sent_at`, then `event_id`.
+/// What is known about the columns of every file: rows are sorted by `sent_at`, then `event_id`, then `message_id`.
 pub const LAYOUT: Layout = Layout {
-    sorted_by: &[3, 0],
-    distinct: &["event_id", "sent_at", "payload_sha256", RAW],
+    sorted_by: &[4, 0, 1],
+    distinct: &["event_id", "message_id", "sent_at", "payload_sha256", "_raw"],
     incompressible: &["payload_sha256"],
 };
 
@@ -62,13 +62,16 @@ impl Table {
     /// kept in `_raw`.
     #[must_use]
     pub fn new(registry: &Registry, finite_floats: bool) -> Self {
-        let [event_id, source, type_name, sent_at, sha256] = ENVELOPE;
+        let [event_id, message_id, source, type_name, sent_at, sha256, attributes, raw] = ENVELOPE;
         let mut fields = vec![
             Field::new(event_id, DataType::Utf8, false),
+            Field::new(message_id, DataType::Utf8, false),
             Field::new(source, DataType::Utf8, true),
             Field::new(type_name, DataType::Utf8, false),
             Field::new(sent_at, utc_micros(), false),
             Field::new(sha256, DataType::Binary, false),
+            Field::new(attributes, texts_by_name(), true),
+            Field::new(raw, DataType::Binary, true),
         ];
         let mut types = Vec::with_capacity(registry.types().len());
         for event in registry.types() {
@@ -76,7 +79,6 @@ impl Table {
             fields.push(Field::new(&event.column, columns.data_type(), true));
             types.push(columns);
         }
-        fields.push(Field::new(RAW, DataType::Binary, true));
         let fingerprint = fingerprint(&fields);
         Self { schema: Arc::new(Schema::new(fields)), types, fingerprint, finite_floats }
     }
@@ -130,6 +132,21 @@ impl Table {
     }
 }
 
+/// A map of texts that are not null.
+fn texts_by_name() -> DataType {
+    let entry = [Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, false)];
+    DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry.into_iter().collect()), false)), false)
+}
+
+fn attributes() -> MapBuilder<StringBuilder, StringBuilder> {
+    let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
+    MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new()).with_values_field(Field::new(
+        "value",
+        DataType::Utf8,
+        false,
+    ))
+}
+
 fn fingerprint(fields: &[Field]) -> String {
     let mut hash = Sha256::new();
     for field in fields {
@@ -141,12 +158,14 @@ fn fingerprint(fields: &[Field]) -> String {
 struct Builder {
     finite_floats: bool,
     event_id: StringBuilder,
+    message_id: StringBuilder,
     source: StringBuilder,
     type_name: StringBuilder,
     sent_at: Vec<i64>,
     sha256: Vec<u8>,
-    types: Vec<(MessageColumns, Presence)>,
+    attributes: MapBuilder<StringBuilder, StringBuilder>,
     raw: BinaryBuilder,
+    types: Vec<(MessageColumns, Presence)>,
 }
 
 impl Builder {
@@ -154,12 +173,14 @@ impl Builder {
         Self {
             finite_floats: table.finite_floats,
             event_id: StringBuilder::with_capacity(rows, rows * 36),
+            message_id: StringBuilder::with_capacity(rows, rows * 36),
             source: StringBuilder::with_capacity(rows, rows * 8),
             type_name: StringBuilder::with_capacity(rows, rows * 12),
             sent_at: Vec::with_capacity(rows),
             sha256: Vec::with_capacity(rows * 32),
-            types: table.types.iter().map(|columns| (columns.clone(), Presence::default())).collect(),
+            attributes: attributes(),
             raw: BinaryBuilder::with_capacity(rows, 0),
+            types: table.types.iter().map(|columns| (columns.clone(), Presence::default())).collect(),
         }
     }
 
@@ -188,10 +209,17 @@ impl Builder {
             None => false,
         };
         self.event_id.append_value(batch.event_id(record));
+        self.message_id.append_value(batch.message_id(record));
         self.source.append_option(batch.source(record));
         self.type_name.append_value(batch.type_name(record));
         self.sent_at.push(record.sent_at_ms * 1_000);
         self.sha256.extend_from_slice(&Sha256::digest(payload));
+        let attributes = batch.attributes(record).map(others).unwrap_or_default();
+        for (name, text) in &attributes {
+            self.attributes.keys().append_value(name);
+            self.attributes.values().append_value(text);
+        }
+        self.attributes.append(!attributes.is_empty()).map_err(|_| AppendError::Full)?;
         self.raw.append_option((!lossless).then_some(payload));
         Ok(lossless)
     }
@@ -205,17 +233,19 @@ impl Builder {
         )?;
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(self.event_id.finish()),
+            Arc::new(self.message_id.finish()),
             Arc::new(self.source.finish()),
             Arc::new(self.type_name.finish()),
             Arc::new(TimestampMicrosecondArray::from(self.sent_at).with_data_type(utc_micros())),
             Arc::new(sha256),
+            Arc::new(self.attributes.finish()),
+            Arc::new(self.raw.finish()),
         ];
         for (mut columns, mut presence) in self.types {
             columns.append_absent(rows - columns.rows());
             presence.append_absent(rows - presence.len());
             arrays.push(columns.finish(presence.finish())?);
         }
-        arrays.push(Arc::new(self.raw.finish()));
         RecordBatch::try_new(schema, arrays)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, NullBufferBuilder, RecordBatch, StringBuilder,
+        ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, MapBuilder, NullBufferBuilder, RecordBatch, StringBuilder,
         StructArray, TimestampMicrosecondBuilder,
     },
     datatypes::{DataType, Field, Fields, Schema, TimeUnit},
@@ -25,9 +25,12 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 pub(crate) struct Envelope<'a> {
     event_id: &'a str,
+    message_id: &'a str,
     source: Option<&'a str>,
     type_name: &'a str,
     sent_at_ms: i64,
+    /// Message attributes without a column of their own.
+    attributes: Vec<(&'a str, &'a str)>,
     payload: Vec<u8>,
     event: Event,
 }
@@ -55,9 +58,16 @@ fn decode(message: &SqsMessage) -> Result<Envelope<'_>, Error> {
     };
     Ok(Envelope {
         event_id: attribute("event_id").or(message.message_id.as_deref()).ok_or("no id")?,
+        message_id: message.message_id.as_deref().ok_or("no id")?,
         source: attribute("source"),
         type_name,
         sent_at_ms: message.attributes.get("SentTimestamp").ok_or("no SentTimestamp")?.parse()?,
+        attributes: message
+            .message_attributes
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "type" | "source" | "event_id"))
+            .filter_map(|(name, value)| Some((name.as_str(), value.string_value.as_deref()?)))
+            .collect(),
         payload,
         event,
     })
@@ -65,6 +75,8 @@ fn decode(message: &SqsMessage) -> Result<Envelope<'_>, Error> {
 
 pub(crate) fn columns(messages: &[Envelope<'_>]) -> Result<RecordBatch, Error> {
     let mut event_id = StringBuilder::new();
+    let mut message_id = StringBuilder::new();
+    let mut attributes = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
     let mut source = StringBuilder::new();
     let mut type_name = StringBuilder::new();
     let mut sent_at = TimestampMicrosecondBuilder::new().with_timezone("UTC");
@@ -75,6 +87,12 @@ pub(crate) fn columns(messages: &[Envelope<'_>]) -> Result<RecordBatch, Error> {
     let mut raw = BinaryBuilder::new();
     for message in messages {
         event_id.append_value(message.event_id);
+        message_id.append_value(message.message_id);
+        for (name, value) in &message.attributes {
+            attributes.keys().append_value(name);
+            attributes.values().append_value(value);
+        }
+        attributes.append(!message.attributes.is_empty())?;
         source.append_option(message.source);
         type_name.append_value(message.type_name);
         sent_at.append_value(message.sent_at_ms * 1_000);
@@ -91,16 +109,18 @@ pub(crate) fn columns(messages: &[Envelope<'_>]) -> Result<RecordBatch, Error> {
         raw.append_option(matches!(message.event, Event::Unregistered).then_some(&message.payload));
     }
     let (cards, batches, orders) = (cards.finish()?, batches.finish()?, orders.finish()?);
-    let arrays: [(&str, ArrayRef, bool); 9] = [
+    let arrays: [(&str, ArrayRef, bool); 11] = [
         ("event_id", Arc::new(event_id.finish()), false),
+        ("message_id", Arc::new(message_id.finish()), false),
         ("source", Arc::new(source.finish()), true),
         ("type", Arc::new(type_name.finish()), false),
         ("sent_at", Arc::new(sent_at.finish()), false),
         ("payload_sha256", Arc::new(sha256.finish()), false),
+        ("attributes", Arc::new(attributes.finish()), true),
+        ("_raw", Arc::new(raw.finish()), true),
         ("card_catalog_created", Arc::new(cards), true),
         ("manufacturing_batch", Arc::new(batches), true),
         ("order_created", Arc::new(orders), true),
-        ("_raw", Arc::new(raw.finish()), true),
     ];
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = arrays
         .into_iter()
