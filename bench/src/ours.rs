@@ -48,10 +48,10 @@ impl Route for Whole<'_> {
         let mut watch = Stopwatch::start();
         let mut batch = Batch::of_event(self.event, &self.app.registry)?;
         watch.lap("read");
-        batch.sort();
+        batch.sort(false);
         watch.lap("sort");
         let mut file = Vec::new();
-        for records in batch.records.chunk_by(|a, b| a.day == b.day) {
+        for records in batch.files(false) {
             file = handler::encode(self.app, &batch, records)?.bytes;
         }
         watch.lap("encode");
@@ -88,8 +88,8 @@ pub fn drain(app: &App, payload_bytes: usize, seed: u64) -> Result<(usize, usize
         to_delete.push((received.message_id, received.receipt_handle));
     }
     let counted = batch.memory_bytes();
-    batch.sort();
-    for records in batch.records.chunk_by(|a, b| a.day == b.day) {
+    batch.sort(false);
+    for records in batch.files(false) {
         let file = handler::encode(app, &batch, records)?;
         if file.rows.len() != to_delete.len() {
             return Err(format!("{} rows of {} messages", file.rows.len(), to_delete.len()).into());
@@ -116,9 +116,9 @@ impl Route for Decode<'_> {
         let mut watch = Stopwatch::start();
         let mut batch = Batch::of_event(self.event, &self.app.registry)?;
         watch.lap("read");
-        batch.sort();
+        batch.sort(false);
         watch.lap("sort");
-        let chunk = self.app.table.decode(&batch, &batch.records, usize::MAX, usize::MAX)?;
+        let chunk = self.app.tables.of(None).0.decode(&batch, &batch.records, usize::MAX, usize::MAX)?;
         watch.lap("columns");
         drop(chunk);
         drop(batch);
@@ -138,8 +138,8 @@ impl Encode {
     /// The columns of `event`.
     pub fn new(app: &App, event: &[u8]) -> Result<Self, Error> {
         let mut batch = Batch::of_event(event, &app.registry)?;
-        batch.sort();
-        let columns = app.table.decode(&batch, &batch.records, usize::MAX, usize::MAX)?.columns;
+        batch.sort(false);
+        let columns = app.tables.of(None).0.decode(&batch, &batch.records, usize::MAX, usize::MAX)?.columns;
         Ok(Self { columns, zstd: Zstd::new(1)? })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | layout | key |
 //! |---|---|
-//! | [`EventsKey`] | `events/{yyyy}/{mm}/{dd}/{name}.parquet` or `.ndjson[.gz]` |
+//! | [`EventsKey`] | `events/[{type}/]{yyyy}/{mm}/{dd}/{name}.parquet` or `.ndjson[.gz]` |
 //! | [`KafkaKey`] | `cubic/kafka/{table}/{shortuuid}.json[.gz]` |
 //! | [`QuarantineKey`] | `quarantine/{function}/{yyyy}/{mm}/{dd}/{name}.ndjson` |
 //!
@@ -198,10 +198,12 @@ impl EventsFormat {
     }
 }
 
-/// `events/{yyyy}/{mm}/{dd}/{name}.parquet` or `.ndjson[.gz]`.
+/// `events/{yyyy}/{mm}/{dd}/{name}.parquet` or `.ndjson[.gz]`, with `{type}/` in front of the day if the file has one type only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventsKey {
-    /// UTC day on which the events were sent.
+    /// The column of the type that all events have, or `unregistered`; `None` if the file has events of any type.
+    pub only: Option<Segment>,
+    /// UTC day on which the events were sent, or happened.
     pub day: Day,
     /// File name without its extension.
     pub name: Segment,
@@ -237,6 +239,12 @@ impl FromStr for EventsKey {
     fn from_str(key: &str) -> Result<Self, LayoutError> {
         let shape = || shape(key, "events");
         let rest = key.strip_prefix("events/").ok_or_else(shape)?;
+        // Names of columns begin with a letter, and years do not.
+        let (only, rest) = match rest.split_once('/') {
+            Some((only, rest)) if only.starts_with(|first: char| first.is_ascii_lowercase()) => (Some(only), rest),
+            _ => (None, rest),
+        };
+        let only = only.map(str::parse).transpose()?;
         let (day, file) = day_and_rest(rest).ok_or_else(shape)?;
         // No extension is the end of another one, so the order of the formats does not matter.
         let format = EventsFormat::ALL
@@ -244,13 +252,17 @@ impl FromStr for EventsKey {
             .find(|format| file.ends_with(&format!(".{}", format.extension())))
             .ok_or_else(shape)?;
         let name = file.strip_suffix(format.extension()).and_then(|name| name.strip_suffix('.')).ok_or_else(shape)?;
-        Ok(Self { day: day?, name: name.parse()?, format })
+        Ok(Self { only, day: day?, name: name.parse()?, format })
     }
 }
 
 impl fmt::Display for EventsKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "events/{}/{}.{}", self.day, self.name, self.format.extension())
+        f.write_str("events/")?;
+        if let Some(only) = &self.only {
+            write!(f, "{only}/")?;
+        }
+        write!(f, "{}/{}.{}", self.day, self.name, self.format.extension())
     }
 }
 
@@ -391,6 +403,11 @@ mod tests {
         is_refused::<KafkaKey>("cubic/kafka//vytxeTZskVKR7C7WgdSP3d.json");
         is_refused::<KafkaKey>("cubic/kafka/a\u{7}b/vytxeTZskVKR7C7WgdSP3d.json");
         is_refused::<KafkaKey>("cubic/kafka/a/b/vytxeTZskVKR7C7WgdSP3d.json");
+        is_read_and_written_back::<EventsKey>(
+            "events/order_created/2026/11/20/20261120T141146123Z-9f86d081884c7d65.parquet",
+        );
+        is_refused::<EventsKey>("events/order_created/20/x.parquet");
+        is_refused::<EventsKey>("events/Order/2026/11/20/x.parquet");
         is_refused::<EventsKey>("events/2026/11/20/../x.parquet");
         is_refused::<EventsKey>("events/2026/11/31/x.parquet");
         is_refused::<EventsKey>("events/2026/1/20/x.parquet");
@@ -441,7 +458,8 @@ mod tests {
     }
 
     fn events_key() -> impl Strategy<Value = EventsKey> {
-        (day(), segment(), format()).prop_map(|(day, name, format)| EventsKey { day, name, format })
+        let only = prop::option::of("[a-z][a-z0-9_]{0,20}".prop_map(|only| only.parse().unwrap()));
+        (only, day(), segment(), format()).prop_map(|(only, day, name, format)| EventsKey { only, day, name, format })
     }
 
     fn kafka_key() -> impl Strategy<Value = KafkaKey> {

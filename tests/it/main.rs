@@ -2,7 +2,7 @@
 //!
 //! `parquet_writer`, `load_registrar`, `collect` and `kafka_roller` run the handlers against an AWS of their own, in memory;
 //! `load_registrar` needs a Postgres. `objects` and `silence` run what they share against buckets in memory and against a
-//! server that never answers. `kafka_model` runs random histories of kafka-roller. `stack` and `replay` run against
+//! server that never answers. `schemas` runs parquet-writer with other event types. `kafka_model` runs random histories of kafka-roller. `stack` and `replay` run against
 //! the deployed local stack. Tests that need Postgres or the stack run only in `make test`. `tidy` checks that code,
 //! template, events and documentation agree.
 
@@ -34,6 +34,8 @@ mod proxy;
 mod replay;
 #[cfg(test)]
 mod roles;
+#[cfg(test)]
+mod schemas;
 #[cfg(test)]
 mod silence;
 #[cfg(test)]

@@ -30,31 +30,37 @@ use crate::{
 };
 
 /// A function with an AWS of its own.
-struct Function {
-    app: App,
-    aws: Aws,
+pub(crate) struct Function {
+    pub(crate) app: App,
+    pub(crate) aws: Aws,
 }
 
 const NEVER_MS: u64 = 4_102_444_800_000;
 
 impl Function {
-    async fn new(settings: &[(&'static str, &str)]) -> Self {
+    pub(crate) async fn new(settings: &[(&'static str, &str)]) -> Self {
         Self::with(settings, &Aws::for_role(roles::writer())).await
     }
 
     /// Another version of the function, with an AWS that is there already.
     async fn with(settings: &[(&'static str, &str)], aws: &Aws) -> Self {
+        Self::with_types(settings, aws, Registry::embedded().unwrap()).await
+    }
+
+    /// A function with other event types than this build has.
+    pub(crate) async fn with_types(settings: &[(&'static str, &str)], aws: &Aws, types: Registry) -> Self {
         let defaults = [("LAKE_BUCKET", BUCKET), ("LANDED_TOPIC_ARN", TOPIC_ARN), ("QUEUE_URL", QUEUE_URL)];
         let lookup = |name| {
             let set = settings.iter().chain(&defaults).find(|(other, _)| *other == name);
             set.map(|(_, value)| (*value).to_owned())
         };
         let clients = Clients::of(&aws.config().await);
-        Self { app: App::new(Config::from_lookup(lookup).unwrap(), clients).unwrap(), aws: aws.clone() }
+        let config = Config::from_lookup(lookup).unwrap();
+        Self { app: App::with_registry(config, clients, types).unwrap(), aws: aws.clone() }
     }
 
     /// Invokes the function with one event, and returns the ids of the messages that have to be redelivered.
-    async fn invoke(&self, event: &Value) -> Vec<String> {
+    pub(crate) async fn invoke(&self, event: &Value) -> Vec<String> {
         let response = handle(&self.app, event.to_string().into(), NEVER_MS).await.unwrap();
         response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
     }
@@ -94,11 +100,11 @@ impl Function {
     }
 }
 
-fn read(file: Vec<u8>) -> Vec<RecordBatch> {
+pub(crate) fn read(file: Vec<u8>) -> Vec<RecordBatch> {
     ParquetRecordBatchReaderBuilder::try_new(Bytes::from(file)).unwrap().build().unwrap().map(Result::unwrap).collect()
 }
 
-fn strings(rows: &RecordBatch, column: &str) -> Vec<String> {
+pub(crate) fn strings(rows: &RecordBatch, column: &str) -> Vec<String> {
     rows.column_by_name(column)
         .unwrap()
         .as_string::<i32>()
@@ -648,7 +654,7 @@ async fn a_file_has_footer_metadata_and_page_indexes() {
     assert_eq!(footer["landfall.rows"], "98");
     assert_eq!(footer["landfall.min_sent_at"], "2026-11-20T14:11:46.000Z");
     assert_eq!(footer["landfall.max_sent_at"], "2026-11-20T14:11:46.099Z");
-    assert_eq!(footer["landfall.schema_fingerprint"], function.app.table.fingerprint());
+    assert_eq!(footer["landfall.schema_fingerprint"], function.app.tables.of(None).0.fingerprint());
 }
 
 fn queued(message: &Sent) -> QueuedMessage {
@@ -700,11 +706,48 @@ async fn draining_makes_one_file_of_the_whole_queue_and_deletes_what_it_received
 #[tokio::test]
 async fn the_envelope_is_in_front_and_types_follow_in_the_order_of_the_file() {
     let function = Function::new(&[]).await;
-    let names: Vec<&str> = function.app.table.schema().fields().iter().map(|field| field.name().as_str()).collect();
+    let names: Vec<&str> =
+        function.app.tables.of(None).0.schema().fields().iter().map(|field| field.name().as_str()).collect();
     let order = std::fs::read_to_string(events::root().join("proto/columns.txt")).unwrap();
     let types = order.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_once(' ').unwrap().0);
     let expected: Vec<&str> = shared::event::ENVELOPE.into_iter().chain(types).collect();
     assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn by_type_every_type_has_a_folder_and_files_with_its_columns_only() {
+    let function = Function::new(&[("EVENTS_LAYOUT", "by-type")]).await;
+    assert_eq!(function.invoke(&events::event(&hundred())).await, Vec::<String>::new());
+    let keys = function.aws.keys("events/");
+    let folders: Vec<&str> = keys.iter().map(|key| key.split('/').nth(1).unwrap()).collect();
+    assert_eq!(folders, ["card_catalog_created", "manufacturing_batch", "order_created", "unregistered"]);
+    let mut landed = Vec::new();
+    for (key, folder) in keys.iter().zip(folders) {
+        assert!(key.starts_with(&format!("events/{folder}/2026/11/20/20261120T141146")), "{key}");
+        let rows = read(function.aws.body(key)).remove(0);
+        let columns = rows.schema();
+        let columns: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+        let of_type: Vec<&str> = [folder].into_iter().filter(|folder| *folder != "unregistered").collect();
+        assert_eq!(columns, [&shared::event::ENVELOPE[..], &of_type].concat());
+        if let Some(of_type) = rows.column_by_name(folder) {
+            assert_eq!(of_type.null_count(), 0);
+        }
+        landed.extend(strings(&rows, "event_id"));
+    }
+    let together = Function::new(&[]).await;
+    together.invoke(&events::event(&hundred())).await;
+    assert_eq!(sorted(landed), sorted(strings(&together.rows(), "event_id")));
+    assert_eq!(function.announced(), keys);
+    assert_eq!(function.quarantined().len(), 2);
+}
+
+#[tokio::test]
+async fn by_type_a_file_that_cannot_be_written_gives_back_its_own_messages_only() {
+    let function = Function::new(&[("EVENTS_LAYOUT", "by-type")]).await;
+    function.aws.fail(|call| call.starts_with("s3:PutObject events/order_created/").then_some(Fault::Unavailable));
+    let failed = function.invoke(&events::event(&[events::card(1), events::order(2), events::batch(3)])).await;
+    assert_eq!(failed, ["message-00002"]);
+    assert_eq!(function.aws.keys("events/").len(), 2);
 }
 
 #[tokio::test]

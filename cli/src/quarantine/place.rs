@@ -24,7 +24,8 @@ pub fn folder(function: &str) -> String {
 
 /// Lists the objects of the wanted days.
 pub async fn find(bucket: &S3, function: &str, selection: &Selection) -> Result<Found, BucketError> {
-    let (objects, foreign) = days::list(bucket, &folder(function), selection, |key: &QuarantineKey| key.day).await?;
+    let (objects, foreign) =
+        days::list(bucket, &folder(function), selection, |key: &QuarantineKey| Some(key.day)).await?;
     let objects = objects.into_iter().map(|(key, size)| (key, usize::try_from(size).unwrap_or(usize::MAX)));
     Ok(Found { objects: objects.collect(), foreign })
 }

@@ -64,8 +64,7 @@ pub(super) async fn rows(
     selection: &Selection,
     console: &Console,
 ) -> Result<((Vec<Row>, usize), Vec<String>), String> {
-    let listed = days::list(lake, "events/", selection, |key: &EventsKey| key.day).await;
-    let (files, _) = listed.map_err(|error| error.to_string())?;
+    let files = list(lake, selection).await.map_err(|error| error.to_string())?;
     let progress = console.progress("Searching", "files", Some(files.len()));
     let searches = files.iter().map(|(key, size)| async move { (key, search(lake, key, *size, id).await) });
     let mut searches = stream::iter(searches).buffered(CONCURRENT_FILES);
@@ -78,6 +77,19 @@ pub(super) async fn rows(
         }
     }
     Ok(((rows, files.len()), problems))
+}
+
+/// The files of the days: those with events of any type, and those of each type.
+async fn list(lake: &S3, selection: &Selection) -> Result<Vec<(EventsKey, u64)>, BucketError> {
+    let of_any = |key: &EventsKey| key.only.is_none().then_some(key.day);
+    let (mut files, _) = days::list(lake, "events/", selection, of_any).await?;
+    for folder in lake.folders("events/").await? {
+        if folder.parse::<i16>().is_err() {
+            let of_type = |key: &EventsKey| Some(key.day);
+            files.extend(days::list(lake, &format!("events/{folder}/"), selection, of_type).await?.0);
+        }
+    }
+    Ok(files)
 }
 
 /// The rows of a file of `size` bytes that are the event `id`.

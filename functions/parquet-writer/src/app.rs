@@ -10,9 +10,9 @@ use columns::Zstd;
 use objects::S3;
 use runtime::settings::SettingError;
 use shared::event::{Registry, RegistryError};
-use shared::layout::EventsFormat;
+use shared::layout::{EventsFormat, LayoutError};
 
-use crate::{config::Config, table::Table};
+use crate::{config::Config, table::Tables};
 
 /// When an attempt of a call to AWS fails. The shortest timeout of the function is 30 seconds, in which two attempts have to fit.
 pub const ATTEMPT: Duration = Duration::from_secs(10);
@@ -26,6 +26,9 @@ pub enum StartError {
     /// The event types cannot be registered.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A column cannot be the name of a folder.
+    #[error(transparent)]
+    Folder(#[from] LayoutError),
     /// zstd could not be set up.
     #[error("zstd could not be set up")]
     Zstd(#[from] std::io::Error),
@@ -47,8 +50,8 @@ pub struct Clients {
 pub struct App {
     pub config: Config,
     pub registry: Registry,
-    /// The schema of every file.
-    pub table: Table,
+    /// The schemas of the files.
+    pub tables: Tables,
     /// Where files and quarantined records go.
     pub lake: S3,
     pub clients: Clients,
@@ -56,13 +59,18 @@ pub struct App {
 }
 
 impl App {
-    /// Sets everything up without connecting.
+    /// Sets everything up for the event types of this build, without connecting.
     pub fn new(config: Config, clients: Clients) -> Result<Self, StartError> {
-        let registry = Registry::embedded()?;
-        let table = Table::new(&registry, config.format != EventsFormat::Parquet);
+        Self::with_registry(config, clients, Registry::embedded()?)
+    }
+
+    /// Sets everything up for these event types.
+    pub fn with_registry(config: Config, clients: Clients, registry: Registry) -> Result<Self, StartError> {
+        let finite_floats = config.format != EventsFormat::Parquet;
+        let tables = Tables::new(&registry, config.by_type, finite_floats)?;
         let zstd = Mutex::new(Zstd::new(config.zstd_level)?);
         let lake = S3::new(&clients.s3, &config.bucket);
-        Ok(Self { config, registry, table, lake, clients, zstd })
+        Ok(Self { config, registry, tables, lake, clients, zstd })
     }
 
     /// Runs `encode` with the compression context of the execution environment.

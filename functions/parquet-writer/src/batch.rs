@@ -14,6 +14,7 @@ use shared::{
 use crate::{
     envelope::{self, Attributes, EventError, Message},
     error::RecordError,
+    event_time::event_time_ms,
 };
 
 /// The decoded messages of one invocation.
@@ -42,7 +43,7 @@ pub struct Record {
     pub event_type: Option<u16>,
     /// When the message was sent, in milliseconds since 1970-01-01T00:00:00Z.
     pub sent_at_ms: i64,
-    /// The UTC day of `sent_at_ms`.
+    /// The UTC day of `sent_at_ms`, or of the time at which the event happened; see [`Batch::use_event_times`].
     pub day: Day,
 }
 
@@ -56,6 +57,9 @@ struct Text {
 /// Memory that a message needs besides its bytes: its record, its sort key, its receipt handle and its row in every column.
 /// Measured by the benchmark of draining with small messages, and rounded up.
 const MEMORY_PER_MESSAGE_BYTES: usize = 1_024;
+
+/// How far the clock of whoever says when an event happened may be ahead.
+const MAX_AHEAD_MS: i64 = 86_400_000;
 
 /// A message that can never be written to a file.
 #[derive(Debug)]
@@ -204,16 +208,39 @@ impl Batch {
         2 * (self.payloads.len() + self.text.len()) + messages * MEMORY_PER_MESSAGE_BYTES
     }
 
-    /// Sorts the records into the order of their file and removes messages that SQS delivered twice within the batch.
+    /// Puts records whose type names the time at which its events happen into the UTC day of that time. Returns how many stay in the
+    /// day on which they were sent, because the time is missing, more than `max_age_ms` before, or more than a day after that.
+    pub fn use_event_times(&mut self, registry: &Registry, max_age_ms: i64) -> usize {
+        let paths: Vec<Option<&[u32]>> = registry.types().iter().map(|event| event.event_time.as_deref()).collect();
+        if paths.iter().all(Option::is_none) {
+            return 0;
+        }
+        let mut late = 0;
+        for record in &mut self.records {
+            let path = record.event_type.and_then(|position| paths.get(usize::from(position)).copied().flatten());
+            let Some(path) = path else { continue };
+            let payload = self.payloads.get(record.payload.clone()).unwrap_or_default();
+            let allowed = record.sent_at_ms - max_age_ms..=record.sent_at_ms + MAX_AHEAD_MS;
+            let time = event_time_ms(payload, path).filter(|time| allowed.contains(time));
+            match time.and_then(|time| Day::of_unix_ms(time).ok()) {
+                Some(day) => record.day = day,
+                None => late += 1,
+            }
+        }
+        late
+    }
+
+    /// Sorts the records into the order of their files and removes messages that SQS delivered twice within the batch.
     ///
-    /// The order depends on the messages alone, not on the order of delivery: time sent, event id, message id.
-    pub fn sort(&mut self) {
-        if !self.records.is_sorted_by(|a, b| self.compare(a, b) != Ordering::Greater) {
-            let mut keys: Vec<SortKey<'_>> = self.records.iter().map(|record| SortKey::new(self, record)).collect();
+    /// The order depends on the messages alone, not on the order of delivery: file, time sent, event id, message id.
+    pub fn sort(&mut self, by_type: bool) {
+        if !self.records.is_sorted_by(|a, b| self.compare(a, b, by_type) != Ordering::Greater) {
+            let keys = self.records.iter().map(|record| SortKey::new(self, record, by_type));
+            let mut keys: Vec<SortKey<'_>> = keys.collect();
             keys.sort_unstable_by(|a, b| {
-                (a.sent_at_ms, a.event_id)
-                    .cmp(&(b.sent_at_ms, b.event_id))
-                    .then_with(|| self.compare(a.record, b.record))
+                (a.file, a.sent_at_ms, a.event_id)
+                    .cmp(&(b.file, b.sent_at_ms, b.event_id))
+                    .then_with(|| self.compare(a.record, b.record, by_type))
             });
             self.records = keys.into_iter().map(|key| key.record.clone()).collect();
         }
@@ -224,9 +251,14 @@ impl Batch {
         self.poison.dedup_by(|a, b| a.record.id == b.record.id);
     }
 
-    fn compare(&self, a: &Record, b: &Record) -> Ordering {
-        a.sent_at_ms
-            .cmp(&b.sent_at_ms)
+    /// The sorted records of each file.
+    pub fn files(&self, by_type: bool) -> impl Iterator<Item = &[Record]> {
+        self.records.chunk_by(move |a, b| a.file(by_type) == b.file(by_type))
+    }
+
+    fn compare(&self, a: &Record, b: &Record, by_type: bool) -> Ordering {
+        (a.file(by_type), a.sent_at_ms)
+            .cmp(&(b.file(by_type), b.sent_at_ms))
             .then_with(|| self.event_id(a).cmp(self.event_id(b)))
             .then_with(|| self.message_id(a).cmp(self.message_id(b)))
     }
@@ -258,8 +290,16 @@ fn position(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }
 
+impl Record {
+    /// What distinguishes the file of a record from the others: its type, if every type has files of its own, and its day.
+    fn file(&self, by_type: bool) -> (u16, Day) {
+        (if by_type { self.event_type.unwrap_or(u16::MAX) } else { 0 }, self.day)
+    }
+}
+
 /// The most significant part of a record's sort order, so that most comparisons do not have to access the record.
 struct SortKey<'a> {
+    file: (u16, Day),
     sent_at_ms: i64,
     /// The first sixteen bytes of the event id, which sort like the text.
     event_id: u128,
@@ -267,8 +307,9 @@ struct SortKey<'a> {
 }
 
 impl<'a> SortKey<'a> {
-    fn new(batch: &Batch, record: &'a Record) -> Self {
-        Self { sent_at_ms: record.sent_at_ms, event_id: head(batch.event_id(record)), record }
+    fn new(batch: &Batch, record: &'a Record, by_type: bool) -> Self {
+        let file = record.file(by_type);
+        Self { file, sent_at_ms: record.sent_at_ms, event_id: head(batch.event_id(record)), record }
     }
 }
 

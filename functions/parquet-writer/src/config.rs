@@ -21,6 +21,12 @@ pub struct Config {
     pub queue_url: Option<String>,
     /// `OUTPUT_FORMAT`: `parquet` (the default), `ndjson` or `ndjson.gz`.
     pub format: EventsFormat,
+    /// `EVENTS_LAYOUT`: `together` (a file has events of all types, the default) or `by-type` (each type has a folder, and files with its
+    /// columns only).
+    pub by_type: bool,
+    /// `EVENT_TIME_MAX_AGE_DAYS`: how long before it was sent an event may have happened to land in the folder of that day, if its
+    /// type names an `event_time`; 30 by default, 0 to 36,500.
+    pub event_time_max_age_days: i64,
     /// `ZSTD_LEVEL`: compression level of Parquet pages, 1 (the default) to 22.
     pub zstd_level: i32,
     /// `ROW_GROUP_ROWS`: maximum number of rows in a Parquet row group, 1,048,576 by default. A row group also ends at
@@ -100,6 +106,8 @@ impl Config {
                 EventsFormat::Parquet,
                 &EventsFormat::ALL.map(|format| (format.extension(), format)),
             )?,
+            by_type: settings.one_of("EVENTS_LAYOUT", false, &[("together", false), ("by-type", true)])?,
+            event_time_max_age_days: settings.number("EVENT_TIME_MAX_AGE_DAYS", 30, 0..=36_500)?,
             zstd_level: settings.number("ZSTD_LEVEL", 1, 1..=22)?,
             row_group_rows: settings.number("ROW_GROUP_ROWS", 1 << 20, 1..=1 << 24)?,
             drain: drain(settings)?,
@@ -180,6 +188,14 @@ mod tests {
             (
                 &[("OUTPUT_FORMAT", "csv")],
                 "environment variable OUTPUT_FORMAT is \"csv\"; it must be \"parquet\", \"ndjson\" or \"ndjson.gz\"",
+            ),
+            (
+                &[("EVENTS_LAYOUT", "apart")],
+                "environment variable EVENTS_LAYOUT is \"apart\"; it must be \"together\" or \"by-type\"",
+            ),
+            (
+                &[("EVENT_TIME_MAX_AGE_DAYS", "-1")],
+                "environment variable EVENT_TIME_MAX_AGE_DAYS is \"-1\"; it must be a whole number from 0 to 36500",
             ),
             (
                 &[("ZSTD_LEVEL", "fast")],

@@ -1,9 +1,10 @@
-//! One invocation: decode the messages, write one file per day, quarantine poison, and report the messages that failed.
+//! One invocation: decode the messages, write one file per day (and type), quarantine poison, and report the messages that failed.
 
 use std::collections::{BTreeMap, HashSet};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use objects::{Bucket, BucketError, Records, Stored, quarantine};
 use runtime::{clock, failure, metrics};
 use shared::{
@@ -26,6 +27,9 @@ use crate::{
     retry,
 };
 
+/// Files that are stored at the same time. One is encoded at a time.
+const CONCURRENT_FILES: usize = 4;
+const DAY_MS: i64 = 86_400_000;
 /// A row group ends at this many bytes of payload, which limits the memory for encoding.
 const ROW_GROUP_PAYLOAD_BYTES: usize = 32 << 20;
 
@@ -52,6 +56,7 @@ struct Tally {
     rows: usize,
     unregistered: BTreeMap<String, usize>,
     raw_kept: usize,
+    late: usize,
     files: usize,
     files_already: usize,
     bytes: u64,
@@ -108,27 +113,33 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
     Ok(respond(failed))
 }
 
-/// Writes the files of all days and quarantines the poison. Returns the ids of the messages that failed.
+/// Writes all files and quarantines the poison. Returns the ids of the messages that failed.
 async fn land_all(app: &App, mut batch: Batch, deadline_ms: u64, tally: &mut Tally) -> HashSet<String> {
-    batch.sort();
+    let by_type = app.tables.are_by_type();
+    tally.late = batch.use_event_times(&app.registry, app.config.event_time_max_age_days * DAY_MS);
+    batch.sort(by_type);
     tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms).min();
     let mut poison = std::mem::take(&mut batch.poison);
     let mut failed = HashSet::new();
-    for records in batch.records.chunk_by(|a, b| a.day == b.day) {
-        let landed = match encode(app, &batch, records) {
-            Err(cause) => Err((records.iter().collect(), cause.into())),
-            Ok(mut file) => {
-                // Poison is quarantined even if the file cannot be written.
-                poison.append(&mut file.poison);
-                land(app, &batch, &mut file, deadline_ms, tally).await.map_err(|cause: LandError| (file.rows, cause))
+    let files = batch.files(by_type).map(|records| encode_and_land(app, &batch, records, deadline_ms));
+    let mut files = stream::iter(files).buffered(CONCURRENT_FILES);
+    while let Some(Ended { rows, poison: mut of_file, raw_kept, landed }) = files.next().await {
+        // Poison is quarantined even if the file cannot be written.
+        poison.append(&mut of_file);
+        match landed {
+            Ok(None) => {}
+            Ok(Some(landed)) => {
+                tally.landed(&landed, &batch, &rows);
+                tally.raw_kept += raw_kept;
             }
-        };
-        if let Err((returned, cause)) = landed {
-            let ids = failure::ids(returned.iter().map(|record| batch.message_id(record)));
-            error!(%cause, messages = returned.len(), ids, "the file could not be written, or neither be announced nor noted for later; its messages are returned to the queue");
-            failed.extend(returned.into_iter().map(|record| batch.message_id(record).to_owned()));
+            Err(cause) => {
+                let ids = failure::ids(rows.iter().map(|record| batch.message_id(record)));
+                error!(%cause, messages = rows.len(), ids, "the file could not be written, or neither be announced nor noted for later; its messages are returned to the queue");
+                failed.extend(rows.into_iter().map(|record| batch.message_id(record).to_owned()));
+            }
         }
     }
+    drop(files);
     let poison = poison.into_iter().map(|Poison { record, .. }| (record.id.clone(), record));
     let quarantined = quarantine::keep(&app.lake, FUNCTION, poison.collect()).await;
     tally.quarantined = quarantined.kept;
@@ -137,17 +148,40 @@ async fn land_all(app: &App, mut batch: Batch, deadline_ms: u64, tally: &mut Tal
     failed
 }
 
+/// What became of the records of one file.
+struct Ended<'a> {
+    rows: Vec<&'a Record>,
+    poison: Vec<Poison>,
+    raw_kept: usize,
+    /// `None` if there are no rows, so there is no file.
+    landed: Result<Option<Landed>, LandError>,
+}
+
+/// A file that is stored, and announced or noted for later.
+struct Landed {
+    key: String,
+    stored: Stored,
+    is_deferred: bool,
+}
+
+async fn encode_and_land<'a>(app: &App, batch: &Batch, records: &'a [Record], deadline_ms: u64) -> Ended<'a> {
+    match encode(app, batch, records) {
+        Err(cause) => {
+            Ended { rows: records.iter().collect(), poison: Vec::new(), raw_kept: 0, landed: Err(cause.into()) }
+        }
+        Ok(mut file) => {
+            let landed = land(app, &mut file, deadline_ms).await;
+            Ended { rows: file.rows, poison: file.poison, raw_kept: file.raw_kept, landed }
+        }
+    }
+}
+
 /// Stores one file, then announces it.
-async fn land(
-    app: &App,
-    batch: &Batch,
-    file: &mut Encoded<'_>,
-    deadline_ms: u64,
-    tally: &mut Tally,
-) -> Result<(), LandError> {
-    let Some((first, last)) = file.rows.first().zip(file.rows.last()) else { return Ok(()) };
+async fn land(app: &App, file: &mut Encoded<'_>, deadline_ms: u64) -> Result<Option<Landed>, LandError> {
+    let Some((first, last)) = file.rows.first().zip(file.rows.last()) else { return Ok(None) };
     let name = file.content_id.name(first.sent_at_ms)?;
-    let file_key = EventsKey { day: first.day, name, format: app.config.format };
+    let (_, folder) = app.tables.of(first.event_type);
+    let file_key = EventsKey { only: folder.cloned(), day: first.day, name, format: app.config.format };
     let key = file_key.to_string();
     let records = Records {
         key: &key,
@@ -157,17 +191,16 @@ async fn land(
         count: file.rows.len(),
     };
     let stored = app.lake.put_once(records).await?;
+    let mut is_deferred = false;
     if let Notify::Lambda { topic_arn } = &app.config.notify {
         let notice = notice::body(topic_arn, &app.config.bucket, &key, &stored, last.sent_at_ms);
         if let Err(cause) = notice::publish(&app.clients.sns, topic_arn, notice.clone(), deadline_ms).await {
             warn!(%cause, file.key = %key, "the file is not announced yet; its notice goes to the outbox");
             outbox::keep(app, &file_key, notice).await.map_err(|error| LandError::Notice(cause, error))?;
-            tally.notices_deferred += 1;
+            is_deferred = true;
         }
     }
-    tally.landed(&key, &stored, batch, &file.rows);
-    tally.raw_kept += file.raw_kept;
-    Ok(())
+    Ok(Some(Landed { key, stored, is_deferred }))
 }
 
 /// An encoded file that has not been stored yet.
@@ -184,12 +217,13 @@ pub struct Encoded<'a> {
     pub raw_kept: usize,
 }
 
-/// Encodes the sorted records of one day. The same records always give the same bytes.
+/// Encodes the sorted records of one file. The same records always give the same bytes.
 pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Encoded<'a>, EncodeError> {
-    let mut file = EventsFile::new(app.config.format, app.table.schema())?;
+    let (table, _) = app.tables.of(records.first().and_then(|record| record.event_type));
+    let mut file = EventsFile::new(app.config.format, table.schema())?;
     let (mut rows, mut poison, mut raw_kept, mut rest) = (Vec::new(), Vec::new(), 0, records);
     while !rest.is_empty() {
-        let chunk = app.table.decode(batch, rest, app.config.row_group_rows, ROW_GROUP_PAYLOAD_BYTES)?;
+        let chunk = table.decode(batch, rest, app.config.row_group_rows, ROW_GROUP_PAYLOAD_BYTES)?;
         app.with_zstd(|zstd| file.append(&chunk.columns, zstd))?;
         rest = rest.get(chunk.read..).unwrap_or_default();
         raw_kept += chunk.raw_kept;
@@ -207,7 +241,7 @@ pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Enc
         ("landfall.min_sent_at", time(rows.first())),
         ("landfall.max_sent_at", time(rows.last())),
         ("landfall.content_id", content_id.to_string()),
-        ("landfall.schema_fingerprint", app.table.fingerprint().to_owned()),
+        ("landfall.schema_fingerprint", table.fingerprint().to_owned()),
         ("landfall.version", env!("CARGO_PKG_VERSION").to_owned()),
     ])?;
     Ok(Encoded { bytes, rows, poison, content_id, raw_kept })
@@ -228,9 +262,10 @@ fn respond(failed: HashSet<String>) -> SqsBatchResponse {
 }
 
 impl Tally {
-    fn landed(&mut self, key: &str, stored: &Stored, batch: &Batch, rows: &[&Record]) {
+    fn landed(&mut self, Landed { key, stored, is_deferred }: &Landed, batch: &Batch, rows: &[&Record]) {
         info!(file.key = %key, rows = rows.len(), size_bytes = stored.size, already = stored.already, "file written");
         self.rows += rows.len();
+        self.notices_deferred += usize::from(*is_deferred);
         for record in rows.iter().filter(|record| record.event_type.is_none()) {
             *self.unregistered.entry(batch.type_name(record).to_owned()).or_default() += 1;
         }
@@ -266,6 +301,9 @@ impl Tally {
             .put("messages_retried", Unit::Count, self.retried);
         if self.notices_deferred > 0 {
             all = all.put("notices_deferred", Unit::Count, self.notices_deferred);
+        }
+        if self.late > 0 {
+            all = all.put("rows_late", Unit::Count, self.late);
         }
         if let Some(oldest) = self.oldest_sent_ms {
             all = all.put("oldest_message_age", Unit::Seconds, clock::age(oldest));

@@ -10,6 +10,7 @@ pub mod config;
 pub mod drain;
 pub mod envelope;
 pub mod error;
+pub mod event_time;
 pub mod file;
 pub mod handler;
 pub mod notice;

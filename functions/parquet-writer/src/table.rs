@@ -15,7 +15,10 @@ use arrow::{
 };
 use columns::{AppendError, Fidelity, Layout, MessageColumns, Presence, utc_micros};
 use sha2::{Digest, Sha256};
-use shared::event::{ENVELOPE, Registry};
+use shared::{
+    event::{ENVELOPE, EventType, Registry, UNREGISTERED},
+    layout::{LayoutError, Segment},
+};
 
 use crate::{
     batch::{Batch, Poison, Record},
@@ -33,11 +36,60 @@ pub const LAYOUT: Layout = Layout {
 /// After this many records, the final size of the columns is estimated to reserve memory.
 const SAMPLED_RECORDS: usize = 256;
 
-/// The columns of every file.
+/// The columns of the files.
+#[derive(Debug)]
+pub enum Tables {
+    /// Every file has the columns of all types.
+    Together(Table),
+    /// Every file has the columns of one type, and the folder that is named after it.
+    ByType {
+        /// By the type's position in the registry.
+        types: Vec<(Segment, Table)>,
+        /// Of events whose type is not registered.
+        unregistered: (Segment, Table),
+    },
+}
+
+impl Tables {
+    /// The tables of `registry`: one for each type, or one for all. See [`Table::new`].
+    pub fn new(registry: &Registry, by_type: bool, finite_floats: bool) -> Result<Self, LayoutError> {
+        if !by_type {
+            return Ok(Self::Together(Table::new(registry.types(), 0, finite_floats)));
+        }
+        let mut types = Vec::with_capacity(registry.types().len());
+        for (position, event) in (0..).zip(registry.types()) {
+            types.push((event.column.parse()?, Table::new(std::slice::from_ref(event), position, finite_floats)));
+        }
+        Ok(Self::ByType { types, unregistered: (UNREGISTERED.parse()?, Table::new(&[], 0, finite_floats)) })
+    }
+
+    /// Whether a file has events of one type only.
+    #[must_use]
+    pub const fn are_by_type(&self) -> bool {
+        matches!(self, Self::ByType { .. })
+    }
+
+    /// The table of events with a type's position in the registry, and the folder of its files if it has one of its own.
+    #[must_use]
+    pub fn of(&self, event_type: Option<u16>) -> (&Table, Option<&Segment>) {
+        match self {
+            Self::Together(table) => (table, None),
+            Self::ByType { types, unregistered } => {
+                let registered = event_type.and_then(|position| types.get(usize::from(position)));
+                let (folder, table) = registered.unwrap_or(unregistered);
+                (table, Some(folder))
+            }
+        }
+    }
+}
+
+/// The columns of a file.
 #[derive(Debug)]
 pub struct Table {
     schema: SchemaRef,
     types: Vec<MessageColumns>,
+    /// Position of the first type in the registry.
+    first: u16,
     fingerprint: String,
     finite_floats: bool,
 }
@@ -58,10 +110,10 @@ pub struct Chunk<'a> {
 }
 
 impl Table {
-    /// The table of `registry`. With `finite_floats` the output format cannot represent NaN and infinities, so such payloads are
+    /// The table of `types`, which are in the registry from position `first` on. With `finite_floats` the output format cannot represent NaN and infinities, so such payloads are
     /// kept in `_raw`.
     #[must_use]
-    pub fn new(registry: &Registry, finite_floats: bool) -> Self {
+    pub fn new(event_types: &[EventType], first: u16, finite_floats: bool) -> Self {
         let [event_id, message_id, source, type_name, sent_at, sha256, attributes, raw] = ENVELOPE;
         let mut fields = vec![
             Field::new(event_id, DataType::Utf8, false),
@@ -73,14 +125,14 @@ impl Table {
             Field::new(attributes, texts_by_name(), true),
             Field::new(raw, DataType::Binary, true),
         ];
-        let mut types = Vec::with_capacity(registry.types().len());
-        for event in registry.types() {
+        let mut types = Vec::with_capacity(event_types.len());
+        for event in event_types {
             let columns = MessageColumns::new(&event.message);
             fields.push(Field::new(&event.column, columns.data_type(), true));
             types.push(columns);
         }
         let fingerprint = fingerprint(&fields);
-        Self { schema: Arc::new(Schema::new(fields)), types, fingerprint, finite_floats }
+        Self { schema: Arc::new(Schema::new(fields)), types, first, fingerprint, finite_floats }
     }
 
     /// The names and types of the columns.
@@ -157,6 +209,7 @@ fn fingerprint(fields: &[Field]) -> String {
 
 struct Builder {
     finite_floats: bool,
+    first: u16,
     event_id: StringBuilder,
     message_id: StringBuilder,
     source: StringBuilder,
@@ -172,6 +225,7 @@ impl Builder {
     fn new(table: &Table, rows: usize) -> Self {
         Self {
             finite_floats: table.finite_floats,
+            first: table.first,
             event_id: StringBuilder::with_capacity(rows, rows * 36),
             message_id: StringBuilder::with_capacity(rows, rows * 36),
             source: StringBuilder::with_capacity(rows, rows * 8),
@@ -194,7 +248,8 @@ impl Builder {
     /// Appends one row and returns whether the columns represent the payload completely. After an error no column has changed.
     fn append(&mut self, batch: &Batch, record: &Record, payload: &[u8]) -> Result<bool, AppendError> {
         let row = self.sent_at.len();
-        let lossless = match record.event_type.and_then(|event_type| self.types.get_mut(usize::from(event_type))) {
+        let position = record.event_type.and_then(|event_type| event_type.checked_sub(self.first));
+        let lossless = match position.and_then(|position| self.types.get_mut(usize::from(position))) {
             Some((columns, presence)) => {
                 // The columns of a type are not touched by rows of other types; these are added as nulls now.
                 if columns.rows() < row {

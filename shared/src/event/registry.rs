@@ -33,6 +33,8 @@ pub struct EventType {
     pub column: String,
     /// The descriptor by which its payload is read.
     pub message: MessageDescriptor,
+    /// The numbers of the fields that lead to the time at which an event happened, a `google.protobuf.Timestamp`.
+    pub event_time: Option<Vec<u32>>,
 }
 
 /// Why descriptors and the order of columns are no registry. Each says where and what to do.
@@ -96,6 +98,20 @@ pub enum RegistryError {
         /// Full name of the field at which there are too many.
         field: String,
     },
+    /// A time does not exist, or is no time.
+    #[error(
+        "{place}: event_time is {path:?}, and {field:?} is not a field of type {expected} that is neither repeated nor in a oneof: name one, such as \"order_ts\" or \"header.created_at\""
+    )]
+    EventTime {
+        /// File and message.
+        place: String,
+        /// The option.
+        path: String,
+        /// The part that is wrong.
+        field: String,
+        /// What it has to be.
+        expected: &'static str,
+    },
     /// A line of the order is not one.
     #[error(
         "proto/columns.txt, line {line}: {text:?} is not a column and the full name of a message, separated by a space"
@@ -157,7 +173,8 @@ impl Registry {
     pub fn new(descriptors: &[u8], columns: &str) -> Result<Self, RegistryError> {
         let pool = DescriptorPool::decode(descriptors)?;
         let option = pool.get_extension_by_name(EVENT_OPTION).ok_or(RegistryError::Empty)?;
-        let declared: Vec<Declared> = pool.all_messages().filter_map(|message| declared(message, &option)).collect();
+        let declared = pool.all_messages().filter_map(|message| declared(message, &option));
+        let declared: Vec<Declared> = declared.collect::<Result<_, _>>()?;
         if declared.is_empty() {
             return Err(RegistryError::Empty);
         }
@@ -209,21 +226,45 @@ fn place(message: &MessageDescriptor) -> String {
 }
 
 /// The event type that a message is, if it has the option.
-fn declared(message: MessageDescriptor, option: &ExtensionDescriptor) -> Option<Declared> {
+fn declared(message: MessageDescriptor, option: &ExtensionDescriptor) -> Option<Result<Declared, RegistryError>> {
     let options = message.options();
     if !options.has_extension(option) {
         return None;
     }
     let value = options.get_extension(option);
     let event: &DynamicMessage = value.as_message()?;
-    let column = event.get_field_by_name("column")?.as_str()?.to_owned();
+    let text = |name| Some(event.get_field_by_name(name)?.as_str()?.to_owned());
+    let (column, event_time) = (text("column")?, text("event_time")?);
     let also = event.get_field_by_name("also")?;
     let also = also.as_list()?.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let names_column = !column.is_empty();
     let column = if names_column { column } else { snake_case(message.name()) };
-    drop(value);
-    drop(options);
-    Some(Declared { event: EventType { column, message }, names_column, also })
+    let event_time = Some(event_time).filter(|path| !path.is_empty()).map(|path| time_at(&message, &path)).transpose();
+    Some(event_time.map(|event_time| {
+        let event = EventType { column, message: message.clone(), event_time };
+        Declared { event, names_column, also }
+    }))
+}
+
+/// The numbers of the fields that lead to a time.
+fn time_at(event: &MessageDescriptor, path: &str) -> Result<Vec<u32>, RegistryError> {
+    let (mut message, mut numbers, mut names) = (event.clone(), Vec::new(), path.split('.').peekable());
+    while let Some(name) = names.next() {
+        let is_last = names.peek().is_none();
+        let field = message
+            .get_field_by_name(name)
+            .filter(|field| !field.is_list() && field.containing_oneof().is_none_or(|oneof| oneof.fields().len() == 1));
+        let inner = field.and_then(|field| Some((field.number(), field.kind().as_message()?.clone())));
+        let is_time = |inner: &MessageDescriptor| inner.full_name() == "google.protobuf.Timestamp";
+        let Some((number, inner)) = inner.filter(|(_, inner)| is_last == is_time(inner)) else {
+            let expected = if is_last { "google.protobuf.Timestamp" } else { "message" };
+            let (path, field) = (path.to_owned(), name.to_owned());
+            return Err(RegistryError::EventTime { place: place(event), path, field, expected });
+        };
+        numbers.push(number);
+        message = inner;
+    }
+    Ok(numbers)
 }
 
 /// Every value of the attribute `type`, with the full name of its message.
