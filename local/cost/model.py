@@ -29,6 +29,7 @@ class Settings:
 
     writer_batch: int
     writer_window_s: int
+    writer_drains: bool
     writer_drain_s: int
     memory_mb: int
     roller_window_s: int
@@ -48,7 +49,8 @@ def defaults(template: Template) -> Settings:
     return Settings(
         writer_batch=template.default("WriterBatchSize"),
         writer_window_s=template.default("WriterBatchWindowSeconds"),
-        writer_drain_s=template.default("WriterDrainMaxSeconds") if template.default("WriterDrainTargetBytes") else 0,
+        writer_drains=template.default("WriterDrainTargetBytes") > 0,
+        writer_drain_s=template.default("WriterDrainWaitSeconds"),
         memory_mb=template.default("FunctionMemoryMb"),
         roller_window_s=template.default("RollerBatchWindowSeconds"),
         roller_records=template.default("RollerMaxRecords"),
@@ -197,14 +199,18 @@ class Model:
             # One invocation after the other, each with what arrives while it receives.
             messages = rate * settings.writer_drain_s
             wait_ms += settings.writer_drain_s * 1_000
-            # A long poll returns as soon as there is one message, so eight receivers that ask again at once get few.
-            received = min(rate, 8 * 1_000 / figures["sqs_ms"])
+            # A long poll returns as soon as there is one message, so eight receivers get few each time, and pause.
+            received = min(rate, 8 * 1_000 / (figures["sqs_ms"] + 200))
         batches = rate / messages
         if settings.writer_drain_s:
             sends = rate / a_send * _steps(a_send * size)
             bill.ingest["SQS"] = self._month("sqs_request", sends + received + rate / BATCH_ENTRIES)
         else:
             bill.ingest["SQS"] = self._queue(rate, size, a_send, batches, messages)
+            if settings.writer_drains:
+                # Two receives find that there is no backlog.
+                bill.ingest["SQS"] += self._month("sqs_request", 2 * batches)
+                wait_ms += 2 * figures["sqs_ms"]
         handler_ms = self._writer_ms(messages, settings)
         ms = self._cpu_ms(handler_ms + self._overhead_ms(settings), settings.memory_mb) + wait_ms
         # A tick lists the outbox, where there is nothing.

@@ -74,6 +74,13 @@ impl CountsByReason {
         }
     }
 
+    /// Adds other counts.
+    pub fn append(&mut self, other: Self) {
+        for (reason, count) in other.0 {
+            *self.0.entry(reason).or_default() += count;
+        }
+    }
+
     /// The counts as a metric of `function` in `stack`, by `reason`.
     pub fn metrics(&self, stack: &str, function: &str, name: &'static str) -> impl Iterator<Item = Metrics> {
         let of = move |(reason, count): (&String, &usize)| {

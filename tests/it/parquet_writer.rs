@@ -751,6 +751,21 @@ async fn by_type_a_file_that_cannot_be_written_gives_back_its_own_messages_only(
 }
 
 #[tokio::test]
+async fn without_a_backlog_nothing_is_waited_for() {
+    for (queued_messages, receives) in [(0, 1), (3, 2), (4, 2)] {
+        let (function, _, event) = draining("1000000").await;
+        let left = function.aws.state().queue.split_off(10 + queued_messages);
+        assert_eq!(left.len(), 90 - queued_messages);
+        function.aws.state().queue.drain(..10);
+        assert_eq!(function.invoke(&event).await, Vec::<String>::new());
+        let calls = function.aws.take_calls();
+        let received = calls.iter().filter(|call| *call == "sqs:ReceiveMessage").count();
+        assert_eq!(received, receives, "{queued_messages} messages in the queue");
+        assert_eq!(function.rows().num_rows() + function.quarantined().len(), 10 + queued_messages);
+    }
+}
+
+#[tokio::test]
 async fn draining_stops_at_its_target() {
     let (function, _, event) = draining("2000").await;
     assert_eq!(function.invoke(&event).await, Vec::<String>::new());
@@ -763,7 +778,8 @@ async fn draining_stops_at_its_target() {
 
 #[tokio::test]
 async fn draining_stops_before_memory_runs_out() {
-    let (function, _, event) = draining_with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "257")], "200000").await;
+    let (mut function, _, event) = draining("200000").await;
+    function.app.config.drain.as_mut().unwrap().memory_bytes = 1 << 20;
     let messages: Vec<QueuedMessage> = (0..2_000).map(|n| queued(&events::order(n))).collect();
     function.aws.state().queue = messages;
     assert_eq!(function.invoke(&event).await, Vec::<String>::new());

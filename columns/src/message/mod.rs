@@ -84,6 +84,7 @@ pub struct MessageColumns {
     oneofs: Vec<Vec<usize>>,
     fields: Fields,
     rows: usize,
+    absent_bytes: usize,
 }
 
 const NO_COLUMN: u16 = u16::MAX;
@@ -140,7 +141,8 @@ impl MessageColumns {
         if fields.is_empty() {
             fields.push(Arc::new(Field::new(EMPTY, DataType::Boolean, true)));
         }
-        Self { columns, near, far, oneofs, fields: fields.into(), rows: 0 }
+        let absent_bytes = columns.iter().map(Column::absent_bytes).sum();
+        Self { columns, near, far, oneofs, fields: fields.into(), rows: 0, absent_bytes }
     }
 
     /// The type of the column for such messages, a struct. Fields carry their protobuf numbers as Parquet field ids.
@@ -153,6 +155,18 @@ impl MessageColumns {
     #[must_use]
     pub const fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Memory that the rows need, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.columns.iter().map(|column| column.values.bytes() + column.presence.0.len()).sum()
+    }
+
+    /// Memory that a row needs in which the message is absent, in bytes.
+    #[must_use]
+    pub const fn absent_bytes(&self) -> usize {
+        self.absent_bytes
     }
 
     /// Appends one message. After an error the columns are as they were before.
@@ -354,6 +368,10 @@ impl Column {
             self.presence.0.push(present);
         }
         Ok(())
+    }
+
+    fn absent_bytes(&self) -> usize {
+        self.values.absent_bytes() + usize::from(self.field.is_nullable())
     }
 
     fn append_absent(&mut self, rows: usize) {

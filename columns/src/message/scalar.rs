@@ -31,6 +31,9 @@ pub(super) struct Slices {
     pub(super) data: Vec<u8>,
 }
 
+/// Memory of an offset.
+pub(super) const OFFSET_BYTES: usize = size_of::<i32>();
+
 /// Arrow offsets: row i is the range from offset i to offset i + 1.
 #[derive(Debug, Clone)]
 pub(super) struct Offsets(pub(super) Vec<i32>);
@@ -140,6 +143,11 @@ impl Slices {
             self.offsets.truncate(rows);
             self.data.truncate(self.offsets.end());
         }
+    }
+
+    /// See [`super::MessageColumns::bytes`].
+    pub(super) fn bytes(&self) -> usize {
+        self.offsets.len() * OFFSET_BYTES + self.data.len()
     }
 
     /// See [`super::MessageColumns::reserve`].

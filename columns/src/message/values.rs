@@ -17,7 +17,7 @@ use super::{
     AppendError, Fidelity, MessageColumns,
     json::{self, Json},
     map::{MapEntries, MapKey},
-    scalar::{EnumNames, Integer, Offsets, Slices, low_i32},
+    scalar::{EnumNames, Integer, OFFSET_BYTES, Offsets, Slices, low_i32},
     time::Time,
     utc_micros,
 };
@@ -236,6 +236,32 @@ impl Values {
             Self::Message(message) | Self::Wrapper(message) => message.append_absent(rows),
             Self::List(offsets, _) => offsets.append_empty(rows),
             Self::Map(map) => map.offsets.append_empty(rows),
+        }
+    }
+
+    /// See [`MessageColumns::bytes`].
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Message(message) | Self::Wrapper(message) => message.bytes(),
+            Self::Text(_, slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.bytes(),
+            Self::Json(json) => json.slices.bytes(),
+            Self::List(offsets, items) => offsets.len() * OFFSET_BYTES + items.bytes(),
+            Self::Map(map) => map.offsets.len() * OFFSET_BYTES + map.entries.bytes(),
+            fixed => fixed.len() * fixed.absent_bytes(),
+        }
+    }
+
+    /// See [`MessageColumns::absent_bytes`].
+    pub(super) const fn absent_bytes(&self) -> usize {
+        match self {
+            Self::Bool(_) => 1,
+            Self::Int32(..) | Self::Float(_) => 4,
+            Self::Int64(..) | Self::Double(_) | Self::Time(_) => 8,
+            Self::Uint64(..) => 16,
+            Self::Message(message) | Self::Wrapper(message) => message.absent_bytes(),
+            Self::Text(..) | Self::Bytes(_) | Self::Enum(..) | Self::Json(_) | Self::List(..) | Self::Map(_) => {
+                OFFSET_BYTES
+            }
         }
     }
 

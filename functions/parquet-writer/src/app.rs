@@ -12,6 +12,8 @@ use runtime::settings::SettingError;
 use shared::event::{Registry, RegistryError};
 use shared::layout::{EventsFormat, LayoutError};
 
+use tracing::warn;
+
 use crate::{config::Config, table::Tables};
 
 /// When an attempt of a call to AWS fails. The shortest timeout of the function is 30 seconds, in which two attempts have to fit.
@@ -68,6 +70,14 @@ impl App {
     pub fn with_registry(config: Config, clients: Clients, registry: Registry) -> Result<Self, StartError> {
         let finite_floats = config.format != EventsFormat::Parquet;
         let tables = Tables::new(&registry, config.by_type, finite_floats)?;
+        let mut config = config;
+        if let Some(drain) = &mut config.drain {
+            drain.memory_bytes = drain.memory_bytes.saturating_sub(tables.encoding_bytes());
+            if drain.memory_bytes == 0 {
+                let needed_mb = tables.encoding_bytes() >> 20;
+                warn!(needed_mb, "nothing is drained, because the columns of all types need this much memory more");
+            }
+        }
         let zstd = Mutex::new(Zstd::new(config.zstd_level)?);
         let lake = S3::new(&clients.s3, &config.bucket);
         Ok(Self { config, registry, tables, lake, clients, zstd })

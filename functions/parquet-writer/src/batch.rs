@@ -28,6 +28,7 @@ pub struct Batch {
     pub records: Vec<Record>,
     /// Messages that can never be written to a file.
     pub poison: Vec<Poison>,
+    poison_bytes: usize,
 }
 
 /// One message, as ranges of the buffers of its batch.
@@ -54,8 +55,8 @@ struct Text {
     end: u32,
 }
 
-/// Memory that a message needs besides its bytes: its record, its sort key, its receipt handle and its row in every column.
-/// Measured by the benchmark of draining with small messages, and rounded up.
+/// Memory that a message needs besides its bytes: its record, its sort key, its receipt handle, its place among the rows, and what
+/// the file has of it in the envelope. Measured (`tests/memory.rs`), and rounded up.
 const MEMORY_PER_MESSAGE_BYTES: usize = 1_024;
 
 /// How far the clock of whoever says when an event happened may be ahead.
@@ -102,7 +103,9 @@ impl Batch {
             Err(error) => {
                 self.payloads.truncate(start);
                 let sent_at_ms = message.sent_timestamp.as_deref().and_then(|ms| ms.parse().ok()).unwrap_or_default();
-                self.poison.push(Poison::new(error, message, sent_at_ms));
+                let poison = Poison::new(error, message, sent_at_ms);
+                self.poison_bytes += poison.bytes();
+                self.poison.push(poison);
                 false
             }
         }
@@ -201,11 +204,17 @@ impl Batch {
         self.payloads.len()
     }
 
-    /// Estimate of the memory that is needed to write the messages to files; an upper bound.
+    /// Memory for the messages themselves, and for the file that they become, which is not larger than they are. What is needed
+    /// besides, for one row group and a part of the quarantine, does not grow with the batch.
     #[must_use]
     pub const fn memory_bytes(&self) -> usize {
         let messages = self.records.len() + self.poison.len();
-        2 * (self.payloads.len() + self.text.len()) + messages * MEMORY_PER_MESSAGE_BYTES
+        2 * (self.payloads.len() + self.text.len()) + self.poison_bytes + messages * MEMORY_PER_MESSAGE_BYTES
+    }
+
+    /// Reserves memory for so many bytes of payload, which costs nothing until there are so many.
+    pub fn reserve(&mut self, payload_bytes: usize) {
+        self.payloads.reserve(payload_bytes.saturating_sub(self.payloads.len()));
     }
 
     /// Puts records whose type names the time at which its events happen into the UTC day of that time. Returns how many stay in the
@@ -321,6 +330,15 @@ fn head(text: &str) -> u128 {
 }
 
 impl Poison {
+    /// Memory of its entry, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let record = &self.record;
+        let texts = [&record.function, &record.reason, &record.detail, &record.id, &record.body_base64];
+        let texts: usize = texts.iter().map(|text| text.len()).sum();
+        texts + record.attributes.get().len() + size_of::<Self>()
+    }
+
     fn new(error: RecordError, message: &Message<'_>, sent_at_ms: i64) -> Self {
         let record = QuarantineRecord {
             function: crate::FUNCTION.to_owned(),

@@ -30,8 +30,10 @@ pub struct Config {
     /// `ZSTD_LEVEL`: compression level of Parquet pages, 1 (the default) to 22.
     pub zstd_level: i32,
     /// `ROW_GROUP_ROWS`: maximum number of rows in a Parquet row group, 1,048,576 by default. A row group also ends at
-    /// 32 MiB of payload.
+    /// an eighth of the memory beyond 256 MB, at least 8 and at most 64 MiB.
     pub row_group_rows: usize,
+    /// The memory of a row group's columns.
+    pub row_group_bytes: usize,
     /// `DRAIN_TARGET_BYTES`: receive more messages from the queue until there are this many bytes of payload. 0, the
     /// default, writes only the messages of the event. At most a quarter of the memory beyond 256 MB.
     pub drain: Option<Drain>,
@@ -68,21 +70,28 @@ impl Notify {
 pub struct Drain {
     /// Bytes of payload at which receiving ends.
     pub target_bytes: usize,
-    /// Memory that messages may need: what the function has beyond 256 MB. With small messages this limit is reached before
-    /// the target.
+    /// Memory that messages may need; see [`crate::batch::Batch::memory_bytes`]. With small messages this limit is reached before the
+    /// target.
     pub memory_bytes: usize,
     /// `DRAIN_MAX_SECONDS`: maximum time for receiving, 30 by default, 1 to 600. Never more than half of the time that is
     /// left of the invocation.
     pub max_time: Duration,
+    /// `DRAIN_WAIT_SECONDS`: how long to go on when the queue has no backlog, for messages that arrive meanwhile. 0, the default,
+    /// takes what is there. At most `DRAIN_MAX_SECONDS`.
+    pub wait: Duration,
     /// The queue to receive from.
     pub queue_url: String,
 }
 
 /// Memory that the function needs in addition to the batch.
 const BASE_MEMORY_BYTES: u64 = 256 << 20;
-/// The batch is in memory as payloads, as columns, encoded and compressed. All of these together need at most this many times
-/// its payload.
+/// The target is at most this part of the memory beyond that. Messages with it need twice their bytes, and more if they are small.
 const MEMORY_PER_PAYLOAD_BYTE: u64 = 4;
+/// A row group is in memory as columns, as encoded pages and as what encoding needs.
+const ROW_GROUP_COPIES: u64 = 4;
+/// Records of the quarantine that are in memory at a time, as records, as lines and as what is sent.
+pub const QUARANTINE_BYTES: usize = 4 << 20;
+const QUARANTINE_COPIES: u64 = 3;
 
 impl Config {
     /// Reads the environment.
@@ -96,6 +105,10 @@ impl Config {
     }
 
     fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
+        // Lambda sets this variable. Elsewhere the memory is not limited.
+        let memory_mb: u64 = settings.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 10_240, 1..=u64::MAX >> 20)?;
+        let memory = (memory_mb << 20).saturating_sub(BASE_MEMORY_BYTES);
+        let row_group_bytes = (memory / 8).clamp(8 << 20, 64 << 20);
         Ok(Self {
             stack: settings.stack(),
             bucket: settings.required("LAKE_BUCKET", "it names the bucket that files are written to")?,
@@ -110,7 +123,8 @@ impl Config {
             event_time_max_age_days: settings.number("EVENT_TIME_MAX_AGE_DAYS", 30, 0..=36_500)?,
             zstd_level: settings.number("ZSTD_LEVEL", 1, 1..=22)?,
             row_group_rows: settings.number("ROW_GROUP_ROWS", 1 << 20, 1..=1 << 24)?,
-            drain: drain(settings)?,
+            row_group_bytes: bytes(row_group_bytes),
+            drain: drain(settings, memory, row_group_bytes)?,
         })
     }
 }
@@ -133,20 +147,24 @@ fn notify(settings: &Settings<impl Lookup>) -> Result<Notify, SettingError> {
     }
 }
 
-fn drain(settings: &Settings<impl Lookup>) -> Result<Option<Drain>, SettingError> {
-    // Lambda sets this variable. Elsewhere the memory is not limited.
-    let memory_mb: u64 = settings.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 10_240, 1..=u64::MAX >> 20)?;
-    let memory = (memory_mb << 20).saturating_sub(BASE_MEMORY_BYTES);
+fn drain(settings: &Settings<impl Lookup>, memory: u64, row_group_bytes: u64) -> Result<Option<Drain>, SettingError> {
     let limit = memory / MEMORY_PER_PAYLOAD_BYTE;
     let target: u64 = settings.number("DRAIN_TARGET_BYTES", 0, 0..=limit)?;
     let max_seconds = settings.number("DRAIN_MAX_SECONDS", 30, 1..=600)?;
+    let wait_seconds = settings.number("DRAIN_WAIT_SECONDS", 0, 0..=600)?;
     if target == 0 {
         return Ok(None);
     }
     let why = "it names the queue that DRAIN_TARGET_BYTES receives from";
     let queue_url = settings.required("QUEUE_URL", why)?;
-    let [target_bytes, memory_bytes] = [target, memory].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-    Ok(Some(Drain { target_bytes, memory_bytes, max_time: Duration::from_secs(max_seconds), queue_url }))
+    let fixed = ROW_GROUP_COPIES * row_group_bytes + QUARANTINE_COPIES * QUARANTINE_BYTES as u64;
+    let memory_bytes = bytes(memory.saturating_sub(fixed));
+    let [max_time, wait] = [max_seconds, wait_seconds].map(Duration::from_secs);
+    Ok(Some(Drain { target_bytes: bytes(target), memory_bytes, max_time, wait, queue_url }))
+}
+
+fn bytes(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -212,6 +230,10 @@ mod tests {
             (
                 &[("DRAIN_TARGET_BYTES", "1000")],
                 "environment variable QUEUE_URL is not set; it names the queue that DRAIN_TARGET_BYTES receives from",
+            ),
+            (
+                &[("DRAIN_WAIT_SECONDS", "601")],
+                "environment variable DRAIN_WAIT_SECONDS is \"601\"; it must be a whole number from 0 to 600",
             ),
             (
                 &[("DRAIN_MAX_SECONDS", "0")],

@@ -21,7 +21,7 @@ use serde_json::json;
 use shared::{event::Registry, quarantine::base64};
 use tokio::{
     sync::Mutex,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tracing::warn;
 
@@ -34,14 +34,35 @@ use crate::{
 
 /// Number of concurrent receive requests; SQS returns at most ten messages to each.
 const RECEIVERS: usize = 8;
-/// Wait time of a receive request. A long poll queries all servers of the queue, so an empty response means an empty queue.
+/// Wait time of a receive request while there is a backlog. A long poll queries all servers of the queue, so an empty response means an empty queue.
 const WAIT_SECONDS: i32 = 1;
+/// A receive with fewer messages than this shows no backlog. SQS may return few of many, so a receiver tries once more.
+const SHORT_RECEIVE: usize = 5;
+const SHORT_RECEIVES: usize = 2;
+/// Each receive is paid for, so a receiver that waits for messages to arrive lets some gather.
+const PAUSE: Duration = Duration::from_millis(200);
+/// SQS allows 120,000 messages of a queue to be in flight, and other invocations have some.
+const MAX_RECEIVED: usize = 100_000;
 /// How much longer than that the last receive may take.
 const HANGING: Duration = Duration::from_secs(3);
 /// Number of attempts to delete messages.
 const DELETE_ATTEMPTS: usize = 3;
 
-/// Receives messages into `batch` until the target is reached, the time is over or the queue is empty.
+/// What a receive has shown.
+enum Queue {
+    /// There are more messages.
+    Backlog,
+    /// The queue has only what arrives now.
+    Short,
+    /// There is nothing, nothing more may be received, or the queue does not answer.
+    Ended,
+}
+
+/// Receives messages into `batch` until the target is reached, the time is over or the queue has no backlog.
+///
+/// One receiver looks first, because most invocations find nothing; the others join it when there is a backlog. A queue without one
+/// gives each receive the few messages that have just arrived. To wait for them costs an invocation that does nothing else, so
+/// that ends after two such receives, unless `wait` says how long to go on.
 ///
 /// If a request fails, the other receivers continue, and messages that have been received so far are processed.
 pub async fn drain(
@@ -51,52 +72,81 @@ pub async fn drain(
     batch: &mut Batch,
     remaining: Duration,
 ) -> Vec<Received> {
-    let until = Instant::now() + drain.max_time.min(remaining / 2);
+    let begun = Instant::now();
+    let until = begun + drain.max_time.min(remaining / 2);
+    batch.reserve(drain.target_bytes);
     let state = Mutex::new((batch, Vec::new()));
-    join_all((0..RECEIVERS).map(|_| async {
+    let state = &state;
+    let receive = |wait_seconds: i32| async move {
+        let is_full = {
+            let state = state.lock().await;
+            is_full(state.0, &state.1, drain)
+        };
+        if is_full || Instant::now() >= until {
+            return Queue::Ended;
+        }
+        let response = client
+            .receive_message()
+            .queue_url(&drain.queue_url)
+            .max_number_of_messages(10)
+            .wait_time_seconds(wait_seconds)
+            .message_attribute_names("All")
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .send();
+        // A receive that hangs is given up. One that is begun in time is answered in time: its messages would be hidden.
+        let Ok(response) = timeout_at(until + HANGING, response).await else { return Queue::Ended };
+        let messages = match response {
+            Ok(response) => response.messages.unwrap_or_default(),
+            Err(error) => {
+                warn!(cause = cause(&error), "messages could not be received; continuing with those received so far");
+                return Queue::Ended;
+            }
+        };
+        let received = messages.len();
+        let mut state = state.lock().await;
+        for message in messages {
+            if let Some(received) = take(&message, state.0, registry) {
+                state.1.push(received);
+            }
+        }
+        match received {
+            0 => Queue::Ended,
+            1..SHORT_RECEIVE => Queue::Short,
+            _ => Queue::Backlog,
+        }
+    };
+    let receiver = async |is_first: bool| {
+        let mut short = 0;
         loop {
-            if Instant::now() >= until || is_full(state.lock().await.0, drain) {
-                return;
-            }
-            let response = client
-                .receive_message()
-                .queue_url(&drain.queue_url)
-                .max_number_of_messages(10)
-                .wait_time_seconds(WAIT_SECONDS)
-                .message_attribute_names("All")
-                .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
-                .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
-                .send();
-            // A receive that hangs is given up. One that is begun in time is answered in time: its messages would be hidden.
-            let Ok(response) = timeout_at(until + HANGING, response).await else { return };
-            let messages = match response {
-                Ok(response) => response.messages.unwrap_or_default(),
-                Err(error) => {
-                    warn!(
-                        cause = cause(&error),
-                        "messages could not be received; continuing with those received so far"
-                    );
-                    return;
+            // The first does not wait for messages to arrive.
+            match receive(if is_first { 0 } else { WAIT_SECONDS }).await {
+                Queue::Ended => return false,
+                Queue::Backlog if is_first => return true,
+                Queue::Backlog => short = 0,
+                Queue::Short if Instant::now() < begun + drain.wait => {
+                    sleep_until(until.min(Instant::now() + PAUSE)).await;
                 }
-            };
-            if messages.is_empty() {
-                return;
-            }
-            let mut state = state.lock().await;
-            for message in messages {
-                if let Some(received) = take(&message, state.0, registry) {
-                    state.1.push(received);
+                Queue::Short => {
+                    short += 1;
+                    if short == SHORT_RECEIVES {
+                        return false;
+                    }
                 }
             }
         }
-    }))
-    .await;
-    state.into_inner().1
+    };
+    if !drain.wait.is_zero() || receiver(true).await {
+        join_all((0..RECEIVERS).map(|_| receiver(false))).await;
+    }
+    std::mem::take(&mut state.lock().await.1)
 }
 
-/// Whether the target is reached, or memory does not suffice for more messages.
-fn is_full(batch: &Batch, drain: &Drain) -> bool {
-    batch.payload_bytes() >= drain.target_bytes || batch.memory_bytes() >= drain.memory_bytes
+/// Whether the target is reached, memory does not suffice for more messages, or SQS would soon refuse more.
+fn is_full(batch: &Batch, received: &[Received], drain: &Drain) -> bool {
+    batch.payload_bytes() >= drain.target_bytes
+        || batch.memory_bytes() >= drain.memory_bytes
+        || received.len() >= MAX_RECEIVED
 }
 
 /// Adds one message to the batch. A message without id or receipt handle could not be deleted afterwards, so it is skipped and

@@ -10,7 +10,7 @@ use runtime::{clock, failure, metrics};
 use shared::{
     layout::{ContentId, EventsKey, LayoutError},
     metrics::{CountsByReason, Metrics, Unit},
-    quarantine::rfc3339,
+    quarantine::{QuarantineRecord, rfc3339},
 };
 use tracing::{error, info, warn};
 
@@ -18,9 +18,10 @@ use crate::{
     FUNCTION,
     app::App,
     batch::{Batch, Poison, Record},
-    config::Notify,
+    config::{Notify, QUARANTINE_BYTES},
     drain::{self, Settled},
     envelope::EventError,
+    error::RecordError,
     file::{EncodeError, EventsFile, content_type},
     notice::{self, NoticeError},
     outbox::{self, OutboxError},
@@ -30,8 +31,6 @@ use crate::{
 /// Files that are stored at the same time. One is encoded at a time.
 const CONCURRENT_FILES: usize = 4;
 const DAY_MS: i64 = 86_400_000;
-/// A row group ends at this many bytes of payload, which limits the memory for encoding.
-const ROW_GROUP_PAYLOAD_BYTES: usize = 32 << 20;
 
 /// Why a file was not written or announced. Its messages are retried, because the cause is a dependency that may recover.
 #[derive(Debug, thiserror::Error)]
@@ -119,13 +118,13 @@ async fn land_all(app: &App, mut batch: Batch, deadline_ms: u64, tally: &mut Tal
     tally.late = batch.use_event_times(&app.registry, app.config.event_time_max_age_days * DAY_MS);
     batch.sort(by_type);
     tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms).min();
-    let mut poison = std::mem::take(&mut batch.poison);
-    let mut failed = HashSet::new();
+    let poison = std::mem::take(&mut batch.poison);
+    let (mut refused, mut failed) = (Vec::new(), HashSet::new());
     let files = batch.files(by_type).map(|records| encode_and_land(app, &batch, records, deadline_ms));
     let mut files = stream::iter(files).buffered(CONCURRENT_FILES);
-    while let Some(Ended { rows, poison: mut of_file, raw_kept, landed }) = files.next().await {
+    while let Some(Ended { rows, refused: mut of_file, raw_kept, landed }) = files.next().await {
         // Poison is quarantined even if the file cannot be written.
-        poison.append(&mut of_file);
+        refused.append(&mut of_file);
         match landed {
             Ok(None) => {}
             Ok(Some(landed)) => {
@@ -140,18 +139,40 @@ async fn land_all(app: &App, mut batch: Batch, deadline_ms: u64, tally: &mut Tal
         }
     }
     drop(files);
-    let poison = poison.into_iter().map(|Poison { record, .. }| (record.id.clone(), record));
-    let quarantined = quarantine::keep(&app.lake, FUNCTION, poison.collect()).await;
-    tally.quarantined = quarantined.kept;
-    failed.extend(quarantined.failed);
+    for part in quarantine_parts(&batch, poison, refused) {
+        let part = part.into_iter().map(|record| (record.id.clone(), record)).collect();
+        let quarantined = quarantine::keep(&app.lake, FUNCTION, part).await;
+        tally.quarantined.append(quarantined.kept);
+        failed.extend(quarantined.failed);
+    }
     tally.retried = failed.len();
     failed
+}
+
+/// The entries of the quarantine: of messages that could not become records, and of records that are no messages of their type. In
+/// parts, because an entry needs several times the memory of its message.
+pub fn quarantine_parts(
+    batch: &Batch,
+    poison: Vec<Poison>,
+    refused: Vec<(&Record, RecordError)>,
+) -> impl Iterator<Item = Vec<QuarantineRecord>> {
+    let refused = refused.into_iter().map(|(record, error)| batch.to_poison(record, error));
+    let mut entries = poison.into_iter().chain(refused).peekable();
+    std::iter::from_fn(move || {
+        entries.peek()?;
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        while let Some(entry) = entries.next_if(|_| bytes < QUARANTINE_BYTES) {
+            bytes += entry.bytes();
+            part.push(entry.record);
+        }
+        Some(part)
+    })
 }
 
 /// What became of the records of one file.
 struct Ended<'a> {
     rows: Vec<&'a Record>,
-    poison: Vec<Poison>,
+    refused: Vec<(&'a Record, RecordError)>,
     raw_kept: usize,
     /// `None` if there are no rows, so there is no file.
     landed: Result<Option<Landed>, LandError>,
@@ -167,11 +188,11 @@ struct Landed {
 async fn encode_and_land<'a>(app: &App, batch: &Batch, records: &'a [Record], deadline_ms: u64) -> Ended<'a> {
     match encode(app, batch, records) {
         Err(cause) => {
-            Ended { rows: records.iter().collect(), poison: Vec::new(), raw_kept: 0, landed: Err(cause.into()) }
+            Ended { rows: records.iter().collect(), refused: Vec::new(), raw_kept: 0, landed: Err(cause.into()) }
         }
         Ok(mut file) => {
             let landed = land(app, &mut file, deadline_ms).await;
-            Ended { rows: file.rows, poison: file.poison, raw_kept: file.raw_kept, landed }
+            Ended { rows: file.rows, refused: file.refused, raw_kept: file.raw_kept, landed }
         }
     }
 }
@@ -210,7 +231,7 @@ pub struct Encoded<'a> {
     /// The records of the file in order.
     pub rows: Vec<&'a Record>,
     /// The records whose payload is not a message of their type.
-    pub poison: Vec<Poison>,
+    pub refused: Vec<(&'a Record, RecordError)>,
     /// The identity of the file's messages.
     pub content_id: ContentId,
     /// Number of rows with their payload in `_raw`.
@@ -221,9 +242,9 @@ pub struct Encoded<'a> {
 pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Encoded<'a>, EncodeError> {
     let (table, _) = app.tables.of(records.first().and_then(|record| record.event_type));
     let mut file = EventsFile::new(app.config.format, table.schema())?;
-    let (mut rows, mut poison, mut raw_kept, mut rest) = (Vec::new(), Vec::new(), 0, records);
+    let (mut rows, mut refused, mut raw_kept, mut rest) = (Vec::new(), Vec::new(), 0, records);
     while !rest.is_empty() {
-        let chunk = table.decode(batch, rest, app.config.row_group_rows, ROW_GROUP_PAYLOAD_BYTES)?;
+        let chunk = table.decode(batch, rest, app.config.row_group_rows, app.config.row_group_bytes)?;
         app.with_zstd(|zstd| file.append(&chunk.columns, zstd))?;
         rest = rest.get(chunk.read..).unwrap_or_default();
         raw_kept += chunk.raw_kept;
@@ -232,7 +253,7 @@ pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Enc
         } else {
             rows.extend(chunk.rows);
         }
-        poison.extend(chunk.poison);
+        refused.extend(chunk.refused);
     }
     let content_id = ContentId::in_order(rows.iter().map(|record| batch.message_id(record)));
     let time = |record: Option<&&Record>| record.and_then(|record| rfc3339(record.sent_at_ms)).unwrap_or_default();
@@ -244,7 +265,7 @@ pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Enc
         ("landfall.schema_fingerprint", table.fingerprint().to_owned()),
         ("landfall.version", env!("CARGO_PKG_VERSION").to_owned()),
     ])?;
-    Ok(Encoded { bytes, rows, poison, content_id, raw_kept })
+    Ok(Encoded { bytes, rows, refused, content_id, raw_kept })
 }
 
 fn respond(failed: HashSet<String>) -> SqsBatchResponse {

@@ -21,7 +21,7 @@ use shared::{
 };
 
 use crate::{
-    batch::{Batch, Poison, Record},
+    batch::{Batch, Record},
     envelope::others,
     error::RecordError,
 };
@@ -35,6 +35,13 @@ pub const LAYOUT: Layout = Layout {
 
 /// After this many records, the final size of the columns is estimated to reserve memory.
 const SAMPLED_RECORDS: usize = 256;
+/// The columns are measured after so many records, or so many bytes of payload.
+const MEASURED_RECORDS: usize = 64;
+const MEASURED_BYTES: usize = 64 << 10;
+/// Memory for encoding a leaf column of a row group, besides its values.
+const LEAF_BYTES: usize = 32 << 10;
+/// Memory of a row of the envelope besides its texts: offsets, the time, the hash.
+const ENVELOPE_BYTES: usize = 6 * 4 + 8 + 32;
 
 /// The columns of the files.
 #[derive(Debug)]
@@ -67,6 +74,17 @@ impl Tables {
     #[must_use]
     pub const fn are_by_type(&self) -> bool {
         matches!(self, Self::ByType { .. })
+    }
+
+    /// Memory for encoding a row group besides its columns: every leaf column has buffers of its own.
+    #[must_use]
+    pub fn encoding_bytes(&self) -> usize {
+        let tables: Vec<&Table> = match self {
+            Self::Together(table) => vec![table],
+            Self::ByType { types, .. } => types.iter().map(|(_, table)| table).collect(),
+        };
+        let leaves = tables.into_iter().map(|table| table.schema.flattened_fields().len()).max();
+        leaves.unwrap_or_default() * LEAF_BYTES
     }
 
     /// The table of events with a type's position in the registry, and the folder of its files if it has one of its own.
@@ -102,7 +120,7 @@ pub struct Chunk<'a> {
     /// The records of the rows.
     pub rows: Vec<&'a Record>,
     /// The records whose payload is not a message of their type.
-    pub poison: Vec<Poison>,
+    pub refused: Vec<(&'a Record, RecordError)>,
     /// Number of rows with their payload in `_raw`.
     pub raw_kept: usize,
     /// Number of records that were read, rows and poison together.
@@ -147,7 +165,8 @@ impl Table {
         &self.fingerprint
     }
 
-    /// Decodes records until `max_rows` rows or `max_bytes` of payload are reached.
+    /// Decodes records until there are `max_rows` rows, or `max_bytes` of columns: of those that are in memory at the end, which
+    /// include a value for every column of every type. The last record may exceed that.
     pub fn decode<'a>(
         &self,
         batch: &Batch,
@@ -157,30 +176,37 @@ impl Table {
     ) -> Result<Chunk<'a>, ArrowError> {
         let mut builder = Builder::new(self, records.len().min(max_rows));
         let mut rows = Vec::with_capacity(records.len().min(max_rows));
-        let (mut poison, mut raw_kept, mut read, mut bytes) = (Vec::new(), 0, 0, 0);
+        let (mut refused, mut raw_kept, mut read, mut bytes, mut unmeasured) = (Vec::new(), 0, 0, 0, 0);
         for record in records {
             let payload = batch.payload(record);
             if read == SAMPLED_RECORDS {
                 let all = records.iter().take(max_rows).map(|record| batch.payload(record).len()).sum::<usize>();
-                let times = (records.len().min(max_rows) / read).min(all.min(max_bytes) / bytes.max(1));
-                builder.reserve(times);
+                let times = (records.len().min(max_rows) / read).min(all / bytes.max(1));
+                builder.reserve(times.min(max_bytes / builder.bytes().max(1)));
             }
-            if rows.len() == max_rows || (bytes + payload.len() > max_bytes && read > 0) {
+            if rows.len() == max_rows {
                 break;
+            }
+            unmeasured += payload.len();
+            if read % MEASURED_RECORDS == 0 || unmeasured > MEASURED_BYTES {
+                if read > 0 && builder.bytes() >= max_bytes {
+                    break;
+                }
+                unmeasured = 0;
             }
             match builder.append(batch, record, payload) {
                 Ok(lossless) => {
                     rows.push(record);
                     raw_kept += usize::from(!lossless);
                 }
-                Err(AppendError::Wire(error)) => poison.push(batch.to_poison(record, RecordError::Protobuf(error))),
+                Err(AppendError::Wire(error)) => refused.push((record, RecordError::Protobuf(error))),
                 Err(AppendError::Full) => break,
             }
             bytes += payload.len();
             read += 1;
         }
         let columns = builder.finish(self.schema.clone())?;
-        Ok(Chunk { columns, rows, poison, raw_kept, read })
+        Ok(Chunk { columns, rows, refused, raw_kept, read })
     }
 }
 
@@ -217,6 +243,7 @@ struct Builder {
     sent_at: Vec<i64>,
     sha256: Vec<u8>,
     attributes: MapBuilder<StringBuilder, StringBuilder>,
+    attributes_bytes: usize,
     raw: BinaryBuilder,
     types: Vec<(MessageColumns, Presence)>,
 }
@@ -233,6 +260,7 @@ impl Builder {
             sent_at: Vec::with_capacity(rows),
             sha256: Vec::with_capacity(rows * 32),
             attributes: attributes(),
+            attributes_bytes: 0,
             raw: BinaryBuilder::with_capacity(rows, 0),
             types: table.types.iter().map(|columns| (columns.clone(), Presence::default())).collect(),
         }
@@ -243,6 +271,18 @@ impl Builder {
         for (columns, _) in &mut self.types {
             columns.reserve(times);
         }
+    }
+
+    /// Memory that the columns will need, in bytes.
+    fn bytes(&self) -> usize {
+        let rows = self.sent_at.len();
+        let texts = [&self.event_id, &self.message_id, &self.source, &self.type_name];
+        let texts: usize = texts.iter().map(|text| text.values_slice().len()).sum();
+        let types = self
+            .types
+            .iter()
+            .map(|(columns, _)| columns.bytes() + (rows - columns.rows()) * columns.absent_bytes() + rows);
+        texts + self.raw.values_slice().len() + self.attributes_bytes + rows * ENVELOPE_BYTES + types.sum::<usize>()
     }
 
     /// Appends one row and returns whether the columns represent the payload completely. After an error no column has changed.
@@ -273,6 +313,7 @@ impl Builder {
         for (name, text) in &attributes {
             self.attributes.keys().append_value(name);
             self.attributes.values().append_value(text);
+            self.attributes_bytes += name.len() + text.len() + 8;
         }
         self.attributes.append(!attributes.is_empty()).map_err(|_| AppendError::Full)?;
         self.raw.append_option((!lossless).then_some(payload));
