@@ -1,6 +1,6 @@
 //! Dictionaries: the different values of a column in the order in which they first occur, and the position of each row's value.
 
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, ops::Range};
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table::Entry};
 
@@ -18,11 +18,13 @@ pub(super) struct Dictionary<V> {
     pub entries: Vec<V>,
     /// Where the value of each row is among them.
     positions: Vec<u32>,
+    /// The size of the entries on their page.
+    bytes: usize,
 }
 
-/// Whether a dictionary of so many entries for so many values only makes a column larger.
-const fn is_useless(entries: usize, values: usize) -> bool {
-    entries > values / 32 * 31
+/// Whether so many different ones among so many values are too many for a dictionary.
+const fn are_distinct(entries: usize, values: usize) -> bool {
+    entries * 32 > values * 31
 }
 
 impl<V: Value> Dictionary<V> {
@@ -31,13 +33,16 @@ impl<V: Value> Dictionary<V> {
     /// The hash has random keys, because values come from clients, and those who know the hash could choose values that all have the
     /// same one. The keys do not influence the result.
     pub(super) fn of(values: &[V]) -> Option<Self> {
+        if values.is_empty() {
+            return None;
+        }
         let hasher = DefaultHashBuilder::default();
-        let mut table: HashTable<u32> = HashTable::new();
+        let mut table: HashTable<u32> = HashTable::with_capacity(values.len().min(SAMPLED_VALUES));
         let (mut entries, mut positions) = (Vec::<V>::new(), Vec::with_capacity(values.len()));
         let mut bytes = 0;
         let mut previous = None;
         for value in values {
-            if positions.len() == SAMPLED_VALUES && is_useless(entries.len(), SAMPLED_VALUES) {
+            if positions.len() == SAMPLED_VALUES && are_distinct(entries.len(), SAMPLED_VALUES) {
                 return None;
             }
             if let Some((position, _)) = previous.filter(|(_, previous)| previous == value) {
@@ -63,22 +68,28 @@ impl<V: Value> Dictionary<V> {
             previous = Some((position, *value));
             positions.push(position);
         }
-        (!is_useless(entries.len(), values.len())).then_some(Self { entries, positions })
+        (!are_distinct(entries.len(), values.len())).then_some(Self { entries, positions, bytes })
     }
 
-    /// The page of the dictionary itself.
-    pub(super) fn page(&self) -> Vec<u8> {
-        let mut page = Vec::with_capacity(self.entries.iter().map(|entry| entry.plain_bytes()).sum());
-        self.entries.iter().for_each(|entry| entry.append_plain(&mut page));
-        page
+    /// The size of all pages, without levels, before it is known which positions are equal.
+    pub(super) fn max_bytes(&self) -> usize {
+        self.bytes + (self.positions.len() * self.bits() as usize).div_ceil(8)
+    }
+
+    /// Appends the entries as they are on the page of the dictionary.
+    pub(super) fn append_entries(&self, page: &mut Vec<u8>) {
+        self.entries.iter().for_each(|entry| entry.append_plain(page));
     }
 
     /// Appends the positions of `values`, which number the column's values, as they are on a data page.
-    pub(super) fn append_positions(&self, values: std::ops::Range<usize>, page: &mut Vec<u8>) {
-        // At least one bit, as Arrow C++ writes it for a single entry.
-        let bits = (usize::BITS - self.entries.len().saturating_sub(1).leading_zeros()).max(1);
-        page.push(bits as u8);
-        hybrid::encode(self.positions.get(values).unwrap_or_default(), bits, page);
+    pub(super) fn append_positions(&self, values: Range<usize>, page: &mut Vec<u8>) {
+        page.push(self.bits() as u8);
+        hybrid::encode(self.positions.get(values).unwrap_or_default(), self.bits(), page);
+    }
+
+    /// The bits of a position: at least one, as Arrow C++ writes it for a single entry.
+    fn bits(&self) -> u32 {
+        (usize::BITS - self.entries.len().saturating_sub(1).leading_zeros()).max(1)
     }
 }
 
@@ -98,7 +109,9 @@ mod tests {
     fn a_dictionary_has_each_value_once_in_the_order_of_the_rows() {
         let dictionary = Dictionary::of(&["b", "a", "a", "b", "", "b"].repeat(20)).unwrap();
         assert_eq!(dictionary.entries, ["b", "a", ""]);
-        assert_eq!(dictionary.page(), b"\x01\0\0\0b\x01\0\0\0a\0\0\0\0");
+        let mut page = Vec::new();
+        dictionary.append_entries(&mut page);
+        assert_eq!(page, b"\x01\0\0\0b\x01\0\0\0a\0\0\0\0");
         assert_eq!(dictionary.positions[..7], [0, 1, 1, 0, 2, 0, 0]);
     }
 

@@ -5,10 +5,9 @@ use arrow::{
     array::{Array, AsArray},
     datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType},
 };
-use bytes::Bytes;
 use parquet::{
     basic::{Encoding, PageType},
-    column::{page::Page, writer::ColumnCloseResult},
+    column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::metadata::{ColumnChunkMetaData, ColumnChunkMetaDataBuilder, PageEncodingStats},
     schema::types::ColumnDescPtr,
@@ -16,7 +15,7 @@ use parquet::{
 
 use super::{
     Zstd,
-    chunk::Chunk,
+    chunk::{Chunk, DataPage, NOT_WORTH_COMPRESSING_BYTES, Sink},
     dictionary::Dictionary,
     levels::{Levels, PageRows},
     statistics::ColumnStatistics,
@@ -29,8 +28,12 @@ pub(super) struct Plan<'a> {
     pub column: ColumnDescPtr,
     /// Whether values may repeat.
     pub dictionary: bool,
+    /// The chunk is appended to this.
+    pub sink: &'a mut Sink,
     /// `None` if the column cannot be compressed.
     pub zstd: Option<&'a mut Zstd>,
+    /// Memory for a page.
+    pub body: &'a mut Vec<u8>,
 }
 
 /// Whether columns of this type are written here.
@@ -45,12 +48,8 @@ pub(super) const fn is_flat(data_type: &DataType) -> bool {
     )
 }
 
-/// One column of a row group. `levels` are those of its own rows.
-pub(super) fn encode(
-    array: &dyn Array,
-    levels: &Levels,
-    plan: Plan<'_>,
-) -> Result<(Bytes, ColumnCloseResult), ParquetError> {
+/// Writes one column of a row group. `levels` are those of its own rows.
+pub(super) fn encode(array: &dyn Array, levels: &Levels, plan: Plan<'_>) -> Result<ColumnCloseResult, ParquetError> {
     match array.data_type() {
         DataType::Utf8 => {
             let texts = array.as_string::<i32>();
@@ -70,69 +69,47 @@ pub(super) fn encode(
     }
 }
 
-fn encode_values<V: Value>(
-    values: &[V],
-    levels: &Levels,
-    plan: Plan<'_>,
-) -> Result<(Bytes, ColumnCloseResult), ParquetError> {
-    let dictionary = if plan.dictionary { Dictionary::of(values) } else { None };
-    let pages = match &dictionary {
-        Some(_) => levels.pages().into(),
-        None => levels.pages_of(values),
+fn encode_values<V: Value>(values: &[V], levels: &Levels, plan: Plan<'_>) -> Result<ColumnCloseResult, ParquetError> {
+    let Plan { column, dictionary, sink, zstd, body } = plan;
+    let dictionary = if dictionary { Dictionary::of(values) } else { None };
+    let (encoding, pages) = match &dictionary {
+        Some(_) => (Encoding::RLE_DICTIONARY, levels.pages().into()),
+        None => (Encoding::PLAIN, levels.pages_of(values)),
     };
-    let bodies: Vec<Vec<u8>> = pages.iter().map(|page| body(values, page, dictionary.as_ref())).collect();
-    let entries = dictionary.as_ref().map(Dictionary::page);
-    let bytes = bodies.iter().chain(&entries).map(Vec::len).sum();
-
-    let mut chunk = Chunk::new(plan.zstd, bytes);
-    if let (Some(dictionary), Some(entries)) = (&dictionary, entries) {
-        chunk.append_dictionary(Page::DictionaryPage {
-            buf: entries.into(),
-            num_values: u32::try_from(dictionary.entries.len())?,
-            encoding: Encoding::PLAIN,
-            is_sorted: false,
-        })?;
+    let value_bytes = match &dictionary {
+        Some(dictionary) => dictionary.max_bytes(),
+        None => values.iter().map(|value| value.plain_bytes()).sum(),
+    };
+    let bytes = value_bytes + pages.iter().map(|page| page.encoded.len()).sum::<usize>();
+    let mut chunk = Chunk::new(sink, zstd.filter(|_| bytes >= NOT_WORTH_COMPRESSING_BYTES));
+    if let Some(dictionary) = &dictionary {
+        body.clear();
+        dictionary.append_entries(body);
+        chunk.append_dictionary(body, u32::try_from(dictionary.entries.len())?)?;
     }
-    let mut statistics = ColumnStatistics::new(plan.column.physical_type());
-    for (page, body) in pages.iter().zip(bodies) {
+    let mut statistics = ColumnStatistics::new(column.physical_type());
+    for page in pages.iter() {
         let values = values.get(page.values.clone()).unwrap_or_default();
+        body.clear();
+        body.extend_from_slice(&page.encoded);
+        match &dictionary {
+            Some(dictionary) => dictionary.append_positions(page.values.clone(), body),
+            None => values.iter().for_each(|value| value.append_plain(body)),
+        }
         let range = match &dictionary {
-            Some(dictionary) if pages.len() == 1 => Range::of(dictionary.entries.iter().copied()),
-            _ => Range::of(values.iter().copied()),
+            Some(dictionary) if pages.len() == 1 => Range::of(&dictionary.entries),
+            _ => Range::of(values),
         };
         let data_bytes = V::data_bytes(values).map(i64::try_from).transpose()?;
         statistics.append(page, range, data_bytes);
-        let data = Page::DataPage {
-            buf: body.into(),
-            num_values: u32::try_from(page.count())?,
-            encoding: if dictionary.is_some() { Encoding::RLE_DICTIONARY } else { Encoding::PLAIN },
-            def_level_encoding: Encoding::RLE,
-            rep_level_encoding: Encoding::RLE,
-            statistics: None,
-        };
-        chunk.append_data(data, page.count(), data_bytes)?;
+        let num_values = u32::try_from(page.count())?;
+        chunk.append_data(&DataPage { body, encoding, num_values, rows: page.count(), data_bytes })?;
     }
-    let metadata = ColumnChunkMetaData::builder(plan.column)
-        .set_num_values(i64::try_from(pages.iter().map(PageRows::count).sum::<usize>())?);
+    let rows = pages.iter().map(PageRows::count).sum::<usize>();
+    let metadata = ColumnChunkMetaData::builder(column).set_num_values(i64::try_from(rows)?);
     let metadata = with_encodings(metadata, dictionary.is_some(), i32::try_from(pages.len())?);
     let (metadata, column_index) = statistics.finish(metadata)?;
     chunk.finish(metadata, Some(column_index))
-}
-
-/// A data page, not compressed: the levels of its rows, and their values.
-fn body<V: Value>(values: &[V], page: &PageRows, dictionary: Option<&Dictionary<V>>) -> Vec<u8> {
-    let values_of_page = values.get(page.values.clone()).unwrap_or_default();
-    let bytes = match dictionary {
-        Some(_) => values_of_page.len(),
-        None => values_of_page.iter().map(|value| value.plain_bytes()).sum(),
-    };
-    let mut body = Vec::with_capacity(page.encoded.len() + bytes);
-    body.extend_from_slice(&page.encoded);
-    match dictionary {
-        Some(dictionary) => dictionary.append_positions(page.values.clone(), &mut body),
-        None => values_of_page.iter().for_each(|value| value.append_plain(&mut body)),
-    }
-    body
 }
 
 /// Says how the pages are encoded. RLE is the encoding of the levels.

@@ -53,17 +53,18 @@ impl Packed {
             page.push(0);
         }
         self.groups += 1;
-        // There are never more than 7 bits waiting for their byte, beside 32 of a value.
+        // Up to 31 bits are waiting for their bytes, beside the 32 of a value.
         let (mut waiting, mut count) = (0_u64, 0);
         for value in group {
             waiting |= u64::from(value) << count;
             count += self.bits;
-            while count >= u8::BITS {
-                page.push(waiting as u8);
-                waiting >>= u8::BITS;
-                count -= u8::BITS;
+            if count >= u32::BITS {
+                page.extend_from_slice(&(waiting as u32).to_le_bytes());
+                waiting >>= u32::BITS;
+                count -= u32::BITS;
             }
         }
+        page.extend(waiting.to_le_bytes().into_iter().take(count.div_ceil(u8::BITS) as usize));
     }
 
     fn end(&mut self, page: &mut [u8]) {

@@ -26,7 +26,11 @@ use parquet::{
     schema::types::ColumnPath,
 };
 
-use super::{Zstd, chunk::Chunk, flat::is_flat};
+use super::{
+    Zstd,
+    chunk::{Chunk, DataPage, NOT_WORTH_COMPRESSING_BYTES, Sink},
+    flat::is_flat,
+};
 
 /// The columns of a row group that are not flat, encoded.
 pub(super) struct Encoded {
@@ -75,29 +79,42 @@ impl Encoded {
         self.metadata.row_groups().first()?.columns().get(self.position)
     }
 
-    /// The next column, compressed with `zstd`. The column index and the statistics do not change.
-    pub(super) fn take_column(&mut self, zstd: Option<&mut Zstd>) -> Result<(Bytes, ColumnCloseResult), ParquetError> {
+    /// Appends the next column to `sink`, compressed with `zstd`. The column index and the statistics do not change.
+    pub(super) fn append_next(
+        &mut self,
+        sink: &mut Sink,
+        zstd: Option<&mut Zstd>,
+    ) -> Result<ColumnCloseResult, ParquetError> {
         let index = self.metadata.page_index_for_row_group(0);
         let (column_index, offsets) = (index.column_index(self.position).cloned(), index.offset_index(self.position));
         let column = self.next_column().ok_or_else(|| missing("column"))?;
         let offsets = offsets.ok_or_else(|| missing("offset index"))?;
-        let rows = i64::try_from(self.rows)?;
-        let mut locations = offsets.page_locations().iter().peekable();
+        let is_worth_it = usize::try_from(column.uncompressed_size())? >= NOT_WORTH_COMPRESSING_BYTES;
+        let mut chunk = Chunk::new(sink, zstd.filter(|_| is_worth_it));
+        let mut locations = offsets.page_locations().iter().map(|page| page.first_row_index).peekable();
         let mut data_bytes = offsets.unencoded_byte_array_data_bytes().into_iter().flatten();
-        let mut chunk = Chunk::new(zstd, usize::try_from(column.uncompressed_size())?);
         let mut pages = SerializedPageReader::new(Arc::new(self.file.clone()), column, self.rows, None)?;
         while let Some(page) = pages.get_next_page()? {
-            if let Page::DictionaryPage { .. } = page {
-                chunk.append_dictionary(page)?;
-                continue;
+            match page {
+                Page::DictionaryPage { buf, num_values, .. } => chunk.append_dictionary(&buf, num_values)?,
+                Page::DataPage { buf, num_values, encoding, .. } => {
+                    let first = locations.next().ok_or_else(|| missing("page location"))?;
+                    let next = locations.peek().copied().unwrap_or(i64::try_from(self.rows)?);
+                    chunk.append_data(&DataPage {
+                        body: &buf,
+                        encoding,
+                        num_values,
+                        rows: usize::try_from(next - first)?,
+                        data_bytes: data_bytes.next().copied(),
+                    })?;
+                }
+                // Their values would be compressed without their levels.
+                Page::DataPageV2 { .. } => return Err(ParquetError::NYI("data pages of version 2".to_owned())),
             }
-            let first = locations.next().ok_or_else(|| missing("page location"))?.first_row_index;
-            let next = locations.peek().map_or(rows, |page| page.first_row_index);
-            chunk.append_data(page, usize::try_from(next - first)?, data_bytes.next().copied())?;
         }
-        let encoded = chunk.finish(column.clone().into_builder(), column_index)?;
+        let closed = chunk.finish(column.clone().into_builder(), column_index)?;
         self.position += 1;
-        Ok(encoded)
+        Ok(closed)
     }
 }
 

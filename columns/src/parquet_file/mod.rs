@@ -25,17 +25,18 @@ use bytes::Bytes;
 use parquet::{
     arrow::ArrowSchemaConverter,
     basic::{Compression, ZstdLevel},
+    column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
         metadata::{KeyValue, SortingColumn},
         properties::WriterProperties,
-        writer::{SerializedFileWriter, SerializedRowGroupWriter},
+        writer::SerializedFileWriter,
     },
     schema::types::{ColumnDescPtr, SchemaDescriptor},
 };
 use zstd::zstd_safe::compress_bound;
 
-use self::{flat::Plan, levels::Levels, library::Encoded};
+use self::{chunk::Sink, flat::Plan, levels::Levels, library::Encoded};
 
 /// A compression context, which is expensive to create and can be used for any number of files.
 pub struct Zstd {
@@ -117,14 +118,26 @@ impl ParquetFile {
         if !types.eq(fields.iter().map(|field| field.data_type())) {
             return Err(ParquetError::General("the rows have other columns than their file".to_owned()));
         }
-        let encoded = Encoded::new(&self.schema, rows, self.layout.distinct)?;
-        let writer = self.writer.next_row_group()?;
-        let mut group = RowGroup { writer, columns: self.columns.columns(), layout: self.layout, encoded, zstd };
+        let mut group = RowGroup {
+            sink: Sink::new(Vec::new()),
+            closed: Vec::with_capacity(self.columns.num_columns()),
+            columns: self.columns.columns(),
+            layout: self.layout,
+            encoded: Encoded::new(&self.schema, rows, self.layout.distinct)?,
+            body: Vec::new(),
+            zstd,
+        };
         let levels = Levels::of_rows(rows.num_rows());
         for (field, column) in fields.iter().zip(rows.columns()) {
             group.append(field, column, &levels)?;
         }
-        group.finish()
+        let (bytes, columns) = group.finish()?;
+        let mut writer = self.writer.next_row_group()?;
+        for column in columns {
+            writer.append_column(&bytes, column)?;
+        }
+        writer.close()?;
+        Ok(())
     }
 
     /// The whole file, `footer` included.
@@ -138,13 +151,17 @@ impl ParquetFile {
 
 /// A row group under construction, leaf column by leaf column.
 struct RowGroup<'a> {
-    writer: SerializedRowGroupWriter<'a, Vec<u8>>,
-    /// The columns that are not written yet.
+    sink: Sink,
+    /// The columns in `sink`.
+    closed: Vec<ColumnCloseResult>,
+    /// Those that come after them.
     columns: &'a [ColumnDescPtr],
     layout: Layout,
     /// Those of them that the library has encoded.
     encoded: Option<Encoded>,
     zstd: &'a mut Zstd,
+    /// Memory for a page.
+    body: Vec<u8>,
 }
 
 impl RowGroup<'_> {
@@ -167,11 +184,20 @@ impl RowGroup<'_> {
             return columns.into_iter().try_for_each(|(field, column)| self.append(field, column, levels));
         }
         self.append_encoded()?;
-        let descriptor = self.next_column()?;
-        let dictionary = !is_one_of(self.layout.distinct, &descriptor);
-        let plan = Plan { zstd: self.zstd_for(&descriptor), column: descriptor, dictionary };
-        let (bytes, close) = flat::encode(column, levels, plan)?;
-        self.writer.append_column(&bytes, close)
+        let column_of_schema = self.next_column()?;
+        let closed = flat::encode(
+            column,
+            levels,
+            Plan {
+                dictionary: !is_one_of(self.layout.distinct, &column_of_schema),
+                zstd: zstd_for(self.layout, &column_of_schema, self.zstd),
+                column: column_of_schema,
+                sink: &mut self.sink,
+                body: &mut self.body,
+            },
+        )?;
+        self.closed.push(closed);
+        Ok(())
     }
 
     /// Appends columns as long as the library has encoded the next one.
@@ -180,18 +206,17 @@ impl RowGroup<'_> {
         while let Some(path) = encoded.next_path()
             && self.columns.first().is_some_and(|column| column.path() == path)
         {
-            let descriptor = self.next_column()?;
-            let (bytes, close) = encoded.take_column(self.zstd_for(&descriptor))?;
-            self.writer.append_column(&bytes, close)?;
+            let zstd = zstd_for(self.layout, &self.next_column()?, self.zstd);
+            self.closed.push(encoded.append_next(&mut self.sink, zstd)?);
         }
         self.encoded = Some(encoded);
         Ok(())
     }
 
-    fn finish(mut self) -> Result<(), ParquetError> {
+    /// The bytes of all columns, and what they are.
+    fn finish(mut self) -> Result<(Bytes, Vec<ColumnCloseResult>), ParquetError> {
         self.append_encoded()?;
-        self.writer.close()?;
-        Ok(())
+        Ok((self.sink.into_inner()?.into(), self.closed))
     }
 
     fn next_column(&mut self) -> Result<ColumnDescPtr, ParquetError> {
@@ -200,10 +225,11 @@ impl RowGroup<'_> {
         self.columns = rest;
         Ok(next.clone())
     }
+}
 
-    fn zstd_for(&mut self, column: &ColumnDescPtr) -> Option<&mut Zstd> {
-        (!is_one_of(self.layout.incompressible, column)).then_some(&mut *self.zstd)
-    }
+/// `zstd`, unless the column cannot be compressed.
+fn zstd_for<'a>(layout: Layout, column: &ColumnDescPtr, zstd: &'a mut Zstd) -> Option<&'a mut Zstd> {
+    (!is_one_of(layout.incompressible, column)).then_some(zstd)
 }
 
 /// Whether `names` contain a top-level column.

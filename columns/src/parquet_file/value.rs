@@ -15,6 +15,9 @@ pub(super) trait Value: Copy + Ord + Hash {
     /// Appends the value as it is on a page without a dictionary, and on that of the dictionary.
     fn append_plain(self, page: &mut Vec<u8>);
 
+    /// Whatever has a lesser head is less. Most values are told apart by it, without a call.
+    fn head(self) -> u64;
+
     /// The bytes of texts or of bytes without their lengths; `None` for numbers.
     fn data_bytes(values: &[Self]) -> Option<usize>;
 
@@ -37,13 +40,19 @@ pub(super) struct Range<V> {
 
 impl<V: Value> Range<V> {
     /// `None` if there are no values.
-    pub(super) fn of(values: impl IntoIterator<Item = V>) -> Option<Self> {
-        let mut values = values.into_iter();
-        let first = values.next()?;
-        Some(values.fold(Self { min: first, max: first }, |range, value| Self {
-            min: range.min.min(value),
-            max: range.max.max(value),
-        }))
+    pub(super) fn of(values: &[V]) -> Option<Self> {
+        let (first, rest) = values.split_first()?;
+        let (mut range, mut least, mut greatest) = (Self { min: *first, max: *first }, first.head(), first.head());
+        for value in rest {
+            let head = value.head();
+            if head <= least && *value < range.min {
+                (range.min, least) = (*value, head);
+            }
+            if head >= greatest && *value > range.max {
+                (range.max, greatest) = (*value, head);
+            }
+        }
+        Some(range)
     }
 
     pub(super) fn with(self, other: Self) -> Self {
@@ -74,6 +83,10 @@ macro_rules! number {
 
             fn append_plain(self, page: &mut Vec<u8>) {
                 page.extend_from_slice(&self.to_le_bytes());
+            }
+
+            fn head(self) -> u64 {
+                0
             }
 
             fn data_bytes(_: &[Self]) -> Option<usize> {
@@ -114,6 +127,10 @@ macro_rules! bytes {
                 page.extend_from_slice(self.as_ref());
             }
 
+            fn head(self) -> u64 {
+                head(self.as_ref())
+            }
+
             fn data_bytes(values: &[Self]) -> Option<usize> {
                 Some(values.iter().map(|value| value.len()).sum())
             }
@@ -144,6 +161,16 @@ macro_rules! bytes {
 
 bytes!(&str, text_below, text_above);
 bytes!(&[u8], bytes_below, bytes_above);
+
+/// The first eight bytes. What is shorter ends with zeros, and may have the head of something greater.
+fn head(bytes: &[u8]) -> u64 {
+    let first = bytes.first_chunk().copied().unwrap_or_else(|| {
+        let mut first = [0; 8];
+        first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        first
+    });
+    u64::from_be_bytes(first)
+}
 
 /// The first bytes of `bytes`.
 fn bytes_below(bytes: &[u8]) -> Bound {
