@@ -59,21 +59,25 @@ impl Levels {
     /// The levels of a column below these that may be null itself and is where `nulls` says so.
     pub(super) fn below(&self, nulls: Option<&NullBuffer>) -> Result<Self, ParquetError> {
         let too_deep = || ParquetError::NYI("structs in more than 255 others".to_owned());
-        let above = self.max;
-        let max = above.checked_add(1).ok_or_else(too_deep)?;
-        let mut levels = if above == 0 { vec![0; self.rows] } else { self.levels.clone() };
-        match nulls {
-            None => levels.iter_mut().for_each(|level| *level += u8::from(*level == above)),
-            Some(nulls) => {
-                levels.iter_mut().zip(nulls).for_each(|(level, valid)| *level += u8::from(valid & (*level == above)));
+        let max = self.max.checked_add(1).ok_or_else(too_deep)?;
+        let present: Option<Vec<usize>> = match (&self.present, nulls) {
+            (None, None) => None,
+            (Some(rows), None) => Some(rows.clone()),
+            (None, Some(nulls)) => Some(nulls.valid_indices().collect()),
+            (Some(rows), Some(nulls)) => Some(rows.iter().copied().filter(|row| nulls.is_valid(*row)).collect()),
+        };
+        let present = present.filter(|rows| rows.len() < self.rows);
+        let mut levels = if self.max == 0 { vec![0; self.rows] } else { self.levels.clone() };
+        match &present {
+            None => levels.fill(max),
+            Some(rows) => {
+                for row in rows {
+                    if let Some(level) = levels.get_mut(*row) {
+                        *level = max;
+                    }
+                }
             }
         }
-        let count = levels.iter().filter(|level| **level == max).count();
-        let present = (count < self.rows).then(|| {
-            let mut present = Vec::with_capacity(count);
-            present.extend(levels.iter().enumerate().filter(|(_, level)| **level == max).map(|(row, _)| row));
-            present
-        });
         Ok(Self { rows: self.rows, levels, max, present, pages: Vec::new() }.with_pages())
     }
 
