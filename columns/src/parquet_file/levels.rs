@@ -1,4 +1,4 @@
-//! Definition levels: which rows of a column have a value, and how many of the structs around the others are there.
+//! Definition levels: which rows of a column have a value, and for the other rows, how many of the structs around it are there.
 //!
 //! All columns of a struct that are never null themselves have the levels of the struct, which are encoded once.
 
@@ -11,8 +11,8 @@ use super::{hybrid, value::Value};
 
 /// A page has at most this many rows and, unless a single value is larger, at most this many bytes of values. Both are what the
 /// Parquet library writes by default.
-pub(super) const MAX_PAGE_ROWS: usize = 20_000;
-pub(super) const MAX_PAGE_BYTES: usize = 1 << 20;
+const MAX_PAGE_ROWS: usize = 20_000;
+const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// The definition levels of a column's rows.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Levels {
         Self { rows, levels: Vec::new(), max: 0, present: None, pages: Vec::new() }.with_pages()
     }
 
-    /// The levels of a column below these that may be null itself and is where `nulls` says so.
+    /// The levels of a column in a struct that has these, if the column itself may be null, too, and is so where `nulls` says.
     pub(super) fn below(&self, nulls: Option<&NullBuffer>) -> Result<Self, ParquetError> {
         let too_deep = || ParquetError::NYI("structs in more than 255 others".to_owned());
         let max = self.max.checked_add(1).ok_or_else(too_deep)?;
@@ -108,7 +108,7 @@ impl Levels {
         PageRows { rows, values: first..*value, histogram, encoded }
     }
 
-    /// The pages of a column whose values have always the same small size.
+    /// The pages of a column whose values take a few bytes each, such as positions in a dictionary.
     pub(super) fn pages(&self) -> &[PageRows] {
         &self.pages
     }
