@@ -30,8 +30,8 @@ const fn are_distinct(entries: usize, values: usize) -> bool {
 impl<V: Value> Dictionary<V> {
     /// The dictionary of `values`, unless they are better written one by one.
     ///
-    /// The hash has random keys, because values come from clients, and those who know the hash could choose values that all have the
-    /// same one. The keys do not influence the result.
+    /// The hash has random keys, because values come from clients, and those who know the hash could choose values that all
+    /// have the same one. The keys do not influence the result.
     pub(super) fn of(values: &[V]) -> Option<Self> {
         if values.is_empty() {
             return None;
