@@ -14,6 +14,7 @@ use bench::{
     aws::Aws,
     cold_start,
     events::{Envelope, sqs_event},
+    floor::Floor,
     hits,
     idiomatic::Idiomatic,
     memory, ours,
@@ -70,12 +71,12 @@ fn benchmarks(wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
     let mut verdicts = Vec::new();
     if wanted("speed") {
         let speed = |messages, event, rounds, inner| parquet_writer(messages, event, &folder, &python, rounds, inner);
-        let [ours, _, _, idiomatic, _] = &speed("100 messages", &hundred, 31, 20)?;
+        let [ours, _, _, _, idiomatic, _] = &speed("100 messages", &hundred, 31, 20)?;
         verdicts.push(faster("100 messages", idiomatic, ours, 3.0));
-        let [ours, _, floor, idiomatic, peer] = &speed("10,000 messages", &ten_thousand, 15, 1)?;
+        let [ours, _, _, floor, idiomatic, peer] = &speed("10,000 messages", &ten_thousand, 15, 1)?;
         verdicts.push(faster("10,000 messages", peer, ours, 10.0));
         verdicts.push(faster("10,000 messages", idiomatic, ours, 3.0));
-        let what = "10,000 messages: time beside writing finished columns";
+        let what = "10,000 messages: time beside the floor";
         verdicts.push(Verdict::new(what, ours.ratio(floor), "×", Target::AtMost(1.5)));
         speed("4,300 messages, all that fits with what SQS sends along", &full, 11, 1)?;
     }
@@ -149,18 +150,19 @@ fn collect(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
     let config = hits::config()?;
     let mut verdicts = Vec::new();
     for (what, of) in [("form", hits::FORM), ("JSON", hits::JSON), ("query", hits::QUERY)] {
-        let event = &hits::event(of)?;
-        let (file, output) = (folder.join("hit.json"), folder.join("hit.line"));
-        std::fs::write(&file, event)?;
+        let events = &hits::events(of)?;
+        let (file, output) = (folder.join("hits.json"), folder.join("hit.line"));
+        std::fs::write(&file, events.join(&b'\n'))?;
         let mut routes: [Box<dyn Route>; 3] = [
-            Box::new(hits::Landfall { config: &config, event }),
-            Box::new(hits::LambdaHttp { event }),
+            Box::new(hits::Landfall { config: &config, events }),
+            Box::new(hits::LambdaHttp { events }),
             Box::new(Handler::start(python, "hits", &file, hits::REQUESTS, output)?),
         ];
         let lines: Vec<Vec<u8>> =
             routes.iter_mut().map(|route| Ok(route.run()?.output)).collect::<Result<_, Error>>()?;
         hits::all_equal(&lines)?;
-        let title = format!("{what}, event of {} bytes → one record", event.len());
+        let bytes = events.iter().map(Vec::len).sum::<usize>() / events.len();
+        let title = format!("{what}, events of {bytes} bytes → one record each");
         let timed = take_turns(&mut routes, 101, 1, &mut Progress::start(&title, 101))?;
         print(&title, &timed)?;
         let [ours, lambda_http, python] = &timed[..] else { return Err("a route is missing".into()) };
@@ -213,13 +215,14 @@ fn kafka_roller(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
 fn in_this_process(route: &str, event: &Path, turns: usize) -> Result<(), Error> {
     let event = std::fs::read(event)?;
     let (app, config) = (ours::app()?, hits::config()?);
+    let lines: Vec<Vec<u8>> = event.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let mut route: Box<dyn Route> = match route {
         "landfall" => Box::new(ours::Whole { app: &app, event: &event }),
         "decode" => Box::new(ours::Decode { app: &app, event: &event }),
         "encode" => Box::new(ours::Encode::new(&app, &event)?),
         "idiomatic" => Box::new(Idiomatic { event: &event }),
         "roller" => Box::new(records::Landfall::new(&event, false)?),
-        "collect" => Box::new(hits::Landfall { config: &config, event: &event }),
+        "collect" => Box::new(hits::Landfall { config: &config, events: &lines }),
         route => return Err(format!("no route {route}").into()),
     };
     for _ in 0..turns {
@@ -236,13 +239,14 @@ fn parquet_writer(
     python: &Python,
     rounds: u32,
     inner: u32,
-) -> Result<[Timed; 5], Error> {
+) -> Result<[Timed; 6], Error> {
     let app = ours::app()?;
     let event = &std::fs::read(event_file)?;
-    let mut routes: [Box<dyn Route>; 5] = [
+    let mut routes: [Box<dyn Route>; 6] = [
         Box::new(ours::Whole { app: &app, event }),
         Box::new(ours::Decode { app: &app, event }),
         Box::new(ours::Encode::new(&app, event)?),
+        Box::new(Floor::new(event)?),
         Box::new(Idiomatic { event }),
         Box::new(Handler::start(python, "handler", event_file, 1, folder.join("python.parquet"))?),
     ];

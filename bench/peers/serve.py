@@ -2,7 +2,7 @@
 
     serve.py <module>
 
-    > event <path>      read the event once
+    > event <path>      read the event once, or events that are one on a line
     > run <turns>       handle it so often: nanoseconds in all, then each stage's of the last turn
     > write <path>      keep the last output
 """
@@ -11,20 +11,21 @@ import gc
 import importlib
 import sys
 import time
+from itertools import cycle, islice
 from pathlib import Path
 
 
 def main(module: str) -> None:
     turn = importlib.import_module(module).turn
-    body, output = b"", b""
+    bodies, output = [b""], b""
     for line in sys.stdin:
         match line.rstrip("\n").split(" ", 1):
             case ["event", path]:
-                body = Path(path).read_bytes()
+                bodies = Path(path).read_bytes().splitlines()
                 answer = "ok"
             case ["run", turns]:
                 started = time.perf_counter_ns()
-                for _ in range(int(turns)):
+                for body in islice(cycle(bodies), int(turns)):
                     output, stages, rest = turn(body)
                 total = time.perf_counter_ns() - started
                 answer = " ".join(f"{stage} {nanoseconds}" for stage, nanoseconds in [("total", total), *stages])

@@ -27,6 +27,9 @@ pub const DEBUG: &str = include_str!("../../events/collect-debug.json");
 pub const HEALTH: &[u8] =
     br#"{"version":"2.0","rawPath":"/health","headers":{},"requestContext":{"timeEpoch":0,"http":{"method":"GET"}}}"#;
 
+/// The browsers that the load generator sends hits of: share, kind and user agent.
+const BROWSERS: &str = include_str!("../../pump/src/browsers.txt");
+
 /// Headers that a browser sends in addition to those in `events/`.
 const BROWSER: [(&str, &str); 9] = [
     ("accept-language", "en-US,en;q=0.9"),
@@ -48,6 +51,24 @@ pub fn event(of: &str) -> Result<Vec<u8>, Error> {
     headers.extend(BROWSER.map(|(name, value)| (name.to_owned(), value.into())));
     headers.remove("cookie");
     Ok(serde_json::to_vec(&event)?)
+}
+
+/// `REQUESTS` such events of the browsers that a shop sees, in proportion and mixed.
+pub fn events(of: &str) -> Result<Vec<Vec<u8>>, Error> {
+    let mut agents = Vec::new();
+    for browser in BROWSERS.lines() {
+        let (share, browser) = browser.split_once(' ').ok_or("a browser without a share")?;
+        let (_, agent) = browser.split_once(' ').ok_or("a browser without an agent")?;
+        agents.extend(std::iter::repeat_n(agent, share.parse()?));
+    }
+    let mut event: Value = serde_json::from_slice(&event(of)?)?;
+    let mut next = agents.iter().cycle().step_by(37);
+    let events = (0..REQUESTS).map(|_| {
+        let agent = event.pointer_mut("/headers/user-agent").ok_or("no user agent")?;
+        *agent = (*next.next().ok_or("no browsers")?).into();
+        Ok(serde_json::to_vec(&event)?)
+    });
+    events.collect()
 }
 
 /// Fails if events differ in the members that all routes write. Ours writes more.
@@ -100,7 +121,7 @@ pub fn config() -> Result<Config, Error> {
 #[derive(Debug)]
 pub struct Landfall<'a> {
     pub config: &'a Config,
-    pub event: &'a [u8],
+    pub events: &'a [Vec<u8>],
 }
 
 impl Route for Landfall<'_> {
@@ -111,8 +132,8 @@ impl Route for Landfall<'_> {
     fn run(&mut self) -> Result<Run, Error> {
         let watch = Stopwatch::start();
         let mut line = Vec::new();
-        for _ in 0..REQUESTS {
-            let request = request::read(self.event)?;
+        for event in self.events {
+            let request = request::read(event)?;
             let read = body::hits(&request.body, request.is_base64, &request.query, false)?;
             let (events, _) = handler::events(self.config, &request, &read)?;
             line = events.into_iter().next().ok_or("the hit is not valid")?.line;
@@ -124,7 +145,7 @@ impl Route for Landfall<'_> {
 /// Request → the four members that all routes write, with `lambda_http` and `serde_json::Value`.
 #[derive(Debug)]
 pub struct LambdaHttp<'a> {
-    pub event: &'a [u8],
+    pub events: &'a [Vec<u8>],
 }
 
 impl Route for LambdaHttp<'_> {
@@ -135,9 +156,9 @@ impl Route for LambdaHttp<'_> {
     fn run(&mut self) -> Result<Run, Error> {
         let watch = Stopwatch::start();
         let mut line = Vec::new();
-        for _ in 0..REQUESTS {
+        for event in self.events {
             // As lambda_runtime and lambda_http do it for a handler.
-            let mut json = serde_json::Deserializer::from_slice(self.event);
+            let mut json = serde_json::Deserializer::from_slice(event);
             let request: LambdaRequest = serde_path_to_error::deserialize(&mut json)?;
             line = usual(&request.into())?;
         }

@@ -6,6 +6,7 @@
 pub mod aws;
 pub mod cold_start;
 pub mod events;
+pub mod floor;
 pub mod function;
 pub mod hits;
 pub mod http;

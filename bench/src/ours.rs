@@ -127,7 +127,7 @@ impl Route for Decode<'_> {
     }
 }
 
-/// Columns that are there already → file. Nothing that writes such files can be faster.
+/// Columns that are there already → file.
 #[derive(Debug)]
 pub struct Encode {
     columns: RecordBatch,
@@ -146,7 +146,7 @@ impl Encode {
 
 impl Route for Encode {
     fn name(&self) -> &str {
-        "floor: finished columns → file"
+        "  of which columns → file"
     }
 
     fn run(&mut self) -> Result<Run, Error> {

@@ -21,6 +21,7 @@ use shared::{position::Position, quarantine::base64, rolled::Window};
 
 use crate::{
     Error,
+    floor::members,
     rounds::{Route, Run, Stopwatch},
 };
 
@@ -143,16 +144,7 @@ impl<'a> Floor<'a> {
     /// Finds the data beforehand.
     #[must_use]
     pub fn new(event: &'a [u8]) -> Self {
-        let (mark, mut data, mut at) = (&b"\"data\":\""[..], Vec::new(), 0);
-        while let Some(found) = event.get(at..).and_then(|rest| rest.windows(mark.len()).position(|part| part == mark))
-        {
-            let start = at + found + mark.len();
-            let end =
-                event.get(start..).and_then(|rest| rest.iter().position(|byte| *byte == b'"')).unwrap_or_default();
-            data.push(start..start + end);
-            at = start + end;
-        }
-        Self { event, data }
+        Self { event, data: members(event, "data") }
     }
 }
 

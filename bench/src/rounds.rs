@@ -121,7 +121,7 @@ impl Timed {
 }
 
 /// Lets the routes take turns for `rounds` rounds, after one that does not count. In a round each route runs `inner`
-/// times in a row.
+/// times in a row. Each round begins with another route.
 pub fn take_turns(
     routes: &mut [Box<dyn Route + '_>],
     rounds: u32,
@@ -134,12 +134,19 @@ pub fn take_turns(
     for route in &mut *routes {
         untimed(&**route).round(&mut **route, inner)?;
     }
+    let mut turns: Vec<_> = routes.iter_mut().zip(&mut all).collect();
     for _ in 0..rounds {
         progress.advance();
-        for (route, timed) in routes.iter_mut().zip(&mut all) {
-            timed.round(&mut **route, inner)?;
+        for (route, timed) in &mut turns {
+            timed.round(&mut ***route, inner)?;
+        }
+        // Each turn finds the caches and the heap as the one before it left them, and the same code took up to 9 % longer in
+        // first place than in second.
+        if let [_, ..] = *turns {
+            turns.rotate_left(1);
         }
     }
+    drop(turns);
     Ok(all)
 }
 
@@ -162,7 +169,32 @@ pub fn quantile(values: impl Iterator<Item = f64>, q: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::RefCell, rc::Rc};
+
     use super::*;
+
+    struct Recorded(&'static str, Rc<RefCell<String>>);
+
+    impl Route for Recorded {
+        fn name(&self) -> &str {
+            self.0
+        }
+
+        fn run(&mut self) -> Result<Run, Error> {
+            self.1.borrow_mut().push_str(self.0);
+            Ok(Run::default())
+        }
+    }
+
+    #[test]
+    fn each_round_begins_with_another_route() {
+        let order = Rc::new(RefCell::new(String::new()));
+        let mut routes = ["a", "b", "c"].map(|name| Box::new(Recorded(name, order.clone())) as Box<dyn Route>);
+        let timed = take_turns(&mut routes, 4, 1, &mut Progress::start("rounds", 4)).unwrap();
+        assert_eq!(*order.borrow(), "abc abc bca cab abc".replace(' ', ""));
+        assert_eq!(timed.iter().map(|route| &*route.name).collect::<String>(), "abc");
+        assert!(timed.iter().all(|route| route.micros.len() == 4));
+    }
 
     #[test]
     fn a_tenth_of_the_values_is_below_the_first_decile() {

@@ -167,7 +167,8 @@ impl Values {
         match self {
             Self::Text(strict, slices) => {
                 let text = reader.len_delimited()?;
-                if std::str::from_utf8(text).is_ok() {
+                // Nearly all text is ASCII, which is recognised several times faster than UTF-8.
+                if text.is_ascii() || std::str::from_utf8(text).is_ok() {
                     slices.push(text)?;
                 } else if *strict {
                     return Err(WireError::Utf8 { field: tag.field }.into());

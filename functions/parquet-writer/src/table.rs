@@ -39,7 +39,7 @@ const SAMPLED_RECORDS: usize = 256;
 const MEASURED_RECORDS: usize = 64;
 const MEASURED_BYTES: usize = 64 << 10;
 /// Memory for encoding a leaf column of a row group, besides its values.
-const LEAF_BYTES: usize = 32 << 10;
+const LEAF_BYTES: usize = 100 << 10;
 /// Memory of a row of the envelope besides its texts: offsets, the time, the hash.
 const ENVELOPE_BYTES: usize = 6 * 4 + 8 + 32;
 
