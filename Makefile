@@ -2,10 +2,10 @@ PYTHON ?= python3
 LOCAL = $(PYTHON) -m local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos up postgres down check test lint bench cost dashboard package clean
+.PHONY: help demo chaos up postgres down check test lint proto-check bench cost dashboard package clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 demo: ## 20,000 events and 300 objects through the whole stack on this machine, counted at the other end
 	@$(LOCAL) demo $(ARGS)
@@ -28,8 +28,11 @@ check: ## the inner loop: format, clippy, and every test that needs nothing but 
 test: ## everything: format, lints, template, and all tests with the deployed stack
 	@$(LOCAL) test
 
-lint: ## format, clippy, cfn-lint and checkov on the template, and licences if cargo-deny is installed
+lint: ## format, clippy, cfn-lint and checkov on the template, buf on proto/, and licences if cargo-deny is installed
 	@$(LOCAL) lint
+
+proto-check: ## what the changes of proto/ break: AGAINST=v0.1.0, or a folder; without it since the last release
+	@$(LOCAL) proto-check "$(AGAINST)"
 
 bench: ## the benchmarks and the peers they are paired with
 	@$(LOCAL) bench

@@ -4,7 +4,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from local import environment
+from local import breaking, environment
 from local.command import run_shown
 from local.paths import SCAN_REQUIREMENTS, SCAN_VENV
 
@@ -17,10 +17,15 @@ TEMPLATE = ["cfn-lint", "--include-checks", "I", "--", "template.yaml"]
 # commercial platform has for its checks.
 CHECKOV = str(SCAN_VENV / "bin" / "checkov")
 SCAN = [CHECKOV, "--framework", "cloudformation", "--file", "template.yaml", "--skip-download", "--quiet", "--compact"]
+# What buf says of proto/ as it is, and of its changes since the last release.
+PROTO_STYLE = [str(breaking.BUF), "lint", "proto"]
+PROTO_CHANGES = [sys.executable, "-m", "local", "proto-check"]
 # What a clone decides by itself. Advisories come from the network, and a new one must not fail an old commit.
 DENY = ["cargo", "deny", "check", "--hide-inclusion-graph", "--allow", "duplicate", "bans", "licenses", "sources"]
 DENY_VERSION = "0.20.2"
 
+# They need buf, which `check` does not install.
+PROTO_TESTS = [sys.executable, "-m", "unittest", "local.breaking_test"]
 NEXTEST = ["cargo", "nextest", "run", "--locked", "--workspace"]
 CARGO_TEST = ["cargo", "test", "--locked", "--quiet"]
 # nextest does not run the examples of documentation.
@@ -33,9 +38,10 @@ RESTARTING_POSTGRES = "load_registrar::a_restart_of_postgres"
 
 
 def lint() -> int:
-    """Format, the computed page, the template, clippy, licences."""
+    """Format, the computed page, the template, the event types, clippy, licences."""
     environment.ensure(SCAN_VENV, SCAN_REQUIREMENTS, "Installing checkov", "--no-deps")
-    checks = [FORMAT, COST, TEMPLATE, SCAN, CLIPPY]
+    breaking.ensure()
+    checks = [FORMAT, COST, TEMPLATE, SCAN, PROTO_STYLE, PROTO_CHANGES, CLIPPY]
     if shutil.which("cargo-deny"):
         checks.append(DENY)
     code = first_failure(checks)
@@ -63,6 +69,10 @@ def _tests_of_code() -> list[list[str]]:
 
 def all_tests() -> list[list[str]]:
     """With nextest in one run; without it in five, so that tests which disturb each other do not run together."""
+    return [PROTO_TESTS, *_tests_with_the_stack()]
+
+
+def _tests_with_the_stack() -> list[list[str]]:
     if shutil.which("cargo-nextest"):
         return [[*NEXTEST, "--profile", "stack"], EXAMPLES]
     together = [*CARGO_TEST, "--package", "tests", "--test", "it", "--"]

@@ -9,8 +9,8 @@ from local.paths import STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test"}
-NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard"}
-NEEDS_NO_RUST = {"down", "clean", "cost", "dashboard"}
+NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check"}
+NEEDS_NO_RUST = {"down", "clean", "cost", "dashboard", "proto-check"}
 
 
 def main(arguments: list[str]) -> int:
@@ -77,6 +77,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import checks
 
             return checks.check()
+        case "proto-check":
+            from local import breaking
+
+            return breaking.run(chosen.against)
         case "test":
             from local import tests
 
@@ -132,7 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
     commands.add_parser("check", help="formatting, clippy, and every test that needs nothing but the code")
-    commands.add_parser("lint", help="formatting, the template, clippy, and licences if cargo-deny is installed")
+    commands.add_parser(
+        "lint", help="formatting, the template, proto/, clippy, and licences if cargo-deny is installed"
+    )
+    proto_check = commands.add_parser("proto-check", help="what the changes of proto/ would break")
+    proto_check.add_argument(
+        "against", nargs="?", default="", help="a git ref, or a folder like proto/ (default: the last release)"
+    )
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
     commands.add_parser("package", help="zips of every function for AWS, their checksums and bill of materials")
     commands.add_parser("dashboard", help="draw docs/dashboard.svg, the dashboard of template.yaml with demo data")

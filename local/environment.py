@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from local.command import run_logged
-from local.paths import REQUIREMENTS, ROOT, UV_REQUIREMENTS, UV_VENV, VENV
+from local.paths import BUF_CACHE, REQUIREMENTS, ROOT, UV_REQUIREMENTS, UV_VENV, VENV
 from local.progress import Failure, step
 
 REGION = "us-east-1"
@@ -30,7 +30,7 @@ def isolate() -> None:
     """Replaces every AWS setting of the user by a fake one, for this process and its children."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
-    os.environ.update(FAKE_ACCOUNT, SAM_CLI_TELEMETRY="0")
+    os.environ.update(FAKE_ACCOUNT, SAM_CLI_TELEMETRY="0", BUF_CACHE_DIR=str(BUF_CACHE))
     os.environ["PATH"] = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
