@@ -173,6 +173,10 @@ def _read_pyarrow(paths: list[Path]) -> list[Row]:
         type_ = field.type
         if pyarrow.types.is_struct(type_):
             type_ = pyarrow.struct([nullable(member) for member in type_.fields])
+        elif pyarrow.types.is_list(type_):
+            type_ = pyarrow.list_(nullable(type_.value_field))
+        elif pyarrow.types.is_map(type_):
+            type_ = pyarrow.map_(type_.key_field, nullable(type_.item_field))
         return pyarrow.field(field.name, type_)
 
     # Without a schema the columns and the members of structs are those of the first file, and the others are not read.
@@ -210,7 +214,8 @@ def _read_spark(paths: list[Path]) -> list[Row]:
     spark = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     # `mergeSchema` adds what only some files have, but refuses a field that is an int in one file and a bigint in another.
-    # With a schema that says bigint, as a table in a catalog would, all files are read. Here it is that of their union.
+    # With a schema that says bigint, as a table in a catalog would, all files are read. Here it is that of their union,
+    # which would not do for a field of a message in a list or a map.
     each = (spark.read.parquet(str(path)) for path in paths)
     schema = reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), each).schema
     rows = spark.read.schema(schema).parquet(*map(str, paths)).collect()
