@@ -169,21 +169,9 @@ def _read_pyarrow(paths: list[Path]) -> list[Row]:
     import pyarrow.dataset  # installed by `run`
     import pyarrow.parquet
 
-    def nullable(field: Any) -> Any:
-        type_ = field.type
-        if pyarrow.types.is_struct(type_):
-            type_ = pyarrow.struct([nullable(member) for member in type_.fields])
-        elif pyarrow.types.is_list(type_):
-            type_ = pyarrow.list_(nullable(type_.value_field))
-        elif pyarrow.types.is_map(type_):
-            type_ = pyarrow.map_(type_.key_field, nullable(type_.item_field))
-        return pyarrow.field(field.name, type_)
-
     # Without a schema the columns and the members of structs are those of the first file, and the others are not read.
-    # "permissive" makes int32 and int64 an int64, also inside of structs. A member of a struct that is not nullable in one
-    # file and absent from another is refused, so all become nullable.
+    # "permissive" makes int32 and int64 an int64, also inside of structs.
     schemas = [pyarrow.parquet.read_schema(path) for path in paths]
-    schemas = [pyarrow.schema([nullable(field) for field in schema]) for schema in schemas]
     schema = pyarrow.unify_schemas(schemas, promote_options="permissive")
     table = pyarrow.dataset.dataset(paths, schema=schema).to_table()
     return table.to_pylist(maps_as_pydicts="strict")

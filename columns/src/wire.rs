@@ -1,7 +1,7 @@
 //! Reads the protobuf wire format from a slice without copying.
 //!
-//! Source: "Encoding", Protocol Buffers documentation. Everything that protobuf's own parsers reject is rejected here too: field
-//! number 0, a tag above 32 bits, a varint that is too long, a group without an end.
+//! Source: "Encoding", Protocol Buffers documentation, and upb, the parser that protobuf's Python and Ruby libraries share. What upb
+//! refuses is refused here, and nothing else; `testdata/upb.py` says what that is.
 
 /// Why bytes are not a protobuf message of the expected type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -9,8 +9,8 @@ pub enum WireError {
     /// The bytes end inside a field.
     #[error("the payload ends in the middle of a field")]
     Truncated,
-    /// A varint is longer than ten bytes or exceeds 64 bits.
-    #[error("a varint exceeds 64 bits")]
+    /// A varint is longer than ten bytes.
+    #[error("a varint is longer than ten bytes")]
     Varint,
     /// A tag exceeds 32 bits or has field number 0.
     #[error("a field number is 0 or above 2^29 - 1")]
@@ -26,6 +26,9 @@ pub enum WireError {
     /// The end of a group does not match its start.
     #[error("the end of a group does not match its start")]
     GroupEnd,
+    /// A tag or a length has more than five bytes, or a length more than 31 bits.
+    #[error("a tag or a length is too long")]
+    TooLong,
     /// Messages or groups are nested too deeply.
     #[error("messages are nested deeper than {MAX_DEPTH}")]
     Depth,
@@ -37,8 +40,10 @@ pub enum WireError {
     },
 }
 
-/// How deep protobuf's own parsers read by default.
-pub const MAX_DEPTH: u32 = 100;
+/// How many levels of messages and groups protobuf's own parsers read inside a message by default.
+const MAX_DEPTH: u32 = 100;
+/// The most bytes of a tag or a length.
+const MAX_SHORT_BYTES: usize = 5;
 
 /// Wire type of integers, booleans and enums.
 pub const VARINT: u8 = 0;
@@ -66,19 +71,34 @@ pub struct Tag {
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     rest: &'a [u8],
+    /// How many more levels of messages and groups may be inside.
+    depth: u32,
 }
 
 impl<'a> Reader<'a> {
     /// A cursor at the start of `bytes`.
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self { rest: bytes, depth: MAX_DEPTH }
+    }
+
+    /// A cursor at the start of a message inside this one.
+    #[inline]
+    pub fn inside(&self, bytes: &'a [u8]) -> Result<Self, WireError> {
+        Ok(Self { rest: bytes, depth: self.depth.checked_sub(1).ok_or(WireError::Depth)? })
     }
 
     /// What has not been read yet.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
+    }
+
+    /// Reads a length and a message of as many bytes.
+    #[inline]
+    pub fn message(&mut self) -> Result<Self, WireError> {
+        let bytes = self.len_delimited()?;
+        self.inside(bytes)
     }
 
     /// Whether everything has been read.
@@ -88,21 +108,40 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// Reads the next tag of a message without fields; `None` at the end. upb skips such a message like an unknown group.
+    pub fn unknown_tag(&mut self) -> Result<Option<Tag>, WireError> {
+        if self.rest.is_empty() { Ok(None) } else { self.any_tag().map(Some) }
+    }
+
     /// Reads the next tag; `None` at the end.
     #[inline]
     pub fn tag(&mut self) -> Result<Option<Tag>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let key = u32::try_from(self.varint()?).map_err(|_| WireError::FieldNumber)?;
-        let tag = Tag { field: key >> 3, wire_type: (key & 7) as u8 };
+        let tag = self.any_tag()?;
         if tag.field == 0 {
             return Err(WireError::FieldNumber);
         }
+        Ok(Some(tag))
+    }
+
+    /// Reads the next tag, whose field number may be 0, as upb allows it where no field is known.
+    fn any_tag(&mut self) -> Result<Tag, WireError> {
+        let key = u32::try_from(self.short_varint()?).map_err(|_| WireError::FieldNumber)?;
+        let tag = Tag { field: key >> 3, wire_type: (key & 7) as u8 };
         if tag.wire_type > FIXED32 {
             return Err(WireError::WireType { field: tag.field, found: tag.wire_type });
         }
-        Ok(Some(tag))
+        Ok(tag)
+    }
+
+    /// Reads the varint of a tag or a length, which may have five bytes.
+    #[inline]
+    fn short_varint(&mut self) -> Result<u64, WireError> {
+        let before = self.rest.len();
+        let value = self.varint()?;
+        if before - self.rest.len() > MAX_SHORT_BYTES { Err(WireError::TooLong) } else { Ok(value) }
     }
 
     /// Reads a varint.
@@ -120,11 +159,9 @@ impl<'a> Reader<'a> {
     fn long_varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0;
         for (at, byte) in self.rest.iter().take(10).enumerate() {
+            // Bits beyond the 64th are dropped.
             value |= u64::from(byte & 0x7f) << (7 * at);
             if *byte < 0x80 {
-                if at == 9 && *byte > 1 {
-                    return Err(WireError::Varint);
-                }
                 self.rest = self.rest.get(at + 1..).unwrap_or_default();
                 return Ok(value);
             }
@@ -151,7 +188,8 @@ impl<'a> Reader<'a> {
     /// Reads a length and as many bytes.
     #[inline]
     pub fn len_delimited(&mut self) -> Result<&'a [u8], WireError> {
-        let len = usize::try_from(self.varint()?).map_err(|_| WireError::Truncated)?;
+        let len = i32::try_from(self.short_varint()?).map_err(|_| WireError::TooLong)?;
+        let len = usize::try_from(len).map_err(|_| WireError::TooLong)?;
         let (head, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(head)
@@ -159,7 +197,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a group after its start, and its end. Returns the bytes between them.
     pub fn group(&mut self, tag: Tag) -> Result<&'a [u8], WireError> {
-        let start = self.rest;
+        let (start, depth) = (self.rest, self.depth.checked_sub(1).ok_or(WireError::Depth)?);
         loop {
             let inside = start.len() - self.rest.len();
             let inner = self.tag()?.ok_or(WireError::Truncated)?;
@@ -167,13 +205,13 @@ impl<'a> Reader<'a> {
                 let bytes = start.get(..inside).ok_or(WireError::Truncated)?;
                 return if inner.field == tag.field { Ok(bytes) } else { Err(WireError::GroupEnd) };
             }
-            self.skip_nested(inner, MAX_DEPTH - 1)?;
+            self.skip_nested(inner, depth)?;
         }
     }
 
     /// Skips the value of an unknown field.
     pub fn skip(&mut self, tag: Tag) -> Result<(), WireError> {
-        self.skip_nested(tag, MAX_DEPTH)
+        self.skip_nested(tag, self.depth)
     }
 
     fn skip_nested(&mut self, tag: Tag, depth: u32) -> Result<(), WireError> {
@@ -184,7 +222,10 @@ impl<'a> Reader<'a> {
             FIXED32 => self.fixed32().map(|_| ()),
             GROUP_START => loop {
                 let depth = depth.checked_sub(1).ok_or(WireError::Depth)?;
-                let inner = self.tag()?.ok_or(WireError::Truncated)?;
+                if self.is_empty() {
+                    return Err(WireError::Truncated);
+                }
+                let inner = self.any_tag()?;
                 if inner.wire_type == GROUP_END {
                     return if inner.field == tag.field { Ok(()) } else { Err(WireError::GroupEnd) };
                 }
@@ -206,7 +247,7 @@ mod tests {
             (&[0x7f], Ok(127)),
             (&[0x80, 0x01], Ok(128)),
             (&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], Ok(u64::MAX)),
-            (&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02], Err(WireError::Varint)),
+            (&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x03], Ok(u64::MAX)),
             (&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], Err(WireError::Varint)),
             (&[0x80], Err(WireError::Truncated)),
             (&[], Err(WireError::Truncated)),

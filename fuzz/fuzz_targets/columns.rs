@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use columns::{Fidelity, MessageColumns};
+use columns::{AppendError, Fidelity, MessageColumns, WireError};
 use prost::Message;
 use shared::event::{Registry, v1::OrderCreated};
 
@@ -10,12 +10,18 @@ fuzz_target!(|payload: &[u8]| {
     let registry = Registry::embedded().expect("the event types are valid");
     let order = registry.position("OrderCreated").and_then(|position| registry.types().get(position));
     let mut columns = MessageColumns::new(&order.expect("orders are registered").message);
-    let accepted = columns.append(payload, &mut Fidelity::new(false)).is_ok();
-    // prost refuses a wire type that does not fit, which protobuf's own parsers keep as an unknown field.
-    match OrderCreated::decode(payload) {
-        Ok(_) => assert!(accepted),
-        Err(error) => assert_eq!(accepted, error.to_string().contains("invalid wire type")),
+    let appended = columns.append(payload, &mut Fidelity::new(false));
+    // Where upb decides otherwise than prost, the columns decide like upb.
+    match (appended, OrderCreated::decode(payload)) {
+        (Ok(()), Ok(_)) | (Err(_), Err(_)) => {}
+        (Err(AppendError::Wire(WireError::TooLong | WireError::Depth)), Ok(_)) => {}
+        (Ok(()), Err(error)) => {
+            let error = error.to_string();
+            let differs = ["invalid wire type", "invalid varint", "invalid tag"];
+            assert!(differs.iter().any(|why| error.contains(why)), "{error}");
+        }
+        (Err(error), Ok(_)) => panic!("{error}"),
     }
-    assert_eq!(columns.rows(), usize::from(accepted));
+    assert_eq!(columns.rows(), usize::from(appended.is_ok()));
     columns.finish(None).expect("whatever was accepted makes columns");
 });

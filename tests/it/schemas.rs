@@ -139,9 +139,9 @@ const CHANGES: [&str; 12] = [
     "a field is added",
     "an enum value is added",
     "a field with a message is added",
-    "a field is added to that message",
+    "a field is added to that message, and to one in a list",
     "a field is renamed",
-    "a field is retyped",
+    "a field is widened, and one in a list",
     "a second version of a type is added",
     "a field is deprecated",
     "a message without fields gets one",
@@ -158,6 +158,7 @@ fn step(step: usize) -> (Types, Vec<(&'static str, Value, Value)>) {
         format!("string order_id = 1; {integer} quantity = 2; Status status = 3{deprecated}; Marker marker = 9;"),
         if step >= 2 { format!("string {note} = 4;") } else { String::new() },
         from(4, "Address address = 5;").to_owned(),
+        "repeated Line lines = 10;".to_owned(),
         from(11, "repeated string tags = 6; map<string, int32> labels = 7; google.protobuf.Struct extra = 8;")
             .to_owned(),
     ];
@@ -165,6 +166,7 @@ fn step(step: usize) -> (Types, Vec<(&'static str, Value, Value)>) {
         format!("message Order {{ option (landfall.event) = {{}}; {} }}", order.concat()),
         format!("enum Status {{ UNKNOWN = 0; NEW = 1; {} }}", from(3, "PAID = 2;")),
         format!("message Address {{ string street = 1; {} }}", from(5, "string zip = 2;")),
+        format!("message Line {{ {integer} count = 1; {} }}", from(5, "string sku = 2;")),
         format!("message Marker {{ {} }}", from(10, "int32 level = 1;")),
         from(1, "message Ping { option (landfall.event) = {}; int32 ms = 1; }").to_owned(),
     ];
@@ -175,8 +177,7 @@ fn step(step: usize) -> (Types, Vec<(&'static str, Value, Value)>) {
     let quantity = 1 + i64::try_from(step).unwrap();
     let status = if step >= 3 { "PAID" } else { "NEW" };
     let marker = if step >= 10 { json!({"level": 5}) } else { json!({}) };
-    let mut content =
-        json!({"order_id": format!("o-{step}"), "quantity": quantity, "status": status, "marker": marker});
+    let mut content = json!({"order_id": format!("o-{step}"), "quantity": quantity, "status": status, "marker": marker, "lines": [{"count": 1}]});
     if step >= 2 {
         content[note] = json!("fragile");
     }
@@ -185,6 +186,7 @@ fn step(step: usize) -> (Types, Vec<(&'static str, Value, Value)>) {
     }
     if step >= 5 {
         content["address"]["zip"] = json!("1234");
+        content["lines"][0]["sku"] = json!("S-1");
     }
     let mut expected = content.clone();
     if step >= 11 {

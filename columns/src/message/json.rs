@@ -6,7 +6,7 @@ use prost_reflect::{
 use serde_json::{Value, json};
 
 use super::{AppendError, Fidelity, scalar::Slices};
-use crate::wire::{FIXED32, FIXED64, GROUP_END, GROUP_START, LEN, MAX_DEPTH, Reader, Tag, VARINT, WireError};
+use crate::wire::{FIXED32, FIXED64, GROUP_END, GROUP_START, LEN, Reader, Tag, VARINT, WireError};
 
 /// Messages of one type, each as protobuf's JSON in text, with the members of objects in alphabetical order.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ impl Json {
     ) -> Result<(), AppendError> {
         let bytes = if self.is_group { reader.group(tag)? } else { reader.len_delimited()? };
         self.merged.extend_from_slice(bytes);
-        let (text, is_lossless) = to_json(&self.message, &self.merged)?;
+        let (text, is_lossless) = to_json(&self.message, reader.inside(&self.merged)?)?;
         if !is_lossless {
             fidelity.lose();
         }
@@ -57,15 +57,15 @@ impl Json {
 
     /// Appends a message without any field.
     pub(super) fn append_default(&mut self) -> Result<(), AppendError> {
-        let (text, _) = to_json(&self.message, &[])?;
+        let (text, _) = to_json(&self.message, Reader::new(&[]))?;
         self.slices.push(text.to_string().as_bytes())
     }
 }
 
 /// A message as JSON, and whether the message can be restored from it. `null` if JSON has no form for it.
-fn to_json(message: &MessageDescriptor, bytes: &[u8]) -> Result<(Value, bool), WireError> {
+fn to_json(message: &MessageDescriptor, reader: Reader<'_>) -> Result<(Value, bool), WireError> {
     let mut is_known = true;
-    let known = known(message, bytes, MAX_DEPTH, &mut is_known)?;
+    let known = known(message, reader, &mut is_known)?;
     let Ok(decoded) = DynamicMessage::decode(message.clone(), &*known) else { return Err(WireError::Depth) };
     let Ok(value) = serde_json::to_value(&decoded) else { return Ok((without_json(&decoded), false)) };
     let is_lossless =
@@ -82,56 +82,55 @@ fn without_json(message: &DynamicMessage) -> Value {
     }
 }
 
-/// The fields of a message that are declared, and written as they are declared. prost refuses a message with a field of another
-/// wire type, which protobuf's own parsers keep as an unknown field.
-fn known(message: &MessageDescriptor, bytes: &[u8], depth: u32, is_known: &mut bool) -> Result<Vec<u8>, WireError> {
-    let depth = depth.checked_sub(1).ok_or(WireError::Depth)?;
-    let mut kept = Vec::with_capacity(bytes.len());
-    let mut reader = Reader::new(bytes);
-    loop {
-        let before = reader.rest();
-        let Some(tag) = reader.tag()? else { return Ok(kept) };
-        let field = message.get_field(tag.field).filter(|field| takes(field, tag.wire_type));
-        match field.as_ref().map(|field| (field, field.kind())) {
-            None => {
-                *is_known = false;
-                reader.skip(tag)?;
-            }
-            Some((field, Kind::Message(inner))) => {
-                let bytes = if field.is_group() { reader.group(tag)? } else { reader.len_delimited()? };
-                let inner = self::known(&inner, bytes, depth, is_known)?;
+/// The fields of a message that are declared, written as they are declared. prost refuses a message with a field of another wire
+/// type, which protobuf's own parsers keep as an unknown field.
+fn known(message: &MessageDescriptor, mut reader: Reader<'_>, is_known: &mut bool) -> Result<Vec<u8>, WireError> {
+    let mut kept = Vec::with_capacity(reader.rest().len());
+    let has_fields = message.fields().len() > 0;
+    while let Some(tag) = if has_fields { reader.tag()? } else { reader.unknown_tag()? } {
+        let Some(field) = message.get_field(tag.field).filter(|field| takes(field, tag.wire_type)) else {
+            *is_known = false;
+            reader.skip(tag)?;
+            continue;
+        };
+        let kind = field.kind();
+        match (&kind, tag.wire_type) {
+            (Kind::Message(inner), GROUP_START) => {
+                let bytes = reader.group(tag)?;
+                let inner = self::known(inner, reader.inside(bytes)?, is_known)?;
                 put_tag(tag, &mut kept);
-                if field.is_group() {
-                    kept.extend(inner);
-                    put_tag(Tag { wire_type: GROUP_END, ..tag }, &mut kept);
+                kept.extend(inner);
+                put_tag(Tag { wire_type: GROUP_END, ..tag }, &mut kept);
+            }
+            (Kind::Message(inner), _) => {
+                let inner = self::known(inner, reader.message()?, is_known)?;
+                put_bytes(tag, &inner, &mut kept);
+            }
+            (Kind::String, _) => {
+                let text = reader.len_delimited()?;
+                if std::str::from_utf8(text).is_ok() {
+                    put_bytes(tag, text, &mut kept);
+                } else if field.parent_file().syntax() == Syntax::Proto2 {
+                    *is_known = false;
                 } else {
-                    encode_varint(inner.len() as u64, &mut kept);
-                    kept.extend(inner);
+                    return Err(WireError::Utf8 { field: tag.field });
                 }
             }
-            Some((field, kind)) => {
-                let is_text = matches!(kind, Kind::String);
-                if tag.wire_type == LEN && (is_text || field.is_list()) {
-                    let mut value = Reader::new(reader.len_delimited()?);
-                    if is_text && std::str::from_utf8(value.rest()).is_err() {
-                        if field.parent_file().syntax() != Syntax::Proto2 {
-                            return Err(WireError::Utf8 { field: tag.field });
-                        }
-                        *is_known = false;
-                        continue;
-                    }
-                    let element = Tag { wire_type: wire_type(field), ..tag };
-                    while element.wire_type != LEN && !value.is_empty() {
-                        value.skip(element)?;
-                    }
-                } else {
-                    reader.skip(tag)?;
+            (Kind::Bytes, _) => put_bytes(tag, reader.len_delimited()?, &mut kept),
+            (_, LEN) => {
+                let (mut packed, mut values) = (Reader::new(reader.len_delimited()?), Vec::new());
+                while !packed.is_empty() {
+                    put_number(wire_type(&field), &mut packed, &mut values)?;
                 }
-                let len = before.len() - reader.rest().len();
-                kept.extend_from_slice(before.get(..len).unwrap_or_default());
+                put_bytes(tag, &values, &mut kept);
+            }
+            (_, wire_type) => {
+                put_tag(tag, &mut kept);
+                put_number(wire_type, &mut reader, &mut kept)?;
             }
         }
     }
+    Ok(kept)
 }
 
 fn takes(field: &FieldDescriptor, found: u8) -> bool {
@@ -147,6 +146,22 @@ fn wire_type(field: &FieldDescriptor) -> u8 {
         Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => FIXED32,
         _ => VARINT,
     }
+}
+
+/// Copies a number. Of a varint with more than 64 bits, protobuf's own parsers drop what is too much, and prost refuses it.
+fn put_number(wire_type: u8, reader: &mut Reader<'_>, bytes: &mut Vec<u8>) -> Result<(), WireError> {
+    match wire_type {
+        FIXED32 => bytes.extend(reader.fixed32()?),
+        FIXED64 => bytes.extend(reader.fixed64()?),
+        _ => encode_varint(reader.varint()?, bytes),
+    }
+    Ok(())
+}
+
+fn put_bytes(tag: Tag, content: &[u8], bytes: &mut Vec<u8>) {
+    put_tag(tag, bytes);
+    encode_varint(content.len() as u64, bytes);
+    bytes.extend_from_slice(content);
 }
 
 fn put_tag(tag: Tag, bytes: &mut Vec<u8>) {

@@ -94,6 +94,8 @@ struct Column {
     field: FieldRef,
     values: Values,
     presence: Presence,
+    /// The value may be null in a row in which the message is present.
+    optional: bool,
     oneof: Option<usize>,
     wire_type: u8,
     /// A repeated field whose values may also be packed.
@@ -102,7 +104,7 @@ struct Column {
     open: bool,
 }
 
-/// Which rows of a nullable column have a value. Empty for columns that are not nullable.
+/// Which rows of an optional column have a value. Empty for other columns.
 #[derive(Debug, Clone, Default)]
 pub struct Presence(Vec<bool>);
 
@@ -157,10 +159,14 @@ impl MessageColumns {
         self.rows
     }
 
-    /// Memory that the rows need, in bytes.
+    /// Memory that the rows need, in bytes, with the levels that Parquet has for values in lists.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.columns.iter().map(|column| column.values.bytes() + column.presence.0.len()).sum()
+    }
+
+    fn leaves(&self) -> usize {
+        self.columns.iter().map(|column| column.values.leaves()).sum::<usize>().max(1)
     }
 
     /// Memory that a row needs in which the message is absent, in bytes.
@@ -209,6 +215,13 @@ impl MessageColumns {
 
     /// Reads one occurrence of the message into the current row.
     fn merge(&mut self, mut reader: Reader<'_>, fidelity: &mut Fidelity) -> Result<(), AppendError> {
+        if self.columns.is_empty() {
+            while let Some(tag) = reader.unknown_tag()? {
+                fidelity.lose();
+                reader.skip(tag)?;
+            }
+            return Ok(());
+        }
         while let Some(tag) = reader.tag()? {
             let row = self.rows;
             match self.position(tag.field).and_then(|index| Some((index, self.columns.get_mut(index)?))) {
@@ -238,8 +251,8 @@ impl MessageColumns {
     }
 
     /// Appends one element of a repeated message field, or one entry of a map. The caller truncates on an error.
-    fn append_entry(&mut self, bytes: &[u8], fidelity: &mut Fidelity) -> Result<(), AppendError> {
-        self.merge(Reader::new(bytes), fidelity)?;
+    fn append_entry(&mut self, entry: Reader<'_>, fidelity: &mut Fidelity) -> Result<(), AppendError> {
+        self.merge(entry, fidelity)?;
         self.finish_row()
     }
 
@@ -282,12 +295,12 @@ impl Column {
             }
         };
         // The value of a map entry is never null: if it is absent, it is the default value.
-        let nullable = field.cardinality() != Cardinality::Repeated && field.supports_presence() && !in_map;
+        let optional = field.cardinality() != Cardinality::Repeated && field.supports_presence() && !in_map;
         let data_type = values.data_type();
         let id = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_owned(), field.number().to_string())]);
-        let field = Arc::new(Field::new(field.name(), data_type, nullable).with_metadata(id));
+        let field = Arc::new(Field::new(field.name(), data_type, !in_map).with_metadata(id));
         let wire_type = values.wire_type();
-        Self { field, values, presence: Presence::default(), oneof, wire_type, may_be_packed, open: false }
+        Self { field, values, presence: Presence::default(), optional, oneof, wire_type, may_be_packed, open: false }
     }
 
     /// Whether a value of this wire type belongs to the column. If not, it counts as an unknown field.
@@ -306,14 +319,14 @@ impl Column {
         match &mut self.values {
             Values::Message(message) | Values::Wrapper(message) => {
                 self.open = true;
-                message.merge(Reader::new(reader.len_delimited()?), fidelity)
+                message.merge(reader.message()?, fidelity)
             }
             Values::Time(time) => {
                 if time.micros.len() == row {
                     time.begin();
                 }
                 time.micros.truncate(row);
-                time.append(Reader::new(reader.len_delimited()?), fidelity)
+                time.append(reader.message()?, fidelity)
             }
             Values::Json(json) => {
                 if json.slices.offsets.len() == row {
@@ -323,7 +336,7 @@ impl Column {
                 json.append(tag, reader, fidelity)
             }
             Values::List(_, items) => items.append_items(tag, reader, fidelity),
-            Values::Map(map) => map.entries.append_entry(reader.len_delimited()?, fidelity),
+            Values::Map(map) => map.entries.append_entry(reader.message()?, fidelity),
             scalar => {
                 // A later occurrence replaces an earlier one.
                 if scalar.len() > row {
@@ -337,7 +350,7 @@ impl Column {
     fn finish_row(&mut self, row: usize) -> Result<(), AppendError> {
         let present = match &mut self.values {
             Values::Message(message) | Values::Wrapper(message) => {
-                if self.open || !self.field.is_nullable() {
+                if self.open || !self.optional {
                     message.finish_row()?;
                 } else {
                     message.append_absent(1);
@@ -354,29 +367,29 @@ impl Column {
             }
             scalar if scalar.len() == row => {
                 match scalar {
-                    Values::Enum(names, slices) if !self.field.is_nullable() => {
+                    Values::Enum(names, slices) if !self.optional => {
                         slices.push(names.get(0).unwrap_or("0").as_bytes())?;
                     }
-                    Values::Json(json) if !self.field.is_nullable() => json.append_default()?,
+                    Values::Json(json) if !self.optional => json.append_default()?,
                     scalar => scalar.append_absent(1),
                 }
                 false
             }
             _ => true,
         };
-        if self.field.is_nullable() {
+        if self.optional {
             self.presence.0.push(present);
         }
         Ok(())
     }
 
     fn absent_bytes(&self) -> usize {
-        self.values.absent_bytes() + usize::from(self.field.is_nullable())
+        self.values.absent_bytes() + usize::from(self.optional)
     }
 
     fn append_absent(&mut self, rows: usize) {
         self.values.append_absent(rows);
-        if self.field.is_nullable() {
+        if self.optional {
             self.presence.append_absent(rows);
         }
     }

@@ -1,4 +1,5 @@
-//! Compares the columns with prost: they must represent whatever prost decodes, or report that they do not.
+//! Compares the columns with prost: they must represent whatever prost decodes, or report that they do not. What is refused is
+//! compared with upb, where the two differ.
 
 use std::{collections::HashMap, path::Path};
 
@@ -249,6 +250,13 @@ fn check(message: &str, payloads: &[Vec<u8>]) -> Result<(), TestCaseError> {
                 prop_assert!(!fidelity.is_lossless());
                 rows.push((DynamicMessage::new(descriptor.clone()), fidelity));
             }
+            // prost refuses bits beyond the 64th, and field number 0 inside unknown groups, and takes longer tags and lengths.
+            (Ok(()), Err(error))
+                if ["invalid varint", "invalid tag"].iter().any(|why| error.to_string().contains(why)) =>
+            {
+                rows.push((DynamicMessage::new(descriptor.clone()), Fidelity { lossless: false, ..fidelity }));
+            }
+            (Err(AppendError::Wire(WireError::TooLong)), Ok(_)) => {}
             // prost does not look at the wire type of a map: it reads a key and a value from what has another one.
             (Err(_), Ok(_)) if may_have_map_of_other_wire_type(payload) => {}
             (Ok(()), Err(_)) if may_have_map_of_other_wire_type(payload) => {
@@ -524,4 +532,31 @@ fn fields_carry_their_numbers_as_field_ids() {
     let DataType::Struct(fields) = MessageColumns::new(&descriptor("test.Inner")).data_type() else { unreachable!() };
     let ids: Vec<&str> = fields.iter().map(|field| &*field.metadata()[PARQUET_FIELD_ID_META_KEY]).collect();
     assert_eq!(ids, ["1", "2", "3", "4", "5"]);
+}
+
+/// The payloads of a corpus, and whether upb parses them. See `testdata/upb.py`, which makes other corpora, too: `LANDFALL_CORPUS`
+/// names the file of one.
+#[test]
+fn what_the_official_parser_parses_is_appended_and_nothing_else() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        message: String,
+        payload: String,
+        parses: bool,
+    }
+    #[expect(clippy::disallowed_methods, reason = "whoever tries another corpus says so by its environment")]
+    let corpus = std::env::var("LANDFALL_CORPUS").unwrap_or_else(|_| "testdata/upb.ndjson".to_owned());
+    let corpus = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(corpus)).unwrap();
+    let mut empty: HashMap<String, MessageColumns> = HashMap::new();
+    let mut different = Vec::new();
+    for line in corpus.lines() {
+        let Case { message, payload, parses } = serde_json::from_str(line).unwrap();
+        let columns = empty.entry(message.clone()).or_insert_with(|| MessageColumns::new(&descriptor(&message)));
+        let bytes = base64_simd::STANDARD.decode_to_vec(&payload).unwrap();
+        let appended = columns.clone().append(&bytes, &mut Fidelity::new(false));
+        if appended.is_ok() != parses {
+            different.push(format!("{message} {bytes:02x?}: upb {parses}, ours {appended:?}"));
+        }
+    }
+    assert!(different.is_empty(), "{} of {}:\n{}", different.len(), corpus.lines().count(), different.join("\n"));
 }

@@ -49,7 +49,7 @@ impl Time {
     pub(super) const fn is_exact(&self) -> bool {
         let whole_micros = self.nanos % 1_000 == 0;
         let canonical = if self.duration {
-            self.nanos.abs() < 1_000_000_000
+            self.nanos.unsigned_abs() < 1_000_000_000
                 && (self.seconds == 0 || self.nanos == 0 || (self.seconds < 0) == (self.nanos < 0))
         } else {
             0 <= self.nanos && self.nanos < 1_000_000_000

@@ -23,6 +23,9 @@ use super::{
 };
 use crate::wire::{FIXED32, FIXED64, LEN, Reader, Tag, VARINT, WireError};
 
+/// Memory of the levels of a value in a list: two numbers of 16 bits, and its index.
+const LEVEL_BYTES: usize = 2 * size_of::<i16>() + size_of::<usize>();
+
 /// The values of one column. Every variant holds one value for each completed row.
 #[derive(Debug, Clone)]
 pub(super) enum Values {
@@ -208,10 +211,10 @@ impl Values {
             }
             Self::Time(time) => {
                 time.begin();
-                time.append(Reader::new(reader.len_delimited()?), fidelity)?;
+                time.append(reader.message()?, fidelity)?;
             }
             Self::Message(message) | Self::Wrapper(message) => {
-                message.append_entry(reader.len_delimited()?, fidelity)?;
+                message.append_entry(reader.message()?, fidelity)?;
             }
             Self::Json(json) => {
                 json.begin();
@@ -246,9 +249,24 @@ impl Values {
             Self::Message(message) | Self::Wrapper(message) => message.bytes(),
             Self::Text(_, slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.bytes(),
             Self::Json(json) => json.slices.bytes(),
-            Self::List(offsets, items) => offsets.len() * OFFSET_BYTES + items.bytes(),
-            Self::Map(map) => map.offsets.len() * OFFSET_BYTES + map.entries.bytes(),
+            Self::List(offsets, items) => {
+                offsets.len() * OFFSET_BYTES + items.bytes() + items.len() * items.leaves() * LEVEL_BYTES
+            }
+            Self::Map(map) => {
+                let entries = &map.entries;
+                map.offsets.len() * OFFSET_BYTES + entries.bytes() + entries.rows() * entries.leaves() * LEVEL_BYTES
+            }
             fixed => fixed.len() * fixed.absent_bytes(),
+        }
+    }
+
+    /// Number of leaf columns.
+    pub(super) fn leaves(&self) -> usize {
+        match self {
+            Self::Message(message) | Self::Wrapper(message) => message.leaves(),
+            Self::List(_, items) => items.leaves(),
+            Self::Map(map) => map.entries.leaves(),
+            _ => 1,
         }
     }
 
