@@ -11,6 +11,7 @@ pub mod clients;
 pub mod console;
 pub mod context;
 pub mod days;
+pub mod lake;
 pub mod loads;
 pub mod migrate;
 pub mod outcome;

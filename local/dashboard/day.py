@@ -74,6 +74,7 @@ class Day:
         self._put("AWS/SQS", "EventsDeadLetterQueue", ApproximateNumberOfMessagesVisible=_never())
         fails = [_within(at, 14, 15) for at in range(STEPS)]
         self._put("Landfall", function, messages_retried=[4_300.0 if failing else 0.0 for failing in fails])
+        self._put("Landfall", function, rows_unregistered=_never())
         median = [9_000 * self._noise(0.1) if failing else 160 * self._noise(0.1) for failing in fails]
         errors = [self._random.randrange(3) if failing else 0 for failing in fails]
         self._lambda("ParquetWriterFunction", "ParquetWriterLogs", invocations, median, errors, at_once=4)

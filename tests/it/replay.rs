@@ -32,7 +32,11 @@ use shared::{
     quarantine::{QuarantineRecord, base64, rfc3339, to_ndjson},
 };
 
-use crate::stack::Stack;
+use crate::{
+    events::{self, Sent},
+    parquet_writer::Function,
+    stack::Stack,
+};
 
 /// 2026-11-20T14:11:46.123Z.
 const SENT_MS: i64 = 1_795_183_906_123;
@@ -142,8 +146,8 @@ impl Place {
         }
     }
 
-    async fn put(&self, key: &str, body: &str) {
-        let body = ByteStream::from(body.as_bytes().to_vec());
+    async fn put(&self, key: &str, body: impl AsRef<[u8]>) {
+        let body = ByteStream::from(body.as_ref().to_vec());
         self.clients.s3.put_object().bucket(&self.bucket).key(key).body(body).send().await.unwrap();
     }
 
@@ -492,4 +496,79 @@ async fn a_replay_that_cannot_start_prints_the_reason() {
     assert_eq!((ended.code, ended.err), (1, "error: bucket no-such-bucket does not exist\n".to_owned()));
     let ended = place.run(&["replay", "dlq", "--from", &place.dead, "--to", &place.dead]).await;
     assert_eq!((ended.code, ended.err), (2, "error: --from and --to are the same queue\n".to_owned()));
+}
+
+/// What the function lands of these messages goes into the bucket.
+async fn land(place: &Place, format: &'static str, layout: &'static str, sent: &[Sent]) {
+    let function = Function::new(&[("OUTPUT_FORMAT", format), ("EVENTS_LAYOUT", layout)]).await;
+    assert_eq!(function.invoke(&events::event(sent)).await, Vec::<String>::new());
+    for key in function.aws.keys("events/") {
+        place.put(&key, function.aws.body(&key)).await;
+    }
+}
+
+#[tokio::test]
+async fn events_that_landed_before_their_type_was_known_land_typed_and_only_once() {
+    for (format, layout) in
+        [("parquet", "together"), ("parquet", "by-type"), ("ndjson", "together"), ("ndjson.gz", "together")]
+    {
+        let place = Place::new().await;
+        let misspelt = |n: usize| {
+            let mut sent = events::order(n);
+            sent.attributes.retain(|(name, _)| name != "type");
+            sent.attributes.push(("type".to_owned(), "OrderCreted".to_owned()));
+            sent.attributes.push(("trace".to_owned(), format!("t-{n}")));
+            sent
+        };
+        let mut unknown_field = events::order(9);
+        let payload = [base64_simd::STANDARD.decode_to_vec(&unknown_field.body).unwrap(), vec![0x7a, 1, 65]].concat();
+        unknown_field.body = base64(&payload);
+        land(&place, format, layout, &[misspelt(1), misspelt(2), events::card(3), unknown_field]).await;
+
+        let replay = async |more: &[&str]| {
+            let always =
+                ["replay", "raw", "--json", "--type", "OrderCreted", "--as", "OrderCreated", "--bucket", &place.bucket];
+            place.run(&[&always[..], &["--to", &place.events], more].concat()).await
+        };
+        let dry = replay(&["--dry-run"]).await;
+        assert_eq!((dry.code, &dry.json()["total"]["sent"]), (0, &json!(2)), "{format} {layout}: {dry:?}");
+        assert_eq!(place.take(&place.events).await, []);
+        assert_eq!(replay(&["--until", "2026-11-19"]).await.json()["total"]["found"], json!(0));
+
+        let ended = replay(&[]).await;
+        assert_eq!((ended.code, &ended.json()["total"]["sent"]), (0, &json!(2)), "{ended:?}");
+        let messages = place.take(&place.events).await;
+        let mut again = Vec::new();
+        for (n, (body, attributes)) in [1, 2].into_iter().zip(messages) {
+            assert_eq!(body, events::order(n).body);
+            let attributes = attributes.into_iter().map(|(name, (data_type, bytes))| {
+                assert_eq!(data_type, "String");
+                (name, String::from_utf8(bytes).unwrap())
+            });
+            let mut sent = Sent { id: format!("replayed-{n}"), attributes: attributes.collect(), ..events::order(n) };
+            sent.attributes.sort();
+            let expected = [
+                ("event_id", format!("event-message-0000{n}")),
+                ("source", "orders".to_owned()),
+                ("trace", format!("t-{n}")),
+                ("type", "OrderCreated".to_owned()),
+            ];
+            assert_eq!(sent.attributes, expected.map(|(name, value)| (name.to_owned(), value)));
+            again.push(sent);
+        }
+        // They are typed now, so nothing is left to do.
+        land(&place, format, layout, &again).await;
+        let ended = replay(&[]).await;
+        assert_eq!(ended.json()["total"], json!({"found": 2, "not_selected": 2, "sent": 0, "left": 0}));
+        assert_eq!((ended.code, place.take(&place.events).await.len()), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_type_that_would_land_without_columns_again_is_not_replayed() {
+    let place = Place::new().await;
+    let ended =
+        place.run(&["replay", "raw", "--type", "OrderCreted", "--bucket", &place.bucket, "--to", &place.events]).await;
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("\"OrderCreted\" is not an event type of this build"), "{ended:?}");
 }

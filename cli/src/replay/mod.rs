@@ -5,6 +5,7 @@ pub mod dlq;
 pub mod message;
 pub mod plan;
 pub mod quarantine;
+pub mod raw;
 pub mod report;
 
 use std::cell::RefCell;
@@ -12,7 +13,7 @@ use std::cell::RefCell;
 use clap::Subcommand;
 use objects::BucketError;
 
-use self::{dlq::DlqArgs, quarantine::QuarantineArgs};
+use self::{dlq::DlqArgs, quarantine::QuarantineArgs, raw::RawArgs};
 use crate::{
     Exit,
     console::Console,
@@ -28,6 +29,8 @@ pub enum Replay {
     Dlq(DlqArgs),
     /// Sends quarantined records to a queue again and removes them from the quarantine.
     Quarantine(QuarantineArgs),
+    /// Sends events that landed before their type was known, so that they land typed.
+    Raw(RawArgs),
 }
 
 /// Why a replay could not begin; nothing was changed.
@@ -93,6 +96,7 @@ pub async fn run(command: &Replay, json: bool, context: &Context, console: &mut 
     let report = match command {
         Replay::Dlq(args) => dlq::replay(args, context, console).await,
         Replay::Quarantine(args) => quarantine::replay(args, context, console).await,
+        Replay::Raw(args) => raw::replay(args, context, console).await,
     };
     conclude(report, json, console)
 }

@@ -25,7 +25,7 @@ use crate::{
 
 const HELP: &str = "\
 Searches the files under events/, the quarantine of parquet-writer and the dead-letter queue of events for an
-event_id. The SQS message id of an event is searched for too; a row has it only if the event has no event_id.
+event_id. The SQS message id of an event is searched for too.
 Files and quarantine are searched for the days on which the event may have been sent: today and yesterday in
 UTC, if nothing else is said. A replay sends an event again, so its day is that of the replay. Only the
 columns that are needed are read from Parquet files.
