@@ -72,10 +72,10 @@ fn benchmarks(wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
     if wanted("speed") {
         let speed = |messages, event, rounds, inner| parquet_writer(messages, event, &folder, &python, rounds, inner);
         let [ours, _, _, _, idiomatic, _] = &speed("100 messages", &hundred, 31, 20)?;
-        verdicts.push(faster("100 messages", idiomatic, ours, 3.0));
+        verdicts.push(faster("100 messages", idiomatic, ours, 4.5));
         let [ours, _, _, floor, idiomatic, peer] = &speed("10,000 messages", &ten_thousand, 15, 1)?;
-        verdicts.push(faster("10,000 messages", peer, ours, 10.0));
-        verdicts.push(faster("10,000 messages", idiomatic, ours, 3.0));
+        verdicts.push(faster("10,000 messages", peer, ours, 9.0));
+        verdicts.push(faster("10,000 messages", idiomatic, ours, 3.7));
         let what = "10,000 messages: time beside the floor";
         verdicts.push(Verdict::new(what, ours.ratio(floor), "×", Target::AtMost(1.5)));
         speed("4,300 messages, all that fits with what SQS sends along", &full, 11, 1)?;

@@ -35,41 +35,48 @@ impl Json {
         if self.is_group { GROUP_START } else { LEN }
     }
 
-    pub(super) fn begin(&mut self) {
-        self.merged.clear();
-    }
-
-    /// Merges one occurrence with those since [`Json::begin`], and appends the result.
-    pub(super) fn append(
+    /// Reads one occurrence of the field. The occurrences of a row, end to end, are one message.
+    pub(super) fn merge(
         &mut self,
         tag: Tag,
         reader: &mut Reader<'_>,
         fidelity: &mut Fidelity,
-    ) -> Result<(), AppendError> {
-        let bytes = if self.is_group { reader.group(tag)? } else { reader.len_delimited()? };
-        self.merged.extend_from_slice(bytes);
-        let (text, is_lossless) = to_json(&self.message, reader.inside(&self.merged)?)?;
+    ) -> Result<(), WireError> {
+        let inside = if self.is_group {
+            let bytes = reader.group(tag)?;
+            reader.inside(bytes)?
+        } else {
+            reader.message()?
+        };
+        let mut is_known = true;
+        known(&self.message, inside, &mut is_known, &mut self.merged)?;
+        if !is_known {
+            fidelity.lose();
+        }
+        Ok(())
+    }
+
+    /// Appends the message that was merged.
+    pub(super) fn append(&mut self, fidelity: &mut Fidelity) -> Result<(), AppendError> {
+        let (text, is_lossless) = to_json(&self.message, &self.merged)?;
+        self.merged.clear();
         if !is_lossless {
             fidelity.lose();
         }
         self.slices.push(text.to_string().as_bytes())
     }
 
-    /// Appends a message without any field.
-    pub(super) fn append_default(&mut self) -> Result<(), AppendError> {
-        let (text, _) = to_json(&self.message, Reader::new(&[]))?;
-        self.slices.push(text.to_string().as_bytes())
+    pub(super) fn truncate(&mut self, rows: usize) {
+        self.slices.truncate(rows);
+        self.merged.clear();
     }
 }
 
 /// A message as JSON, and whether the message can be restored from it. `null` if JSON has no form for it.
-fn to_json(message: &MessageDescriptor, reader: Reader<'_>) -> Result<(Value, bool), WireError> {
-    let mut is_known = true;
-    let known = known(message, reader, &mut is_known)?;
-    let Ok(decoded) = DynamicMessage::decode(message.clone(), &*known) else { return Err(WireError::Depth) };
+fn to_json(message: &MessageDescriptor, known: &[u8]) -> Result<(Value, bool), WireError> {
+    let Ok(decoded) = DynamicMessage::decode(message.clone(), known) else { return Err(WireError::Depth) };
     let Ok(value) = serde_json::to_value(&decoded) else { return Ok((without_json(&decoded), false)) };
-    let is_lossless =
-        is_known && DynamicMessage::deserialize(message.clone(), &value).is_ok_and(|read| read == decoded);
+    let is_lossless = DynamicMessage::deserialize(message.clone(), &value).is_ok_and(|read| read == decoded);
     Ok((value, is_lossless))
 }
 
@@ -82,10 +89,14 @@ fn without_json(message: &DynamicMessage) -> Value {
     }
 }
 
-/// The fields of a message that are declared, written as they are declared. prost refuses a message with a field of another wire
+/// Appends the fields of a message that are declared to `kept`, written as they are declared. prost refuses a message with a field of another wire
 /// type, which protobuf's own parsers keep as an unknown field.
-fn known(message: &MessageDescriptor, mut reader: Reader<'_>, is_known: &mut bool) -> Result<Vec<u8>, WireError> {
-    let mut kept = Vec::with_capacity(reader.rest().len());
+fn known(
+    message: &MessageDescriptor,
+    mut reader: Reader<'_>,
+    is_known: &mut bool,
+    kept: &mut Vec<u8>,
+) -> Result<(), WireError> {
     let has_fields = message.fields().len() > 0;
     while let Some(tag) = if has_fields { reader.tag()? } else { reader.unknown_tag()? } {
         let Some(field) = message.get_field(tag.field).filter(|field| takes(field, tag.wire_type)) else {
@@ -97,40 +108,40 @@ fn known(message: &MessageDescriptor, mut reader: Reader<'_>, is_known: &mut boo
         match (&kind, tag.wire_type) {
             (Kind::Message(inner), GROUP_START) => {
                 let bytes = reader.group(tag)?;
-                let inner = self::known(inner, reader.inside(bytes)?, is_known)?;
-                put_tag(tag, &mut kept);
-                kept.extend(inner);
-                put_tag(Tag { wire_type: GROUP_END, ..tag }, &mut kept);
+                put_tag(tag, kept);
+                self::known(inner, reader.inside(bytes)?, is_known, kept)?;
+                put_tag(Tag { wire_type: GROUP_END, ..tag }, kept);
             }
             (Kind::Message(inner), _) => {
-                let inner = self::known(inner, reader.message()?, is_known)?;
-                put_bytes(tag, &inner, &mut kept);
+                let mut content = Vec::new();
+                self::known(inner, reader.message()?, is_known, &mut content)?;
+                put_bytes(tag, &content, kept);
             }
             (Kind::String, _) => {
                 let text = reader.len_delimited()?;
                 if std::str::from_utf8(text).is_ok() {
-                    put_bytes(tag, text, &mut kept);
+                    put_bytes(tag, text, kept);
                 } else if field.parent_file().syntax() == Syntax::Proto2 {
                     *is_known = false;
                 } else {
                     return Err(WireError::Utf8 { field: tag.field });
                 }
             }
-            (Kind::Bytes, _) => put_bytes(tag, reader.len_delimited()?, &mut kept),
+            (Kind::Bytes, _) => put_bytes(tag, reader.len_delimited()?, kept),
             (_, LEN) => {
                 let (mut packed, mut values) = (Reader::new(reader.len_delimited()?), Vec::new());
                 while !packed.is_empty() {
                     put_number(wire_type(&field), &mut packed, &mut values)?;
                 }
-                put_bytes(tag, &values, &mut kept);
+                put_bytes(tag, &values, kept);
             }
             (_, wire_type) => {
-                put_tag(tag, &mut kept);
-                put_number(wire_type, &mut reader, &mut kept)?;
+                put_tag(tag, kept);
+                put_number(wire_type, &mut reader, kept)?;
             }
         }
     }
-    Ok(kept)
+    Ok(())
 }
 
 fn takes(field: &FieldDescriptor, found: u8) -> bool {

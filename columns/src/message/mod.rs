@@ -177,7 +177,7 @@ impl MessageColumns {
 
     /// Appends one message. After an error the columns are as they were before.
     pub fn append(&mut self, payload: &[u8], fidelity: &mut Fidelity) -> Result<(), AppendError> {
-        let merged = self.merge(Reader::new(payload), fidelity).and_then(|()| self.finish_row());
+        let merged = self.merge(Reader::new(payload), fidelity).and_then(|()| self.finish_row(fidelity));
         if merged.is_err() {
             self.truncate(self.rows);
         }
@@ -253,12 +253,12 @@ impl MessageColumns {
     /// Appends one element of a repeated message field, or one entry of a map. The caller truncates on an error.
     fn append_entry(&mut self, entry: Reader<'_>, fidelity: &mut Fidelity) -> Result<(), AppendError> {
         self.merge(entry, fidelity)?;
-        self.finish_row()
+        self.finish_row(fidelity)
     }
 
-    fn finish_row(&mut self) -> Result<(), AppendError> {
+    fn finish_row(&mut self, fidelity: &mut Fidelity) -> Result<(), AppendError> {
         for column in &mut self.columns {
-            column.finish_row(self.rows)?;
+            column.finish_row(self.rows, fidelity)?;
         }
         self.rows += 1;
         Ok(())
@@ -329,11 +329,8 @@ impl Column {
                 time.append(reader.message()?, fidelity)
             }
             Values::Json(json) => {
-                if json.slices.offsets.len() == row {
-                    json.begin();
-                }
-                json.slices.truncate(row);
-                json.append(tag, reader, fidelity)
+                self.open = true;
+                Ok(json.merge(tag, reader, fidelity)?)
             }
             Values::List(_, items) => items.append_items(tag, reader, fidelity),
             Values::Map(map) => map.entries.append_entry(reader.message()?, fidelity),
@@ -347,13 +344,22 @@ impl Column {
         }
     }
 
-    fn finish_row(&mut self, row: usize) -> Result<(), AppendError> {
+    fn finish_row(&mut self, row: usize, fidelity: &mut Fidelity) -> Result<(), AppendError> {
         let present = match &mut self.values {
             Values::Message(message) | Values::Wrapper(message) => {
                 if self.open || !self.optional {
-                    message.finish_row()?;
+                    message.finish_row(fidelity)?;
                 } else {
                     message.append_absent(1);
+                }
+                mem::take(&mut self.open)
+            }
+            Values::Json(json) => {
+                // Without an occurrence, the value of a map entry is a message without fields.
+                if self.open || !self.optional {
+                    json.append(fidelity)?;
+                } else {
+                    json.slices.offsets.append_empty(1);
                 }
                 mem::take(&mut self.open)
             }
@@ -370,7 +376,6 @@ impl Column {
                     Values::Enum(names, slices) if !self.optional => {
                         slices.push(names.get(0).unwrap_or("0").as_bytes())?;
                     }
-                    Values::Json(json) if !self.optional => json.append_default()?,
                     scalar => scalar.append_absent(1),
                 }
                 false

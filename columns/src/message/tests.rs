@@ -560,3 +560,18 @@ fn what_the_official_parser_parses_is_appended_and_nothing_else() {
     }
     assert!(different.is_empty(), "{} of {}:\n{}", different.len(), corpus.lines().count(), different.join("\n"));
 }
+
+#[test]
+fn a_field_that_occurs_often_takes_time_in_proportion() {
+    // An empty Struct, or a text, so often that a message is as large as SQS takes.
+    for (message, occurrence) in [("test.Dynamic", [0x0a, 0]), ("test.Holder", [0x0a, 0])] {
+        let payload = occurrence.repeat(380_000);
+        let mut columns = MessageColumns::new(&descriptor(message));
+        assert_eq!(columns.append(&payload, &mut Fidelity::new(false)), Ok(()));
+    }
+    // Nodes with one child each: the JSON of all of them is written once.
+    let nodes = [0x12, 4, 0x0a, 2, 0x0a, 0].repeat(100_000);
+    assert_eq!(MessageColumns::new(&descriptor("test.Node")).append(&nodes, &mut Fidelity::new(false)), Ok(()));
+    let entries = [0x0a, 7, 0x0a, 5, 0x0a, 1, b'k', 0x12, 0].repeat(80_000);
+    assert_eq!(MessageColumns::new(&descriptor("test.Dynamic")).append(&entries, &mut Fidelity::new(false)), Ok(()));
+}

@@ -217,8 +217,8 @@ impl Values {
                 message.append_entry(reader.message()?, fidelity)?;
             }
             Self::Json(json) => {
-                json.begin();
-                json.append(tag, reader, fidelity)?;
+                json.merge(tag, reader, fidelity)?;
+                json.append(fidelity)?;
             }
             Self::List(..) | Self::Map(_) => unreachable!("lists and maps have no lists of themselves"),
         }
@@ -317,7 +317,7 @@ impl Values {
             Self::Float(values) => values.truncate(rows),
             Self::Double(values) => values.truncate(rows),
             Self::Text(_, slices) | Self::Bytes(slices) | Self::Enum(_, slices) => slices.truncate(rows),
-            Self::Json(json) => json.slices.truncate(rows),
+            Self::Json(json) => json.truncate(rows),
             Self::Time(time) => time.micros.truncate(rows),
             Self::Message(message) | Self::Wrapper(message) => message.truncate(rows),
             Self::List(offsets, items) => {
