@@ -236,6 +236,18 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The value of a 32-bit field from its varint, of which protobuf keeps the low 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "protobuf keeps the low 32 bits")]
+pub(crate) const fn low_u32(varint: u64) -> u32 {
+    varint as u32
+}
+
+/// The same, signed.
+#[must_use]
+pub const fn low_i32(varint: u64) -> i32 {
+    low_u32(varint).cast_signed()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

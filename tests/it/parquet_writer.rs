@@ -751,6 +751,52 @@ async fn by_type_a_file_that_cannot_be_written_gives_back_its_own_messages_only(
 }
 
 #[tokio::test]
+async fn with_little_time_left_no_further_file_is_begun() {
+    let function = Function::new(&[("EVENTS_LAYOUT", "by-type")]).await;
+    // Storing a file takes longer than there is: each attempt hangs.
+    function.aws.fail(|call| call.starts_with("s3:PutObject events/card").then_some(Fault::Hang));
+    let sent = [events::card(1), events::order(2), events::batch(3)];
+    let deadline_ms = u64::try_from(runtime::clock::now_ms()).unwrap() + 1_000;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let response = handle(&function.app, events::event(&sent).to_string().into(), deadline_ms).await.unwrap();
+    assert_eq!(response.batch_item_failures.len(), 3, "all come again, and nothing lands twice");
+    assert_eq!(function.aws.keys("events/"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn draining_waits_if_told_to() {
+    let settings = [("DRAIN_WAIT_SECONDS", "3"), ("QUEUE_URL", QUEUE_URL)];
+    let (function, _, event) = draining_with(&settings, "1000000").await;
+    let late = function.aws.state().queue.split_off(20);
+    let aws = function.aws.clone();
+    let arrives = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        aws.state().queue.extend(late);
+    };
+    let (failed, ()) = tokio::join!(function.invoke(&event), arrives);
+    assert_eq!(failed, Vec::<String>::new());
+    assert_eq!(function.rows().num_rows() + function.quarantined().len(), 100, "also what arrives meanwhile");
+}
+
+#[tokio::test]
+async fn a_message_whose_elements_need_too_much_memory_lands_with_its_payload() {
+    let types = crate::schemas::Types::new(
+        "message Wide { option (landfall.event) = {}; repeated Line lines = 1; string id = 2; }
+         message Line { int64 a = 1; int64 b = 2; int64 c = 3; int64 d = 4; string e = 5; string f = 6; string g = 7; }",
+        "",
+        "wide shop.Wide",
+    );
+    let function = Function::with_types(&[], &Aws::for_role(roles::writer()), types.registry.clone()).await;
+    let large = Sent::new("large", "shop", "Wide", &[0x0a, 0].repeat(390_000), SENT_MS);
+    let small = Sent::new("small", "shop", "Wide", b"\x12\x01a", SENT_MS);
+    assert_eq!(function.invoke(&events::event([&large, &small])).await, Vec::<String>::new());
+    let rows = function.rows();
+    assert_eq!(strings(&rows, "message_id"), ["large", "small"]);
+    let (wide, raw) = (rows.column_by_name("wide").unwrap(), rows.column_by_name("_raw").unwrap());
+    assert_eq!([wide.is_null(0), wide.is_null(1), raw.is_null(0), raw.is_null(1)], [true, false, false, true]);
+}
+
+#[tokio::test]
 async fn without_a_backlog_nothing_is_waited_for() {
     for (queued_messages, receives) in [(0, 1), (3, 2), (4, 2)] {
         let (function, _, event) = draining("1000000").await;

@@ -34,14 +34,14 @@ impl FileResolver for Sources {
 }
 
 /// Event types that do not belong to this build.
-struct Types {
+pub(crate) struct Types {
     pool: DescriptorPool,
-    registry: Registry,
+    pub(crate) registry: Registry,
 }
 
 impl Types {
     /// The messages of a file of package `shop`, and of one of package `shop.v2`, in the order of `columns`.
-    fn new(v1: &str, v2: &str, columns: &str) -> Self {
+    pub(crate) fn new(v1: &str, v2: &str, columns: &str) -> Self {
         let head = |package: &str| {
             let imports = ["landfall/options.proto", "google/protobuf/struct.proto", "google/protobuf/timestamp.proto"];
             let imports: String = imports.iter().map(|file| format!("import \"{file}\";\n")).collect();

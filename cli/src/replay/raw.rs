@@ -9,8 +9,9 @@ use objects::{Bucket, S3};
 use parquet::{arrow::ProjectionMask, schema::types::SchemaDescriptor};
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::to_raw_value};
+use sha2::{Digest, Sha256};
 use shared::{
-    event::{Registry, UNREGISTERED},
+    event::{EventType, Registry, UNREGISTERED},
     layout::EventsKey,
     quarantine::{QuarantineRecord, base64},
 };
@@ -85,7 +86,8 @@ pub struct RawArgs {
 pub async fn replay(args: &RawArgs, context: &Context, console: &Console) -> Result<Report, ReplayError> {
     let (since, until) = args.times.range().map_err(ReplayError::Usage)?;
     let type_name = args.as_type.as_deref().unwrap_or(&args.type_name);
-    let column = column_of(type_name).map_err(ReplayError::Usage)?;
+    let event_type = registered(type_name).map_err(ReplayError::Usage)?;
+    let column = event_type.column;
     let to = match &args.to {
         Some(to) => queue_url(to).map_err(|message| ReplayError::Usage(message.to_owned()))?,
         None => context.queue(stack::EVENTS).await?,
@@ -105,13 +107,13 @@ pub async fn replay(args: &RawArgs, context: &Context, console: &Console) -> Res
         ..Report::default()
     };
     let lake = S3::new(&context.clients.s3, &bucket);
-    // What has landed typed since is in the same days or in later ones.
-    let later = Selection { since, ..Selection::default() };
-    let files = lake::list(&lake, &later).await?;
-    let last = Selection { since, until, ..Selection::default() }.days().1;
+    // What has landed typed since is in the same days or in later ones, or in the day on which it happened.
+    let first = since.filter(|_| event_type.event_time.is_none());
+    let files = lake::list(&lake, &Selection { since: first, ..Selection::default() }).await?;
+    let (first, last) = Selection { since, until, ..Selection::default() }.days();
     let is_wanted = |key: &EventsKey| {
         let may_be_raw = key.only.as_ref().is_none_or(|only| only.as_str() == UNREGISTERED);
-        may_be_raw && last.is_none_or(|last| key.day <= last)
+        may_be_raw && first.is_none_or(|first| first <= key.day) && last.is_none_or(|last| key.day <= last)
     };
     let may_be_typed = |key: &EventsKey| key.only.as_ref().is_none_or(|only| only.as_str() == column);
 
@@ -135,7 +137,8 @@ pub async fn replay(args: &RawArgs, context: &Context, console: &Console) -> Res
         let mut messages = Vec::new();
         for event in events(&lake, group, &args.type_name, &column, &mut report.problems).await {
             report.total.found += 1;
-            let is_new = !typed.contains(&event.event_id) && seen.insert(event.event_id.clone());
+            let identity = event.identity();
+            let is_new = !typed.contains(&identity) && seen.insert(identity);
             if !is_new || budget == Some(0) {
                 report.total.not_selected += 1;
                 continue;
@@ -184,11 +187,11 @@ pub async fn replay(args: &RawArgs, context: &Context, console: &Console) -> Res
     Ok(report)
 }
 
-/// The column of an event type of this build.
-fn column_of(type_name: &str) -> Result<String, String> {
+/// An event type of this build.
+fn registered(type_name: &str) -> Result<EventType, String> {
     let registry = Registry::embedded().map_err(|error| error.to_string())?;
     let registered = registry.position(type_name).and_then(|position| registry.types().get(position));
-    registered.map(|event| event.column.clone()).ok_or_else(|| {
+    registered.cloned().ok_or_else(|| {
         let names: Vec<&str> = registry.types().iter().map(|event| event.message.name()).collect();
         format!(
             "{type_name:?} is not an event type of this build, so its events would land without columns again: add its message to \
@@ -198,13 +201,16 @@ fn column_of(type_name: &str) -> Result<String, String> {
     })
 }
 
-/// The ids of the events that are there with the columns of their type.
+/// What tells an event from others: its id, and the hash of its payload, since some producers use an id for several events.
+type Identity = (String, Vec<u8>);
+
+/// The events that are there with the columns of their type.
 async fn ids(
     lake: &S3,
     files: &[&(EventsKey, u64)],
     column: &str,
     console: &Console,
-) -> Result<HashSet<String>, Problem> {
+) -> Result<HashSet<Identity>, Problem> {
     let progress = console.progress("Looking for typed events", "files", Some(files.len()));
     let searches = files.iter().map(|(key, size)| async move {
         let mut typed = Typed { column, ids: HashSet::new(), broken: None };
@@ -278,6 +284,10 @@ struct RawEvent {
 }
 
 impl RawEvent {
+    fn identity(&self) -> Identity {
+        (self.event_id.clone(), Sha256::digest(&self.payload).to_vec())
+    }
+
     /// The message that it was, but for its type. Attributes are texts in files, so binary ones are sent as base64.
     fn into_record(self, type_name: &str) -> QuarantineRecord {
         let text = |text: &str| json!({"dataType": "String", "stringValue": text});
@@ -316,30 +326,34 @@ fn is_typed(rows: &RecordBatch, column: &str, row: usize) -> bool {
     rows.column_by_name(column).is_some_and(|column| column.is_valid(row))
 }
 
-/// The ids of the events that have the columns of their type.
+/// The events that have the columns of their type.
 struct Typed<'a> {
     column: &'a str,
-    ids: HashSet<String>,
+    ids: HashSet<Identity>,
     broken: Option<ReadError>,
 }
 
 impl Rows for Typed<'_> {
     fn columns(&self, schema: &SchemaDescriptor) -> ProjectionMask {
-        columns(schema, &["event_id"], self.column)
+        columns(schema, &["event_id", "payload_sha256"], self.column)
     }
 
     fn batch(&mut self, rows: &RecordBatch, _: usize) -> Result<(), ReadError> {
         let ids = rows.column_by_name("event_id").and_then(|column| column.as_string_opt::<i32>());
         let ids = ids.ok_or(ReadError::Column("event_id"))?;
+        let hashes = rows.column_by_name("payload_sha256").and_then(|column| column.as_binary_opt::<i32>());
+        let hashes = hashes.ok_or(ReadError::Column("payload_sha256"))?;
         let typed = (0..rows.num_rows()).filter(|row| is_typed(rows, self.column, *row));
-        self.ids.extend(typed.map(|row| ids.value(row).to_owned()));
+        self.ids.extend(typed.map(|row| (ids.value(row).to_owned(), hashes.value(row).to_vec())));
         Ok(())
     }
 
     fn line(&mut self, line: &[u8], row: usize) {
         match serde_json::from_slice::<Map<String, Value>>(line) {
             Ok(line) if line.contains_key(self.column) => {
-                self.ids.extend(line.get("event_id").and_then(Value::as_str).map(str::to_owned));
+                let text = |name| line.get(name).and_then(Value::as_str);
+                let hash = text("payload_sha256").and_then(of_hex);
+                self.ids.extend(text("event_id").map(str::to_owned).zip(hash));
             }
             Ok(_) => {}
             Err(cause) => drop(self.broken.get_or_insert(ReadError::Line { line: row + 1, cause })),
@@ -431,9 +445,9 @@ mod tests {
 
     #[test]
     fn a_type_that_would_land_without_columns_again_is_refused() {
-        assert_eq!(column_of("OrderCreated").unwrap(), "order_created");
-        assert_eq!(column_of("CardCatalogEntryInserted").unwrap(), "card_catalog_created");
-        let refused = column_of("OrderCreted").unwrap_err();
+        assert_eq!(registered("OrderCreated").unwrap().column, "order_created");
+        assert_eq!(registered("CardCatalogEntryInserted").unwrap().column, "card_catalog_created");
+        let refused = registered("OrderCreted").unwrap_err();
         assert!(refused.starts_with("\"OrderCreted\" is not an event type of this build, so"), "{refused}");
     }
 

@@ -6,11 +6,11 @@ mod report;
 
 use clap::{Args, builder::NonEmptyStringValueParser};
 use futures_util::{StreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use objects::{Bucket, S3};
 use serde::Serialize;
 use serde_json::Value;
-use shared::layout::Day;
+use shared::{event::Registry, layout::Day};
 
 use crate::{
     Exit,
@@ -137,9 +137,10 @@ pub async fn trace(args: &TraceArgs, context: &Context, console: &Console) -> Re
     if let (Some(first), Some(last)) = selection.days() {
         trace.searched.days = Some((first.to_string(), last.to_string()));
     }
+    let files = files_of(&selection, context).await?;
     let dead_letters = format!("{}-dead-letter", stack::EVENTS);
     let (rows, quarantined, dead, queued) = tokio::join!(
-        files::rows(&lake, &args.id, &selection, console),
+        files::rows(&lake, &args.id, &files, console),
         quarantined(&lake, &args.id, &selection),
         messages::search(context, &args.id, &dead_letters, true),
         messages::search(context, &args.id, stack::EVENTS, args.receive),
@@ -160,6 +161,25 @@ pub async fn trace(args: &TraceArgs, context: &Context, console: &Console) -> Re
         (trace.searched.queued, trace.searched.queued_not_searched) = (queued.searched, queued.not_searched);
     });
     Ok(trace)
+}
+
+/// The days of the files that may have events which were sent in the selected time. Files of types with an `event_time` are in
+/// folders of the days on which their events happened: some time before, or up to a day after.
+async fn files_of(sent: &Selection, context: &Context) -> Result<Selection, TraceError> {
+    let has_times =
+        Registry::embedded().is_ok_and(|types| types.types().iter().any(|event| event.event_time.is_some()));
+    if !has_times {
+        return Ok(sent.clone());
+    }
+    let max_age_days: i64 =
+        context.setting(stack::WRITER, "EVENT_TIME_MAX_AGE_DAYS").await?.parse().unwrap_or_default();
+    Ok(widened(sent, max_age_days))
+}
+
+fn widened(sent: &Selection, max_age_days: i64) -> Selection {
+    let day = SignedDuration::from_hours(24);
+    let since = sent.since.and_then(|since| since.checked_sub(SignedDuration::from_hours(24 * max_age_days)).ok());
+    Selection { since, until: sent.until.and_then(|until| until.checked_add(day).ok()), ..sent.clone() }
 }
 
 impl Trace {

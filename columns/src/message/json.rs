@@ -16,6 +16,14 @@ pub(super) struct Json {
     pub(super) slices: Slices,
     /// The occurrences of the field in the current row so far, which end to end are one message.
     merged: Vec<u8>,
+    /// Nothing in them is nested too deeply for JSON.
+    has_json: bool,
+}
+
+/// What has been found out about a message.
+struct Found {
+    is_lossless: bool,
+    has_json: bool,
 }
 
 /// Whether the fields of a message are not known beforehand.
@@ -28,7 +36,7 @@ pub(super) fn is_open(name: &str) -> bool {
 
 impl Json {
     pub(super) fn new(message: MessageDescriptor, is_group: bool) -> Self {
-        Self { message, is_group, slices: Slices::new(), merged: Vec::new() }
+        Self { message, is_group, slices: Slices::new(), merged: Vec::new(), has_json: true }
     }
 
     pub(super) const fn wire_type(&self) -> u8 {
@@ -48,18 +56,19 @@ impl Json {
         } else {
             reader.message()?
         };
-        let mut is_known = true;
-        known(&self.message, inside, &mut is_known, &mut self.merged)?;
-        if !is_known {
+        let mut found = Found { is_lossless: true, has_json: true };
+        known(&self.message, inside, &mut found, &mut self.merged)?;
+        if !found.is_lossless {
             fidelity.lose();
         }
+        self.has_json &= found.has_json;
         Ok(())
     }
 
     /// Appends the message that was merged.
     pub(super) fn append(&mut self, fidelity: &mut Fidelity) -> Result<(), AppendError> {
-        let (text, is_lossless) = to_json(&self.message, &self.merged)?;
-        self.merged.clear();
+        let (text, is_lossless) = to_json(&self.message, &self.merged, self.has_json)?;
+        self.begin();
         if !is_lossless {
             fidelity.lose();
         }
@@ -68,13 +77,21 @@ impl Json {
 
     pub(super) fn truncate(&mut self, rows: usize) {
         self.slices.truncate(rows);
+        self.begin();
+    }
+
+    fn begin(&mut self) {
         self.merged.clear();
+        self.has_json = true;
     }
 }
 
 /// A message as JSON, and whether the message can be restored from it. `null` if JSON has no form for it.
-fn to_json(message: &MessageDescriptor, known: &[u8]) -> Result<(Value, bool), WireError> {
+fn to_json(message: &MessageDescriptor, known: &[u8], has_json: bool) -> Result<(Value, bool), WireError> {
     let Ok(decoded) = DynamicMessage::decode(message.clone(), known) else { return Err(WireError::Depth) };
+    if !has_json {
+        return Ok((without_json(&decoded), false));
+    }
     let Ok(value) = serde_json::to_value(&decoded) else { return Ok((without_json(&decoded), false)) };
     let is_lossless = DynamicMessage::deserialize(message.clone(), &value).is_ok_and(|read| read == decoded);
     Ok((value, is_lossless))
@@ -94,13 +111,19 @@ fn without_json(message: &DynamicMessage) -> Value {
 fn known(
     message: &MessageDescriptor,
     mut reader: Reader<'_>,
-    is_known: &mut bool,
+    found: &mut Found,
     kept: &mut Vec<u8>,
 ) -> Result<(), WireError> {
+    if message.full_name() == "google.protobuf.Any" {
+        // The payload of an `Any` is written by the library, whose order of the entries of maps is random, so that it cannot be
+        // compared; and read without a limit to the depth.
+        found.is_lossless = false;
+        found.has_json &= any_has_json(message, reader);
+    }
     let has_fields = message.fields().len() > 0;
     while let Some(tag) = if has_fields { reader.tag()? } else { reader.unknown_tag()? } {
         let Some(field) = message.get_field(tag.field).filter(|field| takes(field, tag.wire_type)) else {
-            *is_known = false;
+            found.is_lossless = false;
             reader.skip(tag)?;
             continue;
         };
@@ -109,12 +132,12 @@ fn known(
             (Kind::Message(inner), GROUP_START) => {
                 let bytes = reader.group(tag)?;
                 put_tag(tag, kept);
-                self::known(inner, reader.inside(bytes)?, is_known, kept)?;
+                self::known(inner, reader.inside(bytes)?, found, kept)?;
                 put_tag(Tag { wire_type: GROUP_END, ..tag }, kept);
             }
             (Kind::Message(inner), _) => {
                 let mut content = Vec::new();
-                self::known(inner, reader.message()?, is_known, &mut content)?;
+                self::known(inner, reader.message()?, found, &mut content)?;
                 put_bytes(tag, &content, kept);
             }
             (Kind::String, _) => {
@@ -122,7 +145,7 @@ fn known(
                 if std::str::from_utf8(text).is_ok() {
                     put_bytes(tag, text, kept);
                 } else if field.parent_file().syntax() == Syntax::Proto2 {
-                    *is_known = false;
+                    found.is_lossless = false;
                 } else {
                     return Err(WireError::Utf8 { field: tag.field });
                 }
@@ -142,6 +165,27 @@ fn known(
         }
     }
     Ok(())
+}
+
+/// Whether what is in an `Any` is a message of its type, and is nested no deeper than protobuf's own parsers read.
+fn any_has_json(any: &MessageDescriptor, mut reader: Reader<'_>) -> bool {
+    let (mut type_url, mut value) = (&[][..], &[][..]);
+    while let Ok(Some(tag)) = reader.tag() {
+        let read = match (tag.field, tag.wire_type) {
+            (1, LEN) => reader.len_delimited().map(|bytes| type_url = bytes),
+            (2, LEN) => reader.len_delimited().map(|bytes| value = bytes),
+            _ => reader.skip(tag),
+        };
+        if read.is_err() {
+            return false;
+        }
+    }
+    let name = std::str::from_utf8(type_url).ok().and_then(|url| url.rsplit('/').next());
+    let message = name.and_then(|name| any.parent_pool().get_message_by_name(name));
+    let mut found = Found { is_lossless: true, has_json: true };
+    message
+        .zip(reader.inside(value).ok())
+        .is_some_and(|(message, inside)| known(&message, inside, &mut found, &mut Vec::new()).is_ok() && found.has_json)
 }
 
 fn takes(field: &FieldDescriptor, found: u8) -> bool {

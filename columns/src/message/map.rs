@@ -17,7 +17,7 @@ pub(super) struct MapEntries {
     /// Covers all entries, including those that were replaced by a later one with the same key.
     pub(super) offsets: Offsets,
     pub(super) entries: MessageColumns,
-    /// Indices of entries that were replaced by a later one of the same row.
+    /// Indices of entries that were replaced by a later one of the same row, sorted.
     pub(super) replaced: Vec<usize>,
 }
 
@@ -33,11 +33,15 @@ impl MapEntries {
     pub(super) fn finish_row(&mut self) -> Result<(), AppendError> {
         let (start, end) = (self.offsets.end(), self.entries.rows);
         if end - start > 1 {
+            let before = self.replaced.len();
             let mut last: HashMap<MapKey<'_>, usize> = HashMap::with_capacity(end - start);
             for entry in start..end {
                 if let Some(key) = self.entries.columns.first().and_then(|key| key.values.map_key(entry)) {
                     self.replaced.extend(last.insert(key, entry));
                 }
+            }
+            if let Some(of_row) = self.replaced.get_mut(before..) {
+                of_row.sort_unstable();
             }
         }
         self.offsets.push(end)
@@ -50,7 +54,6 @@ impl MapEntries {
         let rows = self.entries.rows;
         let mut entries = self.entries.finish(None)?;
         if !self.replaced.is_empty() {
-            self.replaced.sort_unstable();
             let mut replaced = self.replaced.iter().copied().peekable();
             let mut kept: Vec<u32> = Vec::with_capacity(rows);
             for row in 0..rows {

@@ -41,6 +41,10 @@ pub enum AppendError {
     /// The payload is not a message of this type.
     #[error(transparent)]
     Wire(#[from] WireError),
+    /// The elements of the payload's lists and maps need too much memory, since each has a value for every field of its message. The
+    /// payload can only be kept as it is.
+    #[error("the elements of lists and maps need more than {} MiB", MAX_ELEMENTS_BYTES >> 20)]
+    TooLarge,
     /// A column would exceed 2 GiB, the limit of Arrow's offsets. The record has to go into the next record batch.
     #[error("a column is full")]
     Full,
@@ -52,19 +56,30 @@ pub struct Fidelity {
     /// Whether floats must be finite, as in JSON.
     finite_floats: bool,
     lossless: bool,
+    /// Memory that the elements of lists and maps may still need.
+    elements_bytes: usize,
 }
+
+/// Memory that the elements of a payload's lists and maps may need. A message of 1 MiB is in memory as 64 MiB at most.
+const MAX_ELEMENTS_BYTES: usize = 64 << 20;
 
 impl Fidelity {
     /// Nothing is lost yet. With `finite_floats`, the output format cannot represent NaN and infinities.
     #[must_use]
     pub const fn new(finite_floats: bool) -> Self {
-        Self { finite_floats, lossless: true }
+        Self { finite_floats, lossless: true, elements_bytes: MAX_ELEMENTS_BYTES }
     }
 
     /// Whether nothing was lost.
     #[must_use]
     pub const fn is_lossless(self) -> bool {
         self.lossless
+    }
+
+    /// Counts the memory of an element.
+    fn element(&mut self, bytes: usize) -> Result<(), AppendError> {
+        self.elements_bytes = self.elements_bytes.checked_sub(bytes).ok_or(AppendError::TooLarge)?;
+        Ok(())
     }
 
     const fn lose(&mut self) {
@@ -80,11 +95,12 @@ pub struct MessageColumns {
     near: [u16; 16],
     /// Field number → column for all other numbers, sorted.
     far: Vec<(u32, u16)>,
-    /// The columns of each oneof.
-    oneofs: Vec<Vec<usize>>,
+    /// The column of each oneof that has a value in the current row.
+    oneofs: Vec<Option<usize>>,
     fields: Fields,
     rows: usize,
     absent_bytes: usize,
+    element_bytes: usize,
 }
 
 const NO_COLUMN: u16 = u16::MAX;
@@ -122,7 +138,7 @@ impl MessageColumns {
         let mut columns = Vec::with_capacity(described.len());
         let mut near = [NO_COLUMN; 16];
         let mut far = Vec::new();
-        let mut oneofs = vec![Vec::new(); message.oneofs().len()];
+        let oneofs = vec![None; message.oneofs().len()];
         for field in &described {
             let index = columns.len();
             let id = u16::try_from(index).unwrap_or(NO_COLUMN);
@@ -133,9 +149,6 @@ impl MessageColumns {
             // An `optional` field is the only member of a synthetic oneof, so there are no other members to clear.
             let oneof = field.containing_oneof().filter(|oneof| oneof.fields().len() > 1);
             let oneof = oneof.and_then(|oneof| message.oneofs().position(|other| other == oneof));
-            if let Some(members) = oneof.and_then(|oneof| oneofs.get_mut(oneof)) {
-                members.push(index);
-            }
             columns.push(Column::new(field, oneof, message.is_map_entry(), above));
         }
         above.pop();
@@ -144,7 +157,10 @@ impl MessageColumns {
             fields.push(Arc::new(Field::new(EMPTY, DataType::Boolean, true)));
         }
         let absent_bytes = columns.iter().map(Column::absent_bytes).sum();
-        Self { columns, near, far, oneofs, fields: fields.into(), rows: 0, absent_bytes }
+        let mut columns =
+            Self { columns, near, far, oneofs, fields: fields.into(), rows: 0, absent_bytes, element_bytes: 0 };
+        columns.element_bytes = absent_bytes + columns.leaves() * values::LEVEL_BYTES;
+        columns
     }
 
     /// The type of the column for such messages, a struct. Fields carry their protobuf numbers as Parquet field ids.
@@ -163,6 +179,11 @@ impl MessageColumns {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.columns.iter().map(|column| column.values.bytes() + column.presence.0.len()).sum()
+    }
+
+    /// Memory of a row in a list: all its columns, and their levels.
+    const fn element_bytes(&self) -> usize {
+        self.element_bytes
     }
 
     fn leaves(&self) -> usize {
@@ -228,7 +249,7 @@ impl MessageColumns {
                 Some((index, column)) if column.takes(tag) => {
                     column.merge(row, tag, &mut reader, fidelity)?;
                     if let Some(oneof) = column.oneof {
-                        self.clear_others(oneof, index);
+                        self.clear_other(oneof, index);
                     }
                 }
                 _ => {
@@ -240,13 +261,11 @@ impl MessageColumns {
         Ok(())
     }
 
-    /// Clears the other members of a oneof, of which only the last one in the payload counts.
-    fn clear_others(&mut self, oneof: usize, set: usize) {
-        let row = self.rows;
-        for member in self.oneofs.get(oneof).into_iter().flatten().filter(|member| **member != set) {
-            if let Some(column) = self.columns.get_mut(*member) {
-                column.truncate(row);
-            }
+    /// Clears the member of a oneof that came before, since only the last one in the payload counts.
+    fn clear_other(&mut self, oneof: usize, set: usize) {
+        let before = self.oneofs.get_mut(oneof).and_then(|before| before.replace(set));
+        if let Some(column) = before.filter(|before| *before != set).and_then(|before| self.columns.get_mut(before)) {
+            column.truncate(self.rows);
         }
     }
 
@@ -260,6 +279,7 @@ impl MessageColumns {
         for column in &mut self.columns {
             column.finish_row(self.rows, fidelity)?;
         }
+        self.oneofs.fill(None);
         self.rows += 1;
         Ok(())
     }
@@ -277,6 +297,7 @@ impl MessageColumns {
         for column in &mut self.columns {
             column.truncate(rows);
         }
+        self.oneofs.fill(None);
         self.rows = rows;
     }
 }
@@ -333,7 +354,10 @@ impl Column {
                 Ok(json.merge(tag, reader, fidelity)?)
             }
             Values::List(_, items) => items.append_items(tag, reader, fidelity),
-            Values::Map(map) => map.entries.append_entry(reader.message()?, fidelity),
+            Values::Map(map) => {
+                fidelity.element(map.entries.element_bytes())?;
+                map.entries.append_entry(reader.message()?, fidelity)
+            }
             scalar => {
                 // A later occurrence replaces an earlier one.
                 if scalar.len() > row {

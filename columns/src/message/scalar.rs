@@ -10,7 +10,7 @@ use arrow::{
 use prost_reflect::EnumDescriptor;
 
 use super::{AppendError, values::reserve};
-use crate::wire::{FIXED32, FIXED64, Reader, VARINT, WireError};
+use crate::wire::{FIXED32, FIXED64, Reader, VARINT, WireError, low_i32, low_u32};
 
 /// The wire encoding of an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,16 +79,6 @@ impl Integer {
             Self::Fixed64 => i64::from_le_bytes(reader.fixed64()?),
         })
     }
-}
-
-/// The value of a 32-bit field from its varint, of which protobuf keeps the low 32 bits.
-#[expect(clippy::cast_possible_truncation, reason = "protobuf keeps the low 32 bits")]
-pub(super) const fn low_u32(varint: u64) -> u32 {
-    varint as u32
-}
-
-pub(super) const fn low_i32(varint: u64) -> i32 {
-    low_u32(varint).cast_signed()
 }
 
 impl Offsets {

@@ -267,7 +267,7 @@ fn check(message: &str, payloads: &[Vec<u8>]) -> Result<(), TestCaseError> {
         prop_assert_eq!(columns.rows(), rows.len());
         if rows.len() % 3 == 1 {
             columns.append_absent(1);
-            rows.push((DynamicMessage::new(descriptor.clone()), Fidelity { finite_floats: false, lossless: false }));
+            rows.push((DynamicMessage::new(descriptor.clone()), Fidelity { lossless: false, ..Fidelity::new(false) }));
         }
     }
     let array = columns.finish(None).unwrap();
@@ -430,7 +430,7 @@ fn an_any_is_json_if_its_type_is_known() {
     let unknown = any("type.googleapis.com/shop.Unknown", b"\x0a\x01A");
     let damaged = any("type.googleapis.com/test.Innermost", b"\x0a\x09A");
     let [known, unknown, damaged] = json_of("test.Holder", &[known, unknown, damaged]).try_into().unwrap();
-    assert_eq!(known, (Some(r#"{"@type":"type.googleapis.com/test.Innermost","blob":"QQ=="}"#.to_owned()), true));
+    assert_eq!(known, (Some(r#"{"@type":"type.googleapis.com/test.Innermost","blob":"QQ=="}"#.to_owned()), false));
     assert_eq!(unknown, (Some(r#"{"@type":"type.googleapis.com/shop.Unknown"}"#.to_owned()), false));
     assert_eq!(damaged, (Some(r#"{"@type":"type.googleapis.com/test.Innermost"}"#.to_owned()), false));
 }
@@ -562,6 +562,40 @@ fn what_the_official_parser_parses_is_appended_and_nothing_else() {
 }
 
 #[test]
+fn an_any_in_an_any_is_json_as_deep_as_protobuf_reads() {
+    let nested = |levels: usize| {
+        let mut bytes = Vec::new();
+        for level in 0..levels {
+            let url = ["/google.protobuf.Any", "/test.Innermost"][usize::from(level == 0)];
+            let any = DynamicMessage::decode(
+                descriptor("google.protobuf.Any"),
+                &*encode("google.protobuf.Any", &[(1, Value::String(url.into())), (2, Value::Bytes(bytes.into()))]),
+            );
+            bytes = any.unwrap().encode_to_vec();
+        }
+        let mut holder = vec![0x0a];
+        prost_reflect::prost::encoding::encode_varint(bytes.len() as u64, &mut holder);
+        [holder, bytes].concat()
+    };
+    let texts = json_of("test.Holder", &[nested(3), nested(90), nested(500), nested(5_000)]);
+    assert_eq!(texts[0].0.as_deref().unwrap().matches("@type").count(), 3);
+    assert_eq!(texts[1].0.as_deref().unwrap().matches("@type").count(), 90);
+    assert_eq!(texts[2], (Some(r#"{"@type":"/google.protobuf.Any"}"#.to_owned()), false));
+    assert_eq!(texts[2], texts[3]);
+}
+
+#[test]
+fn elements_that_need_too_much_memory_are_refused() {
+    // Elements of two bytes, each of which has a value in every column of `Inner`.
+    let mut columns = MessageColumns::new(&descriptor("test.Everything"));
+    let inners = [0xea, 0x04, 0].repeat(700_000);
+    let several = columns.append(&inners[..300_000], &mut Fidelity::new(false));
+    assert_eq!(several, Ok(()));
+    assert_eq!(columns.append(&inners, &mut Fidelity::new(false)), Err(AppendError::TooLarge));
+    assert_eq!(columns.rows(), 1);
+}
+
+#[test]
 fn a_field_that_occurs_often_takes_time_in_proportion() {
     // An empty Struct, or a text, so often that a message is as large as SQS takes.
     for (message, occurrence) in [("test.Dynamic", [0x0a, 0]), ("test.Holder", [0x0a, 0])] {
@@ -572,6 +606,14 @@ fn a_field_that_occurs_often_takes_time_in_proportion() {
     // Nodes with one child each: the JSON of all of them is written once.
     let nodes = [0x12, 4, 0x0a, 2, 0x0a, 0].repeat(100_000);
     assert_eq!(MessageColumns::new(&descriptor("test.Node")).append(&nodes, &mut Fidelity::new(false)), Ok(()));
+    // Members of a oneof in turn, and entries of a map that replace each other.
+    let oneof = [0x98, 3, 1, 0xa2, 3, 0, 0xaa, 3, 0].repeat(80_000);
+    assert_eq!(MessageColumns::new(&descriptor("test.Everything")).append(&oneof, &mut Fidelity::new(false)), Ok(()));
+    let map = [0xda, 5, 0].repeat(100_000);
+    let mut columns = MessageColumns::new(&descriptor("test.Everything"));
+    for _ in 0..100 {
+        assert!(columns.append(&[&map[..], &[7]].concat(), &mut Fidelity::new(false)).is_err());
+    }
     let entries = [0x0a, 7, 0x0a, 5, 0x0a, 1, b'k', 0x12, 0].repeat(80_000);
     assert_eq!(MessageColumns::new(&descriptor("test.Dynamic")).append(&entries, &mut Fidelity::new(false)), Ok(()));
 }

@@ -17,14 +17,14 @@ use super::{
     AppendError, Fidelity, MessageColumns,
     json::{self, Json},
     map::{MapEntries, MapKey},
-    scalar::{EnumNames, Integer, OFFSET_BYTES, Offsets, Slices, low_i32},
+    scalar::{EnumNames, Integer, OFFSET_BYTES, Offsets, Slices},
     time::Time,
     utc_micros,
 };
-use crate::wire::{FIXED32, FIXED64, LEN, Reader, Tag, VARINT, WireError};
+use crate::wire::{FIXED32, FIXED64, LEN, Reader, Tag, VARINT, WireError, low_i32};
 
 /// Memory of the levels of a value in a list: two numbers of 16 bits, and its index.
-const LEVEL_BYTES: usize = 2 * size_of::<i16>() + size_of::<usize>();
+pub(super) const LEVEL_BYTES: usize = 2 * size_of::<i16>() + size_of::<usize>();
 
 /// The values of one column. Every variant holds one value for each completed row.
 #[derive(Debug, Clone)]
@@ -126,15 +126,23 @@ impl Values {
         reader: &mut Reader<'_>,
         fidelity: &mut Fidelity,
     ) -> Result<(), AppendError> {
+        let bytes = match &*self {
+            Self::Message(message) | Self::Wrapper(message) => message.element_bytes(),
+            other => other.absent_bytes() + LEVEL_BYTES,
+        };
         match self.packed_as() {
             Some(wire_type) if tag.wire_type == LEN => {
                 let mut packed = Reader::new(reader.len_delimited()?);
                 while !packed.is_empty() {
+                    fidelity.element(bytes)?;
                     self.append(Tag { field: tag.field, wire_type }, &mut packed, fidelity)?;
                 }
                 Ok(())
             }
-            _ => self.append(tag, reader, fidelity),
+            _ => {
+                fidelity.element(bytes)?;
+                self.append(tag, reader, fidelity)
+            }
         }
     }
 
@@ -202,7 +210,10 @@ impl Values {
             Self::Enum(names, slices) => {
                 let number = low_i32(reader.varint()?);
                 match names.get(number) {
-                    Some(name) => slices.push(name.as_bytes())?,
+                    Some(name) => {
+                        fidelity.element(name.len())?;
+                        slices.push(name.as_bytes())?;
+                    }
                     None => {
                         fidelity.lose();
                         slices.push(number.to_string().as_bytes())?;
@@ -328,7 +339,7 @@ impl Values {
                 map.offsets.truncate(rows);
                 let kept = map.offsets.end();
                 map.entries.truncate(kept);
-                map.replaced.retain(|entry| *entry < kept);
+                map.replaced.truncate(map.replaced.partition_point(|entry| *entry < kept));
             }
         }
     }

@@ -16,6 +16,8 @@ use tracing::warn;
 
 use crate::{config::Config, table::Tables};
 
+/// What a message needs as NDJSON, beside what it needs as Parquet.
+const NDJSON_PER_BYTE: usize = 8;
 /// When an attempt of a call to AWS fails. The shortest timeout of the function is 30 seconds, in which two attempts have to fit.
 pub const ATTEMPT: Duration = Duration::from_secs(10);
 
@@ -73,6 +75,11 @@ impl App {
         let mut config = config;
         if let Some(drain) = &mut config.drain {
             drain.memory_bytes = drain.memory_bytes.saturating_sub(tables.encoding_bytes());
+            if finite_floats {
+                // A file of NDJSON is in memory as a whole, with the name of every member and every value of an enum.
+                drain.memory_bytes /= NDJSON_PER_BYTE;
+                drain.target_bytes = drain.target_bytes.min(drain.memory_bytes);
+            }
             if drain.memory_bytes == 0 {
                 let needed_mb = tables.encoding_bytes() >> 20;
                 warn!(needed_mb, "nothing is drained, because the columns of all types need this much memory more");

@@ -46,9 +46,11 @@ pub struct Record {
     pub sent_at_ms: i64,
     /// The UTC day of `sent_at_ms`, or of the time at which the event happened; see [`Batch::use_event_times`].
     pub day: Day,
+    /// The type names the time at which its events happen, and the record is in the day on which it was sent all the same.
+    pub is_late: bool,
 }
 
-/// A range of the batch's text. 32 bits are enough, because memory does not suffice for 4 GiB of text.
+/// A range of the batch's text, of which there are at most 4 GiB; see [`Batch::is_full`].
 #[derive(Debug, Clone, Copy)]
 struct Text {
     start: u32,
@@ -59,6 +61,7 @@ struct Text {
 /// the file has of it in the envelope. Measured (`tests/memory.rs`), and rounded up.
 const MEMORY_PER_MESSAGE_BYTES: usize = 1_024;
 
+const MAX_TEXT_BYTES: usize = 3 << 30;
 /// How far the clock of whoever says when an event happened may be ahead.
 const MAX_AHEAD_MS: i64 = 86_400_000;
 
@@ -131,6 +134,7 @@ impl Batch {
             event_type: registry.position(type_name).and_then(|position| u16::try_from(position).ok()),
             sent_at_ms,
             day,
+            is_late: false,
             message_id: self.keep(&message.message_id),
             event_id: message.attributes.event_id.as_deref().map(|text| self.keep(text)),
             source: message.attributes.source.as_deref().map(|text| self.keep(text)),
@@ -198,6 +202,12 @@ impl Batch {
         self.payloads.get(record.payload.clone()).unwrap_or_default()
     }
 
+    /// Whether the positions of another text or payload might not fit into 32 bits.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.text.len() > MAX_TEXT_BYTES
+    }
+
     /// Total size of all decoded bodies in bytes.
     #[must_use]
     pub const fn payload_bytes(&self) -> usize {
@@ -217,14 +227,13 @@ impl Batch {
         self.payloads.reserve(payload_bytes.saturating_sub(self.payloads.len()));
     }
 
-    /// Puts records whose type names the time at which its events happen into the UTC day of that time. Returns how many stay in the
-    /// day on which they were sent, because the time is missing, more than `max_age_ms` before, or more than a day after that.
-    pub fn use_event_times(&mut self, registry: &Registry, max_age_ms: i64) -> usize {
+    /// Puts records whose type names the time at which its events happen into the UTC day of that time. They stay in the day on which
+    /// they were sent if the time is missing, more than `max_age_ms` before, or more than a day after that.
+    pub fn use_event_times(&mut self, registry: &Registry, max_age_ms: i64) {
         let paths: Vec<Option<&[u32]>> = registry.types().iter().map(|event| event.event_time.as_deref()).collect();
         if paths.iter().all(Option::is_none) {
-            return 0;
+            return;
         }
-        let mut late = 0;
         for record in &mut self.records {
             let path = record.event_type.and_then(|position| paths.get(usize::from(position)).copied().flatten());
             let Some(path) = path else { continue };
@@ -233,10 +242,9 @@ impl Batch {
             let time = event_time_ms(payload, path).filter(|time| allowed.contains(time));
             match time.and_then(|time| Day::of_unix_ms(time).ok()) {
                 Some(day) => record.day = day,
-                None => late += 1,
+                None => record.is_late = true,
             }
         }
-        late
     }
 
     /// Sorts the records into the order of their files and removes messages that SQS delivered twice within the batch.

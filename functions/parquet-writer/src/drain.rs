@@ -111,8 +111,8 @@ pub async fn drain(
             }
         }
         match received {
-            0 => Queue::Ended,
-            1..SHORT_RECEIVE => Queue::Short,
+            0 if Instant::now() >= begun + drain.wait => Queue::Ended,
+            0..SHORT_RECEIVE => Queue::Short,
             _ => Queue::Backlog,
         }
     };
@@ -144,7 +144,8 @@ pub async fn drain(
 
 /// Whether the target is reached, memory does not suffice for more messages, or SQS would soon refuse more.
 fn is_full(batch: &Batch, received: &[Received], drain: &Drain) -> bool {
-    batch.payload_bytes() >= drain.target_bytes
+    batch.is_full()
+        || batch.payload_bytes() >= drain.target_bytes
         || batch.memory_bytes() >= drain.memory_bytes
         || received.len() >= MAX_RECEIVED
 }

@@ -2,7 +2,7 @@
 
 use columns::{
     WireError,
-    wire::{LEN, Reader, VARINT},
+    wire::{LEN, Reader, VARINT, low_i32},
 };
 
 /// The time in milliseconds since 1970-01-01T00:00:00Z; `None` if the field is missing or the payload cannot be read.
@@ -17,7 +17,7 @@ pub fn event_time_ms(payload: &[u8], path: &[u32]) -> Option<i64> {
     while let Some(tag) = reader.tag().ok()? {
         match (tag.field, tag.wire_type) {
             (1, VARINT) => seconds = reader.varint().ok()?.cast_signed(),
-            (2, VARINT) => nanos = reader.varint().ok()?.cast_signed(),
+            (2, VARINT) => nanos = i64::from(low_i32(reader.varint().ok()?)),
             _ => reader.skip(tag).ok()?,
         }
     }

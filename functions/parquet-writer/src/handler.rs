@@ -1,6 +1,10 @@
 //! One invocation: decode the messages, write one file per day (and type), quarantine poison, and report the messages that failed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
@@ -28,6 +32,11 @@ use crate::{
     retry,
 };
 
+/// No file is begun when less than this is left, or a third of what was left when the first was: three attempts to store it.
+const RESERVE: Duration = Duration::from_secs(35);
+/// Names of unregistered types that an invocation logs, and how much of each. They are their senders'.
+const LOGGED_TYPES: usize = 10;
+const LOGGED_CHARACTERS: usize = 100;
 /// Files that are stored at the same time. One is encoded at a time.
 const CONCURRENT_FILES: usize = 4;
 const DAY_MS: i64 = 86_400_000;
@@ -44,6 +53,10 @@ pub enum LandError {
     /// The file has been stored, but its notification could neither be published nor put into the outbox.
     #[error("{0}, and the notice could not be put into the outbox: {1}")]
     Notice(NoticeError, BucketError),
+    /// Too little time is left of the invocation to store another file. If Lambda ended it in the middle, everything that has landed
+    /// would land again.
+    #[error("too little time is left for another file")]
+    Time,
     /// The name of the file is not valid.
     #[error(transparent)]
     Name(#[from] LayoutError),
@@ -115,12 +128,13 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
 /// Writes all files and quarantines the poison. Returns the ids of the messages that failed.
 async fn land_all(app: &App, mut batch: Batch, deadline_ms: u64, tally: &mut Tally) -> HashSet<String> {
     let by_type = app.tables.are_by_type();
-    tally.late = batch.use_event_times(&app.registry, app.config.event_time_max_age_days * DAY_MS);
+    batch.use_event_times(&app.registry, app.config.event_time_max_age_days * DAY_MS);
     batch.sort(by_type);
+    let reserve = RESERVE.min(clock::remaining(deadline_ms) / 3);
     tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms).min();
     let poison = std::mem::take(&mut batch.poison);
     let (mut refused, mut failed) = (Vec::new(), HashSet::new());
-    let files = batch.files(by_type).map(|records| encode_and_land(app, &batch, records, deadline_ms));
+    let files = batch.files(by_type).map(|records| encode_and_land(app, &batch, records, deadline_ms, reserve));
     let mut files = stream::iter(files).buffered(CONCURRENT_FILES);
     while let Some(Ended { rows, refused: mut of_file, raw_kept, landed }) = files.next().await {
         // Poison is quarantined even if the file cannot be written.
@@ -185,7 +199,17 @@ struct Landed {
     is_deferred: bool,
 }
 
-async fn encode_and_land<'a>(app: &App, batch: &Batch, records: &'a [Record], deadline_ms: u64) -> Ended<'a> {
+async fn encode_and_land<'a>(
+    app: &App,
+    batch: &Batch,
+    records: &'a [Record],
+    deadline_ms: u64,
+    reserve: Duration,
+) -> Ended<'a> {
+    if clock::remaining(deadline_ms) < reserve {
+        let rows = records.iter().collect();
+        return Ended { rows, refused: Vec::new(), raw_kept: 0, landed: Err(LandError::Time) };
+    }
     match encode(app, batch, records) {
         Err(cause) => {
             Ended { rows: records.iter().collect(), refused: Vec::new(), raw_kept: 0, landed: Err(cause.into()) }
@@ -286,6 +310,7 @@ impl Tally {
     fn landed(&mut self, Landed { key, stored, is_deferred }: &Landed, batch: &Batch, rows: &[&Record]) {
         info!(file.key = %key, rows = rows.len(), size_bytes = stored.size, already = stored.already, "file written");
         self.rows += rows.len();
+        self.late += rows.iter().filter(|record| record.is_late).count();
         self.notices_deferred += usize::from(*is_deferred);
         for record in rows.iter().filter(|record| record.event_type.is_none()) {
             *self.unregistered.entry(batch.type_name(record).to_owned()).or_default() += 1;
@@ -300,8 +325,14 @@ impl Tally {
 
     /// Logs what an operator should know and prints the metrics.
     fn report(&self, stack: &str) {
-        for (type_name, rows) in &self.unregistered {
+        let mut types: Vec<_> = self.unregistered.iter().collect();
+        types.sort_by_key(|(_, rows)| Reverse(**rows));
+        for (type_name, rows) in types.iter().take(LOGGED_TYPES) {
+            let type_name: String = type_name.chars().take(LOGGED_CHARACTERS).collect();
             warn!(event.type = %type_name, rows, "rows of an unregistered type were written with their payload in _raw");
+        }
+        if let Some(types @ 1..) = types.len().checked_sub(LOGGED_TYPES) {
+            warn!(types, "so were rows of other unregistered types");
         }
         if self.settled.undeleted > 0 {
             warn!(

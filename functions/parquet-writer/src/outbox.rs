@@ -67,10 +67,11 @@ pub async fn keep(app: &App, file: &EventsKey, notice: String) -> Result<(), Buc
     Ok(())
 }
 
-/// Publishes what waits, in the order of the files' names, until everything is published, the topic refuses, or the time is over.
+/// Publishes what waits, the oldest first, until everything is published, the topic refuses, or the time is over.
 pub async fn publish(app: &App, deadline_ms: u64) -> Result<(), OutboxError> {
     let mut waiting = app.lake.list(FOLDER).await?;
     waiting.retain(|listed| listed.key.ends_with(".json"));
+    waiting.sort_by(|a, b| (a.modified_ms, &a.key).cmp(&(b.modified_ms, &b.key)));
     let topic_arn = match app.config.notify.topic_arn() {
         Some(topic_arn) => topic_arn,
         None if waiting.is_empty() => return Ok(()),

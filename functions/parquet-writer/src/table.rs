@@ -200,7 +200,7 @@ impl Table {
                     raw_kept += usize::from(!lossless);
                 }
                 Err(AppendError::Wire(error)) => refused.push((record, RecordError::Protobuf(error))),
-                Err(AppendError::Full) => break,
+                Err(AppendError::Full | AppendError::TooLarge) => break,
             }
             bytes += payload.len();
             read += 1;
@@ -296,10 +296,16 @@ impl Builder {
                     columns.append_absent(row - columns.rows());
                 }
                 let mut fidelity = Fidelity::new(self.finite_floats);
-                columns.append(payload, &mut fidelity)?;
-                presence.append_absent(row - presence.len());
-                presence.append_present();
-                fidelity.is_lossless()
+                match columns.append(payload, &mut fidelity) {
+                    Ok(()) => {
+                        presence.append_absent(row - presence.len());
+                        presence.append_present();
+                        fidelity.is_lossless()
+                    }
+                    // Its payload is kept, like that of a type that is not registered.
+                    Err(AppendError::TooLarge) => false,
+                    Err(error) => return Err(error),
+                }
             }
             None => false,
         };

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, Value};
+use prost_reflect::{Cardinality, DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MessageDescriptor, Value};
 
 /// The columns in front of those of the event types, in order.
 pub const ENVELOPE: [&str; 8] =
@@ -251,9 +251,11 @@ fn time_at(event: &MessageDescriptor, path: &str) -> Result<Vec<u32>, RegistryEr
     let (mut message, mut numbers, mut names) = (event.clone(), Vec::new(), path.split('.').peekable());
     while let Some(name) = names.next() {
         let is_last = names.peek().is_none();
-        let field = message
-            .get_field_by_name(name)
-            .filter(|field| !field.is_list() && field.containing_oneof().is_none_or(|oneof| oneof.fields().len() == 1));
+        let field = message.get_field_by_name(name).filter(|field| {
+            field.cardinality() != Cardinality::Repeated
+                && !field.is_group()
+                && field.containing_oneof().is_none_or(|oneof| oneof.fields().len() == 1)
+        });
         let inner = field.and_then(|field| Some((field.number(), field.kind().as_message()?.clone())));
         let is_time = |inner: &MessageDescriptor| inner.full_name() == "google.protobuf.Timestamp";
         let Some((number, inner)) = inner.filter(|(_, inner)| is_last == is_time(inner)) else {

@@ -187,3 +187,46 @@ fn names_become_columns() {
         assert_eq!(registry::snake_case(name), column);
     }
 }
+
+#[test]
+fn an_event_time_is_one_timestamp() {
+    let order = format!("{ORDER}timed landfall.shop.v2.Timed");
+    let timed = |path: &str, fields: &str| {
+        let v2 = format!(
+            "import \"google/protobuf/timestamp.proto\";
+             message Timed {{ option (landfall.event) = {{event_time: \"{path}\"}}; {fields} }}
+             message Header {{ google.protobuf.Timestamp at = 3; string note = 4; }}"
+        );
+        registry("", &v2, &order)
+    };
+    let fields = "google.protobuf.Timestamp at = 2; Header header = 5; repeated google.protobuf.Timestamp all = 6;
+        map<string, google.protobuf.Timestamp> by_name = 7; oneof choice { google.protobuf.Timestamp one = 8; int32 other = 9; }";
+    for (path, numbers) in [("at", vec![2]), ("header.at", vec![5, 3])] {
+        let registry = timed(path, fields).unwrap();
+        assert_eq!(registry.types()[2].event_time, Some(numbers));
+    }
+    let time = "is not a field of type google.protobuf.Timestamp that";
+    for (path, field, expected) in [
+        ("nothing", "nothing", time),
+        ("header", "header", time),
+        ("header.note", "note", time),
+        ("all", "all", time),
+        ("by_name.value", "by_name", "is not a field of type message that"),
+        ("one", "one", time),
+    ] {
+        let error = timed(path, fields).unwrap_err();
+        let expected = format!("v2.proto: message landfall.shop.v2.Timed: event_time is {path:?}, and {field:?} {expected}");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn protobuf_refuses_fields_that_differ_only_in_case() {
+    for names in [["id", "Id"], ["orderid", "orderId"]] {
+        let source = format!("syntax = \"proto3\"; message A {{ int32 {} = 1; int32 {} = 2; }}", names[0], names[1]);
+        let mut resolver = ChainFileResolver::new();
+        resolver.add(Sources(HashMap::from([("a.proto", source)])));
+        let compiled = protox::Compiler::with_file_resolver(resolver).open_file("a.proto").map(|_| ());
+        assert!(compiled.is_err(), "{names:?}");
+    }
+}
