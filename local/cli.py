@@ -9,7 +9,7 @@ from local.paths import STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test"}
-NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check"}
+NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check", "ddl"}
 NEEDS_NO_RUST = {"down", "clean", "cost", "dashboard", "proto-check"}
 
 
@@ -86,6 +86,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import breaking
 
             return breaking.run(chosen.against)
+        case "ddl":
+            from local import ddl
+
+            return ddl.run()
         case "test":
             from local import tests
 
@@ -150,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     proto_check.add_argument(
         "against", nargs="?", default="", help="a git ref, or a folder like proto/ (default: the last release)"
     )
+    commands.add_parser("ddl", help="parse the recorded scripts of `landfall ddl`, and execute those for DuckDB")
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
     commands.add_parser("package", help="zips of every function for AWS, their checksums and bill of materials")
     commands.add_parser("dashboard", help="draw docs/dashboard.svg, the dashboard of template.yaml with demo data")

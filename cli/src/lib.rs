@@ -11,6 +11,7 @@ pub mod clients;
 pub mod console;
 pub mod context;
 pub mod days;
+pub mod ddl;
 pub mod lake;
 pub mod loads;
 pub mod migrate;
@@ -32,9 +33,9 @@ pub mod when;
 use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
-    audit::AuditArgs, console::Console, context::Context, loads::Loads, migrate::MigrateArgs, outcome::conclude,
-    quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay, status::StatusArgs, tables::Tables,
-    trace::TraceArgs,
+    audit::AuditArgs, console::Console, context::Context, ddl::Ddl, loads::Loads, migrate::MigrateArgs,
+    outcome::conclude, quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay, status::StatusArgs,
+    tables::Tables, trace::TraceArgs,
 };
 
 const HELP: &str = "\
@@ -91,6 +92,9 @@ pub enum Command {
     Reconcile(ReconcileArgs),
     /// Checks that the files rolled from a stream hold every record exactly once, and repairs gaps.
     Audit(AuditArgs),
+    /// Prints what creates and loads the tables of the events: Snowflake, Redshift, Athena, DuckDB.
+    #[command(subcommand)]
+    Ddl(Ddl),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +115,14 @@ impl Exit {
     }
 }
 
+/// Runs a command that needs no AWS, and therefore no region. `None` if this is another one.
+pub fn run_offline(cli: &Cli, console: &mut Console) -> Option<Exit> {
+    match &cli.command {
+        Command::Ddl(command) => Some(conclude(ddl::ddl(command), cli.json, console)),
+        _ => None,
+    }
+}
+
 /// Runs one command: its result goes to standard output, errors and progress go to standard error.
 pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
     let context = &Context { stack: cli.stack.clone(), ..context.clone() };
@@ -124,6 +136,7 @@ pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
         Command::Loads(command) => loads::run(command, cli.json, context, console).await,
         Command::Reconcile(args) => conclude(reconcile::reconcile(args, context, console).await, cli.json, console),
         Command::Audit(args) => conclude(audit::audit(args, context, console).await, cli.json, console),
+        Command::Ddl(command) => conclude(ddl::ddl(command), cli.json, console),
     }
 }
 

@@ -14,6 +14,9 @@ use landfall::{
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut console = Console::of_process();
+    if let Some(ending) = landfall::run_offline(&cli, &mut console) {
+        return ExitCode::from(ending.code());
+    }
     let interrupt = Interrupt::default();
     tokio::spawn(watch_for_interrupts(interrupt.clone()));
     let ending = match Clients::from_env(cli.profile.as_deref()).await {

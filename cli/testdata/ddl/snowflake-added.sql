@@ -1,0 +1,25 @@
+-- Made by: landfall ddl snowflake --added order
+--
+-- Event types are VARIANT: whatever fields a type gets later is in it, with no change here. Schema
+-- evolution adds columns to a table, but no members to a structured OBJECT. Read a field as
+-- order_created:order_id::VARCHAR.
+--
+-- The first file with a new event type adds its column, if the role that owns the pipe has EVOLVE
+-- SCHEMA or OWNERSHIP on the table. Files of the layout by-type are loaded, too, since columns are
+-- matched by name.
+--
+-- sent_at is TIMESTAMP_TZ: TIMESTAMP_NTZ would forget that it is in UTC.
+--
+-- A pipe subscribes to the topic when it is created. Before that, set the parameter
+-- LandedSubscriberArn of the stack to the IAM user that SYSTEM$GET_AWS_SNS_IAM_POLICY returns. It
+-- loads what is announced from then on; ALTER PIPE REFRESH loads the files of the last seven days,
+-- and its COPY INTO, run by hand, older ones. Never CREATE OR REPLACE a pipe: it forgets which
+-- files it has loaded.
+--
+-- Names are not quoted, so that they can be written in upper and lower case. Only reserved words
+-- are, and have to be written as here.
+--
+-- An event can land twice: deduplicate by event_id.
+
+-- Needed only without schema evolution: the first file with the column adds it.
+ALTER TABLE events ADD COLUMN IF NOT EXISTS "order" VARIANT;

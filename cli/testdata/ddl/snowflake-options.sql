@@ -1,0 +1,43 @@
+-- Made by: landfall ddl snowflake --layout by-type --bucket acme-lake --prefix copy/events/ --schema analytics.lake --added order --topic-arn arn:aws:sns:eu-west-1:111122223333:landfall-landed --storage-integration acme
+--
+-- Event types are VARIANT: whatever fields a type gets later is in it, with no change here. Schema
+-- evolution adds columns to a table, but no members to a structured OBJECT. Read a field as
+-- order_created:order_id::VARCHAR.
+--
+-- The columns of a type never change. A new event type is a new table, which landfall ddl snowflake
+-- --layout by-type --added COLUMN prints; until then its files are not loaded.
+--
+-- sent_at is TIMESTAMP_TZ: TIMESTAMP_NTZ would forget that it is in UTC.
+--
+-- A pipe subscribes to the topic when it is created. Before that, set the parameter
+-- LandedSubscriberArn of the stack to the IAM user that SYSTEM$GET_AWS_SNS_IAM_POLICY returns. It
+-- loads what is announced from then on; ALTER PIPE REFRESH loads the files of the last seven days,
+-- and its COPY INTO, run by hand, older ones. Never CREATE OR REPLACE a pipe: it forgets which
+-- files it has loaded.
+--
+-- Names are not quoted, so that they can be written in upper and lower case. Only reserved words
+-- are, and have to be written as here.
+--
+-- An event can land twice: deduplicate by event_id.
+
+CREATE TABLE IF NOT EXISTS analytics.lake."order" (
+  event_id VARCHAR NOT NULL,
+  message_id VARCHAR NOT NULL,
+  source VARCHAR,
+  type VARCHAR NOT NULL,
+  sent_at TIMESTAMP_TZ NOT NULL,
+  payload_sha256 BINARY NOT NULL,
+  attributes VARIANT,
+  _raw BINARY,
+  "order" VARIANT
+)
+ENABLE_SCHEMA_EVOLUTION = TRUE;
+
+CREATE PIPE IF NOT EXISTS analytics.lake.landfall_order
+  AUTO_INGEST = TRUE
+  AWS_SNS_TOPIC = 'arn:aws:sns:eu-west-1:111122223333:landfall-landed'
+AS
+COPY INTO analytics.lake."order"
+FROM @analytics.lake.landfall_lake/order/
+FILE_FORMAT = (FORMAT_NAME = 'analytics.lake.landfall_parquet')
+MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;

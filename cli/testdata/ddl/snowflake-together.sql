@@ -1,0 +1,70 @@
+-- Made by: landfall ddl snowflake
+--
+-- Replace YOUR_LAKE_BUCKET by the bucket in the output LakeBucketName of the stack, or give
+-- --bucket.
+--
+-- Replace YOUR_LANDED_TOPIC_ARN by the topic in the output LandedTopicArn of the stack, or give
+-- --topic-arn.
+--
+-- Replace YOUR_STORAGE_INTEGRATION by a storage integration that may read the bucket, or give
+-- --storage-integration.
+--
+-- Event types are VARIANT: whatever fields a type gets later is in it, with no change here. Schema
+-- evolution adds columns to a table, but no members to a structured OBJECT. Read a field as
+-- order_created:order_id::VARCHAR.
+--
+-- The first file with a new event type adds its column, if the role that owns the pipe has EVOLVE
+-- SCHEMA or OWNERSHIP on the table. Files of the layout by-type are loaded, too, since columns are
+-- matched by name.
+--
+-- sent_at is TIMESTAMP_TZ: TIMESTAMP_NTZ would forget that it is in UTC.
+--
+-- A pipe subscribes to the topic when it is created. Before that, set the parameter
+-- LandedSubscriberArn of the stack to the IAM user that SYSTEM$GET_AWS_SNS_IAM_POLICY returns. It
+-- loads what is announced from then on; ALTER PIPE REFRESH loads the files of the last seven days,
+-- and its COPY INTO, run by hand, older ones. Never CREATE OR REPLACE a pipe: it forgets which
+-- files it has loaded.
+--
+-- Names are not quoted, so that they can be written in upper and lower case. Only reserved words
+-- are, and have to be written as here.
+--
+-- An event can land twice: deduplicate by event_id.
+
+-- With the vectorized scanner binary columns stay binary; with logical types a time is a point in
+-- time, instead of a number or a wall clock.
+CREATE FILE FORMAT IF NOT EXISTS landfall_parquet
+  TYPE = PARQUET
+  USE_VECTORIZED_SCANNER = TRUE
+  USE_LOGICAL_TYPE = TRUE
+  BINARY_AS_TEXT = FALSE;
+
+-- The storage integration has this URL among its STORAGE_ALLOWED_LOCATIONS.
+CREATE STAGE IF NOT EXISTS landfall_lake
+  URL = 's3://YOUR_LAKE_BUCKET/events/'
+  STORAGE_INTEGRATION = YOUR_STORAGE_INTEGRATION;
+
+CREATE TABLE IF NOT EXISTS events (
+  event_id VARCHAR NOT NULL,
+  message_id VARCHAR NOT NULL,
+  source VARCHAR,
+  type VARCHAR NOT NULL,
+  sent_at TIMESTAMP_TZ NOT NULL,
+  payload_sha256 BINARY NOT NULL,
+  attributes VARIANT,
+  _raw BINARY,
+  every_kind VARIANT,
+  "order" VARIANT,
+  "group" VARIANT,
+  user VARIANT,
+  day VARIANT
+)
+ENABLE_SCHEMA_EVOLUTION = TRUE;
+
+CREATE PIPE IF NOT EXISTS landfall_events
+  AUTO_INGEST = TRUE
+  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
+AS
+COPY INTO events
+FROM @landfall_lake/
+FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
+MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;

@@ -1,0 +1,237 @@
+//! `landfall ddl` for event types of its own, whose scripts are compared with the recorded ones in `testdata/ddl/`. A change of
+//! `proto/` does not change them. `LANDFALL_RECORD=1 cargo nextest run -p landfall ddl` records them again: review the diff.
+//!
+//! The files of these event types are written too, for `python3 -m local ddl`, which parses and executes the scripts.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failure is a failed test")]
+
+use std::{collections::HashMap, fs, path::Path};
+
+use arrow::array::RecordBatch;
+use columns::{Layout, ParquetFile, Zstd};
+use kit::output::Captured;
+use landfall::{
+    Cli, Command,
+    console::Console,
+    ddl::{schema, script},
+    outcome::Outcome,
+};
+use parquet_writer::table::Tables;
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+use shared::event::Registry;
+
+const EVENTS: &str = include_str!("../testdata/ddl/events.proto");
+const OPTIONS: &str = include_str!("../../proto/landfall/options.proto");
+const EVERYTHING: &str = include_str!("../../columns/testdata/everything.proto");
+const ORDER: &str = "every_kind shop.EveryKind\norder shop.Order\ngroup shop.Group\nuser shop.User\nday shop.Day\n";
+
+/// The scripts that are recorded, with the arguments that make them.
+const RECORDED: &[(&str, &[&str])] = &[
+    ("snowflake-together", &["snowflake"]),
+    ("snowflake-by-type", &["snowflake", "--layout", "by-type"]),
+    ("snowflake-added", &["snowflake", "--added", "order"]),
+    ("redshift-together", &["redshift"]),
+    ("redshift-by-type", &["redshift", "--layout", "by-type"]),
+    ("redshift-added", &["redshift", "--added", "order", "--added", "user"]),
+    ("athena-together", &["athena"]),
+    ("athena-by-type", &["athena", "--layout", "by-type"]),
+    ("athena-added", &["athena", "--added", "order"]),
+    ("duckdb-together", &["duckdb"]),
+    ("duckdb-by-type", &["duckdb", "--layout", "by-type"]),
+    ("duckdb-added", &["duckdb", "--added", "order"]),
+    (
+        "snowflake-options",
+        &[
+            "snowflake",
+            "--layout",
+            "by-type",
+            "--added",
+            "order",
+            "--bucket",
+            "acme-lake",
+            "--prefix",
+            "copy/events",
+            "--schema",
+            "analytics.lake",
+            "--topic-arn",
+            "arn:aws:sns:eu-west-1:111122223333:landfall-landed",
+            "--storage-integration",
+            "acme",
+        ],
+    ),
+    (
+        "redshift-options",
+        &["redshift", "--bucket", "acme-lake", "--schema", "lake", "--iam-role", "arn:aws:iam::111122223333:role/load"],
+    ),
+    ("athena-options", &["athena", "--bucket", "acme-lake", "--schema", "lake", "--first-day", "2026/11/20"]),
+    ("duckdb-options", &["duckdb", "--bucket", "acme-lake", "--schema", "main"]),
+];
+
+/// Files in memory.
+struct Sources(HashMap<&'static str, &'static str>);
+
+impl FileResolver for Sources {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        let source = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
+        File::from_source(name, source)
+    }
+}
+
+fn registry() -> Registry {
+    registry_of(EVENTS, ORDER)
+}
+
+fn registry_of(events: &'static str, order: &str) -> Registry {
+    let sources = [("events.proto", events), ("everything.proto", EVERYTHING), ("landfall/options.proto", OPTIONS)];
+    let mut resolver = ChainFileResolver::new();
+    resolver.add(Sources(HashMap::from(sources)));
+    resolver.add(GoogleFileResolver::new());
+    let mut compiler = protox::Compiler::with_file_resolver(resolver);
+    compiler.include_imports(true).open_files(["events.proto"]).unwrap();
+    Registry::new(&compiler.encode_file_descriptor_set(), order).unwrap()
+}
+
+fn command(arguments: &[&str]) -> Result<landfall::ddl::Ddl, clap::Error> {
+    let arguments = [&["ddl"], arguments].concat();
+    match Cli::try_parse_args(&arguments)?.command {
+        Command::Ddl(command) => Ok(command),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Runs the command for the event types of this build: exit code, output, errors.
+fn run(arguments: &[&str]) -> (u8, String, String) {
+    let (out, err) = (Captured::default(), Captured::default());
+    let mut console = Console::of(out.clone(), err.clone());
+    let cli = Cli::try_parse_args(arguments).unwrap_or_else(|error| panic!("{error}"));
+    let exit = landfall::run_offline(&cli, &mut console).unwrap();
+    (exit.code(), out.text(), err.text())
+}
+
+#[test]
+fn ddl_prints_the_recorded_scripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ddl");
+    #[expect(clippy::disallowed_methods, reason = "how a test is told to record")]
+    let is_recording = std::env::var("LANDFALL_RECORD").is_ok();
+    for (name, arguments) in RECORDED {
+        let text = script(&command(arguments).unwrap(), &registry()).unwrap().to_text();
+        let path = folder.join(format!("{name}.sql"));
+        if is_recording {
+            fs::write(&path, &text).unwrap();
+        }
+        let recorded = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(text == recorded, "{name}.sql is another one now; see the head of cli/tests/ddl.rs");
+        assert!(text.ends_with(";\n") && !text.contains("\n\n\n"), "{name}");
+        assert!(text.lines().all(|line| line.trim_end() == line), "{name}");
+    }
+    assert!(!is_recording, "recorded; review the difference and run the test again without LANDFALL_RECORD");
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "sql"));
+    assert_eq!(files.count(), RECORDED.len(), "a recorded script is left over");
+}
+
+#[test]
+fn ddl_has_the_columns_that_parquet_writer_writes() {
+    for registry in [registry(), Registry::embedded().unwrap()] {
+        let together = Tables::new(&registry, false, false).unwrap();
+        assert_eq!(schema::file_schema(registry.types()), **together.of(None).0.schema());
+        let by_type = Tables::new(&registry, true, false).unwrap();
+        let tables = schema::tables(&registry, schema::Layout::ByType).unwrap();
+        for (position, event) in registry.types().iter().enumerate() {
+            let (table, folder) = by_type.of(Some(u16::try_from(position).unwrap()));
+            assert_eq!(schema::file_schema(std::slice::from_ref(event)), **table.schema());
+            assert_eq!(tables[position].folder.as_deref(), folder.map(|folder| folder.as_str()));
+            assert_eq!(tables[position].columns.len(), 9);
+        }
+        let (table, folder) = by_type.of(None);
+        assert_eq!(schema::file_schema(&[]), **table.schema());
+        assert_eq!(tables[registry.types().len()].folder.as_deref(), folder.map(|folder| folder.as_str()));
+    }
+}
+
+/// What the tests of the columns have, down to the last wrapper.
+#[test]
+fn ddl_knows_the_type_of_every_column_that_a_message_can_become() {
+    let events = "syntax = \"proto3\"; import \"everything.proto\"; import \"landfall/options.proto\";
+        message All { option (landfall.event) = {}; test.Everything everything = 1; test.Node node = 2; test.Dynamic dynamic = 3; }";
+    let registry = registry_of(events, "all All");
+    for dialect in ["snowflake", "redshift", "athena", "duckdb"] {
+        script(&command(&[dialect]).unwrap(), &registry).unwrap();
+    }
+}
+
+/// An empty file in the place of each table's files, as parquet-writer would write it.
+#[test]
+fn ddl_has_files_to_be_tried_with() {
+    let lake = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ddl");
+    drop(fs::remove_dir_all(&lake));
+    let registry = registry();
+    let write = |folder: &str, schema: &arrow::datatypes::SchemaRef| {
+        let mut file = ParquetFile::new(schema.clone(), Layout::default()).unwrap();
+        file.append(&RecordBatch::new_empty(schema.clone()), &mut Zstd::new(1).unwrap()).unwrap();
+        let day = lake.join("events").join(folder).join("2026/11/20");
+        fs::create_dir_all(&day).unwrap();
+        fs::write(day.join("empty.parquet"), file.finish(Vec::new()).unwrap()).unwrap();
+    };
+    write("", Tables::new(&registry, false, false).unwrap().of(None).0.schema());
+    let by_type = Tables::new(&registry, true, false).unwrap();
+    for event_type in (0..5).map(Some).chain([None]) {
+        let (table, folder) = by_type.of(event_type);
+        write(folder.unwrap().as_str(), table.schema());
+    }
+}
+
+#[test]
+fn ddl_needs_no_region_and_knows_the_event_types_of_this_build() {
+    for dialect in ["snowflake", "redshift", "athena", "duckdb"] {
+        for layout in ["together", "by-type"] {
+            let (code, out, err) = run(&["ddl", dialect, "--layout", layout]);
+            assert_eq!((code, err.as_str()), (0, ""));
+            for event in Registry::embedded().unwrap().types() {
+                assert!(out.contains(&event.column), "{dialect} {layout}: {}", event.column);
+            }
+        }
+    }
+}
+
+#[test]
+fn ddl_as_json_has_the_statements_one_by_one() {
+    let (code, out, _) = run(&["ddl", "redshift", "--layout", "by-type", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, document["command"].as_str()), (0, Some("landfall ddl redshift --layout by-type")));
+    let statements = document["statements"].as_array().unwrap();
+    let types = Registry::embedded().unwrap().types().len();
+    assert_eq!(statements.len(), 2 * (types + 1));
+    assert!(statements.iter().all(|statement| !statement.as_str().unwrap().contains("--")));
+}
+
+#[test]
+fn ddl_says_which_event_types_there_are() {
+    let (code, out, err) = run(&["ddl", "redshift", "--added", "order_refunde"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("no event type of this build has the column \"order_refunde\"; there are "), "{err}");
+    assert!(err.contains("order_created"), "{err}");
+}
+
+#[test]
+fn ddl_refuses_what_would_not_be_a_name_in_a_statement() {
+    for (arguments, reason) in [
+        (&["athena", "--bucket", "s3://acme-lake/"][..], "without s3://"),
+        (&["athena", "--prefix", "/events"], "without a / in front"),
+        (&["athena", "--prefix", "it's"], "letters, digits"),
+        (&["athena", "--schema", "a.b.c"], "analytics.lake"),
+        (&["athena", "--schema", "lake; drop table x"], "analytics.lake"),
+        (&["athena", "--first-day", "20.11.2026"], "is not a day"),
+        (&["snowflake", "--topic-arn", "landfall-landed"], "ARN of an SNS topic"),
+        (&["snowflake", "--storage-integration", "a b"], "letters, digits and _"),
+        (&["redshift", "--iam-role", "arn:aws:iam::1:role/'"], "ARN of an IAM role"),
+        (&["redshift", "--topic-arn", "arn:aws:sns:eu-west-1:1:x"], "unexpected argument"),
+        (&["bigquery"], "unrecognized subcommand"),
+        (&["duckdb", "--layout", "by_type"], "by-type"),
+    ] {
+        let error = command(arguments).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains(reason), "{arguments:?}: {error}");
+    }
+}
