@@ -206,7 +206,7 @@ async fn encode_and_land<'a>(
     deadline_ms: u64,
     reserve: Duration,
 ) -> Ended<'a> {
-    if clock::remaining(deadline_ms) < reserve {
+    if clock::remaining(deadline_ms) <= reserve {
         let rows = records.iter().collect();
         return Ended { rows, refused: Vec::new(), raw_kept: 0, landed: Err(LandError::Time) };
     }

@@ -215,7 +215,8 @@ fn an_event_time_is_one_timestamp() {
         ("one", "one", time),
     ] {
         let error = timed(path, fields).unwrap_err();
-        let expected = format!("v2.proto: message landfall.shop.v2.Timed: event_time is {path:?}, and {field:?} {expected}");
+        let expected =
+            format!("v2.proto: message landfall.shop.v2.Timed: event_time is {path:?}, and {field:?} {expected}");
         assert!(error.starts_with(&expected), "{error}");
     }
 }
