@@ -31,7 +31,7 @@ impl Python {
         let mut protoc = Command::new(&interpreter);
         protoc.args(["-m", "grpc_tools.protoc"]).arg(format!("--proto_path={}", proto.display()));
         protoc.arg(format!("--python_out={}", classes.display()));
-        for file in files_below(&proto)? {
+        for file in files_below(&proto)?.iter().filter(|file| file.extension().is_some_and(|kind| kind == "proto")) {
             protoc.arg(file);
         }
         if !protoc.status().map_err(|error| format!("{interpreter}: {error}"))?.success() {

@@ -376,6 +376,16 @@ mod tests {
         .to_string()
     }
 
+    #[test]
+    fn events_are_looked_for_in_the_days_on_which_they_may_have_happened() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        let sent =
+            Selection { since: at("2026-11-20T00:00:00Z"), until: at("2026-11-21T00:00:00Z"), ..Selection::default() };
+        let files = widened(&sent, 30);
+        assert_eq!((files.since, files.until), (at("2026-10-21T00:00:00Z"), at("2026-11-22T00:00:00Z")));
+        assert_eq!(widened(&sent, 36_500_000).since, None);
+    }
+
     #[tokio::test]
     async fn a_landed_event_is_a_row_of_a_file() {
         let mut aws = Aws::default();

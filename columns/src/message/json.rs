@@ -106,8 +106,8 @@ fn without_json(message: &DynamicMessage) -> Value {
     }
 }
 
-/// Appends the fields of a message that are declared to `kept`, written as they are declared. prost refuses a message with a field of another wire
-/// type, which protobuf's own parsers keep as an unknown field.
+/// Appends the fields of a message that are declared to `kept`, written as they are declared. prost refuses a message with a field
+/// of another wire type, which protobuf's own parsers keep as an unknown field.
 fn known(
     message: &MessageDescriptor,
     mut reader: Reader<'_>,

@@ -34,9 +34,11 @@ use crate::{
 
 /// Number of concurrent receive requests; SQS returns at most ten messages to each.
 const RECEIVERS: usize = 8;
-/// Wait time of a receive request while there is a backlog. A long poll queries all servers of the queue, so an empty response means an empty queue.
+/// Wait time of a receive request while there is a backlog. A long poll queries all servers of the queue, so an empty response
+/// means an empty queue.
 const WAIT_SECONDS: i32 = 1;
-/// A receive with fewer messages than this shows no backlog. SQS may return few of many, so a receiver tries once more.
+/// A receive with fewer messages than this shows no backlog. SQS may return few of many, and none to a request that does not wait,
+/// so a receiver tries once more.
 const SHORT_RECEIVE: usize = 5;
 const SHORT_RECEIVES: usize = 2;
 /// Each receive is paid for, so a receiver that waits for messages to arrive lets some gather.
@@ -111,7 +113,7 @@ pub async fn drain(
             }
         }
         match received {
-            0 if Instant::now() >= begun + drain.wait => Queue::Ended,
+            0 if wait_seconds > 0 && Instant::now() >= begun + drain.wait => Queue::Ended,
             0..SHORT_RECEIVE => Queue::Short,
             _ => Queue::Backlog,
         }
