@@ -68,7 +68,7 @@ def _run(chosen: argparse.Namespace) -> int:
         case "retail":
             from local import retail
 
-            return retail.run(chosen.events)
+            return retail.run(chosen.events, chosen.layout)
         case "readers":
             from local import readers
 
@@ -144,6 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     chaos.add_argument("--seed", type=int, default=1, help="of what is sent and of the faults (default: %(default)s)")
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
+    retail.add_argument(
+        "--layout", default="together", choices=("together", "by-type"), help="of the files (default: %(default)s)"
+    )
     readers = commands.add_parser("readers", help="files of twelve versions of the schema, read by name and compared")
     readers.add_argument("--spark", action="store_true", help="with Spark too, which is 500 MB and needs Java")
     commands.add_parser("check", help="formatting, clippy, and every test that needs nothing but the code")

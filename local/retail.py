@@ -77,12 +77,12 @@ class Reading:
     types: dict[str, str]
 
 
-def run(count: int) -> int:
+def run(count: int, layout: str) -> int:
     """0 when all readers find every event once, with the types and values that were sent."""
     protos.ensure()
     transactions = _transactions()
     readers.install(READERS)
-    deployed = stack.up(commands=[], fresh=True)
+    deployed = stack.up({"WriterLayout": layout}, commands=[], fresh=True)
     with step(f"Encoding {count:,} real transactions"):
         sales = _sales(transactions, count)
     with step("Sending them to the events queue") as s, queues.paused(deployed, queues.EVENTS):
