@@ -5,11 +5,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failure is a failed test")]
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use arrow::array::RecordBatch;
 use columns::{Layout, ParquetFile, Zstd};
-use kit::output::Captured;
+use kit::{output::Captured, protos};
 use landfall::{
     Cli, Command,
     console::Console,
@@ -17,11 +17,9 @@ use landfall::{
     outcome::Outcome,
 };
 use parquet_writer::table::Tables;
-use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use shared::event::Registry;
 
 const EVENTS: &str = include_str!("../testdata/ddl/events.proto");
-const OPTIONS: &str = include_str!("../../proto/landfall/options.proto");
 const EVERYTHING: &str = include_str!("../../columns/testdata/everything.proto");
 const ORDER: &str = "every_kind shop.EveryKind\norder shop.Order\ngroup shop.Group\nuser shop.User\nday shop.Day\n";
 
@@ -67,28 +65,13 @@ const RECORDED: &[(&str, &[&str])] = &[
     ("duckdb-options", &["duckdb", "--bucket", "acme-lake", "--schema", "main"]),
 ];
 
-/// Files in memory.
-struct Sources(HashMap<&'static str, &'static str>);
-
-impl FileResolver for Sources {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        let source = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
-        File::from_source(name, source)
-    }
-}
-
 fn registry() -> Registry {
     registry_of(EVENTS, ORDER)
 }
 
-fn registry_of(events: &'static str, order: &str) -> Registry {
-    let sources = [("events.proto", events), ("everything.proto", EVERYTHING), ("landfall/options.proto", OPTIONS)];
-    let mut resolver = ChainFileResolver::new();
-    resolver.add(Sources(HashMap::from(sources)));
-    resolver.add(GoogleFileResolver::new());
-    let mut compiler = protox::Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true).open_files(["events.proto"]).unwrap();
-    Registry::new(&compiler.encode_file_descriptor_set(), order).unwrap()
+fn registry_of(events: &str, order: &str) -> Registry {
+    let files = [("events.proto", events.to_owned()), ("everything.proto", EVERYTHING.to_owned())];
+    Registry::new(&protos::compiled(files).unwrap().encode_file_descriptor_set(), order).unwrap()
 }
 
 fn command(arguments: &[&str]) -> Result<landfall::ddl::Ddl, clap::Error> {

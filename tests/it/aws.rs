@@ -179,7 +179,7 @@ impl State {
         let body = http::body(request);
         match name {
             "sns:Publish" => self.publish(body),
-            "sqs:ReceiveMessage" => self.receive(),
+            "sqs:ReceiveMessage" => self.receive(body),
             "sqs:DeleteMessageBatch" => self.delete(body),
             "sqs:ChangeMessageVisibilityBatch" => self.hide(body),
             _ => panic!("{name} is not part of this AWS"),
@@ -203,12 +203,13 @@ impl State {
         respond(200, answer, &[])
     }
 
-    fn receive(&mut self) -> HttpResponse {
+    fn receive(&mut self, body: &[u8]) -> HttpResponse {
+        let maximum = sqs::maximum_of_receive(&serde_json::from_slice(body).unwrap());
         let messages: Vec<Value> = self
             .queue
             .iter_mut()
             .filter(|message| message.visible)
-            .take(10)
+            .take(maximum)
             .map(|message| {
                 message.visible = false;
                 json!({

@@ -7,9 +7,9 @@ use arrow::{
     array::{Array, AsArray},
     datatypes::DataType,
 };
+use kit::protos;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
-use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use serde_json::{Value, json};
 use shared::{
     event::{ENVELOPE, Registry},
@@ -23,16 +23,6 @@ use crate::{
     roles,
 };
 
-/// Files in memory.
-struct Sources(HashMap<&'static str, String>);
-
-impl FileResolver for Sources {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        let source = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
-        File::from_source(name, source)
-    }
-}
-
 /// Event types that do not belong to this build.
 pub(crate) struct Types {
     pool: DescriptorPool,
@@ -40,27 +30,15 @@ pub(crate) struct Types {
 }
 
 impl Types {
-    /// The messages of a file of package `shop`, and of one of package `shop.v2`, in the order of `columns`.
+    /// The messages of package `shop`, and of package `shop.v2`, in the order of `columns`.
     pub(crate) fn new(v1: &str, v2: &str, columns: &str) -> Self {
         let head = |package: &str| {
             let imports = ["landfall/options.proto", "google/protobuf/struct.proto", "google/protobuf/timestamp.proto"];
             let imports: String = imports.iter().map(|file| format!("import \"{file}\";\n")).collect();
             format!("syntax = \"proto3\";\npackage {package};\n{imports}")
         };
-        let mut sources = HashMap::from([
-            ("v1.proto", head("shop") + v1),
-            ("landfall/options.proto", include_str!("../../proto/landfall/options.proto").to_owned()),
-        ]);
-        let mut files = vec!["v1.proto"];
-        if !v2.is_empty() {
-            sources.insert("v2.proto", head("shop.v2") + v2);
-            files.push("v2.proto");
-        }
-        let mut resolver = ChainFileResolver::new();
-        resolver.add(Sources(sources));
-        resolver.add(GoogleFileResolver::new());
-        let mut compiler = protox::Compiler::with_file_resolver(resolver);
-        compiler.include_imports(true).open_files(files).unwrap();
+        let files = [("v1.proto", head("shop") + v1), ("v2.proto", head("shop.v2") + v2)];
+        let compiler = protos::compiled(files).unwrap();
         let registry = Registry::new(&compiler.encode_file_descriptor_set(), columns).unwrap();
         Self { pool: compiler.descriptor_pool(), registry }
     }

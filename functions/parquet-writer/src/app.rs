@@ -69,20 +69,22 @@ impl App {
     }
 
     /// Sets everything up for these event types.
-    pub fn with_registry(config: Config, clients: Clients, registry: Registry) -> Result<Self, StartError> {
+    pub fn with_registry(mut config: Config, clients: Clients, registry: Registry) -> Result<Self, StartError> {
         let finite_floats = config.format != EventsFormat::Parquet;
         let tables = Tables::new(&registry, config.by_type, finite_floats)?;
-        let mut config = config;
         if let Some(drain) = &mut config.drain {
-            drain.memory_bytes = drain.memory_bytes.saturating_sub(tables.encoding_bytes());
+            let needed = tables.encoding_bytes();
+            drain.memory_bytes = drain.memory_bytes.saturating_sub(needed);
             if finite_floats {
                 // A file of NDJSON is in memory as a whole, with the name of every member and every value of an enum.
                 drain.memory_bytes /= NDJSON_PER_BYTE;
                 drain.target_bytes = drain.target_bytes.min(drain.memory_bytes);
             }
             if drain.memory_bytes == 0 {
-                let needed_mb = tables.encoding_bytes() >> 20;
-                warn!(needed_mb, "nothing is drained, because the columns of all types need this much memory more");
+                warn!(
+                    needed_mb = needed >> 20,
+                    "nothing is drained, because the columns of all types need this much memory more"
+                );
             }
         }
         let zstd = Mutex::new(Zstd::new(config.zstd_level)?);

@@ -76,7 +76,6 @@ pub async fn drain(
 ) -> Vec<Received> {
     let begun = Instant::now();
     let until = begun + drain.max_time.min(remaining / 2);
-    batch.reserve(drain.target_bytes);
     let state = Mutex::new((batch, Vec::new()));
     let state = &state;
     let receive = |wait_seconds: i32| async move {
@@ -139,6 +138,7 @@ pub async fn drain(
         }
     };
     if !drain.wait.is_zero() || receiver(true).await {
+        state.lock().await.0.reserve(drain.target_bytes);
         join_all((0..RECEIVERS).map(|_| receiver(false))).await;
     }
     std::mem::take(&mut state.lock().await.1)

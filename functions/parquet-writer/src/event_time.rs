@@ -1,5 +1,7 @@
 //! When an event happened: the field that the option `event_time` of its type names, read from the payload.
 
+use std::borrow::Cow;
+
 use columns::{
     WireError,
     wire::{LEN, Reader, VARINT, low_i32},
@@ -8,10 +10,12 @@ use columns::{
 /// The time in milliseconds since 1970-01-01T00:00:00Z; `None` if the field is missing or the payload cannot be read.
 #[must_use]
 pub fn event_time_ms(payload: &[u8], path: &[u32]) -> Option<i64> {
-    let mut time = payload.to_vec();
+    let mut time = Cow::Borrowed(payload);
     for field in path {
-        // A message that comes several times is one message with all of them end to end.
-        time = occurrences(&time, *field).ok()??;
+        time = match time {
+            Cow::Borrowed(message) => occurrences(message, *field).ok()??,
+            Cow::Owned(message) => occurrences(&message, *field).ok()??.into_owned().into(),
+        };
     }
     let (mut seconds, mut nanos, mut reader) = (0_i64, 0_i64, Reader::new(&time));
     while let Some(tag) = reader.tag().ok()? {
@@ -24,12 +28,16 @@ pub fn event_time_ms(payload: &[u8], path: &[u32]) -> Option<i64> {
     seconds.checked_mul(1_000)?.checked_add(nanos.div_euclid(1_000_000))
 }
 
-/// All occurrences of a message field, end to end; `None` if there is none.
-fn occurrences(message: &[u8], field: u32) -> Result<Option<Vec<u8>>, WireError> {
-    let (mut found, mut reader) = (None::<Vec<u8>>, Reader::new(message));
+/// A message field; `None` if it is missing. One that comes several times is one message, with all of them end to end.
+fn occurrences(message: &[u8], field: u32) -> Result<Option<Cow<'_, [u8]>>, WireError> {
+    let (mut found, mut reader) = (None::<Cow<'_, [u8]>>, Reader::new(message));
     while let Some(tag) = reader.tag()? {
         if (tag.field, tag.wire_type) == (field, LEN) {
-            found.get_or_insert_default().extend_from_slice(reader.len_delimited()?);
+            let inner = reader.len_delimited()?;
+            match &mut found {
+                Some(found) => found.to_mut().extend_from_slice(inner),
+                None => found = Some(inner.into()),
+            }
         } else {
             reader.skip(tag)?;
         }

@@ -2,9 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure is a failed test")]
 
-use std::collections::HashMap;
-
 use aws_config::{BehaviorVersion, Region};
+use kit::protos;
 use parquet_writer::{
     app::{App, Clients},
     batch::Batch,
@@ -14,7 +13,6 @@ use parquet_writer::{
 };
 use peak_alloc::PeakAlloc;
 use proptest::prelude::*;
-use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use shared::{
     event::Registry,
     quarantine::{base64, to_ndjson},
@@ -22,15 +20,6 @@ use shared::{
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
-
-struct Sources(HashMap<&'static str, String>);
-
-impl FileResolver for Sources {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        let source = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
-        File::from_source(name, source)
-    }
-}
 
 /// Types `type000` and so on.
 fn registry(bodies: &[String]) -> Registry {
@@ -42,14 +31,7 @@ fn registry(bodies: &[String]) -> Registry {
     };
     let messages: String = bodies.iter().enumerate().map(message).collect();
     let columns: String = (0..bodies.len()).map(|number| format!("type{number:03} shop.Type{number:03}\n")).collect();
-    let mut resolver = ChainFileResolver::new();
-    resolver.add(Sources(HashMap::from([
-        ("shop.proto", format!("{head}{messages}")),
-        ("landfall/options.proto", include_str!("../../../proto/landfall/options.proto").to_owned()),
-    ])));
-    resolver.add(GoogleFileResolver::new());
-    let mut compiler = protox::Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true).open_file("shop.proto").unwrap();
+    let compiler = protos::compiled([("shop.proto", format!("{head}{messages}"))]).unwrap();
     Registry::new(&compiler.encode_file_descriptor_set(), &columns).unwrap()
 }
 

@@ -181,6 +181,7 @@ impl Registry {
         for Declared { event, .. } in &declared {
             event.check()?;
         }
+        check_columns(&declared)?;
         let by_name = names(&declared)?;
         let declared = in_order(declared, columns)?;
         let position = |name: &str| declared.iter().position(|event| event.message.full_name() == name);
@@ -269,27 +270,32 @@ fn time_at(event: &MessageDescriptor, path: &str) -> Result<Vec<u32>, RegistryEr
     Ok(numbers)
 }
 
+/// Whether each column belongs to one message.
+fn check_columns(declared: &[Declared]) -> Result<(), RegistryError> {
+    let mut by_column: BTreeMap<&str, &EventType> = BTreeMap::new();
+    for Declared { event, .. } in declared {
+        if let Some(first) = by_column.insert(&event.column, event) {
+            let (column, first, second) = (event.column.clone(), first.place(), event.place());
+            return Err(RegistryError::SharedColumn { column, first, second });
+        }
+    }
+    Ok(())
+}
+
 /// Every value of the attribute `type`, with the full name of its message.
 fn names(declared: &[Declared]) -> Result<BTreeMap<String, String>, RegistryError> {
     let mut names: BTreeMap<String, &EventType> = BTreeMap::new();
     for Declared { event, names_column, also } in declared {
         let simple = event.message.name();
-        let others = || declared.iter().filter(|other| other.event.message.name() == simple);
+        let is_only = declared.iter().filter(|other| other.event.message.name() == simple).count() == 1;
         // Of several versions, the one whose column has the name without a version has it too.
-        let is_known_by_simple = others().count() == 1 || (!names_column && others().count() > 1);
-        let simple = is_known_by_simple.then_some(simple);
+        let simple = (is_only || !names_column).then_some(simple);
         for name in [event.message.full_name()].into_iter().chain(simple).chain(also.iter().map(String::as_str)) {
             if let Some(first) = names.insert(name.to_owned(), event)
                 && first.message != event.message
             {
                 let (first, second) = (first.place(), event.place());
-                // Two versions that both name no column have the same one, which says more.
-                return Err(match event.column.clone() {
-                    column if declared.iter().filter(|other| other.event.column == column).count() > 1 => {
-                        RegistryError::SharedColumn { column, first, second }
-                    }
-                    _ => RegistryError::SharedName { name: name.to_owned(), first, second },
-                });
+                return Err(RegistryError::SharedName { name: name.to_owned(), first, second });
             }
         }
     }
@@ -298,14 +304,8 @@ fn names(declared: &[Declared]) -> Result<BTreeMap<String, String>, RegistryErro
 
 /// The event types in the order of `columns`, which has to have all of them and no others.
 fn in_order(declared: Vec<Declared>, columns: &str) -> Result<Vec<EventType>, RegistryError> {
-    let mut types: BTreeMap<String, EventType> = BTreeMap::new();
-    let mut by_column: BTreeMap<String, String> = BTreeMap::new();
-    for Declared { event, .. } in declared {
-        if let Some(first) = by_column.insert(event.column.clone(), event.place()) {
-            return Err(RegistryError::SharedColumn { second: event.place(), column: event.column, first });
-        }
-        types.insert(event.message.full_name().to_owned(), event);
-    }
+    let types = declared.into_iter().map(|declared| (declared.event.message.full_name().to_owned(), declared.event));
+    let mut types: BTreeMap<String, EventType> = types.collect();
     let (mut ordered, mut seen) = (Vec::with_capacity(types.len()), BTreeSet::new());
     for (at, text) in columns.lines().enumerate() {
         let (line, text) = (at + 1, text.trim());

@@ -1,36 +1,16 @@
-use std::collections::HashMap;
-
-use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+use kit::protos;
 
 use super::*;
 
 const SHOP: &str = include_str!("../../testdata/shop.proto");
 const ORDER: &str = "order_placed landfall.shop.OrderPlaced\nbasket_left landfall.shop.BasketLeft\n";
 
-/// Files in memory.
-struct Sources(HashMap<&'static str, String>);
-
-impl FileResolver for Sources {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        let source = self.0.get(name).ok_or_else(|| protox::Error::file_not_found(name))?;
-        File::from_source(name, source)
-    }
-}
-
 /// The event types of `shop.proto` with more at its end, and those of another file, or why there are none.
 fn registry(more: &str, v2: &str, columns: &str) -> Result<Registry, String> {
     let head = "syntax = \"proto3\"; package landfall.shop.v2; import \"landfall/options.proto\"; import \"google/protobuf/struct.proto\";\n";
-    let sources = HashMap::from([
-        ("shop.proto", format!("{SHOP}\n{more}")),
-        ("v2.proto", format!("{head}{v2}")),
-        ("landfall/options.proto", include_str!("../../../proto/landfall/options.proto").to_owned()),
-    ]);
-    let mut resolver = ChainFileResolver::new();
-    resolver.add(Sources(sources));
-    resolver.add(GoogleFileResolver::new());
-    let mut compiler = protox::Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true).open_files(["shop.proto", "v2.proto"]).unwrap();
-    Registry::new(&compiler.encode_file_descriptor_set(), columns).map_err(|error| error.to_string())
+    let files = [("shop.proto", format!("{SHOP}\n{more}")), ("v2.proto", format!("{head}{v2}"))];
+    Registry::new(&protos::compiled(files).unwrap().encode_file_descriptor_set(), columns)
+        .map_err(|error| error.to_string())
 }
 
 fn columns(registry: &Registry) -> Vec<&str> {
@@ -225,9 +205,6 @@ fn an_event_time_is_one_timestamp() {
 fn protobuf_refuses_fields_that_differ_only_in_case() {
     for names in [["id", "Id"], ["orderid", "orderId"]] {
         let source = format!("syntax = \"proto3\"; message A {{ int32 {} = 1; int32 {} = 2; }}", names[0], names[1]);
-        let mut resolver = ChainFileResolver::new();
-        resolver.add(Sources(HashMap::from([("a.proto", source)])));
-        let compiled = protox::Compiler::with_file_resolver(resolver).open_file("a.proto").map(|_| ());
-        assert!(compiled.is_err(), "{names:?}");
+        assert!(protos::compiled([("a.proto", source)]).is_err(), "{names:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Responses of SQS to batch requests.
+//! Requests to SQS, answered as it would.
 
 use std::collections::HashSet;
 
@@ -48,6 +48,18 @@ pub fn batch(request: &Value, mut entry: impl FnMut(&Value) -> Entry) -> Value {
         }
     }
     json!({"Successful": successful, "Failed": failed})
+}
+
+/// How many messages a `ReceiveMessage` may be answered with.
+///
+/// Panics if SQS would refuse the request.
+#[must_use]
+pub fn maximum_of_receive(request: &Value) -> usize {
+    let setting = |name: &str, default: u64| request.get(name).map_or(default, |value| value.as_u64().unwrap());
+    let (maximum, wait) = (setting("MaxNumberOfMessages", 1), setting("WaitTimeSeconds", 0));
+    assert!((1..=10).contains(&maximum), "InvalidParameterValue: MaxNumberOfMessages is {maximum}");
+    assert!(wait <= 20, "InvalidParameterValue: WaitTimeSeconds is {wait}");
+    usize::try_from(maximum).unwrap()
 }
 
 /// The result of an entry of `SendMessageBatch`.
