@@ -20,7 +20,7 @@ macro_rules! words {
         $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum $name {
-            $($(#[$about_variant])* #[serde(rename = $word)] $variant,)+
+            $(#[serde(rename = $word)] $(#[$about_variant])* $variant,)+
         }
 
         impl $name {
@@ -74,11 +74,14 @@ pub enum Command {
         /// The declared tables.
         tables: Vec<TableDeclaration>,
     },
-    /// Creates and changes tables as they are declared, in one transaction. Answer: [`TablesPlan`], of what was done.
+    /// Creates and changes tables as they are declared, in one transaction, and gives objects to the tables that they belong to
+    /// now, as far as the time reaches. Answer: [`TablesPlan`], of what was done.
     TablesApply {
         /// The declared tables.
         tables: Vec<TableDeclaration>,
     },
+    /// Goes on giving objects to the tables that they belong to after tables changed. Answer: [`Settled`].
+    TablesSettle {},
     /// Lists every table with the number of its loads by status. Answer: [`TableList`].
     TablesList {},
     /// Lists objects that are no loads, by key. Answer: [`UnregisteredList`].
@@ -106,16 +109,20 @@ pub enum Command {
         /// Only loads whose object was modified at this time or later.
         #[serde(default)]
         since: Option<Timestamp>,
+        /// Only loads whose files are in another folder than they belong in.
+        #[serde(default)]
+        displaced: bool,
         /// Resumes after a page: its `next`.
         #[serde(default)]
         after: Option<LoadPosition>,
         /// Maximum number of loads in the answer, 1 to 1,000.
         limit: u32,
     },
-    /// Moves loads to another status, all or none. Answer: [`LoadList`], of the loads as they are now.
+    /// Moves loads to another status, all or none. A step that was made before changes nothing, so that the command can be
+    /// repeated when its answer is lost. Answer: [`LoadsMoved`].
     LoadsSetStatus {
-        /// Ids of the loads.
-        loads: Vec<i64>,
+        /// The loads, with the leases of the job that moves them.
+        loads: Vec<LoadRef>,
         /// The status that they get.
         status: LoadStatus,
         /// Recorded with each change.
@@ -123,17 +130,35 @@ pub enum Command {
         reason: Option<String>,
         /// Who changes them. Recorded with each change.
         by: String,
+        /// Whether loads whose lease is not named are taken away from the job that holds it.
+        #[serde(default)]
+        revoke: bool,
     },
-    /// Claims ready loads of a table, oldest first, for an ingesting job. Answer: [`LoadList`], of the claimed loads.
+    /// Claims loads for a job, oldest first: those that wait for it, and those whose lease has expired. Loads that have been
+    /// claimed too often become `ready_for_erroring` instead. Answer: [`LoadList`], of the claimed loads.
     LoadsNext {
-        /// Name of the table, which must exist.
-        table: String,
+        /// Name of the table, which must exist; those of all active tables when absent.
+        #[serde(default)]
+        table: Option<String>,
+        /// Only these loads; all when empty.
+        #[serde(default)]
+        loads: Vec<i64>,
+        /// What the job does with them.
+        #[serde(default)]
+        step: Step,
         /// Maximum number of loads to claim, 1 to 1,000.
         limit: u32,
-        /// Length of the lease. When it has expired, another job can claim a load that is still `ingesting`.
+        /// Length of the lease. When it has expired, it changes nothing any more, and another job can claim the load.
         lease_seconds: u32,
         /// Who claims them. Recorded with each change.
         by: String,
+    },
+    /// Renews leases, all or none. Answer: [`LoadList`], of the loads as they are now.
+    LoadsRenew {
+        /// The loads, each with its lease.
+        loads: Vec<LoadRef>,
+        /// Length of the lease from now on.
+        lease_seconds: u32,
     },
     /// Compares the bucket with the loads and registers objects that no event announced. Answer: [`Reconciliation`].
     Reconcile {
@@ -178,6 +203,9 @@ pub struct TableDeclaration {
     /// Whether its objects are registered as loads. True when absent.
     #[serde(default = "yes")]
     pub active: bool,
+    /// How often a load is claimed to be ingested before it is given up; 5 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<i32>,
 }
 
 const fn yes() -> bool {
@@ -202,7 +230,7 @@ words! {
 }
 
 /// Answer to [`Command::TablesPlan`] and [`Command::TablesApply`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TablesPlan {
     /// By table name. Empty when everything is as declared.
     pub changes: Vec<TableChange>,
@@ -212,6 +240,28 @@ pub struct TablesPlan {
     pub undeclared: Vec<String>,
     /// Number of objects that were put before their table was declared and become loads.
     pub picked_up: u64,
+    /// Number of loads that nobody has ingested and that belong to another table now.
+    #[serde(default)]
+    pub moved: u64,
+    /// Number of loads that nobody has claimed and that no table takes any more.
+    #[serde(default)]
+    pub set_aside: u64,
+    /// Whether there was no time for all of them: [`Command::TablesSettle`] goes on.
+    #[serde(default)]
+    pub unsettled: bool,
+}
+
+/// Answer to [`Command::TablesSettle`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Number of objects that became loads.
+    pub picked_up: u64,
+    /// Number of loads that went to another table.
+    pub moved: u64,
+    /// Number of loads that no table takes any more.
+    pub set_aside: u64,
+    /// Whether there was no time for all of them.
+    pub unsettled: bool,
 }
 
 /// One table that is not as declared.
@@ -335,6 +385,55 @@ words! {
     }
 }
 
+words! {
+    /// What a job claims loads for.
+    #[derive(Default)]
+    Step: "step" {
+        /// To ingest `ready` loads, which become `ingesting`.
+        #[default]
+        Ingest = "ingest",
+        /// To archive the objects of loads that are `ready_for_archiving`, which become `archiving`.
+        Archive = "archive",
+        /// To move the objects of loads that are `ready_for_erroring` away, which become `erroring`.
+        Error = "error",
+    }
+}
+
+/// A load, and the lease of the job that works on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadRef {
+    /// Its id.
+    pub id: i64,
+    /// The lease that a claim gave. Without one, a load that is being worked on is changed only after its lease has expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<i64>,
+}
+
+/// A text is not the id of a load, nor an id and a lease.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("write the id of a load as 1203, or with a lease of it as 1203@2")]
+pub struct InvalidLoadRef;
+
+impl FromStr for LoadRef {
+    type Err = InvalidLoadRef;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLoadRef> {
+        let number = |text: &str| text.parse().ok().filter(|number: &i64| *number > 0).ok_or(InvalidLoadRef);
+        let (id, lease) = text.split_once('@').map_or((text, None), |(id, lease)| (id, Some(lease)));
+        Ok(Self { id: number(id)?, lease: lease.map(number).transpose()? })
+    }
+}
+
+/// Answer to [`Command::LoadsSetStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadsMoved {
+    /// The loads as they are now.
+    pub loads: Vec<Load>,
+    /// Ids of those whose step had been made before.
+    pub unchanged: Vec<i64>,
+}
+
 /// A page of loads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadList {
@@ -357,14 +456,31 @@ pub struct Load {
     pub status: LoadStatus,
     /// Why it is `ready_for_erroring`, `erroring` or `errored`.
     pub status_reason: Option<String>,
+    /// Bucket of its object.
+    pub s3_bucket: String,
     /// Key of its object.
     pub s3_key: String,
     /// When its object was modified.
     pub s3_modified: Timestamp,
     /// Size of its object in bytes.
     pub s3_size: i64,
+    /// `ETag` of its object, without quotes.
+    pub s3_etag: String,
+    /// Version of its object, if the bucket has versions.
+    pub s3_version: Option<String>,
     /// For ODS: when the snapshot that it belongs to started.
     pub snapshot: Option<Timestamp>,
+    /// The folder in which its files belong, below `springboard/` and `archive/`.
+    pub place: String,
+    /// The folder in which all its files are, once it has been ingested. Another one than `place` if a snapshot was registered
+    /// later.
+    pub complete_in: Option<String>,
+    /// The folders in which files of it may be.
+    pub places: Vec<String>,
+    /// Number of its current lease, or of the last one.
+    pub lease: i64,
+    /// How often it has been claimed to be ingested.
+    pub attempts: i32,
     /// The job that has claimed it.
     pub leased_by: Option<String>,
     /// When the lease expires.
@@ -471,11 +587,23 @@ mod tests {
             r#"{"command": "loads_next", "table": "t", "limit": 5, "lease_seconds": 60, "by": "me"}"#,
         )
         .unwrap();
-        assert_eq!(command, Command::LoadsNext { table: "t".into(), limit: 5, lease_seconds: 60, by: "me".into() });
+        let (table, by) = (Some("t".to_owned()), "me".to_owned());
+        let expected =
+            Command::LoadsNext { table, loads: Vec::new(), step: Step::Ingest, limit: 5, lease_seconds: 60, by };
+        assert_eq!(command, expected);
         let json = serde_json::to_value(Command::Migrate {}).unwrap();
         assert_eq!(json, serde_json::json!({"command": "migrate"}));
         let error = serde_json::from_str::<Command>(r#"{"command": "loads_nxt"}"#).unwrap_err().to_string();
         assert!(error.contains("unknown variant `loads_nxt`"), "{error}");
+    }
+
+    #[test]
+    fn a_load_is_named_by_its_id_or_with_its_lease() {
+        assert_eq!("12".parse(), Ok(LoadRef { id: 12, lease: None }));
+        assert_eq!("12@7".parse(), Ok(LoadRef { id: 12, lease: Some(7) }));
+        for nonsense in ["", "x", "0", "-1", "12@", "@7", "12@0", "12@7@1", "12@x"] {
+            assert_eq!(nonsense.parse::<LoadRef>(), Err(InvalidLoadRef), "{nonsense}");
+        }
     }
 
     #[test]

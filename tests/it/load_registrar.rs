@@ -1,5 +1,9 @@
 //! load-registrar through its handler: a real SDK client, a bucket in memory, a real Postgres.
 
+mod leases;
+mod places;
+mod settling;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -8,8 +12,8 @@ use proptest::prelude::*;
 use runtime::clock;
 use serde_json::{Value, json};
 use shared::registrar::{
-    Command, Differing, LoadList, LoadStatus, Reconciliation, TableKind, TableList, TablesPlan, UnregisteredList,
-    UnregisteredReason,
+    Command, Differing, LoadList, LoadRef, LoadStatus, Reconciliation, Step, TableKind, TableList, TablesPlan,
+    UnregisteredList, UnregisteredReason,
 };
 
 use crate::{
@@ -24,7 +28,7 @@ use crate::{
 const NOON: i64 = 1_795_176_000;
 const LOAD: &str = "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz";
 /// Number of the newest migration.
-const SCHEMA: i32 = 3;
+const SCHEMA: i32 = 5;
 
 /// A function, its bucket and its database.
 struct World {
@@ -623,11 +627,20 @@ async fn statuses_cannot_be_skipped_from_psql_either() {
     for from in LoadStatus::ALL {
         for to in LoadStatus::ALL.into_iter().filter(|to| *to != from) {
             // Without the trigger, a row can be given any status to start from.
+            let lease = |status: LoadStatus, until| {
+                format!(
+                    "leased_by = case when is_leased('{status}') then 'a job' end, \
+                     leased_until = case when is_leased('{status}') then now() + interval '{until}' end"
+                )
+            };
             let sql = format!(
-                "begin; alter table cubic_loads disable trigger cubic_loads_transition; \
-                 update cubic_loads set status = '{from}'; \
+                "begin; insert into cubic_load_places values ({id}, 0, 'elsewhere/', true); \
+                 alter table cubic_loads disable trigger cubic_loads_transition; \
+                 update cubic_loads set status = '{from}', {}; \
                  alter table cubic_loads enable trigger cubic_loads_transition; \
-                 update cubic_loads set status = '{to}'; rollback"
+                 update cubic_loads set status = '{to}', {}; rollback",
+                lease(from, "-1s"),
+                lease(to, "1min"),
             );
             let done = client.batch_execute(&sql).await;
             client.batch_execute("rollback").await.unwrap();
@@ -653,7 +666,8 @@ async fn statuses_cannot_be_skipped_from_psql_either() {
         let message = error.as_db_error().unwrap().message();
         assert!(message.contains(says), "{message}");
     }
-    client.batch_execute("update cubic_loads set status = 'ingesting'").await.unwrap();
+    let claim = "update cubic_loads set status = 'ingesting', leased_by = 'me', leased_until = now() + interval '1min'";
+    client.batch_execute(claim).await.unwrap();
     for sql in
         ["update cubic_load_transitions set by = 'nobody'", "update cubic_ods_snapshot_history set snapshot = now()"]
     {
@@ -716,8 +730,12 @@ async fn a_status_is_added_as_the_recipe_says() {
     for migration in migrations {
         client.batch_execute(&format!("begin; {migration}; commit")).await.unwrap();
     }
-    for status in ["ingesting", "verifying", "ready_for_archiving"] {
-        client.batch_execute(&format!("update cubic_loads set status = '{status}'")).await.unwrap();
+    for (status, lease) in [
+        ("ingesting", "leased_by = 'me', leased_until = now() + interval '1min'"),
+        ("verifying", "by_lease = 1"),
+        ("ready_for_archiving", "by_lease = 1"),
+    ] {
+        client.batch_execute(&format!("update cubic_loads set status = '{status}', {lease}")).await.unwrap();
     }
     let sql =
         "select is_unfinished('verifying'), needs_object('verifying'), 'verifying' > 'ingesting'::cubic_load_status";
@@ -741,7 +759,10 @@ async fn a_database_of_the_first_migration_is_migrated_with_its_data() {
         values ('no_table', 'a/1.csv', now(), 1, 'e')";
     client.batch_execute(waiting).await.unwrap();
     let migrated = world.ask(json!({"command": "migrate"})).await.unwrap();
-    assert_eq!(migrated, json!({"applied": ["0002_statuses", "0003_oldest"], "version": SCHEMA}));
+    assert_eq!(
+        migrated,
+        json!({"applied": ["0002_statuses", "0003_oldest", "0004_leases", "0005_places"], "version": SCHEMA})
+    );
     assert_eq!(world.declare(&[declaration("a/", "other")]).await.picked_up, 1);
 }
 
@@ -832,10 +853,11 @@ async fn a_table_picks_up_what_came_before_it() {
     assert_eq!(world.count("cubic_load_ods_snapshots").await, 2);
 
     // An inactive table's objects wait, and are picked up when it is active again.
-    world.declare(&[json!({"prefix": "shop/orders/", "kind": "dms", "active": false})]).await;
+    let plan = world.declare(&[json!({"prefix": "shop/orders/", "kind": "dms", "active": false})]).await;
+    assert_eq!((plan.set_aside, world.count("cubic_loads").await), (1, 2));
     world.put(&[Version::new("shop/orders/2026/11/20/13/1.parquet", NOON, 1)]).await;
-    assert_eq!(world.count("cubic_loads").await, 3);
-    assert_eq!(world.declare(&[declaration("shop/orders/", "dms")]).await.picked_up, 1);
+    assert_eq!(world.count("cubic_loads").await, 2);
+    assert_eq!(world.declare(&[declaration("shop/orders/", "dms")]).await.picked_up, 2);
     assert_eq!(world.count("cubic_loads").await, 4);
 }
 
@@ -962,7 +984,9 @@ async fn jobs_that_claim_at_the_same_time_get_different_loads() {
         (0..30).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:02}.csv"), NOON + at, 1)).collect();
     world.put(&puts).await;
     let next = |by: &str, limit: u32, lease_seconds: u32| Command::LoadsNext {
-        table: "cubic__dmap__agg_sample".into(),
+        table: Some("cubic__dmap__agg_sample".into()),
+        loads: Vec::new(),
+        step: Step::Ingest,
         limit,
         lease_seconds,
         by: by.into(),
@@ -987,12 +1011,19 @@ async fn jobs_that_claim_at_the_same_time_get_different_loads() {
     let again = list(world.command(&next("heir", 100, 600)).await).loads;
     assert_eq!(again.len(), 5, "a lease that has run out is another job's");
     let log = "select reason from cubic_load_transitions where from_status = to_status limit 1";
-    assert_eq!(world.scratch.lines(log).await, ["the lease of late ran out"]);
-    let nobodys = Command::LoadsNext { table: "nope".into(), limit: 1, lease_seconds: 1, by: "me".into() };
-    let error = world.command(&nobodys).await.unwrap_err();
+    assert_eq!(world.scratch.lines(log).await, ["the lease of late ran out or was revoked"]);
+    let nobodys = json!({"command": "loads_next", "table": "nope", "limit": 1, "lease_seconds": 1, "by": "me"});
+    let error = world.ask(nobodys).await.unwrap_err();
     let known = "cubic__dmap__agg_sample, cubic__kafka__sample, cubic__ods_qlik__edw_sample";
     assert_eq!(error, format!("there is no table nope; there are {known}"));
-    let listed = Command::LoadsList { table: Some("nope".into()), status: None, since: None, after: None, limit: 1 };
+    let listed = Command::LoadsList {
+        table: Some("nope".into()),
+        status: None,
+        since: None,
+        displaced: false,
+        after: None,
+        limit: 1,
+    };
     assert_eq!(world.command(&listed).await.unwrap_err(), error);
 }
 
@@ -1002,11 +1033,13 @@ async fn a_status_is_set_for_all_or_for_none() {
     let puts: Vec<Version> =
         (0..3).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at}.csv"), NOON, at)).collect();
     world.put(&puts).await;
-    let all = Command::LoadsList { table: None, status: None, since: None, after: None, limit: 1_000 };
+    let all =
+        Command::LoadsList { table: None, status: None, since: None, displaced: false, after: None, limit: 1_000 };
     let ids: Vec<i64> = list(world.command(&all).await).loads.iter().map(|load| load.id).collect();
     let set = |loads: &[i64], status| Command::LoadsSetStatus {
-        loads: loads.to_vec(),
+        loads: loads.iter().map(|id| LoadRef { id: *id, lease: None }).collect(),
         status,
+        revoke: false,
         reason: Some("by hand".into()),
         by: "me".into(),
     };
@@ -1032,7 +1065,14 @@ async fn loads_are_listed_page_by_page() {
     let (mut after, mut seen) = (None, Vec::new());
     loop {
         let table = Some("cubic__dmap__agg_sample".to_owned());
-        let command = Command::LoadsList { table, status: Some(LoadStatus::Ready), since: None, after, limit: 10 };
+        let command = Command::LoadsList {
+            table,
+            status: Some(LoadStatus::Ready),
+            since: None,
+            displaced: false,
+            after,
+            limit: 10,
+        };
         let page = list(world.command(&command).await);
         seen.extend(page.loads.iter().map(|load| load.s3_key.clone()));
         after = page.next;
@@ -1043,9 +1083,9 @@ async fn loads_are_listed_page_by_page() {
     assert_eq!(seen.len(), 25);
     assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 25);
     let since = Some(jiff::Timestamp::from_second(NOON + 8).unwrap());
-    let late = Command::LoadsList { table: None, status: None, since, after: None, limit: 10 };
+    let late = Command::LoadsList { table: None, status: None, since, displaced: false, after: None, limit: 10 };
     assert_eq!(list(world.command(&late).await).loads.len(), 1);
-    let none = Command::LoadsList { table: None, status: None, since: None, after: None, limit: 0 };
+    let none = Command::LoadsList { table: None, status: None, since: None, displaced: false, after: None, limit: 0 };
     assert_eq!(world.command(&none).await.unwrap_err(), "limit is 0; it must be from 1 to 1000");
 }
 
@@ -1103,8 +1143,14 @@ async fn a_reconciliation_reports_what_is_gone_and_what_was_replaced() {
     }
     // An archived load's object is meant to be gone.
     let client = world.scratch.client().await;
-    for status in ["ingesting", "ready_for_archiving", "archiving", "archived"] {
-        let sql = format!("update cubic_loads set status = '{status}' where s3_key = '{}'", puts[999].key);
+    let claim = "leased_by = 'me', leased_until = now() + interval '1min'";
+    for (status, lease) in [
+        ("ingesting", claim),
+        ("ready_for_archiving", "by_lease = 1"),
+        ("archiving", claim),
+        ("archived", "by_lease = 2"),
+    ] {
+        let sql = format!("update cubic_loads set status = '{status}', {lease} where s3_key = '{}'", puts[999].key);
         client.batch_execute(&sql).await.unwrap();
     }
     let found = reconcile(&world, false).await;

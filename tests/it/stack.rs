@@ -442,8 +442,12 @@ async fn objects_of_the_incoming_bucket_become_loads() {
     let (claimed, _) = deployed.landfall(&["loads", "next", "--table", &dmap, "--limit", "2", "--by", "job"]).await;
     assert_eq!(claimed["loads"].as_array().unwrap().len(), 2);
     let id = claimed["loads"][0]["id"].to_string();
-    assert_eq!(deployed.landfall(&["loads", "set-status", "--to", "archived", &id]).await.1, 1, "a status was skipped");
-    assert_eq!(deployed.landfall(&["loads", "set-status", "--to", "ready_for_archiving", &id]).await.1, 0);
+    let set = async |to: &str, load: &str| deployed.landfall(&["loads", "set-status", "--to", to, load]).await.1;
+    let lease = format!("{id}@{}", claimed["loads"][0]["lease"]);
+    assert_eq!(set("archived", &lease).await, 1, "a status was skipped");
+    assert_eq!(set("ready_for_archiving", &id).await, 1, "the lease is not named");
+    assert_eq!(deployed.landfall(&["loads", "renew", &lease]).await.1, 0);
+    assert_eq!(set("ready_for_archiving", &lease).await, 0);
 }
 
 /// Where the emulator has what the output `CollectUrl` names on AWS.

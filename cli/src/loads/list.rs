@@ -18,7 +18,14 @@ pub(super) struct ListedLoads(Listed<Load, LoadPosition>);
 pub(super) async fn list(args: &ListArgs, context: &Context, console: &Console) -> Result<ListedLoads, RegistrarError> {
     let since = args.since.and_then(|since| since.instant(context.now));
     let page = async |after, limit| {
-        let command = Command::LoadsList { table: args.table.clone(), status: args.status, since, after, limit };
+        let command = Command::LoadsList {
+            table: args.table.clone(),
+            status: args.status,
+            since,
+            displaced: args.displaced,
+            after,
+            limit,
+        };
         let page: LoadList = args.registrar.ask_quietly(&command, context).await?;
         Ok((page.loads, page.next))
     };
@@ -148,6 +155,7 @@ note: these are the oldest 2 loads; --limit 0 lists all
                 table: Some("t".to_owned()),
                 status: Some(LoadStatus::Ingesting),
                 since: Some("2026-11-20T12:11:46Z".parse().unwrap()),
+                displaced: true,
                 after: None,
                 limit: 100,
             };
@@ -156,7 +164,7 @@ note: these are the oldest 2 loads; --limit 0 lists all
         })
         .await;
         let context = Context { now: MODIFIED.parse::<Timestamp>().unwrap(), ..context };
-        let arguments = ["loads", "list", "--table", "t", "--status", "ingesting", "--since", "2h"];
+        let arguments = ["loads", "list", "--table", "t", "--status", "ingesting", "--since", "2h", "--displaced"];
         assert_eq!(run(&context, &arguments).await.code, 0);
     }
 

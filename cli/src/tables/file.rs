@@ -58,6 +58,7 @@ struct Entry {
     kind: Option<TableKind>,
     snapshot_key: Option<Spanned<String>>,
     active: Option<bool>,
+    max_attempts: Option<Spanned<i32>>,
 }
 
 /// Reads the tables that a file declares.
@@ -109,7 +110,7 @@ impl<F: Fn(usize) -> usize> Checked<F> {
     /// `None` if a member is missing.
     fn table(&mut self, entry: Spanned<Entry>) -> Option<TableDeclaration> {
         let table_line = (self.line_of)(entry.span().start);
-        let Entry { name, prefix, kind, snapshot_key, active } = entry.into_inner();
+        let Entry { name, prefix, kind, snapshot_key, active, max_attempts } = entry.into_inner();
         if kind.is_none() {
             self.mistake(
                 table_line,
@@ -134,12 +135,17 @@ impl<F: Fn(usize) -> usize> Checked<F> {
                 self.mistake(line, problem);
             }
         }
+        if let Some(attempts) = max_attempts.as_ref().filter(|attempts| !(1..=1_000).contains(attempts.get_ref())) {
+            let line = (self.line_of)(attempts.span().start);
+            self.mistake(line, format!("max_attempts is {}; write a number from 1 to 1000", attempts.get_ref()));
+        }
         Some(TableDeclaration {
             name: name.map(Spanned::into_inner),
             prefix,
             kind: kind?,
             snapshot_key: snapshot_key.map(Spanned::into_inner),
             active: active.unwrap_or(true),
+            max_attempts: max_attempts.map(Spanned::into_inner),
         })
     }
 
@@ -237,7 +243,7 @@ mod tests {
         for (text, expected) in [
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nprefx = \"a/\"\n",
-                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`",
+                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`, `max_attempts`",
             ),
             ("\n[[tables]]\n", "line 2: unknown field `tables`, expected `table`"),
             ("\n[table]\nprefix = \"a/\"\n", "line 2: a table begins with [[table]], in double brackets"),
@@ -248,6 +254,10 @@ mod tests {
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nactive = \"no\"\n",
                 "line 4: invalid type: string \"no\", expected a boolean",
+            ),
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nmax_attempts = 0\n",
+                "line 4: max_attempts is 0; write a number from 1 to 1000",
             ),
             (
                 "\n[[table]]\nkind = \"dmap\"\n",
@@ -342,6 +352,7 @@ mod tests {
                 kind: TableKind::Other,
                 snapshot_key: None,
                 active,
+                max_attempts: None,
             });
             prop_assert_eq!(tables, declared.collect::<Vec<_>>());
         }

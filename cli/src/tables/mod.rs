@@ -7,7 +7,7 @@ mod unregistered;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use shared::registrar::{Command, TableList};
+use shared::registrar::{Command, Settled, TableList, TablesPlan};
 
 use self::{
     file::FileError,
@@ -34,6 +34,7 @@ FILE is TOML with one [[table]] per table:
   # name = \"edw_sample\"                  # by default made from the prefix: cubic__ods_qlik__edw_sample
   # snapshot_key = \"cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz\"  # only for ods; this is the default
   # active = false                       # its objects are not registered
+  # max_attempts = 3                     # a load is given up after as many expired leases; 5 by default
 
 Kinds: ods has snapshots, and a sibling folder …__ct/ of changes. The others say what writes the objects
 and make no difference otherwise: dmap (daily extracts), kafka (kafka-roller), dms (AWS Database Migration
@@ -59,8 +60,9 @@ Examples:
 const APPLY_HELP: &str = concat!(
     file_help!(),
     "
-Everything is applied in one transaction, without asking for confirmation; applying the same file again
-changes nothing. Objects that came before their table was declared become its loads.
+The tables are changed in one transaction, without asking for confirmation; applying the same file again
+changes nothing. Then objects that came before their table was declared become its loads, and loads that nobody
+has ingested go to the table that they belong to now. If that is interrupted, the next reconciliation goes on.
 
 Exit code: 0 when the tables are as declared, 2 when the file or the arguments make no sense, otherwise 1.
 
@@ -143,7 +145,16 @@ async fn plan(args: &PlanArgs, context: &Context, console: &Console) -> Result<P
 
 async fn apply(args: &ApplyArgs, context: &Context, console: &Console) -> Result<Planned, TablesError> {
     let command = Command::TablesApply { tables: file::read(&args.file)? };
-    let plan = args.registrar.ask(&command, context, console).await?;
+    let mut plan: TablesPlan = args.registrar.ask(&command, context, console).await?;
+    let progress = console.progress("Settled", "objects", None);
+    while plan.unsettled && !context.interrupt.is_set() {
+        let settled: Settled = args.registrar.ask_quietly(&Command::TablesSettle {}, context).await?;
+        plan.picked_up += settled.picked_up;
+        plan.moved += settled.moved;
+        plan.set_aside += settled.set_aside;
+        plan.unsettled = settled.unsettled;
+        progress.add(usize::try_from(settled.picked_up + settled.moved + settled.set_aside).unwrap_or(usize::MAX));
+    }
     Ok(Planned { plan, done: Done::Yes })
 }
 
@@ -162,7 +173,8 @@ mod tests {
     const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tables.toml");
 
     fn plan_of(changes: Value) -> Value {
-        json!({"changes": changes, "unchanged": 3, "undeclared": [], "picked_up": 0})
+        json!({"changes": changes, "unchanged": 3, "undeclared": [], "picked_up": 0, "moved": 0, "set_aside": 0,
+            "unsettled": false})
     }
 
     fn one_change() -> Value {

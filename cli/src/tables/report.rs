@@ -30,7 +30,7 @@ impl Outcome for Planned {
     }
 
     fn to_text(&self) -> String {
-        let TablesPlan { changes, unchanged, undeclared, picked_up } = &self.plan;
+        let TablesPlan { changes, unchanged, undeclared, picked_up, moved, set_aside, unsettled } = &self.plan;
         let mut text: String = changes.iter().map(|change| self.change(change)).collect();
         for name in undeclared {
             text += &format!("· {} is not in the file and stays as it is\n", printable(name));
@@ -44,22 +44,29 @@ impl Outcome for Planned {
             Done::No { .. } => format!("Plan: {created} to create, {changed} to change, {unchanged} unchanged"),
             Done::Yes => format!("Applied: {created} created, {changed} changed, {unchanged} unchanged"),
         };
-        if *picked_up > 0 {
-            let become_loads = match (self.done, picked_up) {
-                (Done::No { .. }, 1) => "would become a load",
-                (Done::No { .. }, _) => "would become loads",
-                (Done::Yes, 1) => "became a load",
-                (Done::Yes, _) => "became loads",
-            };
-            let objects = counted(*picked_up, "waiting object", "waiting objects");
-            text += &format!("; {objects} {become_loads}");
+        let (pick_up, move_, set_aside_) = match self.done {
+            Done::No { .. } => ("would pick up", "would move", "would set aside"),
+            Done::Yes => ("picked up", "moved", "set aside"),
+        };
+        for (number, verb, object, rest) in [
+            (*picked_up, pick_up, "waiting object", ""),
+            (*moved, move_, "load", " to another table"),
+            (*set_aside, set_aside_, "load", " that no table takes"),
+        ] {
+            if number > 0 {
+                text += &format!("; {verb} {}{rest}", counted(number, object, &format!("{object}s")));
+            }
+        }
+        if *unsettled {
+            text += "\nNot all objects have been given to their tables yet: apply the file again, or the next reconciliation goes on";
         }
         text + "\n"
     }
 
     fn exit(&self) -> Exit {
-        let has_work = !self.plan.changes.is_empty() || self.plan.picked_up > 0;
+        let has_work = !self.plan.changes.is_empty();
         match self.done {
+            Done::Yes if self.plan.unsettled => Exit::Incomplete,
             Done::No { exit_code: true } if has_work => Exit::Different,
             Done::No { .. } | Done::Yes => Exit::Complete,
         }
@@ -158,6 +165,8 @@ mod tests {
             unchanged: 3,
             undeclared: vec!["cubic__kafka__old".to_owned()],
             picked_up: 17,
+            moved: 1,
+            ..TablesPlan::default()
         }
     }
 
@@ -175,26 +184,28 @@ mod tests {
     kind: dms
 · cubic__kafka__old is not in the file and stays as it is
 
-Plan: 2 to create, 1 to change, 3 unchanged; 17 waiting objects would become loads
+Plan: 2 to create, 1 to change, 3 unchanged; would pick up 17 waiting objects; would move 1 load to another table
 ";
         assert_eq!(Planned { plan: plan(), done: Done::No { exit_code: false } }.to_text(), expected);
     }
 
     #[test]
     fn an_applied_plan_is_in_the_past_tense() {
-        let applied = TablesPlan { picked_up: 1, ..plan() };
+        let applied = TablesPlan { picked_up: 1, moved: 0, set_aside: 2_000, ..plan() };
         let text = Planned { plan: applied, done: Done::Yes }.to_text();
         assert!(text.starts_with("+ created cubic__dmap__agg_sample\n"), "{text}");
         assert!(text.contains("~ changed cubic__ods_qlik__edw_sample\n"), "{text}");
         assert!(
-            text.ends_with("\nApplied: 2 created, 1 changed, 3 unchanged; 1 waiting object became a load\n"),
+            text.ends_with(
+                "\nApplied: 2 created, 1 changed, 3 unchanged; picked up 1 waiting object; set aside 2,000 loads that no table takes\n"
+            ),
             "{text}"
         );
     }
 
     #[test]
     fn nothing_to_do_is_one_line() {
-        let plan = TablesPlan { changes: vec![], unchanged: 4, undeclared: vec![], picked_up: 0 };
+        let plan = TablesPlan { unchanged: 4, ..TablesPlan::default() };
         let planned = Planned { plan, done: Done::No { exit_code: true } };
         assert_eq!(planned.to_text(), "Plan: 0 to create, 0 to change, 4 unchanged\n");
         assert_eq!(planned.exit(), Exit::Complete);
@@ -208,7 +219,7 @@ Plan: 2 to create, 1 to change, 3 unchanged; 17 waiting objects would become loa
                 create: false,
                 fields: vec![field(&name, Some(&value), Some(&value))],
             }];
-            let plan = TablesPlan { changes, unchanged: 0, undeclared: vec![name], picked_up: 0 };
+            let plan = TablesPlan { changes, undeclared: vec![name], ..TablesPlan::default() };
             let text = Planned { plan, done: Done::Yes }.to_text();
             prop_assert_eq!(text.lines().count(), 5);
             prop_assert!(!text.replace('\n', "").chars().any(char::is_control));

@@ -8,10 +8,10 @@ use shared::registrar::Command;
 use crate::{
     app::App,
     database::DatabaseError,
-    loads::{self, Filter},
+    loads::{self, Claim, Filter, Move},
     migrate,
     reconcile::{self, ReconcileError},
-    tables, unregistered,
+    settle, tables, unregistered,
 };
 
 /// Why a command failed. The caller sees only its text.
@@ -34,23 +34,30 @@ pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, Comma
     let database = &app.database;
     let answer = match serde_json::from_slice(event)? {
         Command::Migrate {} => serde_json::to_value(migrate::migrate(database, time).await?),
-        Command::TablesPlan { tables } => serde_json::to_value(tables::apply(database, tables, true, time).await?),
-        Command::TablesApply { tables } => serde_json::to_value(tables::apply(database, tables, false, time).await?),
+        Command::TablesPlan { tables } => serde_json::to_value(tables::plan(database, tables, time).await?),
+        Command::TablesApply { tables } => serde_json::to_value(tables::apply(database, tables, time).await?),
+        Command::TablesSettle {} => {
+            serde_json::to_value(settle::settle(database, time.min(PROGRESS_INTERVAL), time).await?)
+        }
         Command::TablesList {} => serde_json::to_value(tables::list(database, time).await?),
         Command::TablesUnregistered { prefix, reason, after, limit } => {
             let list = unregistered::list(database, prefix.as_deref(), reason, after.as_ref(), limit, time).await?;
             serde_json::to_value(list)
         }
-        Command::LoadsList { table, status, since, after, limit } => {
-            let filter = Filter { table, status, since, after };
-            serde_json::to_value(loads::list(database, &filter, limit, time).await?)
+        Command::LoadsList { table, status, since, displaced, after, limit } => {
+            let filter = Filter { table, status, since, displaced, after };
+            serde_json::to_value(loads::list(app, &filter, limit, time).await?)
         }
-        Command::LoadsSetStatus { loads, status, reason, by } => {
-            let loads = loads::set_status(database, &loads, status, reason.as_deref(), &by, time).await?;
-            serde_json::to_value(loads)
+        Command::LoadsSetStatus { loads, status, reason, by, revoke } => {
+            let change = Move { loads: &loads, to: status, reason: reason.as_deref(), by: &by, revoke };
+            serde_json::to_value(loads::set_status(app, &change, time).await?)
         }
-        Command::LoadsNext { table, limit, lease_seconds, by } => {
-            serde_json::to_value(loads::next(database, &table, limit, lease_seconds, &by, time).await?)
+        Command::LoadsNext { table, loads, step, limit, lease_seconds, by } => {
+            let claim = Claim { table: table.as_deref(), loads: &loads, step, limit, lease_seconds, by: &by };
+            serde_json::to_value(loads::next(app, &claim, time).await?)
+        }
+        Command::LoadsRenew { loads, lease_seconds } => {
+            serde_json::to_value(loads::renew(app, &loads, lease_seconds, time).await?)
         }
         Command::Reconcile { prefix, dry_run, after } => {
             let times = (time.min(PROGRESS_INTERVAL), time);

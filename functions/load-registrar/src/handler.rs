@@ -165,9 +165,18 @@ fn respond(failed: BTreeSet<Option<String>>) -> Result<Value, HandleError> {
 impl Tally {
     /// Logs what was done and prints the metrics.
     fn report(&self, stack: &str) {
-        let Registered { registered, known, unregistered, snapshots, released } = self.registered;
-        info!(registered, known, unregistered, snapshots, released, retried = self.retried, "objects registered");
-        let all = Metrics::of(stack, FUNCTION)
+        let Registered { registered, known, unregistered, snapshots, released, displaced } = self.registered;
+        info!(
+            registered,
+            known,
+            unregistered,
+            snapshots,
+            released,
+            displaced,
+            retried = self.retried,
+            "objects registered"
+        );
+        let mut all = Metrics::of(stack, FUNCTION)
             .put("loads_registered", Unit::Count, registered)
             .put("loads_known", Unit::Count, known)
             .put("loads_released", Unit::Count, released)
@@ -178,6 +187,9 @@ impl Tally {
             .put("objects_replaced", Unit::Count, self.replaced)
             .put("records_ignored", Unit::Count, self.ignored.total())
             .put("messages_retried", Unit::Count, self.retried);
+        if displaced > 0 {
+            all = all.put("loads_displaced", Unit::Count, displaced);
+        }
         metrics::print(std::iter::once(all).chain(self.quarantined.metrics(stack, FUNCTION, "records_quarantined")));
     }
 }

@@ -81,6 +81,7 @@ async fn head(app: &App, Announced { key, version, e_tag }: Announced<'_>) -> He
         modified,
         size: answer.content_length().unwrap_or_default(),
         e_tag: found,
-        version: version.map(str::to_owned),
+        // Of an object that was put before its bucket had versions, it is `null`.
+        version: answer.version_id().or(version).map(str::to_owned),
     })
 }

@@ -16,8 +16,9 @@
 //! | `page` | limits lists to what fits into an answer |
 //! | `unregistered` | records and lists objects that are no loads |
 //! | `migrate` | applies the migrations |
+//! | `settle` | gives objects to their tables after tables changed |
 //! | `tables` | compares declared tables with the database and applies the difference |
-//! | `loads` | lists loads, claims them and sets their status |
+//! | `loads` | lists loads, claims them, renews leases and sets statuses |
 //! | `reconcile` | compares the bucket with the loads |
 //! | `command` | dispatches a command to these |
 //! | `handler` | runs one invocation |
@@ -36,6 +37,7 @@ pub mod object;
 pub mod page;
 pub mod reconcile;
 pub mod register;
+pub mod settle;
 pub mod tables;
 pub mod unregistered;
 

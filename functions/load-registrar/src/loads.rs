@@ -1,21 +1,26 @@
-//! Lists loads, claims them for a job, and sets their status.
+//! Lists loads, claims them for a job, renews leases, and sets statuses. The database refuses what a lease does not allow.
 
-use std::{collections::HashSet, time::Duration};
-
-use jiff::Timestamp;
-use shared::registrar::{Load, LoadList, LoadPosition, LoadStatus};
-use tokio_postgres::{Row, Transaction, types::ToSql};
-
-use crate::{
-    database::{Database, DatabaseError},
-    page, tables,
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
 };
 
+use jiff::Timestamp;
+use shared::registrar::{Load, LoadList, LoadPosition, LoadRef, LoadStatus, LoadsMoved, Step};
+use tokio_postgres::{Row, Transaction, types::ToSql};
+
+use crate::{app::App, database::DatabaseError, page, tables};
+
 const COLUMNS: &str = "l.id, t.name, l.is_changes, l.status::text, l.status_reason, l.s3_key, l.s3_modified, l.s3_size, \
-    o.snapshot, l.leased_by, l.leased_until";
+    l.s3_etag, l.s3_version, o.snapshot, l.lease, l.attempts, l.leased_by, l.leased_until, place_of(l), \
+    (select p.place from cubic_load_places as p where p.load_id = l.id and p.is_complete), \
+    array(select distinct p.place from cubic_load_places as p where p.load_id = l.id order by 1)";
 
 const FROM: &str = "from cubic_loads as l join cubic_tables as t on t.id = l.table_id \
     left join cubic_load_ods_snapshots as o on o.load_id = l.id";
+
+/// Most loads that a command names.
+const PAGE: usize = page::MAX_ROWS as usize;
 
 /// Which loads to list. Each condition that is given has to hold.
 #[derive(Debug, Clone, Default)]
@@ -26,30 +31,88 @@ pub struct Filter {
     pub status: Option<LoadStatus>,
     /// Earliest time at which the object was modified.
     pub since: Option<Timestamp>,
+    /// Whether files are in another folder than they belong in.
+    pub displaced: bool,
     /// Position after which the page starts.
     pub after: Option<LoadPosition>,
 }
 
-fn load(row: &Row) -> Result<Load, DatabaseError> {
+/// What a job does with loads, as the database has it.
+struct StepSql {
+    /// The status in which loads wait for it.
+    waiting: LoadStatus,
+    /// The status of loads that a job has claimed for it.
+    claimed: LoadStatus,
+}
+
+impl StepSql {
+    const fn of(step: Step) -> Self {
+        let (waiting, claimed) = match step {
+            Step::Ingest => (LoadStatus::Ready, LoadStatus::Ingesting),
+            Step::Archive => (LoadStatus::ReadyForArchiving, LoadStatus::Archiving),
+            Step::Error => (LoadStatus::ReadyForErroring, LoadStatus::Erroring),
+        };
+        Self { waiting, claimed }
+    }
+
+    /// Claims the loads that wait, and those whose lease has expired. The statuses are literals, so that the partial indexes of them
+    /// are used.
+    fn claim(&self) -> String {
+        let Self { waiting, claimed } = self;
+        format!(
+            "with claimable as ( \
+               select l.id from cubic_loads as l join cubic_tables as t on t.id = l.table_id \
+               where l.status in ('{waiting}', '{claimed}') \
+                 and (l.status = '{waiting}' or l.leased_until <= clock_timestamp()) \
+                 and ($1::bigint is null and t.is_active or l.table_id = $1) \
+                 and ($2::bigint[] = '{{}}' or l.id = any ($2)) \
+               order by l.s3_modified, l.id limit $3 for update of l skip locked) \
+             update cubic_loads as l set status = '{claimed}', leased_by = $4, \
+               leased_until = clock_timestamp() + make_interval(secs => $5::int) \
+             from claimable where l.id = claimable.id returning l.id"
+        )
+    }
+}
+
+/// Loads whose lease has expired once too often are not claimed again.
+const GIVE_UP: &str = "with exhausted as ( \
+      select l.id from cubic_loads as l join cubic_tables as t on t.id = l.table_id \
+      where l.status = 'ingesting' and l.leased_until <= clock_timestamp() \
+        and l.attempts >= t.max_attempts and ($1::bigint is null or l.table_id = $1) \
+        and ($2::bigint[] = '{}' or l.id = any ($2)) \
+      for update of l skip locked) \
+    update cubic_loads as l set status = 'ready_for_erroring', status_reason = 'attempts_exhausted' \
+    from exhausted where l.id = exhausted.id";
+
+/// Reads a row of [`COLUMNS`].
+fn load(row: &Row, bucket: &str) -> Result<Load, DatabaseError> {
     Ok(Load {
         id: row.try_get(0)?,
         table: row.try_get(1)?,
         changes: row.try_get(2)?,
         status: row.try_get::<_, &str>(3)?.parse().map_err(|_| DatabaseError::Schema)?,
         status_reason: row.try_get(4)?,
+        s3_bucket: bucket.to_owned(),
         s3_key: row.try_get(5)?,
         s3_modified: row.try_get(6)?,
         s3_size: row.try_get(7)?,
-        snapshot: row.try_get(8)?,
-        leased_by: row.try_get(9)?,
-        leased_until: row.try_get(10)?,
+        s3_etag: row.try_get(8)?,
+        s3_version: row.try_get(9)?,
+        snapshot: row.try_get(10)?,
+        lease: row.try_get(11)?,
+        attempts: row.try_get(12)?,
+        leased_by: row.try_get(13)?,
+        leased_until: row.try_get(14)?,
+        place: row.try_get(15)?,
+        complete_in: row.try_get(16)?,
+        places: row.try_get(17)?,
     })
 }
 
 /// Lists loads, the oldest object first.
-pub async fn list(database: &Database, filter: &Filter, limit: u32, time: Duration) -> Result<LoadList, DatabaseError> {
+pub async fn list(app: &App, filter: &Filter, limit: u32, time: Duration) -> Result<LoadList, DatabaseError> {
     let limit = page::checked(limit)?;
-    database
+    app.database
         .run(time, |session| async move {
             if let Some(table) = &filter.table {
                 tables::id_of(session.client()?, table).await?;
@@ -61,12 +124,13 @@ pub async fn list(database: &Database, filter: &Filter, limit: u32, time: Durati
                      and ($2::text is null or l.status = $2::text::cubic_load_status) \
                      and ($3::timestamptz is null or l.s3_modified >= $3) \
                      and ($4::timestamptz is null or (l.s3_modified, l.id) > ($4, $5::bigint)) \
+                     and (not $7 or is_displaced(l)) \
                      order by l.s3_modified, l.id limit $6"
             );
-            let parameters: [&(dyn ToSql + Sync); 6] =
-                [&filter.table, &status, &filter.since, &after_time, &after_id, &(limit + 1)];
-            let mut loads: Vec<Load> =
-                session.client()?.query(&sql, &parameters).await?.iter().map(load).collect::<Result<_, _>>()?;
+            let parameters: [&(dyn ToSql + Sync); 7] =
+                [&filter.table, &status, &filter.since, &after_time, &after_id, &(limit + 1), &filter.displaced];
+            let rows = session.client()?.query(&sql, &parameters).await?;
+            let mut loads = loads(&rows, &app.config.incoming_bucket)?;
             let more = page::cut(&mut loads, limit);
             let last = loads.last().filter(|_| more);
             let next = last.map(|last| LoadPosition { s3_modified: last.s3_modified, id: last.id });
@@ -75,86 +139,166 @@ pub async fn list(database: &Database, filter: &Filter, limit: u32, time: Durati
         .await
 }
 
-/// Sets the status of loads, all or none.
-pub async fn set_status(
-    database: &Database,
-    ids: &[i64],
-    status: LoadStatus,
-    reason: Option<&str>,
-    by: &str,
-    time: Duration,
-) -> Result<LoadList, DatabaseError> {
-    if ids.is_empty() || ids.len() > page::MAX_ROWS as usize {
-        return Err(DatabaseError::Refused(format!(
-            "{} loads are named; it must be 1 to {}",
-            ids.len(),
-            page::MAX_ROWS
-        )));
-    }
-    // Not retried when the answer is lost: the second time, it would be an illegal step.
-    database
-        .attempt(time, |mut session| async move {
+/// A change of statuses.
+#[derive(Debug)]
+pub struct Move<'a> {
+    pub loads: &'a [LoadRef],
+    pub to: LoadStatus,
+    pub reason: Option<&'a str>,
+    pub by: &'a str,
+    /// Whether loads whose lease is not named are taken away from the job that holds it.
+    pub revoke: bool,
+}
+
+/// Sets the status of loads, all or none. A step that was made before changes nothing.
+pub async fn set_status(app: &App, change: &Move<'_>, time: Duration) -> Result<LoadsMoved, DatabaseError> {
+    check_number(change.loads.len())?;
+    app.database
+        .run(time, |mut session| async move {
             let transaction = session.transaction().await?;
-            set_author(&transaction, by, reason).await?;
-            let lock = "select id from cubic_loads where id = any ($1) order by id for update";
-            let found: HashSet<i64> =
-                transaction.query(lock, &[&ids]).await?.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-            if let Some(unknown) = ids.iter().find(|id| !found.contains(id)) {
-                return Err(DatabaseError::Refused(format!("there is no load {unknown}; nothing was changed")));
-            }
-            let update = "update cubic_loads set status = $2::text::cubic_load_status, \
-                    status_reason = coalesce($3, status_reason), leased_by = null, leased_until = null \
-                    where id = any ($1)";
-            transaction.execute(update, &[&ids, &status.as_str(), &reason]).await?;
-            let loads = loads_of(&transaction, ids).await?;
+            set_author(&transaction, change.by, change.reason).await?;
+            lock(&transaction, change.loads).await?;
+            let unchanged = made_before(&transaction, change).await?;
+            let (ids, leases) = columns(change.loads.iter().filter(|load| !unchanged.contains(&load.id)));
+            let revoke = if change.revoke { "on" } else { "" };
+            transaction.execute("select set_config('landfall.revoke', $1, true)", &[&revoke]).await?;
+            let update = "update cubic_loads as l set status = $3::text::cubic_load_status, \
+                    status_reason = coalesce($4, status_reason), by_lease = named.lease \
+                    from unnest($1::bigint[], $2::bigint[]) as named (id, lease) where l.id = named.id";
+            transaction.execute(update, &[&ids, &leases, &change.to.as_str(), &change.reason]).await?;
+            let all: Vec<i64> = change.loads.iter().map(|load| load.id).collect();
+            let loads = loads_of(&transaction, &all, &app.config.incoming_bucket).await?;
             transaction.commit().await?;
-            Ok(LoadList { loads, next: None })
+            Ok(LoadsMoved { loads, unchanged: unchanged.into_iter().collect() })
         })
         .await
 }
 
-/// Claims the oldest loads of a table that are ready or whose lease has expired. Concurrent jobs get different loads.
-pub async fn next(
-    database: &Database,
-    table: &str,
-    limit: u32,
-    lease_seconds: u32,
-    by: &str,
-    time: Duration,
-) -> Result<LoadList, DatabaseError> {
-    let limit = page::checked(limit)?;
-    if lease_seconds == 0 || by.is_empty() {
-        return Err(DatabaseError::Refused(
-            "a lease takes at least one second and the name of the job that claims".to_owned(),
-        ));
+/// What a job asks for.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    /// Only loads of this table, which must exist.
+    pub table: Option<&'a str>,
+    /// Only these loads; all when empty.
+    pub loads: &'a [i64],
+    pub step: Step,
+    pub limit: u32,
+    pub lease_seconds: u32,
+    pub by: &'a str,
+}
+
+/// Claims the oldest loads that wait for a job or whose lease has expired. Concurrent jobs get different loads.
+pub async fn next(app: &App, claim: &Claim<'_>, time: Duration) -> Result<LoadList, DatabaseError> {
+    let limit = page::checked(claim.limit)?;
+    let seconds = lease_seconds(claim.lease_seconds)?;
+    if claim.by.is_empty() {
+        return Err(DatabaseError::Refused("a lease takes the name of the job that claims".to_owned()));
     }
     // Not retried when the answer is lost: the claimed loads become free again when their lease expires.
-    database
+    app.database
         .attempt(time, |mut session| async move {
             let transaction = session.transaction().await?;
-            let table_id = tables::id_of(&transaction, table).await?;
-            set_author(&transaction, by, None).await?;
-            let claim = "with claimed as ( \
-                      select id from cubic_loads where table_id = $1 and status in ('ready', 'ingesting') \
-                        and (status = 'ready' or leased_until < now()) \
-                      order by s3_modified, id limit $2 for update skip locked) \
-                    update cubic_loads as l set status = 'ingesting', leased_by = $3, \
-                      leased_until = now() + make_interval(secs => $4::int) \
-                    from claimed where l.id = claimed.id returning l.id";
-            let seconds = i32::try_from(lease_seconds).unwrap_or(i32::MAX);
-            let parameters: [&(dyn ToSql + Sync); 4] = [&table_id, &limit, &by, &seconds];
-            let claimed = transaction.query(claim, &parameters).await?;
+            let table = match claim.table {
+                Some(table) => Some(tables::id_of(&transaction, table).await?),
+                None => None,
+            };
+            set_author(&transaction, claim.by, None).await?;
+            if claim.step == Step::Ingest {
+                transaction.execute(GIVE_UP, &[&table, &claim.loads]).await?;
+            }
+            let parameters: [&(dyn ToSql + Sync); 5] = [&table, &claim.loads, &limit, &claim.by, &seconds];
+            let claimed = transaction.query(&StepSql::of(claim.step).claim(), &parameters).await?;
             let ids: Vec<i64> = claimed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-            let loads = loads_of(&transaction, &ids).await?;
+            let loads = loads_of(&transaction, &ids, &app.config.incoming_bucket).await?;
             transaction.commit().await?;
             Ok(LoadList { loads, next: None })
         })
         .await
 }
 
-async fn loads_of(transaction: &Transaction<'_>, ids: &[i64]) -> Result<Vec<Load>, DatabaseError> {
+/// Renews leases, all or none.
+pub async fn renew(
+    app: &App,
+    loads: &[LoadRef],
+    lease_seconds: u32,
+    time: Duration,
+) -> Result<LoadList, DatabaseError> {
+    check_number(loads.len())?;
+    let seconds = self::lease_seconds(lease_seconds)?;
+    if let Some(load) = loads.iter().find(|load| load.lease.is_none()) {
+        return Err(DatabaseError::Refused(format!(
+            "only a lease can be renewed, and none is named of load {}",
+            load.id
+        )));
+    }
+    let (ids, leases) = columns(loads);
+    let (ids, leases) = (&ids, &leases);
+    app.database
+        .run(time, |mut session| async move {
+            let transaction = session.transaction().await?;
+            lock(&transaction, loads).await?;
+            let update = "update cubic_loads as l set by_lease = named.lease, \
+                    leased_until = clock_timestamp() + make_interval(secs => $3::int) \
+                    from unnest($1::bigint[], $2::bigint[]) as named (id, lease) where l.id = named.id";
+            transaction.execute(update, &[ids, leases, &seconds]).await?;
+            let loads = loads_of(&transaction, ids, &app.config.incoming_bucket).await?;
+            transaction.commit().await?;
+            Ok(LoadList { loads, next: None })
+        })
+        .await
+}
+
+fn check_number(loads: usize) -> Result<(), DatabaseError> {
+    match loads {
+        1..=PAGE => Ok(()),
+        _ => Err(DatabaseError::Refused(format!("{loads} loads are named; it must be 1 to {}", page::MAX_ROWS))),
+    }
+}
+
+fn lease_seconds(seconds: u32) -> Result<i32, DatabaseError> {
+    match i32::try_from(seconds) {
+        Ok(seconds @ 1..) => Ok(seconds),
+        _ => Err(DatabaseError::Refused(format!("lease_seconds is {seconds}; it must be from 1 to {}", i32::MAX))),
+    }
+}
+
+/// Ids and leases, as parameters of a statement.
+fn columns<'a>(loads: impl IntoIterator<Item = &'a LoadRef>) -> (Vec<i64>, Vec<Option<i64>>) {
+    loads.into_iter().map(|load| (load.id, load.lease)).unzip()
+}
+
+/// Locks loads in the order of their ids, so that concurrent changes do not deadlock. All have to exist.
+async fn lock(transaction: &Transaction<'_>, loads: &[LoadRef]) -> Result<(), DatabaseError> {
+    let (ids, _) = columns(loads);
+    let sql = "select id from cubic_loads where id = any ($1) order by id for update";
+    let found = transaction.query(sql, &[&ids]).await?;
+    let found: HashSet<i64> = found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    match ids.iter().find(|id| !found.contains(id)) {
+        Some(unknown) => Err(DatabaseError::Refused(format!("there is no load {unknown}; nothing was changed"))),
+        None => Ok(()),
+    }
+}
+
+/// The loads that the same lease has moved to the same status before, and, where no lease is named, those that have it.
+async fn made_before(transaction: &Transaction<'_>, change: &Move<'_>) -> Result<BTreeSet<i64>, DatabaseError> {
+    let (ids, leases) = columns(change.loads);
+    let sql = "select l.id from unnest($1::bigint[], $2::bigint[]) as named (id, lease) \
+        join cubic_loads as l on l.id = named.id \
+        where named.lease is null and l.status = $3::text::cubic_load_status \
+          or exists (select from cubic_load_transitions as step where step.load_id = named.id \
+            and step.lease = named.lease and step.to_status = $3::text::cubic_load_status \
+            and step.from_status <> step.to_status)";
+    let rows = transaction.query(sql, &[&ids, &leases, &change.to.as_str()]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+fn loads(rows: &[Row], bucket: &str) -> Result<Vec<Load>, DatabaseError> {
+    rows.iter().map(|row| load(row, bucket)).collect()
+}
+
+async fn loads_of(transaction: &Transaction<'_>, ids: &[i64], bucket: &str) -> Result<Vec<Load>, DatabaseError> {
     let sql = format!("select {COLUMNS} {FROM} where l.id = any ($1) order by l.s3_modified, l.id");
-    transaction.query(&sql, &[&ids]).await?.iter().map(load).collect()
+    loads(&transaction.query(&sql, &[&ids]).await?, bucket)
 }
 
 /// Sets what the audit log records with every change of the transaction.

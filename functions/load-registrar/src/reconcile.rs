@@ -12,14 +12,14 @@ use shared::{
     registrar::{Difference, Differing, ReconcilePosition, Reconciliation},
 };
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     FUNCTION,
     app::App,
     database::DatabaseError,
     object::{Object, is_data},
-    register, tables, unregistered,
+    register, settle, tables, unregistered,
 };
 
 /// Maximum number of differences that are listed. All of them are counted.
@@ -128,7 +128,11 @@ async fn compare_pages(
 
 /// Reconciles on a schedule, and counts it as a metric if that fails.
 pub async fn scheduled(app: &App, time: Duration) -> Result<Reconciliation, ReconcileError> {
-    let result = resume(app, time).await;
+    let begun = Instant::now();
+    if let Err(cause) = settle::settle(&app.database, time / 4, time / 2).await {
+        warn!(%cause, "objects could not be given to their tables; the next reconciliation goes on");
+    }
+    let result = resume(app, time.saturating_sub(begun.elapsed())).await;
     let failed = Metrics::of(&app.config.stack, FUNCTION);
     metrics::print([failed.put("reconciliations_failed", Unit::Count, usize::from(result.is_err()))]);
     result
@@ -337,11 +341,14 @@ async fn phantoms(
             let (there, last) = (&there, &page.last);
             async move {
                 let sql = "with load as ( \
-                      select distinct on (s3_key) s3_key, s3_modified, s3_size, status, inserted_at from cubic_loads \
+                      select distinct on (s3_key) id, s3_key, s3_modified, s3_size, status, inserted_at from cubic_loads \
                       where s3_key ^@ $1 and s3_key > $2 and ($3::text is null or s3_key <= $3) \
                       order by s3_key, s3_modified desc) \
                     select s3_key, s3_modified, s3_size, count(*) over () from load \
-                    where needs_object(status) and inserted_at < $4 and s3_key <> all ($5) order by s3_key limit $6";
+                    where needs_object(status) and inserted_at < $4 and s3_key <> all ($5) \
+                      and not exists (select from cubic_load_transitions as step where step.load_id = load.id \
+                        and step.to_status in ('archiving', 'erroring')) \
+                    order by s3_key limit $6";
                 Ok(session.client()?.query(sql, &[&prefix, &from, last, &listed_at, there, &most]).await?)
             }
         })

@@ -1,5 +1,5 @@
 //! Objects → loads: a batch is one statement, one round trip and one transaction, and is idempotent. The work is done by
-//! the function `register_objects` in `migrations/0001_loads.sql`.
+//! the function `register_objects` in `migrations/`.
 
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub struct Registered {
     pub snapshots: i64,
     /// Loads that were waiting for one of these snapshots and are ready now.
     pub released: i64,
+    /// Loads that had been ingested already and belong to one of these snapshots.
+    pub displaced: i64,
 }
 
 /// Registers a batch of data objects.
@@ -77,6 +79,7 @@ pub async fn register(database: &Database, objects: &[Object], time: Duration) -
                     unregistered: row.try_get("unregistered")?,
                     snapshots: row.try_get("snapshots")?,
                     released: row.try_get("released")?,
+                    displaced: row.try_get("displaced")?,
                 })
             }
         })

@@ -9,11 +9,20 @@ use jiff::Timestamp;
 use shared::registrar::{
     FieldChange, LoadStatus, Table, TableChange, TableDeclaration, TableKind, TableList, TablesPlan, table_name,
 };
-use tokio_postgres::{GenericClient, Transaction};
+use tokio::time::Instant;
+use tokio_postgres::{GenericClient, Row, Transaction};
 use tracing::info;
 
-use crate::database::{Database, DatabaseError};
+use crate::{
+    database::{Database, DatabaseError},
+    settle,
+};
 
+/// After this time, the caller hears how far it is, and goes on with [`settle::settle`].
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// How often a load is claimed to be ingested before it is given up, if its table does not say so.
+const MAX_ATTEMPTS: i32 = 5;
 /// Maximum number of names in an error message.
 const MAX_NAMES: usize = 10;
 
@@ -25,6 +34,17 @@ struct Declared {
     kind: TableKind,
     snapshot_key: Option<String>,
     active: bool,
+    max_attempts: i32,
+}
+
+impl Declared {
+    /// Whether an object of this folder may be its: an object belongs to the active table with the longest prefix.
+    fn takes(&self, folder: &str) -> bool {
+        let is_twin = |changes: &str| {
+            folder.strip_prefix(self.prefix.trim_end_matches('/')).is_some_and(|rest| rest.starts_with(changes))
+        };
+        self.active && (folder.starts_with(&self.prefix) || self.kind == TableKind::Ods && is_twin("__ct/"))
+    }
 }
 
 /// Fills in what declarations leave out, and refuses what makes no sense. Errors name the declaration.
@@ -63,18 +83,23 @@ fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseErro
                 return refuse("its name or its prefix is declared twice");
             }
         }
-        complete.push(Declared { name, prefix, kind: table.kind, snapshot_key, active: table.active });
+        let max_attempts = table.max_attempts.unwrap_or(MAX_ATTEMPTS);
+        if !(1..=1_000).contains(&max_attempts) {
+            return refuse(&format!("max_attempts is {max_attempts}; it must be from 1 to 1000"));
+        }
+        complete.push(Declared { name, prefix, kind: table.kind, snapshot_key, active: table.active, max_attempts });
     }
     Ok(complete)
 }
 
 /// The table's properties as text, in the order of a declaration.
-fn fields(table: &Declared) -> [(&'static str, Option<String>); 4] {
+fn fields(table: &Declared) -> [(&'static str, Option<String>); 5] {
     [
         ("prefix", Some(table.prefix.clone())),
         ("kind", Some(table.kind.as_str().to_owned())),
         ("snapshot_key", table.snapshot_key.clone()),
         ("active", Some(table.active.to_string())),
+        ("max_attempts", Some(table.max_attempts.to_string())),
     ]
 }
 
@@ -100,50 +125,94 @@ fn difference(declared: &[Declared], existing: &BTreeMap<String, Declared>) -> T
     let undeclared =
         existing.keys().filter(|name| declared.iter().all(|table| table.name != **name)).cloned().collect();
     let unchanged = u32::try_from(declared.len() - changes.len()).unwrap_or(u32::MAX);
-    TablesPlan { changes, unchanged, undeclared, picked_up: 0 }
+    TablesPlan { changes, unchanged, undeclared, ..TablesPlan::default() }
 }
 
-/// Creates and changes tables as declared, in one transaction. A `dry_run` rolls it back, so its plan is exactly what
-/// would have happened.
-pub async fn apply(
+/// What [`apply`] would do. It takes no lock, so registering goes on.
+pub async fn plan(
     database: &Database,
     tables: Vec<TableDeclaration>,
-    dry_run: bool,
     time: Duration,
 ) -> Result<TablesPlan, DatabaseError> {
     let declared = complete(tables)?;
-    let plan = database
-        .run(time, |mut session| {
-            let declared = &declared;
-            async move {
-                let transaction = session.transaction().await?;
-                transaction.batch_execute("select pg_advisory_xact_lock(7236101)").await?;
-                let existing = existing(&transaction).await?;
-                check_prefixes(declared, &existing)?;
-                let mut plan = difference(declared, &existing);
-                if !plan.changes.is_empty() {
-                    let waiting = waiting(&transaction).await?;
-                    for table in declared {
-                        if plan.changes.iter().any(|change| change.name == table.name) {
-                            write(&transaction, table).await?;
-                        }
-                    }
-                    // Waiting objects are otherwise picked up at the commit, when it is too late to count them.
-                    transaction.batch_execute("set constraints all immediate").await?;
-                    plan.picked_up = u64::try_from(waiting - self::waiting(&transaction).await?).unwrap_or(0);
-                }
-                if dry_run {
-                    transaction.rollback().await?;
-                } else {
-                    transaction.commit().await?;
-                }
-                Ok(plan)
+    let declared = &declared;
+    database
+        .run(time, |mut session| async move {
+            let transaction = session.transaction().await?;
+            let existing = existing(&transaction).await?;
+            check_prefixes(declared, &existing)?;
+            let mut plan = difference(declared, &existing);
+            if !plan.changes.is_empty() {
+                let mut after = existing;
+                after.extend(declared.iter().map(|table| (table.name.clone(), table.clone())));
+                count_objects(&transaction, &after, &mut plan).await?;
             }
+            Ok(plan)
+        })
+        .await
+}
+
+/// Counts the objects that would become loads, and the loads that would go to another table.
+async fn count_objects(
+    transaction: &Transaction<'_>,
+    after: &BTreeMap<String, Declared>,
+    plan: &mut TablesPlan,
+) -> Result<(), DatabaseError> {
+    let table_of = |folder: &str| {
+        let takers = after.values().filter(|table| table.takes(folder));
+        takers.max_by_key(|table| table.prefix.len()).map(|table| table.name.as_str())
+    };
+    let number = |row: &Row, at: usize| Ok::<_, DatabaseError>(u64::try_from(row.try_get::<_, i64>(at)?).unwrap_or(0));
+    let sql = "select folder_of(s3_key), count(*) from unregistered_objects where reason = 'no_table' group by 1";
+    for row in transaction.query(sql, &[]).await? {
+        if table_of(row.try_get(0)?).is_some() {
+            plan.picked_up += number(&row, 1)?;
+        }
+    }
+    let sql = "select folder_of(l.s3_key), t.name, count(*), count(*) filter (where l.lease = 0) \
+        from cubic_loads as l join cubic_tables as t on t.id = l.table_id \
+        where l.status in ('ready', 'ready_for_erroring') and is_unclaimed(l) group by 1, 2";
+    for row in transaction.query(sql, &[]).await? {
+        match table_of(row.try_get(0)?) {
+            None => plan.set_aside += number(&row, 3)?,
+            Some(table) if table != row.try_get::<_, &str>(1)? => plan.moved += number(&row, 2)?,
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Creates and changes tables as declared, in one transaction, and then gives objects to their tables as far as the time reaches.
+pub async fn apply(
+    database: &Database,
+    tables: Vec<TableDeclaration>,
+    time: Duration,
+) -> Result<TablesPlan, DatabaseError> {
+    let (declared, begun) = (complete(tables)?, Instant::now());
+    let declared = &declared;
+    let mut plan = database
+        .run(time, |mut session| async move {
+            let transaction = session.transaction().await?;
+            transaction.batch_execute("select pg_advisory_xact_lock(7236101)").await?;
+            let existing = existing(&transaction).await?;
+            check_prefixes(declared, &existing)?;
+            let plan = difference(declared, &existing);
+            let is_changed = |table: &&Declared| plan.changes.iter().any(|change| change.name == table.name);
+            let changed: Vec<&Declared> = declared.iter().filter(is_changed).collect();
+            for table in changed {
+                write(&transaction, table).await?;
+            }
+            transaction.commit().await?;
+            Ok(plan)
         })
         .await?;
-    if !dry_run {
-        info!(tables.changed = plan.changes.len(), objects.picked_up = plan.picked_up, "tables applied");
-    }
+    let left = time.saturating_sub(begun.elapsed());
+    let settled = settle::settle(database, left.min(SETTLING), left).await?;
+    plan.picked_up = settled.picked_up;
+    plan.moved = settled.moved;
+    plan.set_aside = settled.set_aside;
+    plan.unsettled = settled.unsettled;
+    info!(tables.changed = plan.changes.len(), "tables applied");
     Ok(plan)
 }
 
@@ -163,7 +232,7 @@ fn check_prefixes(declared: &[Declared], existing: &BTreeMap<String, Declared>) 
 }
 
 async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Declared>, DatabaseError> {
-    let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key \
+    let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key, t.max_attempts \
         from cubic_tables as t left join cubic_table_ods_snapshots as s on s.table_id = t.id";
     let mut tables = BTreeMap::new();
     for row in transaction.query(sql, &[]).await? {
@@ -174,25 +243,20 @@ async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Decl
             kind: row.try_get::<_, &str>(2)?.parse().map_err(|_| DatabaseError::Schema)?,
             active: row.try_get(3)?,
             snapshot_key: row.try_get(4)?,
+            max_attempts: row.try_get(5)?,
         };
         tables.insert(name, table);
     }
     Ok(tables)
 }
 
-/// Number of objects that wait for a table.
-async fn waiting(transaction: &Transaction<'_>) -> Result<i64, DatabaseError> {
-    let sql = "select count(*) from unregistered_objects where reason = 'no_table'";
-    Ok(transaction.query_one(sql, &[]).await?.try_get(0)?)
-}
-
 async fn write(transaction: &Transaction<'_>, table: &Declared) -> Result<(), DatabaseError> {
-    let sql = "insert into cubic_tables (name, s3_prefix, kind, is_active) \
-        values ($1, $2, $3::text::cubic_table_kind, $4) \
+    let sql = "insert into cubic_tables (name, s3_prefix, kind, is_active, max_attempts) \
+        values ($1, $2, $3::text::cubic_table_kind, $4, $5) \
         on conflict (name) do update set s3_prefix = excluded.s3_prefix, kind = excluded.kind, \
-        is_active = excluded.is_active, updated_at = now() returning id";
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&table.name, &table.prefix, &table.kind.as_str(), &table.active];
+        is_active = excluded.is_active, max_attempts = excluded.max_attempts, updated_at = now() returning id";
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+        [&table.name, &table.prefix, &table.kind.as_str(), &table.active, &table.max_attempts];
     let id: i64 = transaction.query_one(sql, &parameters).await?.try_get(0)?;
     match &table.snapshot_key {
         Some(key) => {
@@ -287,7 +351,14 @@ mod tests {
     }
 
     fn declaration(prefix: &str, kind: TableKind) -> TableDeclaration {
-        TableDeclaration { name: None, prefix: prefix.to_owned(), kind, snapshot_key: None, active: true }
+        TableDeclaration {
+            name: None,
+            prefix: prefix.to_owned(),
+            kind,
+            snapshot_key: None,
+            active: true,
+            max_attempts: None,
+        }
     }
 
     #[test]
