@@ -32,7 +32,7 @@ lint: ## format, clippy, cfn-lint and checkov on the template, buf on proto/, an
 	@$(LOCAL) lint
 
 proto-check: ## what the changes of proto/ break: AGAINST=v0.1.0, or a folder; without it since the last release
-	@$(LOCAL) proto-check "$(AGAINST)"
+	@$(LOCAL) proto-check "$$AGAINST"
 
 bench: ## the benchmarks and the peers they are paired with
 	@$(LOCAL) bench

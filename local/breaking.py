@@ -1,19 +1,20 @@
 """What a change of `proto/` breaks: readers of files that exist, or producers that go on sending.
 
-buf compares messages, fields and enums, by the rules of `buf.yaml`. The rest is compared here: the option of each event,
-and the order of the columns.
+buf compares messages, fields and enums, by the rules of `buf.yaml`, as far as an event reaches them. The rest is compared
+here: the option of each event, the names of numbers that have several, and the order of the columns.
 
 Only the standard library and buf, so that it needs nothing else of the private environments.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -25,6 +26,13 @@ from local.progress import Failure
 BUF = BUF_VENV / "bin" / "buf"
 # Of `landfall/options.proto`, as buf writes it.
 OPTION = "[landfall.event]"
+# Holds a message of any type, so a message can be in it that no field names.
+ANY = "google.protobuf.Any"
+# Every `proto/` has it. A folder of that name in another product's release has not.
+OPTIONS = "proto/landfall/options.proto"
+# A line of `columns.txt`, as `shared/src/event/registry.rs` reads it.
+LINE = re.compile(r"([a-z][a-z0-9_]*) ([A-Za-z_][A-Za-z0-9_.]*)")
+CONFLICT = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")
 # A field that is renamed has another JSON name, too, and one line about it is enough.
 FOLLOWS_FROM = {"FIELD_SAME_JSON_NAME": "FIELD_SAME_NAME"}
 
@@ -41,6 +49,10 @@ ADVICE = {
     "FIELD_SAME_ONEOF": f"Of a message that sets several members of a oneof, only the last is read: {ADD_FIELD}",
     "FIELD_NO_DELETE": f"Files have its column, and producers send it. {PUT_BACK}",
     "ENUM_VALUE_SAME_NAME": "Files have the old name as text: undo it, or add a value with a number of its own",
+    "FILE_SAME_SYNTAX": (
+        "What a field without a value means depends on it, and the build reads proto2 and proto3, but no editions: "
+        "undo it"
+    ),
     "ENUM_VALUE_NO_DELETE": f"Files have its name as text, and producers send it. {PUT_BACK}",
     "PACKAGE_NO_DELETE": f"Files have columns of its messages, and producers send them. {PUT_MESSAGE_BACK}",
     "PACKAGE_": f"Files have its columns, and producers send it. {PUT_MESSAGE_BACK}",
@@ -51,6 +63,10 @@ ADVICE = {
 
 class BadArgument(Failure):
     """There is nothing to compare with under the name that was given."""
+
+
+class NoRelease(Failure):
+    """Nothing was released that could be compared with."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +103,25 @@ class Event:
         return self.option.get("eventTime")
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What two versions of `proto/` differ in."""
+
+    problems: list[Problem]
+    notes: list[str]
+    """What breaks nothing, but should be known."""
+
+
 def run(against: str) -> int:
-    """Compares `proto/` with a git ref, a folder or the last release. 1 if something breaks, 2 for a bad argument."""
+    """Compares `proto/` with a git ref, a folder or the last release. 1 if something breaks, 2 if it cannot be said."""
     try:
         with tempfile.TemporaryDirectory() as scratch:
             old = Path(scratch) / "proto"
             if not against:
-                release = last_release(ROOT)
-                if release is None:
-                    print("proto/ was not compared: no release (tag v…) leads to this commit, or the clone is shallow.")
-                    return 0
-                against = release
-                checkout(ROOT, release, old)
+                against, passed_over = last_release(ROOT)
+                for tag in passed_over:
+                    print(f"{tag} has no {OPTIONS}, so an older release is compared.")
+                checkout(ROOT, f"refs/tags/{against}", old)
             elif Path(against).is_dir():
                 old = Path(against)
                 if not (old / "landfall" / "options.proto").is_file():
@@ -108,14 +131,21 @@ def run(against: str) -> int:
                     )
             else:
                 checkout(ROOT, against, old)
-            found = problems(old, PROTO, against)
-    except BadArgument as wrong:
-        print(wrong, file=sys.stderr)
+            found = compare(old, PROTO, against)
+    except NoRelease as nothing:
+        print(f"proto/ was not compared: {nothing}")
+        return 0
+    except Failure as failure:
+        print(failure, file=sys.stderr)
         return 2
-    for problem in found:
+    for problem in found.problems:
         print(problem)
-    if found:
-        print(f"\n{_counted(len(found))} since {against}.")
+    if found.problems:
+        print()
+    for note in found.notes:
+        print(f"Note: {note}")
+    if found.problems:
+        print(f"{_counted(len(found.problems))} since {against}.")
         return 1
     print(f"proto/ breaks nothing since {against}.")
     return 0
@@ -125,12 +155,30 @@ def _counted(problems: int) -> str:
     return "1 change breaks readers or producers" if problems == 1 else f"{problems} changes break readers or producers"
 
 
-def last_release(repository: Path) -> str | None:
-    """The newest tag `v…` among the ancestors of the commit that is checked out."""
+def last_release(repository: Path) -> tuple[str, list[str]]:
+    """The nearest tag `v…` among the ancestors of the checked out commit, and nearer ones of other products."""
     if shutil.which("git") is None:
-        return None
-    done = _git(repository, "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*")
-    return done.stdout.decode().strip() if done.returncode == 0 else None
+        raise NoRelease("there is no git on the PATH.")
+    if not any((folder / ".git").exists() for folder in (repository, *repository.parents)):
+        raise NoRelease("this is no git repository.")
+    _check_repository(repository)
+    passed_over: list[str] = []
+    if _git(repository, "rev-parse", "--verify", "--quiet", "HEAD").returncode == 0:
+        merged = _answer(repository, "for-each-ref", "--merged=HEAD", "--format=%(refname)", "refs/tags/v[0-9]*")
+        for _ in merged.splitlines():
+            others = [f"--exclude={tag}" for tag in passed_over]
+            tag = _answer(repository, "describe", "--tags", "--abbrev=0", "--match=v[0-9]*", *others)
+            if _has_proto(repository, f"refs/tags/{tag}"):
+                return tag, passed_over
+            passed_over.append(tag)
+    if _answer(repository, "rev-parse", "--is-shallow-repository") == "true":
+        shallow = "the clone is shallow and has no release (tag v…): git fetch --unshallow --tags gets the rest"
+        if os.environ.get("CI"):
+            raise Failure(f"proto/ was not compared, since {shallow}. With actions/checkout, set fetch-depth: 0.")
+        raise NoRelease(f"{shallow}.")
+    if passed_over:
+        raise NoRelease(f"no release (tag v…) that leads to this commit has {OPTIONS}.")
+    raise NoRelease("no release (tag v…) leads to this commit.")
 
 
 def checkout(repository: Path, ref: str, folder: Path) -> None:
@@ -139,16 +187,38 @@ def checkout(repository: Path, ref: str, folder: Path) -> None:
         raise BadArgument(
             f"{ref} is no folder, and there is no git on the PATH to look it up: name a folder like proto/."
         )
-    if _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}").returncode != 0:
+    _check_repository(repository)
+    found = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    if found.returncode != 0:
         raise BadArgument(
             f"{ref} is neither a folder nor a commit that git knows here: `git tag` lists the releases, and a shallow "
             "clone gets the rest with `git fetch --unshallow --tags`."
         )
+    commit = found.stdout.decode().strip()
+    if not _has_proto(repository, commit):
+        raise BadArgument(f"{ref} has no {OPTIONS}: name a later commit.")
     archive = folder.parent / "proto.zip"
-    if _git(repository, "archive", "--format=zip", f"--output={archive}", ref, "proto").returncode != 0:
-        raise BadArgument(f"{ref} has no proto/: name a later commit.")
+    _answer(repository, "archive", "--format=zip", f"--output={archive}", commit, "proto")
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder.parent)
+
+
+def _has_proto(repository: Path, commit: str) -> bool:
+    return _git(repository, "cat-file", "-e", f"{commit}:./{OPTIONS}").returncode == 0
+
+
+def _check_repository(repository: Path) -> None:
+    """git refuses a repository of another user, and one that is damaged. Neither means that there is no release."""
+    _answer(repository, "rev-parse", "--git-dir")
+
+
+def _answer(repository: Path, *arguments: str) -> str:
+    """What git prints. If it fails, the failure has git's own words."""
+    done = _git(repository, *arguments)
+    if done.returncode != 0:
+        words = done.stderr.decode(errors="replace").strip()
+        raise Failure(f"proto/ was not compared, since git {arguments[0]} failed:\n{words}")
+    return done.stdout.decode().strip()
 
 
 def _git(repository: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -160,7 +230,7 @@ def ensure() -> None:
     environment.ensure(BUF_VENV, BUF_REQUIREMENTS, "Installing buf, which checks proto/", "--no-deps")
 
 
-def problems(old: Path, new: Path, name: str = "the other folder") -> list[Problem]:
+def compare(old: Path, new: Path, name: str = "the other folder") -> Comparison:
     """Every change from one `proto/` to another that breaks something. `name` is what a user calls the old one."""
     ensure()
     with tempfile.TemporaryDirectory() as scratch:
@@ -173,26 +243,102 @@ def problems(old: Path, new: Path, name: str = "the other folder") -> list[Probl
                 shutil.copy(file, copy)
             shutil.copy(BUF_CONFIG, workspace)
         try:
-            old_files = _compiled(before)
+            old_image = _compiled(before)
         except Failure as failure:
             raise BadArgument(f"The .proto files of {name} cannot be compiled:\n{failure}") from None
-        new_files = _compiled(after)
+        try:
+            new_image = _compiled(after)
+        except Failure as failure:
+            raise Failure(f"The .proto files of proto/ cannot be compiled:\n{failure}") from None
+        old_files, new_files = _own(old_image), _own(new_image)
         was, now = _events(old_files), _events(new_files)
         renamed = {message for message in was.keys() & now.keys() if was[message].column != now[message].column}
-        return [
-            *_of_buf(before, after, old_files),
+        reached = _reached(old_image["file"], was)
+        old_lines, new_lines = _lines(old, name), _lines(new, "proto/")
+        _check_lines(new_lines, old_lines, was, now)
+        found = [
+            *_of_buf(_for_buf(before, old_image, new_image, [] if reached is None else sorted(was)), after, old_files),
+            *_of_enums(old_files, new_files, reached),
             *_of_options(was, now, new_files),
             *_of_columns(was, now, renamed),
-            *_of_order(_lines(old), _lines(new), renamed),
+            *_of_order(old_lines, new_lines, renamed),
         ]
+        return Comparison(found, [*_notes(was, now, old, name)])
 
 
-def _compiled(workspace: Path) -> list[dict]:
-    """The descriptors of the files in `proto/`, as JSON."""
+def _notes(was: Mapping[str, Event], now: Mapping[str, Event], old: Path, name: str) -> Iterator[str]:
+    if not (old / "columns.txt").is_file():
+        yield f"{name} has no columns.txt, so the order of columns was not compared."
+    for message, event in now.items():
+        if message in was and event.time and not was[message].time:
+            yield (
+                f'Message "{message}" got event_time: "{event.time}". From now on its events land on the days of that '
+                "field, and a batch that is delivered before and after the deployment on both days: deduplicate by event_id."
+            )
+
+
+def _compiled(workspace: Path) -> dict:
+    """The descriptors of the files in `proto/` and of what they import, as buf writes them in JSON."""
     done = _buf(workspace, "build", "-o", "-#format=json")
     if done.returncode != 0:
         raise Failure(done.stderr.decode().strip() or done.stdout.decode().strip())
-    return [file for file in json.loads(done.stdout)["file"] if not file.get("bufExtension", {}).get("isImport")]
+    return json.loads(done.stdout)
+
+
+def _own(image: dict) -> list[dict]:
+    return [file for file in image["file"] if not file.get("bufExtension", {}).get("isImport")]
+
+
+def _reached(files: Iterable[dict], events: Iterable[str]) -> set[str] | None:
+    """The full names of the messages and enums that events can have in them. `None` are all: `Any` takes each message."""
+    fields = {
+        full: [field.get("typeName", "").lstrip(".") for field in scope.get("field", [])]
+        for file in files
+        for full, scope in _messages(file, enums=True)
+    }
+    reached: set[str] = set()
+    waiting = list(events)
+    while waiting:
+        if (full := waiting.pop()) and full not in reached:
+            reached.add(full)
+            waiting.extend(fields.get(full, []))
+    return None if ANY in reached else reached
+
+
+def _for_buf(before: Path, old: dict, new: dict, events: Sequence[str]) -> Path:
+    """The old descriptors with the new names of oneofs, and only what these events reach: the rest is in no file."""
+    new_messages = dict(pair for file in _own(new) for pair in _messages(file))
+    for file in _own(old):
+        for full, message in _messages(file):
+            _rename_oneofs(message, new_messages.get(full, {}))
+    everything, reached = before / "all.json", before / "reached.json"
+    everything.write_text(json.dumps(old))
+    if not events:
+        return everything
+    done = _buf(before, "build", str(everything), "-o", str(reached), *(f"--type={event}" for event in events))
+    if done.returncode != 0:
+        raise Failure(f"buf cannot read its own descriptors:\n{done.stderr.decode().strip()}")
+    return reached
+
+
+def _rename_oneofs(old: dict, new: dict) -> None:
+    """Gives each oneof that has the same members the new name. The columns are those of its members."""
+    was = _oneofs(old)
+    names = {members: name for name, members in _oneofs(new).items()}
+    taken = {field["name"] for field in old.get("field", [])}
+    for declared in old.get("oneofDecl", []):
+        name = names.get(was.get(declared["name"], frozenset()))
+        if name is not None and name not in taken:
+            declared["name"] = name
+
+
+def _oneofs(message: dict) -> dict[str, frozenset[int]]:
+    """The numbers of the fields in each oneof, but for those that only say that a field is optional."""
+    members: dict[str, set[int]] = {}
+    for field in message.get("field", []):
+        if "oneofIndex" in field and not field.get("proto3Optional"):
+            members.setdefault(message["oneofDecl"][field["oneofIndex"]]["name"], set()).add(field["number"])
+    return {name: frozenset(numbers) for name, numbers in members.items()}
 
 
 def _buf(workspace: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -218,6 +364,35 @@ def _of_buf(before: Path, after: Path, old_files: Sequence[dict]) -> Iterator[Pr
             place = files.get(f"{match[2]}.{match[1]}", "proto/") if match else "proto/"
         advice = next(text for rule, text in ADVICE.items() if each["type"].startswith(rule))
         yield Problem(place, each["message"].rstrip("."), advice)
+
+
+def _of_enums(old: Sequence[dict], new: Sequence[dict], reached: set[str] | None) -> Iterator[Problem]:
+    """Numbers whose first name is another one, among names that buf only compares as a set. Files have the first."""
+    new_enums = {full: (f"proto/{file['name']}", _names_by_number(enum)) for file in new for full, enum in _enums(file)}
+    for full, enum in (pair for file in old for pair in _enums(file)):
+        if full not in new_enums or (reached is not None and full not in reached):
+            continue
+        place, now = new_enums[full]
+        for number, names in _names_by_number(enum).items():
+            was = names[0]
+            if was in now.get(number, [])[1:]:
+                yield Problem(
+                    place,
+                    f'Enum "{full}" has "{now[number][0]}" in front of "{was}" for {number}',
+                    f'Files have the first name as text, which was "{was}": put the new alias behind it',
+                )
+
+
+def _names_by_number(enum: dict) -> dict[int, list[str]]:
+    """The names of each number, in the order in which they are declared."""
+    names: dict[int, list[str]] = {}
+    for value in enum.get("value", []):
+        names.setdefault(value["number"], []).append(value["name"])
+    return names
+
+
+def _enums(file: dict) -> Iterator[tuple[str, dict]]:
+    return ((full, scope) for full, scope in _messages(file, enums=True) if "value" in scope)
 
 
 def _messages(scope: dict, above: str | None = None, enums: bool = False) -> Iterator[tuple[str, dict]]:
@@ -298,12 +473,43 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _lines(proto: Path) -> list[tuple[int, str]]:
+def _lines(proto: Path, name: str) -> list[tuple[int, str]]:
     """The lines of `columns.txt` with their numbers, without comments and blanks. The first versions had none."""
     order = proto / "columns.txt"
-    lines = order.read_text().splitlines() if order.is_file() else []
-    words = [(number, " ".join(line.split())) for number, line in enumerate(lines, 1)]
+    try:
+        # Some editors put a mark in front, which the build passes over, too.
+        lines = order.read_text("utf-8-sig").split("\n") if order.is_file() else []
+    except UnicodeDecodeError as error:
+        raise Failure(f"columns.txt of {name} is not UTF-8 from byte {error.start} on: save it as UTF-8.") from None
+    words = [(number, re.sub(" +", " ", line.strip())) for number, line in enumerate(lines, 1)]
     return [(number, line) for number, line in words if line and not line.startswith("#")]
+
+
+def _check_lines(
+    lines: list[tuple[int, str]], old: list[tuple[int, str]], was: Mapping[str, Event], now: Mapping[str, Event]
+) -> None:
+    """Refuses what the build refuses, since no order can be compared with it. What is gone, the comparison finds."""
+    wrong, seen = [], set()
+    for number, line in lines:
+        place = f"proto/columns.txt:{number}"
+        match = LINE.fullmatch(line)
+        text = json.dumps(line, ensure_ascii=False)
+        if line.startswith(CONFLICT):
+            wrong.append(f"{place}: {text} is left of a merge: keep the lines of both sides, those of main first.")
+        elif not match:
+            wrong.append(f"{place}: {text} is not a column and the full name of a message, separated by a space.")
+        elif {match[1], match[2]} & seen:
+            wrong.append(f"{place}: {text} repeats a column or a message of an earlier line: remove it.")
+        elif match[2] not in now and match[2] not in was:
+            wrong.append(f"{place}: {match[2]} is not an event type in proto/: remove the line.")
+        if match:
+            seen |= {match[1], match[2]}
+    there = {line.rpartition(" ")[2] for _, line in [*lines, *old]}
+    missing = sorted(f"{event.column} {message}" for message, event in now.items() if message not in there)
+    if missing and lines:
+        wrong.append("proto/columns.txt has no line for event types that are new. Append:\n" + "\n".join(missing))
+    if wrong:
+        raise Failure("\n".join([*wrong, "proto/ was not compared, since it does not build."]))
 
 
 def _of_order(old: list[tuple[int, str]], new: list[tuple[int, str]], renamed: set[str]) -> Iterator[Problem]:

@@ -205,8 +205,19 @@ fn ddl_refuses_what_would_not_be_a_name_in_a_statement() {
         (&["athena", "--prefix", "it's"], "letters, digits"),
         (&["athena", "--schema", "a.b.c"], "analytics.lake"),
         (&["athena", "--schema", "lake; drop table x"], "analytics.lake"),
-        (&["athena", "--first-day", "20.11.2026"], "is not a day"),
+        (&["athena", "--bucket", "..a"], "without s3://"),
+        (&["athena", "--bucket", "acme-lake-"], "without s3://"),
+        (&["athena", "--prefix", "../x//y"], "write a prefix as events/"),
+        (&["athena", "--prefix", "events//"], "write a prefix as events/"),
+        (&["athena", "--first-day", "20.11.2026"], "2026/01/01 or 2026-01-01"),
+        (&["athena", "--first-day", "2026/02/30"], "2026/01/01 or 2026-01-01"),
+        (&["athena", "--first-day", "9999/12/31"], "between 1970 and 2099"),
         (&["snowflake", "--topic-arn", "landfall-landed"], "ARN of an SNS topic"),
+        (&["snowflake", "--topic-arn", "arn:aws:sns:::"], "ARN of an SNS topic"),
+        (&["snowflake", "--topic-arn", "arn:aws:sqs:eu-west-1:111122223333:landed"], "ARN of an SNS topic"),
+        (&["redshift", "--iam-role", "arn:aws:iam::111122223333:role/"], "ARN of an IAM role"),
+        (&["redshift", "--iam-role", "arn:aws:iam:::role/load"], "ARN of an IAM role"),
+        (&["redshift", "--iam-role", "arn:aws:iam::111122223333:user/load"], "ARN of an IAM role"),
         (&["snowflake", "--storage-integration", "a b"], "letters, digits and _"),
         (&["redshift", "--iam-role", "arn:aws:iam::1:role/'"], "ARN of an IAM role"),
         (&["redshift", "--topic-arn", "arn:aws:sns:eu-west-1:1:x"], "unexpected argument"),
@@ -217,4 +228,61 @@ fn ddl_refuses_what_would_not_be_a_name_in_a_statement() {
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains(reason), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn ddl_takes_what_aws_takes() {
+    let chain = "arn:aws:iam::111122223333:role/a/b,arn:aws-cn:iam::444455556666:role/c";
+    for (arguments, printed) in [
+        (&["redshift", "--iam-role", chain][..], format!("IAM_ROLE '{chain}'")),
+        (&["redshift", "--bucket", "a.b-c"], "s3://a.b-c/events/2".to_owned()),
+        (&["redshift", "--prefix", "a/b"], "YOUR_LAKE_BUCKET/a/b/2".to_owned()),
+        (&["athena", "--first-day", "2026-11-20"], "'2026/11/20,NOW+1DAYS'".to_owned()),
+    ] {
+        let text = script(&command(arguments).unwrap(), &registry()).unwrap().to_text();
+        assert!(text.contains(&printed), "{text}");
+    }
+}
+
+#[test]
+fn athena_has_no_schema_inside_a_database() {
+    let (code, out, err) = run(&["ddl", "athena", "--schema", "analytics.lake"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("give --schema lake, not --schema analytics.lake"), "{err}");
+}
+
+/// A view over no files fails, and so does COPY, and what comes after them has to be there all the same.
+#[test]
+fn ddl_creates_all_tables_before_it_reads_files() {
+    for dialect in ["snowflake", "redshift", "duckdb"] {
+        let text = script(&command(&[dialect, "--layout", "by-type"]).unwrap(), &registry()).unwrap().to_text();
+        let last_table = text.rfind("\nCREATE TABLE").unwrap();
+        let reading = ["\nCREATE PIPE", "\nCOPY \"", "\nCREATE OR REPLACE VIEW"];
+        let first_reading = reading.iter().filter_map(|statement| text.find(statement)).min().unwrap();
+        assert!(last_table < first_reading, "{text}");
+    }
+}
+
+/// In the order of the files, whatever the order in which the columns were added to the table.
+#[test]
+fn redshift_lists_the_columns_that_a_file_has() {
+    let statements = |arguments: &[&str]| script(&command(arguments).unwrap(), &registry()).unwrap().statements;
+    let whole = statements(&["redshift"]);
+    let added = statements(&["redshift", "--added", "user", "--added", "order"]);
+    assert_eq!(added.last(), whole.last());
+    let copy = &whole.last().unwrap().sql;
+    let list: Vec<&str> =
+        copy.lines().skip(1).take_while(|line| *line != ")").map(|line| line.trim_matches([' ', ',', '"'])).collect();
+    let schema = schema::file_schema(registry().types());
+    let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(list, columns);
+}
+
+/// A job does not take the default role, so none is advised for it.
+#[test]
+fn redshift_advises_a_job_only_with_a_role() {
+    let text = |arguments: &[&str]| script(&command(arguments).unwrap(), &registry()).unwrap().to_text();
+    let role = ["redshift", "--iam-role", "arn:aws:iam::111122223333:role/load"];
+    assert!(!text(&["redshift"]).contains("JOB CREATE"));
+    assert!(text(&role).contains("JOB CREATE name AUTO ON"));
 }

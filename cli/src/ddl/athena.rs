@@ -1,11 +1,13 @@
 //! Athena: external tables over the files, whose partitions are computed from the days instead of being stored.
 
+use std::borrow::Cow;
+
 use clap::Args;
 use shared::layout::Day;
 
 use super::{
-    Dialect, Files, is_among,
-    options::qualified,
+    DdlError, Dialect, Files, is_among,
+    options::{self, Namespace, qualified},
     schema::{Column, Kind, Table},
     script::{Statement, block},
 };
@@ -35,7 +37,7 @@ pub struct Athena {
     #[command(flatten)]
     files: Files,
     /// First day with files. Athena sees none before it, and a query without a condition on the day lists every day since.
-    #[arg(long, value_name = "DAY", default_value = FIRST_DAY)]
+    #[arg(long, value_name = "DAY", default_value = FIRST_DAY, value_parser = options::day)]
     first_day: Day,
 }
 
@@ -53,8 +55,14 @@ impl Dialect for Athena {
         if first_day == FIRST_DAY { Vec::new() } else { vec![("--first-day", first_day)] }
     }
 
-    fn notes(&self) -> Vec<&'static str> {
-        vec![
+    fn check(&self) -> Result<(), DdlError> {
+        let parts: Vec<&str> = self.files.schema.iter().flat_map(Namespace::parts).collect();
+        let [_, database] = parts[..] else { return Ok(()) };
+        Err(DdlError::TwoParts { written: parts.join("."), database: database.to_owned() })
+    }
+
+    fn notes(&self) -> Vec<Cow<'static, str>> {
+        [
             "Athena runs one statement at a time. It reads Parquet by name, which is its default, so files of all versions can be \
              in one table.",
             "A partition is a folder of a day, computed from the properties below: none has to be added, and files of today are \
@@ -64,9 +72,11 @@ impl Dialect for Athena {
              prints. The files stay, since the table is external.",
             "Athena reads times in milliseconds; those in the files have microseconds.",
         ]
+        .map(Cow::Borrowed)
+        .to_vec()
     }
 
-    fn table(&self, table: &Table) -> Vec<Statement> {
+    fn table(&self, table: &Table) -> Statement {
         let has_day = table.columns.iter().any(|column| column.name == DAY);
         let day = if has_day { OTHER_DAY } else { DAY };
         let (folder, name) = (self.files.folder(table), self.name(&table.name));
@@ -89,17 +99,22 @@ impl Dialect for Athena {
         } else {
             ""
         };
-        vec![Statement::new(
+        Statement::new(
             about,
             format!(
                 "{columns}\nPARTITIONED BY (`{day}` string)\nSTORED AS PARQUET\nLOCATION '{folder}'\n{}",
                 block("TBLPROPERTIES (", properties, ")", 0)
             ),
-        )]
+        )
     }
 
-    fn added(&self, table: &Table, column: &Column) -> Vec<Statement> {
-        let columns = block("ADD COLUMNS (", [definition(column, 1)], ")", 0);
+    /// The table is the files.
+    fn reading(&self, _: &Table) -> Vec<Statement> {
+        Vec::new()
+    }
+
+    fn added(&self, table: &Table, columns: &[&Column]) -> Vec<Statement> {
+        let columns = block("ADD COLUMNS (", columns.iter().map(|column| definition(column, 1)), ")", 0);
         vec![Statement::new("", format!("ALTER TABLE {} {columns}", self.name(&table.name)))]
     }
 }

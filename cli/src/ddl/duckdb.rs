@@ -1,5 +1,7 @@
 //! DuckDB: views over the files, and tables with their types.
 
+use std::borrow::Cow;
+
 use clap::Args;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
 };
 
 /// The schema of the views, or what is behind the name of the tables' schema. Views and tables have the same names.
-const VIEWS: &str = "files";
+const VIEWS: &str = "landfall_files";
 const VIEWS_SUFFIX: &str = "_files";
 
 /// The options of `landfall ddl duckdb`.
@@ -27,13 +29,26 @@ impl Dialect for Duckdb {
         &self.files
     }
 
-    fn notes(&self) -> Vec<&'static str> {
+    fn notes(&self) -> Vec<Cow<'static, str>> {
+        let (table, view) = ("events".to_owned(), format!("{}.events", self.views().written()));
+        let table = self.files.schema.as_ref().map_or(table, |schema| format!("{}.events", schema.written()));
         vec![
             "DuckDB needs the extension httpfs to read from S3, and credentials, such as from INSTALL aws; LOAD aws; CREATE \
-             SECRET (TYPE s3, PROVIDER credential_chain);",
+             SECRET (TYPE s3, PROVIDER credential_chain);"
+                .into(),
             "A view reads the files each time, and is created only when there is a file. DuckDB notes its columns, so create it \
-             again after an event type got a field. A table keeps rows, as in INSERT INTO events BY NAME SELECT * FROM \
-             files.events. An event can land twice: deduplicate by event_id.",
+             again after an event type got a field."
+                .into(),
+            format!(
+                "A table keeps rows, as in INSERT INTO {table} BY NAME SELECT * FROM {view}. After an event type got a field, \
+                 change its column or create the table again, and fill it again, before you insert: the table does not change \
+                 by itself, and INSERT drops what is not in it without an error. The queries at the end show what differs. An \
+                 event can land twice: deduplicate by event_id."
+            )
+            .into(),
+            "DuckDB gives a database the name of its file, and refuses a schema of the same name as ambiguous, as --schema lake in \
+             lake.duckdb: write --schema lake.main there, or call the file otherwise."
+                .into(),
         ]
     }
 
@@ -42,18 +57,22 @@ impl Dialect for Duckdb {
         vec![Statement::new("", format!("CREATE SCHEMA IF NOT EXISTS {}", name.join(".")))]
     }
 
-    fn table(&self, table: &Table) -> Vec<Statement> {
+    fn table(&self, table: &Table) -> Statement {
         let columns = table.columns.iter().map(|column| definition(column, 1));
-        let name = qualified(self.files.schema.as_ref(), &table.name, quoted);
-        let create = block(&format!("CREATE TABLE IF NOT EXISTS {name} ("), columns, ")", 0);
-        vec![Statement::new("", create), self.view(table)]
+        let create = format!("CREATE TABLE IF NOT EXISTS {} (", self.name(table));
+        Statement::new("", block(&create, columns, ")", 0))
     }
 
-    fn added(&self, table: &Table, column: &Column) -> Vec<Statement> {
-        let name = qualified(self.files.schema.as_ref(), &table.name, quoted);
-        let column = definition(column, 0);
-        let alter = format!("ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {column}");
-        vec![Statement::new("", alter), self.view(table)]
+    fn reading(&self, table: &Table) -> Vec<Statement> {
+        vec![self.view(table), self.difference(table)]
+    }
+
+    fn added(&self, table: &Table, columns: &[&Column]) -> Vec<Statement> {
+        let alter = |column: &&Column| {
+            let column = definition(column, 0);
+            Statement::new("", format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {column}", self.name(table)))
+        };
+        columns.iter().map(alter).chain([self.view(table)]).collect()
     }
 }
 
@@ -61,6 +80,22 @@ impl Duckdb {
     fn views(&self) -> Namespace {
         let beside = self.files.schema.as_ref().map(|schema| schema.with_suffix(VIEWS_SUFFIX));
         beside.unwrap_or_else(|| Namespace::of(VIEWS))
+    }
+
+    fn name(&self, table: &Table) -> String {
+        qualified(self.files.schema.as_ref(), &table.name, quoted)
+    }
+
+    /// What INSERT would drop. The members of a struct are matched by name, so their order is another one without harm.
+    fn difference(&self, table: &Table) -> Statement {
+        let (name, view) = (self.name(table), qualified(Some(&self.views()), &table.name, quoted));
+        Statement::new(
+            "Columns that the table has not, or with another type. Another order of members is harmless.",
+            format!(
+                "SELECT column_name, f.column_type AS in_files, t.column_type AS in_table\nFROM (DESCRIBE {view}) AS f LEFT JOIN \
+                 (DESCRIBE {name}) AS t USING (column_name)\nWHERE f.column_type IS DISTINCT FROM t.column_type"
+            ),
+        )
     }
 
     /// The files are three folders below: year, month and day. So those of one layout do not show in the other.

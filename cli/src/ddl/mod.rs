@@ -11,6 +11,8 @@ pub mod schema;
 pub mod script;
 mod snowflake;
 
+use std::borrow::Cow;
+
 use clap::{Args, Subcommand};
 use shared::event::{Registry, RegistryError};
 
@@ -37,7 +39,7 @@ Examples:
   landfall ddl redshift --layout by-type --bucket acme-lake
   landfall ddl redshift --added order_refunded     # what a new event type needs, and nothing else
   landfall ddl athena --bucket acme-lake --schema lake --first-day 2026/11/20
-  landfall ddl duckdb --bucket acme-lake | duckdb lake.duckdb";
+  landfall ddl duckdb --bucket acme-lake | duckdb acme.duckdb";
 
 /// The commands, one for each dialect.
 #[derive(Debug, Subcommand)]
@@ -69,7 +71,7 @@ pub struct Files {
     /// Prefix of the files in the bucket.
     #[arg(long, value_name = "PREFIX", default_value = EVENTS_PREFIX, value_parser = options::prefix)]
     pub prefix: String,
-    /// Schema in which everything is created, also as database.schema. It has to exist.
+    /// Schema in which everything is created, also as database.schema, but for Athena. It has to exist.
     #[arg(long, value_name = "NAME")]
     pub schema: Option<Namespace>,
     /// Only what the event type with this column needs, which is new. May be given several times.
@@ -133,19 +135,27 @@ trait Dialect {
         Vec::new()
     }
 
+    /// Why the options do not fit the dialect.
+    fn check(&self) -> Result<(), DdlError> {
+        Ok(())
+    }
+
     /// What has to be known about all of it.
-    fn notes(&self) -> Vec<&'static str>;
+    fn notes(&self) -> Vec<Cow<'static, str>>;
 
     /// What comes before the tables.
     fn setup(&self) -> Vec<Statement> {
         Vec::new()
     }
 
-    /// What creates a table, and loads or reads its files.
-    fn table(&self, table: &Table) -> Vec<Statement>;
+    /// What creates a table.
+    fn table(&self, table: &Table) -> Statement;
 
-    /// What gives the table of all types the column of a new one.
-    fn added(&self, table: &Table, column: &Column) -> Vec<Statement>;
+    /// What loads or reads the files of a table. It comes after all tables, since it may fail while there is no file.
+    fn reading(&self, table: &Table) -> Vec<Statement>;
+
+    /// What gives the table of all types the columns of new ones.
+    fn added(&self, table: &Table, columns: &[&Column]) -> Vec<Statement>;
 }
 
 /// Why there is no script.
@@ -155,6 +165,10 @@ pub enum DdlError {
         "no event type of this build has the column {column:?}; there are {known}. If it is new in proto/, install landfall again"
     )]
     NoSuchColumn { column: String, known: String },
+    #[error(
+        "in Athena a table has the name of one database, and the catalog is that of the session: give --schema {database}, not --schema {written}"
+    )]
+    TwoParts { written: String, database: String },
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
@@ -163,7 +177,8 @@ pub enum DdlError {
 
 impl From<DdlError> for Failed {
     fn from(error: DdlError) -> Self {
-        let exit = if matches!(error, DdlError::NoSuchColumn { .. }) { Exit::Usage } else { Exit::Incomplete };
+        let is_usage = matches!(error, DdlError::NoSuchColumn { .. } | DdlError::TwoParts { .. });
+        let exit = if is_usage { Exit::Usage } else { Exit::Incomplete };
         Self { sentence: error.to_string(), exit }
     }
 }
@@ -184,6 +199,7 @@ pub fn script(command: &Ddl, registry: &Registry) -> Result<Script, DdlError> {
 }
 
 fn write<D: Dialect>(dialect: &D, registry: &Registry) -> Result<Script, DdlError> {
+    dialect.check()?;
     let files = dialect.files();
     let known = |column: &String| registry.types().iter().any(|event| event.column == *column);
     if let Some(column) = files.added.iter().find(|column| !known(column)) {
@@ -194,21 +210,22 @@ fn write<D: Dialect>(dialect: &D, registry: &Registry) -> Result<Script, DdlErro
     let is_added = |name: &str| files.added.iter().any(|column| column == name);
     let statements: Vec<Statement> = match files.layout {
         _ if files.added.is_empty() => {
-            let of_tables = tables.iter().flat_map(|table| dialect.table(table));
-            dialect.setup().into_iter().chain(of_tables).collect()
+            dialect.setup().into_iter().chain(all(dialect, &tables.iter().collect::<Vec<_>>())).collect()
         }
         Layout::ByType => {
-            tables.iter().filter(|table| is_added(&table.name)).flat_map(|table| dialect.table(table)).collect()
+            all(dialect, &tables.iter().filter(|table| is_added(&table.name)).collect::<Vec<_>>()).collect()
         }
         Layout::Together => {
-            let columns = tables.iter().flat_map(|table| table.columns.iter().map(move |column| (table, column)));
-            let added = columns.filter(|(_, column)| is_added(&column.name));
-            added.flat_map(|(table, column)| dialect.added(table, column)).collect()
+            let added = |table: &Table| {
+                let columns: Vec<&Column> = table.columns.iter().filter(|column| is_added(&column.name)).collect();
+                dialect.added(table, &columns)
+            };
+            tables.iter().flat_map(added).collect()
         }
     };
     let given: Vec<_> = files.given().into_iter().chain(dialect.given()).collect();
     let given: String = given.into_iter().map(|(option, value)| format!(" {option} {value}")).collect();
-    let notes = replacements(&statements).into_iter().chain(dialect.notes().into_iter().map(str::to_owned));
+    let notes = replacements(&statements).into_iter().chain(dialect.notes().into_iter().map(Cow::into_owned));
     Ok(Script {
         dialect: D::NAME,
         layout: files.layout,
@@ -216,6 +233,11 @@ fn write<D: Dialect>(dialect: &D, registry: &Registry) -> Result<Script, DdlErro
         notes: notes.collect(),
         statements,
     })
+}
+
+/// All tables, and then what loads or reads their files.
+fn all<D: Dialect>(dialect: &D, tables: &[&Table]) -> impl Iterator<Item = Statement> {
+    tables.iter().map(|table| dialect.table(table)).chain(tables.iter().flat_map(|table| dialect.reading(table)))
 }
 
 /// Whether a name, in whatever case, is one of these words.

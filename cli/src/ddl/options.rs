@@ -3,6 +3,8 @@
 
 use std::str::FromStr;
 
+use shared::layout::{Day, Segment};
+
 /// A database and a schema, or one of the two, in which everything is created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(Vec<String>);
@@ -59,8 +61,10 @@ pub(super) fn qualified(namespace: Option<&Namespace>, name: &str, quoted: impl 
 }
 
 pub(super) fn bucket(text: &str) -> Result<String, &'static str> {
-    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
-    if (3..=63).contains(&text.len()) && text.bytes().all(is_allowed) {
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_allowed);
+    let has_ends = !text.starts_with('-') && !text.ends_with('-');
+    if (3..=63).contains(&text.len()) && has_ends && text.split('.').all(is_label) {
         Ok(text.to_owned())
     } else {
         Err(
@@ -71,28 +75,72 @@ pub(super) fn bucket(text: &str) -> Result<String, &'static str> {
 
 /// A prefix of keys, which ends with `/`.
 pub(super) fn prefix(text: &str) -> Result<String, &'static str> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
-    let prefix = text.trim_end_matches('/');
-    if !prefix.is_empty() && !prefix.starts_with('/') && prefix.bytes().all(is_allowed) {
+    let prefix = text.strip_suffix('/').unwrap_or(text);
+    if prefix.split('/').all(|segment| segment.parse::<Segment>().is_ok()) {
         Ok(format!("{prefix}/"))
     } else {
-        Err("write a prefix as events/: letters, digits, dots, _, - and /, without a / in front")
+        Err("write a prefix as events/: folders of letters, digits, dots, _ and -, without a / in front")
     }
 }
 
+/// A day on which files may begin. Nothing lands in a day that is decades ahead, so that would be a mistake.
+pub(super) fn day(text: &str) -> Result<Day, &'static str> {
+    let day = text.replace('-', "/").parse::<Day>().ok();
+    day.filter(|day| day.to_string().as_str() < "2100")
+        .ok_or("write the first day as 2026/01/01 or 2026-01-01, between 1970 and 2099")
+}
+
 pub(super) fn topic_arn(text: &str) -> Result<String, &'static str> {
-    arn(text, ":sns:")
-        .ok_or("this is not the ARN of an SNS topic, such as arn:aws:sns:eu-west-1:111122223333:landfall-landed")
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|byte| is_of_name(byte) || byte == b'.');
+    match parts(text) {
+        Some(["sns", region, account, name]) if is_region(region) && is_account(account) && is_name(name) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("this is not the ARN of an SNS topic, such as arn:aws:sns:eu-west-1:111122223333:landfall-landed"),
+    }
 }
 
+/// The ARN of a role, or of several that assume each other, separated by commas as `IAM_ROLE` wants them.
 pub(super) fn role_arn(text: &str) -> Result<String, &'static str> {
-    arn(text, ":iam::").ok_or("this is not the ARN of an IAM role, such as arn:aws:iam::111122223333:role/load")
+    let is_segment =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| is_of_name(byte) || b".+=,@".contains(&byte));
+    let is_role = |arn: &str| match parts(arn) {
+        Some(["iam", "", account, resource]) => {
+            let name = resource.strip_prefix("role/");
+            is_account(account) && name.is_some_and(|name| name.split('/').all(is_segment))
+        }
+        _ => false,
+    };
+    let mut roles = text.split(",arn:");
+    let is_first = roles.next().is_some_and(is_role);
+    if is_first && roles.all(|rest| is_role(&format!("arn:{rest}"))) {
+        Ok(text.to_owned())
+    } else {
+        Err("this is not the ARN of an IAM role, such as arn:aws:iam::111122223333:role/load")
+    }
 }
 
-fn arn(text: &str, service: &str) -> Option<String> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":/_.+=,@-".contains(&byte);
-    let is_arn = text.starts_with("arn:aws") && text.contains(service) && text.bytes().all(is_allowed);
-    is_arn.then(|| text.to_owned())
+/// Service, region, account and resource of an ARN in any partition.
+fn parts(arn: &str) -> Option<[&str; 4]> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    match parts[..] {
+        ["arn", partition, service, region, account, resource] if is_region(partition) => {
+            Some([service, region, account, resource])
+        }
+        _ => None,
+    }
+}
+
+fn is_region(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+const fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
 /// A name without quotes, such as that of an integration.

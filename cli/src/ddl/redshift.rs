@@ -1,4 +1,6 @@
-//! Redshift: COPY loads Parquet by position, so a table has the columns of the files in their order.
+//! Redshift: COPY loads Parquet by position, so it lists the columns of the files in their order.
+
+use std::borrow::Cow;
 
 use clap::Args;
 
@@ -34,50 +36,81 @@ impl Dialect for Redshift {
         self.iam_role.clone().map(|arn| ("--iam-role", arn)).into_iter().collect()
     }
 
-    fn notes(&self) -> Vec<&'static str> {
-        let position = match self.files.layout {
-            Layout::Together => {
-                "COPY loads Parquet by position, and refuses a file with another number of columns than the table. A new event \
-                 type is a new column at the end: landfall ddl redshift --added COLUMN prints its ALTER TABLE. Run it before \
-                 COPY sees files with that column, and load older files first, or list their columns behind the table's name. \
-                 With --layout by-type none of this is needed."
-            }
-            Layout::ByType => {
-                "COPY loads Parquet by position, and refuses a file with another number of columns than the table. The nine \
-                 columns of a type never change, nor do the eight of unregistered: new fields are inside the SUPER column, and a \
-                 new event type is a new table, which landfall ddl redshift --layout by-type --added COLUMN prints."
-            }
+    fn notes(&self) -> Vec<Cow<'static, str>> {
+        let is_together = self.files.layout == Layout::Together;
+        let position = if is_together {
+            "COPY loads Parquet by position, and refuses a file with another number of columns than its list. The list has the \
+             columns of the files in their order, that of proto/columns.txt; in which order the table has them does not count. A \
+             new event type is a new column at the end of the files: landfall ddl redshift --added COLUMN prints its ALTER TABLE \
+             and the COPY with the longer list. Files from before need the shorter list, that of the COPY that you have; or \
+             append FILLRECORD, with which columns that are missing at the end of a file are NULL. With --layout by-type none \
+             of this is needed."
+        } else {
+            "COPY loads Parquet by position, and refuses a file with another number of columns than its list. The nine columns \
+             of a type never change, nor do the eight of unregistered: new fields are inside the SUPER column, and a new event \
+             type is a new table, which landfall ddl redshift --layout by-type --added COLUMN prints."
         };
-        vec![
+        let mut notes = vec![
             position,
-            "COPY loads a file again each time: load each day once, from its folder, or append JOB CREATE name AUTO ON, with \
-             which Redshift loads new files by itself and remembers them. An event can land twice, too: deduplicate by event_id.",
+            "COPY loads a file again each time, and a day gets files for as long as its events are delivered again, with \
+             event_time for WriterEventTimeMaxAgeDays. So after the first load, load what is new by a manifest of files that are \
+             not loaded yet, such as those announced on the topic in the output LandedTopicArn: FROM the manifest, and append \
+             MANIFEST. Each entry has url, mandatory and, which Parquet needs, meta with the content_length of the file. Of types \
+             without event_time you can load a day again instead: delete its rows by sent_at, and COPY its folder, in one \
+             transaction. An event can land twice, too: deduplicate by event_id.",
+        ];
+        if self.iam_role.is_none() {
+            notes.push(
+                "A COPY job, which loads new files by itself, does not take the default role: give --iam-role for one.",
+            );
+        } else {
+            notes.push(
+                "Or let Redshift load new files by itself, each once: create an S3 event integration of the bucket, and then \
+                 append JOB CREATE name AUTO ON to COPY, outside of a transaction and with a name without a hyphen. A job loads \
+                 files that are created after it, so load those before by COPY.",
+            );
+            if is_together {
+                notes.push(
+                    "A job keeps its list of columns. For a new event type, drop it, and create it again with the longer list.",
+                );
+            }
+        }
+        notes.extend([
+            "A text above 65,535 bytes fails the COPY of all its files, since MAXERROR is not there for Parquet. With the \
+             parameter enable_large_strings_opt_in = Yes, for which a cluster has to be rebooted, a text inside SUPER may have \
+             16,000,000 bytes; one of the envelope may not.",
+            "Times are in UTC. COPY reads Parquet by Redshift Spectrum, which has no TIMESTAMPTZ. Inside SUPER they are text.",
             "The bucket has to be in the region of the warehouse.",
-        ]
+        ]);
+        notes.into_iter().map(Cow::Borrowed).collect()
     }
 
-    fn table(&self, table: &Table) -> Vec<Statement> {
-        let name = self.name(&table.name);
+    fn table(&self, table: &Table) -> Statement {
         let columns = table.columns.iter().map(definition);
+        let create = format!("CREATE TABLE IF NOT EXISTS {} (", self.name(&table.name));
+        Statement::new("", block(&create, columns, ")", 0))
+    }
+
+    fn reading(&self, table: &Table) -> Vec<Statement> {
         let (folder, about) = if table.folder.is_none() {
             let about = "The 2 is that of the year: it keeps away from the folders of the layout by-type, whose files have other \
-                         columns.";
+                         columns. Years before 2000, which there are only if WriterEventTimeMaxAgeDays is decades, begin with 1.";
             (format!("{}2", self.files.root()), about)
         } else {
             (self.files.folder(table), "")
         };
         let role = self.iam_role.as_ref().map_or_else(|| "DEFAULT".to_owned(), |arn| format!("'{arn}'"));
-        vec![
-            Statement::new("", block(&format!("CREATE TABLE IF NOT EXISTS {name} ("), columns, ")", 0)),
-            Statement::new(
-                about,
-                format!("COPY {name}\nFROM '{folder}'\nIAM_ROLE {role}\nFORMAT AS PARQUET SERIALIZETOJSON"),
-            ),
-        ]
+        let columns = table.columns.iter().map(|column| quoted(&column.name));
+        let columns = block(&format!("COPY {} (", self.name(&table.name)), columns, ")", 0);
+        let copy = format!("{columns}\nFROM '{folder}'\nIAM_ROLE {role}\nFORMAT AS PARQUET SERIALIZETOJSON");
+        vec![Statement::new(about, copy)]
     }
 
-    fn added(&self, table: &Table, column: &Column) -> Vec<Statement> {
-        vec![Statement::new("", format!("ALTER TABLE {} ADD COLUMN {}", self.name(&table.name), definition(column)))]
+    fn added(&self, table: &Table, columns: &[&Column]) -> Vec<Statement> {
+        let name = self.name(&table.name);
+        let alter =
+            |column: &&Column| Statement::new("", format!("ALTER TABLE {name} ADD COLUMN {}", definition(column)));
+        columns.iter().map(alter).chain(self.reading(table)).collect()
     }
 }
 
@@ -107,7 +140,7 @@ fn kind(kind: &Kind) -> String {
         Kind::Decimal { precision, scale } => format!("DECIMAL({precision}, {scale})"),
         Kind::Text => VARCHAR.to_owned(),
         Kind::Bytes => VARBYTE.to_owned(),
-        Kind::Instant => "TIMESTAMPTZ".to_owned(),
+        Kind::Instant => "TIMESTAMP".to_owned(),
         Kind::Struct(_) | Kind::List(_) | Kind::Map(..) => "SUPER".to_owned(),
     }
 }

@@ -1,5 +1,7 @@
 //! Snowflake: a pipe loads every file by the names of its columns, and new event types become columns by themselves.
 
+use std::borrow::Cow;
+
 use clap::Args;
 
 use super::{
@@ -49,7 +51,7 @@ impl Dialect for Snowflake {
         topic.into_iter().chain(integration).collect()
     }
 
-    fn notes(&self) -> Vec<&'static str> {
+    fn notes(&self) -> Vec<Cow<'static, str>> {
         let evolution = match self.files.layout {
             Layout::Together => {
                 "The first file with a new event type adds its column, if the role that owns the pipe has EVOLVE SCHEMA or \
@@ -60,18 +62,31 @@ impl Dialect for Snowflake {
                  by-type --added COLUMN prints; until then its files are not loaded."
             }
         };
+        let stage = self.name(STAGE);
+        let folder = if self.files.layout == Layout::ByType { "COLUMN/" } else { "" };
+        let older = format!(
+            "Load older files with the pipe's COPY INTO by hand, from folders of days of which the pipe has loaded nothing, as in \
+             FROM @{stage}/{folder}2026/10/, and with LOAD_UNCERTAIN_FILES = TRUE. A pipe and COPY INTO do not know of each other: \
+             from a folder of which the pipe has loaded files, COPY INTO loads them again. Without the option it skips files that \
+             are older than 64 days, once the first rows of the table are as old."
+        );
         vec![
             "Event types are VARIANT: whatever fields a type gets later is in it, with no change here. Schema evolution adds \
-             columns to a table, but no members to a structured OBJECT. Read a field as order_created:order_id::VARCHAR.",
-            evolution,
-            "sent_at is TIMESTAMP_TZ: TIMESTAMP_NTZ would forget that it is in UTC.",
+             columns to a table, but no members to a structured OBJECT. Read a field as order_created:order_id::VARCHAR."
+                .into(),
+            evolution.into(),
+            "sent_at is a point in time, which TIMESTAMP_NTZ would forget. The scanner reads it as TIMESTAMP_LTZ, so it is shown in \
+             the time zone of the session that loads it: CONVERT_TIMEZONE('UTC', sent_at) shows it in UTC."
+                .into(),
             "A pipe subscribes to the topic when it is created. Before that, set the parameter LandedSubscriberArn of the stack \
-             to the IAM user that SYSTEM$GET_AWS_SNS_IAM_POLICY returns. It loads what is announced from then on; ALTER PIPE \
-             REFRESH loads the files of the last seven days, and its COPY INTO, run by hand, older ones. Never CREATE OR REPLACE \
-             a pipe: it forgets which files it has loaded.",
-            "Names are not quoted, so that they can be written in upper and lower case. Only reserved words are, and have to be \
-             written as here.",
-            "An event can land twice: deduplicate by event_id.",
+             to the IAM user that SYSTEM$GET_AWS_SNS_IAM_POLICY returns. It loads what is announced from then on, and ALTER PIPE \
+             REFRESH loads the files of the last seven days. Never CREATE OR REPLACE a pipe: it forgets which files it has loaded."
+                .into(),
+            older.into(),
+            "Names are not quoted, so that they can be written in upper and lower case. Only reserved words are, in upper case, \
+             as schema evolution adds them, and have to be written as here."
+                .into(),
+            "An event can land twice: deduplicate by event_id.".into(),
         ]
     }
 
@@ -98,9 +113,14 @@ impl Dialect for Snowflake {
         ]
     }
 
-    fn table(&self, table: &Table) -> Vec<Statement> {
-        let name = self.name(&table.name);
+    fn table(&self, table: &Table) -> Statement {
+        let create = format!("CREATE TABLE IF NOT EXISTS {} (", self.name(&table.name));
         let columns = table.columns.iter().map(definition);
+        Statement::new("", format!("{}\nENABLE_SCHEMA_EVOLUTION = TRUE", block(&create, columns, ")", 0)))
+    }
+
+    fn reading(&self, table: &Table) -> Vec<Statement> {
+        let name = self.name(&table.name);
         let topic = self.topic_arn.as_deref().unwrap_or(TOPIC_ARN);
         let folder: String = table.folder.iter().map(|folder| format!("{folder}/")).collect();
         let pipe = format!(
@@ -110,23 +130,17 @@ impl Dialect for Snowflake {
             self.name(STAGE),
             self.name(FILE_FORMAT)
         );
-        vec![
-            Statement::new(
-                "",
-                format!(
-                    "{}\nENABLE_SCHEMA_EVOLUTION = TRUE",
-                    block(&format!("CREATE TABLE IF NOT EXISTS {name} ("), columns, ")", 0)
-                ),
-            ),
-            Statement::new("", pipe),
-        ]
+        vec![Statement::new("", pipe)]
     }
 
-    fn added(&self, table: &Table, column: &Column) -> Vec<Statement> {
-        vec![Statement::new(
-            "Needed only without schema evolution: the first file with the column adds it.",
-            format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {}", self.name(&table.name), definition(column)),
-        )]
+    fn added(&self, table: &Table, columns: &[&Column]) -> Vec<Statement> {
+        let alter = |column: &&Column| {
+            Statement::new(
+                "Needed only without schema evolution: the first file with the column adds it.",
+                format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {}", self.name(&table.name), definition(column)),
+            )
+        };
+        columns.iter().map(alter).collect()
     }
 }
 
@@ -136,8 +150,9 @@ impl Snowflake {
     }
 }
 
+/// A name without quotes is one in upper case, and schema evolution adds columns in upper case. So are reserved words.
 fn quoted(name: &str) -> String {
-    if is_among(RESERVED, name) { format!("\"{name}\"") } else { name.to_owned() }
+    if is_among(RESERVED, name) { format!("\"{}\"", name.to_ascii_uppercase()) } else { name.to_owned() }
 }
 
 fn definition(column: &Column) -> String {

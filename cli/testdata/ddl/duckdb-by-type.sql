@@ -7,10 +7,18 @@
 -- LOAD aws; CREATE SECRET (TYPE s3, PROVIDER credential_chain);
 --
 -- A view reads the files each time, and is created only when there is a file. DuckDB notes its
--- columns, so create it again after an event type got a field. A table keeps rows, as in INSERT
--- INTO events BY NAME SELECT * FROM files.events. An event can land twice: deduplicate by event_id.
+-- columns, so create it again after an event type got a field.
+--
+-- A table keeps rows, as in INSERT INTO events BY NAME SELECT * FROM landfall_files.events. After
+-- an event type got a field, change its column or create the table again, and fill it again, before
+-- you insert: the table does not change by itself, and INSERT drops what is not in it without an
+-- error. The queries at the end show what differs. An event can land twice: deduplicate by
+-- event_id.
+--
+-- DuckDB gives a database the name of its file, and refuses a schema of the same name as ambiguous,
+-- as --schema lake in lake.duckdb: write --schema lake.main there, or call the file otherwise.
 
-CREATE SCHEMA IF NOT EXISTS "files";
+CREATE SCHEMA IF NOT EXISTS "landfall_files";
 
 CREATE TABLE IF NOT EXISTS "every_kind" (
   "event_id" VARCHAR NOT NULL,
@@ -77,9 +85,6 @@ CREATE TABLE IF NOT EXISTS "every_kind" (
   )
 );
 
-CREATE OR REPLACE VIEW "files"."every_kind" AS
-SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/every_kind/*/*/*/*.parquet', union_by_name = true);
-
 CREATE TABLE IF NOT EXISTS "order" (
   "event_id" VARCHAR NOT NULL,
   "message_id" VARCHAR NOT NULL,
@@ -101,9 +106,6 @@ CREATE TABLE IF NOT EXISTS "order" (
   )
 );
 
-CREATE OR REPLACE VIEW "files"."order" AS
-SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/order/*/*/*/*.parquet', union_by_name = true);
-
 CREATE TABLE IF NOT EXISTS "group" (
   "event_id" VARCHAR NOT NULL,
   "message_id" VARCHAR NOT NULL,
@@ -117,9 +119,6 @@ CREATE TABLE IF NOT EXISTS "group" (
     "_empty" BOOLEAN
   )
 );
-
-CREATE OR REPLACE VIEW "files"."group" AS
-SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/group/*/*/*/*.parquet', union_by_name = true);
 
 CREATE TABLE IF NOT EXISTS "user" (
   "event_id" VARCHAR NOT NULL,
@@ -135,9 +134,6 @@ CREATE TABLE IF NOT EXISTS "user" (
   )
 );
 
-CREATE OR REPLACE VIEW "files"."user" AS
-SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/user/*/*/*/*.parquet', union_by_name = true);
-
 CREATE TABLE IF NOT EXISTS "day" (
   "event_id" VARCHAR NOT NULL,
   "message_id" VARCHAR NOT NULL,
@@ -152,9 +148,6 @@ CREATE TABLE IF NOT EXISTS "day" (
   )
 );
 
-CREATE OR REPLACE VIEW "files"."day" AS
-SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/day/*/*/*/*.parquet', union_by_name = true);
-
 CREATE TABLE IF NOT EXISTS "unregistered" (
   "event_id" VARCHAR NOT NULL,
   "message_id" VARCHAR NOT NULL,
@@ -166,5 +159,50 @@ CREATE TABLE IF NOT EXISTS "unregistered" (
   "_raw" BLOB
 );
 
-CREATE OR REPLACE VIEW "files"."unregistered" AS
+CREATE OR REPLACE VIEW "landfall_files"."every_kind" AS
+SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/every_kind/*/*/*/*.parquet', union_by_name = true);
+
+-- Columns that the table has not, or with another type. Another order of members is harmless.
+SELECT column_name, f.column_type AS in_files, t.column_type AS in_table
+FROM (DESCRIBE "landfall_files"."every_kind") AS f LEFT JOIN (DESCRIBE "every_kind") AS t USING (column_name)
+WHERE f.column_type IS DISTINCT FROM t.column_type;
+
+CREATE OR REPLACE VIEW "landfall_files"."order" AS
+SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/order/*/*/*/*.parquet', union_by_name = true);
+
+-- Columns that the table has not, or with another type. Another order of members is harmless.
+SELECT column_name, f.column_type AS in_files, t.column_type AS in_table
+FROM (DESCRIBE "landfall_files"."order") AS f LEFT JOIN (DESCRIBE "order") AS t USING (column_name)
+WHERE f.column_type IS DISTINCT FROM t.column_type;
+
+CREATE OR REPLACE VIEW "landfall_files"."group" AS
+SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/group/*/*/*/*.parquet', union_by_name = true);
+
+-- Columns that the table has not, or with another type. Another order of members is harmless.
+SELECT column_name, f.column_type AS in_files, t.column_type AS in_table
+FROM (DESCRIBE "landfall_files"."group") AS f LEFT JOIN (DESCRIBE "group") AS t USING (column_name)
+WHERE f.column_type IS DISTINCT FROM t.column_type;
+
+CREATE OR REPLACE VIEW "landfall_files"."user" AS
+SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/user/*/*/*/*.parquet', union_by_name = true);
+
+-- Columns that the table has not, or with another type. Another order of members is harmless.
+SELECT column_name, f.column_type AS in_files, t.column_type AS in_table
+FROM (DESCRIBE "landfall_files"."user") AS f LEFT JOIN (DESCRIBE "user") AS t USING (column_name)
+WHERE f.column_type IS DISTINCT FROM t.column_type;
+
+CREATE OR REPLACE VIEW "landfall_files"."day" AS
+SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/day/*/*/*/*.parquet', union_by_name = true);
+
+-- Columns that the table has not, or with another type. Another order of members is harmless.
+SELECT column_name, f.column_type AS in_files, t.column_type AS in_table
+FROM (DESCRIBE "landfall_files"."day") AS f LEFT JOIN (DESCRIBE "day") AS t USING (column_name)
+WHERE f.column_type IS DISTINCT FROM t.column_type;
+
+CREATE OR REPLACE VIEW "landfall_files"."unregistered" AS
 SELECT * FROM read_parquet('s3://YOUR_LAKE_BUCKET/events/unregistered/*/*/*/*.parquet', union_by_name = true);
+
+-- Columns that the table has not, or with another type. Another order of members is harmless.
+SELECT column_name, f.column_type AS in_files, t.column_type AS in_table
+FROM (DESCRIBE "landfall_files"."unregistered") AS f LEFT JOIN (DESCRIBE "unregistered") AS t USING (column_name)
+WHERE f.column_type IS DISTINCT FROM t.column_type;

@@ -1,16 +1,58 @@
 -- Made by: landfall ddl redshift --added order --added user
 --
--- COPY loads Parquet by position, and refuses a file with another number of columns than the table.
--- A new event type is a new column at the end: landfall ddl redshift --added COLUMN prints its
--- ALTER TABLE. Run it before COPY sees files with that column, and load older files first, or list
--- their columns behind the table's name. With --layout by-type none of this is needed.
+-- Replace YOUR_LAKE_BUCKET by the bucket in the output LakeBucketName of the stack, or give
+-- --bucket.
 --
--- COPY loads a file again each time: load each day once, from its folder, or append JOB CREATE name
--- AUTO ON, with which Redshift loads new files by itself and remembers them. An event can land
--- twice, too: deduplicate by event_id.
+-- COPY loads Parquet by position, and refuses a file with another number of columns than its list.
+-- The list has the columns of the files in their order, that of proto/columns.txt; in which order
+-- the table has them does not count. A new event type is a new column at the end of the files:
+-- landfall ddl redshift --added COLUMN prints its ALTER TABLE and the COPY with the longer list.
+-- Files from before need the shorter list, that of the COPY that you have; or append FILLRECORD,
+-- with which columns that are missing at the end of a file are NULL. With --layout by-type none of
+-- this is needed.
+--
+-- COPY loads a file again each time, and a day gets files for as long as its events are delivered
+-- again, with event_time for WriterEventTimeMaxAgeDays. So after the first load, load what is new
+-- by a manifest of files that are not loaded yet, such as those announced on the topic in the
+-- output LandedTopicArn: FROM the manifest, and append MANIFEST. Each entry has url, mandatory and,
+-- which Parquet needs, meta with the content_length of the file. Of types without event_time you
+-- can load a day again instead: delete its rows by sent_at, and COPY its folder, in one
+-- transaction. An event can land twice, too: deduplicate by event_id.
+--
+-- A COPY job, which loads new files by itself, does not take the default role: give --iam-role for
+-- one.
+--
+-- A text above 65,535 bytes fails the COPY of all its files, since MAXERROR is not there for
+-- Parquet. With the parameter enable_large_strings_opt_in = Yes, for which a cluster has to be
+-- rebooted, a text inside SUPER may have 16,000,000 bytes; one of the envelope may not.
+--
+-- Times are in UTC. COPY reads Parquet by Redshift Spectrum, which has no TIMESTAMPTZ. Inside SUPER
+-- they are text.
 --
 -- The bucket has to be in the region of the warehouse.
 
 ALTER TABLE "events" ADD COLUMN "order" SUPER;
 
 ALTER TABLE "events" ADD COLUMN "user" SUPER;
+
+-- The 2 is that of the year: it keeps away from the folders of the layout by-type, whose files have
+-- other columns. Years before 2000, which there are only if WriterEventTimeMaxAgeDays is decades,
+-- begin with 1.
+COPY "events" (
+  "event_id",
+  "message_id",
+  "source",
+  "type",
+  "sent_at",
+  "payload_sha256",
+  "attributes",
+  "_raw",
+  "every_kind",
+  "order",
+  "group",
+  "user",
+  "day"
+)
+FROM 's3://YOUR_LAKE_BUCKET/events/2'
+IAM_ROLE DEFAULT
+FORMAT AS PARQUET SERIALIZETOJSON;

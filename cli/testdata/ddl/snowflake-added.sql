@@ -8,18 +8,25 @@
 -- SCHEMA or OWNERSHIP on the table. Files of the layout by-type are loaded, too, since columns are
 -- matched by name.
 --
--- sent_at is TIMESTAMP_TZ: TIMESTAMP_NTZ would forget that it is in UTC.
+-- sent_at is a point in time, which TIMESTAMP_NTZ would forget. The scanner reads it as
+-- TIMESTAMP_LTZ, so it is shown in the time zone of the session that loads it:
+-- CONVERT_TIMEZONE('UTC', sent_at) shows it in UTC.
 --
 -- A pipe subscribes to the topic when it is created. Before that, set the parameter
 -- LandedSubscriberArn of the stack to the IAM user that SYSTEM$GET_AWS_SNS_IAM_POLICY returns. It
--- loads what is announced from then on; ALTER PIPE REFRESH loads the files of the last seven days,
--- and its COPY INTO, run by hand, older ones. Never CREATE OR REPLACE a pipe: it forgets which
--- files it has loaded.
+-- loads what is announced from then on, and ALTER PIPE REFRESH loads the files of the last seven
+-- days. Never CREATE OR REPLACE a pipe: it forgets which files it has loaded.
+--
+-- Load older files with the pipe's COPY INTO by hand, from folders of days of which the pipe has
+-- loaded nothing, as in FROM @landfall_lake/2026/10/, and with LOAD_UNCERTAIN_FILES = TRUE. A pipe
+-- and COPY INTO do not know of each other: from a folder of which the pipe has loaded files, COPY
+-- INTO loads them again. Without the option it skips files that are older than 64 days, once the
+-- first rows of the table are as old.
 --
 -- Names are not quoted, so that they can be written in upper and lower case. Only reserved words
--- are, and have to be written as here.
+-- are, in upper case, as schema evolution adds them, and have to be written as here.
 --
 -- An event can land twice: deduplicate by event_id.
 
 -- Needed only without schema evolution: the first file with the column adds it.
-ALTER TABLE events ADD COLUMN IF NOT EXISTS "order" VARIANT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS "ORDER" VARIANT;

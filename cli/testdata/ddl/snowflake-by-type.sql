@@ -16,16 +16,23 @@
 -- The columns of a type never change. A new event type is a new table, which landfall ddl snowflake
 -- --layout by-type --added COLUMN prints; until then its files are not loaded.
 --
--- sent_at is TIMESTAMP_TZ: TIMESTAMP_NTZ would forget that it is in UTC.
+-- sent_at is a point in time, which TIMESTAMP_NTZ would forget. The scanner reads it as
+-- TIMESTAMP_LTZ, so it is shown in the time zone of the session that loads it:
+-- CONVERT_TIMEZONE('UTC', sent_at) shows it in UTC.
 --
 -- A pipe subscribes to the topic when it is created. Before that, set the parameter
 -- LandedSubscriberArn of the stack to the IAM user that SYSTEM$GET_AWS_SNS_IAM_POLICY returns. It
--- loads what is announced from then on; ALTER PIPE REFRESH loads the files of the last seven days,
--- and its COPY INTO, run by hand, older ones. Never CREATE OR REPLACE a pipe: it forgets which
--- files it has loaded.
+-- loads what is announced from then on, and ALTER PIPE REFRESH loads the files of the last seven
+-- days. Never CREATE OR REPLACE a pipe: it forgets which files it has loaded.
+--
+-- Load older files with the pipe's COPY INTO by hand, from folders of days of which the pipe has
+-- loaded nothing, as in FROM @landfall_lake/COLUMN/2026/10/, and with LOAD_UNCERTAIN_FILES = TRUE.
+-- A pipe and COPY INTO do not know of each other: from a folder of which the pipe has loaded files,
+-- COPY INTO loads them again. Without the option it skips files that are older than 64 days, once
+-- the first rows of the table are as old.
 --
 -- Names are not quoted, so that they can be written in upper and lower case. Only reserved words
--- are, and have to be written as here.
+-- are, in upper case, as schema evolution adds them, and have to be written as here.
 --
 -- An event can land twice: deduplicate by event_id.
 
@@ -55,16 +62,7 @@ CREATE TABLE IF NOT EXISTS every_kind (
 )
 ENABLE_SCHEMA_EVOLUTION = TRUE;
 
-CREATE PIPE IF NOT EXISTS landfall_every_kind
-  AUTO_INGEST = TRUE
-  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
-AS
-COPY INTO every_kind
-FROM @landfall_lake/every_kind/
-FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
-MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
-
-CREATE TABLE IF NOT EXISTS "order" (
+CREATE TABLE IF NOT EXISTS "ORDER" (
   event_id VARCHAR NOT NULL,
   message_id VARCHAR NOT NULL,
   source VARCHAR,
@@ -73,20 +71,11 @@ CREATE TABLE IF NOT EXISTS "order" (
   payload_sha256 BINARY NOT NULL,
   attributes VARIANT,
   _raw BINARY,
-  "order" VARIANT
+  "ORDER" VARIANT
 )
 ENABLE_SCHEMA_EVOLUTION = TRUE;
 
-CREATE PIPE IF NOT EXISTS landfall_order
-  AUTO_INGEST = TRUE
-  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
-AS
-COPY INTO "order"
-FROM @landfall_lake/order/
-FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
-MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
-
-CREATE TABLE IF NOT EXISTS "group" (
+CREATE TABLE IF NOT EXISTS "GROUP" (
   event_id VARCHAR NOT NULL,
   message_id VARCHAR NOT NULL,
   source VARCHAR,
@@ -95,18 +84,9 @@ CREATE TABLE IF NOT EXISTS "group" (
   payload_sha256 BINARY NOT NULL,
   attributes VARIANT,
   _raw BINARY,
-  "group" VARIANT
+  "GROUP" VARIANT
 )
 ENABLE_SCHEMA_EVOLUTION = TRUE;
-
-CREATE PIPE IF NOT EXISTS landfall_group
-  AUTO_INGEST = TRUE
-  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
-AS
-COPY INTO "group"
-FROM @landfall_lake/group/
-FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
-MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
 
 CREATE TABLE IF NOT EXISTS user (
   event_id VARCHAR NOT NULL,
@@ -121,15 +101,6 @@ CREATE TABLE IF NOT EXISTS user (
 )
 ENABLE_SCHEMA_EVOLUTION = TRUE;
 
-CREATE PIPE IF NOT EXISTS landfall_user
-  AUTO_INGEST = TRUE
-  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
-AS
-COPY INTO user
-FROM @landfall_lake/user/
-FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
-MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
-
 CREATE TABLE IF NOT EXISTS day (
   event_id VARCHAR NOT NULL,
   message_id VARCHAR NOT NULL,
@@ -143,15 +114,6 @@ CREATE TABLE IF NOT EXISTS day (
 )
 ENABLE_SCHEMA_EVOLUTION = TRUE;
 
-CREATE PIPE IF NOT EXISTS landfall_day
-  AUTO_INGEST = TRUE
-  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
-AS
-COPY INTO day
-FROM @landfall_lake/day/
-FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
-MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
-
 CREATE TABLE IF NOT EXISTS unregistered (
   event_id VARCHAR NOT NULL,
   message_id VARCHAR NOT NULL,
@@ -163,6 +125,51 @@ CREATE TABLE IF NOT EXISTS unregistered (
   _raw BINARY
 )
 ENABLE_SCHEMA_EVOLUTION = TRUE;
+
+CREATE PIPE IF NOT EXISTS landfall_every_kind
+  AUTO_INGEST = TRUE
+  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
+AS
+COPY INTO every_kind
+FROM @landfall_lake/every_kind/
+FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
+MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
+
+CREATE PIPE IF NOT EXISTS landfall_order
+  AUTO_INGEST = TRUE
+  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
+AS
+COPY INTO "ORDER"
+FROM @landfall_lake/order/
+FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
+MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
+
+CREATE PIPE IF NOT EXISTS landfall_group
+  AUTO_INGEST = TRUE
+  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
+AS
+COPY INTO "GROUP"
+FROM @landfall_lake/group/
+FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
+MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
+
+CREATE PIPE IF NOT EXISTS landfall_user
+  AUTO_INGEST = TRUE
+  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
+AS
+COPY INTO user
+FROM @landfall_lake/user/
+FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
+MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
+
+CREATE PIPE IF NOT EXISTS landfall_day
+  AUTO_INGEST = TRUE
+  AWS_SNS_TOPIC = 'YOUR_LANDED_TOPIC_ARN'
+AS
+COPY INTO day
+FROM @landfall_lake/day/
+FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
+MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;
 
 CREATE PIPE IF NOT EXISTS landfall_unregistered
   AUTO_INGEST = TRUE

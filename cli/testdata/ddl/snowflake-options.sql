@@ -7,20 +7,27 @@
 -- The columns of a type never change. A new event type is a new table, which landfall ddl snowflake
 -- --layout by-type --added COLUMN prints; until then its files are not loaded.
 --
--- sent_at is TIMESTAMP_TZ: TIMESTAMP_NTZ would forget that it is in UTC.
+-- sent_at is a point in time, which TIMESTAMP_NTZ would forget. The scanner reads it as
+-- TIMESTAMP_LTZ, so it is shown in the time zone of the session that loads it:
+-- CONVERT_TIMEZONE('UTC', sent_at) shows it in UTC.
 --
 -- A pipe subscribes to the topic when it is created. Before that, set the parameter
 -- LandedSubscriberArn of the stack to the IAM user that SYSTEM$GET_AWS_SNS_IAM_POLICY returns. It
--- loads what is announced from then on; ALTER PIPE REFRESH loads the files of the last seven days,
--- and its COPY INTO, run by hand, older ones. Never CREATE OR REPLACE a pipe: it forgets which
--- files it has loaded.
+-- loads what is announced from then on, and ALTER PIPE REFRESH loads the files of the last seven
+-- days. Never CREATE OR REPLACE a pipe: it forgets which files it has loaded.
+--
+-- Load older files with the pipe's COPY INTO by hand, from folders of days of which the pipe has
+-- loaded nothing, as in FROM @analytics.lake.landfall_lake/COLUMN/2026/10/, and with
+-- LOAD_UNCERTAIN_FILES = TRUE. A pipe and COPY INTO do not know of each other: from a folder of
+-- which the pipe has loaded files, COPY INTO loads them again. Without the option it skips files
+-- that are older than 64 days, once the first rows of the table are as old.
 --
 -- Names are not quoted, so that they can be written in upper and lower case. Only reserved words
--- are, and have to be written as here.
+-- are, in upper case, as schema evolution adds them, and have to be written as here.
 --
 -- An event can land twice: deduplicate by event_id.
 
-CREATE TABLE IF NOT EXISTS analytics.lake."order" (
+CREATE TABLE IF NOT EXISTS analytics.lake."ORDER" (
   event_id VARCHAR NOT NULL,
   message_id VARCHAR NOT NULL,
   source VARCHAR,
@@ -29,7 +36,7 @@ CREATE TABLE IF NOT EXISTS analytics.lake."order" (
   payload_sha256 BINARY NOT NULL,
   attributes VARIANT,
   _raw BINARY,
-  "order" VARIANT
+  "ORDER" VARIANT
 )
 ENABLE_SCHEMA_EVOLUTION = TRUE;
 
@@ -37,7 +44,7 @@ CREATE PIPE IF NOT EXISTS analytics.lake.landfall_order
   AUTO_INGEST = TRUE
   AWS_SNS_TOPIC = 'arn:aws:sns:eu-west-1:111122223333:landfall-landed'
 AS
-COPY INTO analytics.lake."order"
+COPY INTO analytics.lake."ORDER"
 FROM @analytics.lake.landfall_lake/order/
 FILE_FORMAT = (FORMAT_NAME = 'analytics.lake.landfall_parquet')
 MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE;

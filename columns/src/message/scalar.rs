@@ -158,8 +158,9 @@ impl Slices {
 
 impl EnumNames {
     pub(super) fn new(described: &EnumDescriptor) -> Self {
-        let mut names: Vec<(i32, String)> =
-            described.values().map(|value| (value.number(), value.name().to_owned())).collect();
+        // As they are declared: `values()` has the names of one number in an order of its own. Of several, protobuf writes the first.
+        let declared = described.enum_descriptor_proto().value.iter();
+        let mut names: Vec<(i32, String)> = declared.map(|value| (value.number(), value.name().to_owned())).collect();
         names.sort_by_key(|(number, _)| *number);
         names.dedup_by_key(|(number, _)| *number);
         Self { names }

@@ -435,6 +435,29 @@ fn an_any_is_json_if_its_type_is_known() {
     assert_eq!(damaged, (Some(r#"{"@type":"type.googleapis.com/test.Innermost"}"#.to_owned()), false));
 }
 
+/// `COLOR_CRIMSON` has the number of `COLOR_RED`, and is declared behind it. In JSON it is prost-reflect that chooses, and it does
+/// not promise which.
+#[test]
+fn of_several_names_of_a_number_the_first_is_written() {
+    let red = || Value::EnumNumber(1);
+    let by_bool = Value::Map(HashMap::from([(MapKey::Bool(true), red())]));
+    let payload = encode("test.Everything", &[(16, red()), (76, Value::List(vec![red()])), (93, by_bool)]);
+    let mut columns = MessageColumns::new(&descriptor("test.Everything"));
+    columns.append(&payload, &mut Fidelity::new(false)).unwrap();
+    let array = columns.finish(None).unwrap();
+    let column = |name| array.as_struct().column_by_name(name).unwrap().clone();
+    assert_eq!(column("a_color").as_string::<i32>().value(0), "COLOR_RED");
+    assert_eq!(column("colors").as_list::<i32>().value(0).as_string::<i32>().value(0), "COLOR_RED");
+    assert_eq!(column("by_bool").as_map().values().as_string::<i32>().value(0), "COLOR_RED");
+
+    let any = [(1, Value::String("type.googleapis.com/test.Everything".into())), (2, Value::Bytes(payload.into()))];
+    let [(json, _)] = json_of("test.Holder", &[encode("test.Holder", &[(1, message("google.protobuf.Any", &any))])])
+        .try_into()
+        .unwrap();
+    let (color, colors) = (r#""aColor":"COLOR_RED""#, r#""byBool":{"true":"COLOR_RED"},"colors":["COLOR_RED"]"#);
+    assert_eq!(json.unwrap(), format!(r#"{{"@type":"type.googleapis.com/test.Everything",{color},{colors}}}"#));
+}
+
 #[test]
 fn a_message_inside_itself_is_json_from_there_on() {
     let leaf = message("test.Node", &[(1, Value::String("leaf".into()))]);

@@ -98,6 +98,18 @@ pub enum RegistryError {
         /// Full name of the field at which there are too many.
         field: String,
     },
+    /// Databases would take two fields for one.
+    #[error(
+        "{place}: the fields {first} and {second} differ in upper and lower case only, so a database would take them for one column: rename one, which changes nothing that is sent"
+    )]
+    SameColumn {
+        /// File and message.
+        place: String,
+        /// The field that is declared first.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// A time does not exist, or is no time.
     #[error(
         "{place}: event_time is {path:?}, and {field:?} is not a field of type {expected} that is neither repeated nor in a oneof: name one, such as \"order_ts\" or \"header.created_at\""
@@ -307,7 +319,8 @@ fn in_order(declared: Vec<Declared>, columns: &str) -> Result<Vec<EventType>, Re
     let types = declared.into_iter().map(|declared| (declared.event.message.full_name().to_owned(), declared.event));
     let mut types: BTreeMap<String, EventType> = types.collect();
     let (mut ordered, mut seen) = (Vec::with_capacity(types.len()), BTreeSet::new());
-    for (at, text) in columns.lines().enumerate() {
+    // Some editors put a mark in front of the first line.
+    for (at, text) in columns.trim_start_matches('\u{feff}').lines().enumerate() {
         let (line, text) = (at + 1, text.trim());
         if text.is_empty() || text.starts_with('#') {
             continue;
@@ -342,7 +355,7 @@ fn in_order(declared: Vec<Declared>, columns: &str) -> Result<Vec<EventType>, Re
     Err(RegistryError::Missing { lines: lines.join("\n") })
 }
 
-/// Counts the columns of `message`, which is a part of `event`.
+/// Counts the columns of `message`, which is a part of `event`, and checks their names.
 fn count_leaves(
     event: &MessageDescriptor,
     message: &MessageDescriptor,
@@ -350,6 +363,7 @@ fn count_leaves(
     leaves: &mut usize,
 ) -> Result<(), RegistryError> {
     above.push(message.full_name().to_owned());
+    check_fields(message)?;
     for field in message.fields() {
         match field.kind() {
             Kind::Message(inner) if !is_one_column(&inner, field.is_group(), above) => {
@@ -362,6 +376,18 @@ fn count_leaves(
         }
     }
     above.pop();
+    Ok(())
+}
+
+/// Whether the names of fields stay apart as columns. The compiler refuses some, but none of proto2.
+fn check_fields(message: &MessageDescriptor) -> Result<(), RegistryError> {
+    let mut names: BTreeMap<String, &str> = BTreeMap::new();
+    for field in &message.descriptor_proto().field {
+        if let Some(first) = names.insert(field.name().to_ascii_lowercase(), field.name()) {
+            let (place, first, second) = (place(message), first.to_owned(), field.name().to_owned());
+            return Err(RegistryError::SameColumn { place, first, second });
+        }
+    }
     Ok(())
 }
 

@@ -149,6 +149,29 @@ fn every_mistake_says_where_it_is_and_what_to_do() {
 }
 
 #[test]
+fn fields_that_differ_in_case_only_are_refused_where_they_become_columns() {
+    let of = |field: &str| {
+        let head = "syntax = \"proto2\"; package old; import \"landfall/options.proto\";";
+        let line = "message Line { optional int32 quantity = 1; optional int32 quanTity = 2; }";
+        let event = format!("message Sold {{ option (landfall.event) = {{}}; {field} }}");
+        let files = [("old.proto", format!("{head}{line}{event}"))];
+        Registry::new(&protos::compiled(files).unwrap().encode_file_descriptor_set(), "sold old.Sold")
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        of("repeated Line lines = 1;").unwrap_err(),
+        "old.proto: message old.Line: the fields quantity and quanTity differ in upper and lower case only, so a database would take them for one column: rename one, which changes nothing that is sent"
+    );
+    of("optional int32 sku = 1;").unwrap();
+}
+
+#[test]
+fn a_byte_order_mark_in_front_of_the_order_does_not_count() {
+    let registry = registry("", "", &format!("\u{feff}{ORDER}")).unwrap();
+    assert_eq!(columns(&registry), ["order_placed", "basket_left"]);
+}
+
+#[test]
 fn what_is_text_or_json_in_a_column_is_one_column() {
     let more = "message Tree { option (landfall.event) = {}; repeated Tree children = 1; }";
     let v2 = "message Open { option (landfall.event) = {}; google.protobuf.Struct anything = 1; }";
