@@ -5,17 +5,36 @@
 use std::{process::ExitCode, sync::Arc};
 
 use bytes::Bytes;
-use lambda_runtime::{Error, LambdaEvent, Runtime, layers::TracingLayer, service_fn};
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, Runtime, layers::TracingLayer, service_fn};
 use serde::Serialize;
 
 use crate::raw::RawEventLayer;
 
 mod raw;
 
+/// Why an invocation failed, as its caller sees it: `errorType` and `errorMessage`.
+#[derive(Debug)]
+pub struct Failure(Diagnostic);
+
+impl Failure {
+    /// A failure of this kind, with the text of the error.
+    #[must_use]
+    pub fn new(kind: &str, error: &impl std::error::Error) -> Self {
+        Self(Diagnostic { error_type: kind.to_owned(), error_message: error.to_string() })
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new("Failed", &error)
+    }
+}
+
 /// Sets up `app` in the init phase, then passes every event to `handle` as the bytes that Lambda sent.
 ///
-/// `handle` gets the event and the deadline of the invocation, in milliseconds since 1970-01-01T00:00:00Z. If the app
-/// cannot be set up, the cause is logged and the process ends with a failure.
+/// `handle` gets the event and the deadline of the invocation, in milliseconds since 1970-01-01T00:00:00Z. Its error is any
+/// error, or a [`Failure`] where callers read the kind. If the app cannot be set up, the cause is logged and the process ends with
+/// a failure.
 pub async fn serve<A, W, R, E>(
     app: impl Future<Output = Result<A, Error>>,
     handle: impl Fn(Arc<A>, Bytes, u64) -> W,
@@ -23,7 +42,7 @@ pub async fn serve<A, W, R, E>(
 where
     W: Future<Output = Result<R, E>>,
     R: Serialize,
-    E: Into<Error>,
+    E: Into<Failure>,
 {
     lambda_runtime::tracing::init_default_subscriber();
     let run = async {
@@ -31,7 +50,7 @@ where
         let handler = service_fn(|event: LambdaEvent<()>| {
             let (app, handle) = (app.clone(), &handle);
             // The event is available only while this future is polled, so it is read inside the future.
-            async move { handle(app, raw::event(), event.context.deadline).await.map_err(Into::<Error>::into) }
+            async move { handle(app, raw::event(), event.context.deadline).await.map_err(|error| error.into().0) }
         });
         Runtime::new(handler).layer(TracingLayer::new()).layer(RawEventLayer).run().await
     };

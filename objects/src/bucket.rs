@@ -36,6 +36,14 @@ pub enum BucketError {
         /// The object's key.
         key: String,
     },
+    /// The object is another one than the version that was asked for.
+    #[error("s3://{bucket}/{key} was replaced by another object")]
+    Replaced {
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
     /// S3 refused the call, or its response was lost.
     #[error("s3://{bucket}/{key} could not be {verb}: {cause}")]
     Failed {

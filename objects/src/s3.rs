@@ -6,6 +6,7 @@ use aws_sdk_s3::{
     Client,
     config::Builder,
     error::{ProvideErrorMetadata, SdkError},
+    operation::get_object::GetObjectOutput,
     primitives::ByteStream,
     types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier},
 };
@@ -32,8 +33,8 @@ const FIRST_PAUSE_MS: u64 = 50;
 /// A bucket in S3.
 #[derive(Debug, Clone)]
 pub struct S3 {
-    client: Client,
-    bucket: String,
+    pub(crate) client: Client,
+    pub(crate) bucket: String,
 }
 
 /// An object whose bytes have not been read yet.
@@ -64,8 +65,12 @@ impl S3 {
     pub async fn open(&self, key: &str) -> Result<Opened<'_>, BucketError> {
         let object = self.client.get_object().bucket(&self.bucket).key(key).send().await;
         let object = object.map_err(|error| self.error("read", key, &error))?;
+        Ok(self.opened(key, object))
+    }
+
+    pub(crate) fn opened(&self, key: &str, object: GetObjectOutput) -> Opened<'_> {
         let metadata = object.metadata.unwrap_or_default();
-        Ok(Opened { metadata, body: object.body, bucket: self, key: key.to_owned() })
+        Opened { metadata, body: object.body, bucket: self, key: key.to_owned() }
     }
 
     /// Reads some bytes of an object, of which there are at least `range.end`.
@@ -97,10 +102,15 @@ impl S3 {
     }
 
     /// Timeouts for writing so many bytes in one call, if they need more time than any other call.
-    fn longer(&self, bytes: usize) -> Option<Builder> {
+    pub(crate) fn longer(&self, bytes: usize) -> Option<Builder> {
         let seconds = u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or_default();
         // Rounded, because the SDK keeps connections for each timeout apart.
         (seconds > 0).then(|| self.timeouts(Duration::from_secs(seconds.next_power_of_two())))?
+    }
+
+    /// Timeouts for putting the parts of an upload together.
+    pub(crate) fn completion(&self) -> Option<Builder> {
+        self.timeouts(COMPLETION)
     }
 
     /// The client's timeouts and `extra`, if it has any.
@@ -123,7 +133,7 @@ impl S3 {
     }
 
     /// Tells a bucket or an object that does not exist from a call that failed.
-    fn error<E>(&self, verb: &'static str, key: &str, error: &SdkError<E>) -> BucketError
+    pub(crate) fn error<E>(&self, verb: &'static str, key: &str, error: &SdkError<E>) -> BucketError
     where
         E: Error + ProvideErrorMetadata + 'static,
     {
@@ -139,7 +149,11 @@ impl S3 {
     }
 
     /// Tells a key that exists from a call that failed.
-    fn created<E>(&self, key: &str, result: Result<Option<String>, SdkError<E>>) -> Result<Created, BucketError>
+    pub(crate) fn created<E>(
+        &self,
+        key: &str,
+        result: Result<Option<String>, SdkError<E>>,
+    ) -> Result<Created, BucketError>
     where
         E: Error + ProvideErrorMetadata + 'static,
     {
@@ -155,7 +169,7 @@ impl S3 {
 }
 
 /// Whether an object was not written because its key exists already.
-fn is_taken<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+pub(crate) fn is_taken<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     error.raw_response().is_some_and(|response| response.status().as_u16() == 412)
         || code(error) == Some("PreconditionFailed")
 }
@@ -166,11 +180,11 @@ fn is_raced<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     code(error) == Some("ConditionalRequestConflict")
 }
 
-fn unquoted(e_tag: Option<String>) -> String {
+pub(crate) fn unquoted(e_tag: Option<String>) -> String {
     e_tag.unwrap_or_default().trim_matches('"').to_owned()
 }
 
-fn size(content_length: Option<i64>) -> u64 {
+pub(crate) fn size(content_length: Option<i64>) -> u64 {
     content_length.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default()
 }
 
@@ -273,7 +287,7 @@ impl Bucket for S3 {
         let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(&upload.key);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.parts.clone())).build();
         let complete = complete.upload_id(&upload.id).multipart_upload(parts).if_none_match("*");
-        let response = match self.timeouts(COMPLETION) {
+        let response = match self.completion() {
             None => complete.send().await,
             Some(timeouts) => complete.customize().config_override(timeouts).send().await,
         };

@@ -2,7 +2,7 @@
 //!
 //! A command is a JSON object whose member `command` names it, such as `{"command": "loads_next", "table": …}`. Its
 //! answer is the type that the variant's documentation names, as JSON. If a command fails, the invocation fails with a
-//! sentence as its error message.
+//! sentence as its error message, and with [`REFUSED`] as its error type if a repetition would fail too.
 //!
 //! The words of statuses, kinds and reasons are those of the database; a test compares them with it.
 
@@ -62,6 +62,9 @@ pub struct UnknownWord {
     what: &'static str,
     known: String,
 }
+
+/// The `errorType` of an invocation whose command is refused: repeating it as it is would be refused again.
+pub const REFUSED: &str = "Refused";
 
 /// A command for load-registrar.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,6 +209,37 @@ pub struct TableDeclaration {
     /// How often a load is claimed to be ingested before it is given up; 5 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<i32>,
+    /// Its columns, in order; those of the `.dfm` beside an object, or text, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<ColumnDeclaration>>,
+    /// What happens to a value that does not fit the type of its column.
+    #[serde(default)]
+    pub on_misfit: OnMisfit,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnDeclaration {
+    /// Its name in the objects.
+    pub name: String,
+    /// Its type, such as `INT8` or `NUMERIC(10,2)`; see the README of load-ingester.
+    #[serde(rename = "type")]
+    pub column_type: String,
+}
+
+words! {
+    /// What happens to a value that does not fit the type of its column.
+    #[derive(Default)]
+    OnMisfit: "way to treat values that do not fit" {
+        /// Its row goes to the quarantine.
+        #[default]
+        Quarantine = "quarantine",
+        /// The load cannot be ingested.
+        Fail = "fail",
+        /// It becomes null.
+        Null = "null",
+    }
 }
 
 const fn yes() -> bool {
@@ -400,7 +434,7 @@ words! {
 }
 
 /// A load, and the lease of the job that works on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadRef {
     /// Its id.
@@ -408,6 +442,37 @@ pub struct LoadRef {
     /// The lease that a claim gave. Without one, a load that is being worked on is changed only after its lease has expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<i64>,
+    /// What became of it, if the step ends the ingesting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<LoadResult>,
+}
+
+/// What became of an object that was ingested.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadResult {
+    /// Rows in its files.
+    pub rows: u64,
+    /// Records in the quarantine.
+    #[serde(default)]
+    pub quarantined: u64,
+    /// Values that became null because they did not fit.
+    #[serde(default)]
+    pub nulled: u64,
+    /// Its files in Springboard: `{load id}-0.parquet` and so on.
+    #[serde(default)]
+    pub files: u32,
+    /// Their size in bytes.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Declared columns that the object does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// Columns of the object that are not declared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
+    /// How many records the `.dfm` says there are, if there are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_records: Option<u64>,
 }
 
 /// A text is not the id of a load, nor an id and a lease.
@@ -421,7 +486,7 @@ impl FromStr for LoadRef {
     fn from_str(text: &str) -> Result<Self, InvalidLoadRef> {
         let number = |text: &str| text.parse().ok().filter(|number: &i64| *number > 0).ok_or(InvalidLoadRef);
         let (id, lease) = text.split_once('@').map_or((text, None), |(id, lease)| (id, Some(lease)));
-        Ok(Self { id: number(id)?, lease: lease.map(number).transpose()? })
+        Ok(Self { id: number(id)?, lease: lease.map(number).transpose()?, result: None })
     }
 }
 
@@ -450,6 +515,14 @@ pub struct Load {
     pub id: i64,
     /// Name of its table.
     pub table: String,
+    /// What writes the objects of its table.
+    pub kind: TableKind,
+    /// Declared columns of its table.
+    #[serde(default)]
+    pub columns: Option<Vec<ColumnDeclaration>>,
+    /// What its table does with values that do not fit.
+    #[serde(default)]
+    pub on_misfit: OnMisfit,
     /// Whether its object holds changes of an ODS table, which are under `…__ct/`.
     pub changes: bool,
     /// Its status.
@@ -470,6 +543,9 @@ pub struct Load {
     pub s3_version: Option<String>,
     /// For ODS: when the snapshot that it belongs to started.
     pub snapshot: Option<Timestamp>,
+    /// What became of it, once it has been ingested.
+    #[serde(default)]
+    pub result: Option<LoadResult>,
     /// The folder in which its files belong, below `springboard/` and `archive/`.
     pub place: String,
     /// The folder in which all its files are, once it has been ingested. Another one than `place` if a snapshot was registered
@@ -599,8 +675,8 @@ mod tests {
 
     #[test]
     fn a_load_is_named_by_its_id_or_with_its_lease() {
-        assert_eq!("12".parse(), Ok(LoadRef { id: 12, lease: None }));
-        assert_eq!("12@7".parse(), Ok(LoadRef { id: 12, lease: Some(7) }));
+        assert_eq!("12".parse(), Ok(LoadRef { id: 12, lease: None, result: None }));
+        assert_eq!("12@7".parse(), Ok(LoadRef { id: 12, lease: Some(7), result: None }));
         for nonsense in ["", "x", "0", "-1", "12@", "@7", "12@0", "12@7@1", "12@x"] {
             assert_eq!(nonsense.parse::<LoadRef>(), Err(InvalidLoadRef), "{nonsense}");
         }

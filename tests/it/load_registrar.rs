@@ -28,7 +28,7 @@ use crate::{
 const NOON: i64 = 1_795_176_000;
 const LOAD: &str = "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz";
 /// Number of the newest migration.
-const SCHEMA: i32 = 5;
+const SCHEMA: i32 = 6;
 
 /// A function, its bucket and its database.
 struct World {
@@ -761,7 +761,7 @@ async fn a_database_of_the_first_migration_is_migrated_with_its_data() {
     let migrated = world.ask(json!({"command": "migrate"})).await.unwrap();
     assert_eq!(
         migrated,
-        json!({"applied": ["0002_statuses", "0003_oldest", "0004_leases", "0005_places"], "version": SCHEMA})
+        json!({"applied": ["0002_statuses", "0003_oldest", "0004_leases", "0005_places", "0006_ingesting"], "version": SCHEMA})
     );
     assert_eq!(world.declare(&[declaration("a/", "other")]).await.picked_up, 1);
 }
@@ -1037,7 +1037,7 @@ async fn a_status_is_set_for_all_or_for_none() {
         Command::LoadsList { table: None, status: None, since: None, displaced: false, after: None, limit: 1_000 };
     let ids: Vec<i64> = list(world.command(&all).await).loads.iter().map(|load| load.id).collect();
     let set = |loads: &[i64], status| Command::LoadsSetStatus {
-        loads: loads.iter().map(|id| LoadRef { id: *id, lease: None }).collect(),
+        loads: loads.iter().map(|id| LoadRef { id: *id, lease: None, result: None }).collect(),
         status,
         revoke: false,
         reason: Some("by hand".into()),

@@ -241,7 +241,7 @@ async fn renew(args: &RenewArgs, context: &Context, console: &Console) -> Result
 /// The loads in the order of their ids, each once.
 fn distinct(loads: &[LoadRef]) -> Vec<LoadRef> {
     let mut loads = loads.to_vec();
-    loads.sort_unstable();
+    loads.sort_by_key(|load| (load.id, load.lease));
     loads.dedup();
     loads
 }
@@ -364,7 +364,7 @@ pub(crate) mod tests {
             "id": id, "table": "cubic__dmap__agg_sample", "changes": false, "status": status, "status_reason": null,
             "s3_key": format!("cubic/dmap/agg_sample/{id}.csv"), "s3_modified": "2026-11-20T14:11:46Z",
             "s3_size": 1_234_567, "s3_bucket": "incoming", "s3_etag": "e", "s3_version": null, "snapshot": null,
-            "place": "cubic/dmap/agg_sample/timestamp=20261120T141146Z/", "complete_in": null, "places": [],
+            "kind": "dmap", "place": "cubic/dmap/agg_sample/timestamp=20261120T141146Z/", "complete_in": null, "places": [],
             "lease": 0, "attempts": 0, "leased_by": null, "leased_until": null,
         })
     }
@@ -373,7 +373,10 @@ pub(crate) mod tests {
     async fn loads_are_moved_once_each_and_shown_as_they_are_now() {
         let context = canned::registrar(|command| {
             let expected = Command::LoadsSetStatus {
-                loads: vec![LoadRef { id: 7, lease: Some(3) }, LoadRef { id: 12, lease: None }],
+                loads: vec![
+                    LoadRef { id: 7, lease: Some(3), result: None },
+                    LoadRef { id: 12, lease: None, result: None },
+                ],
                 status: LoadStatus::ReadyForErroring,
                 reason: Some("a column is missing".to_owned()),
                 by: "cli".to_owned(),
@@ -403,7 +406,7 @@ id  table                    status              modified                 size  
         for (command, to) in [("give-up", LoadStatus::ReadyForErroring), ("retry", LoadStatus::Ready)] {
             let context = canned::registrar(move |asked| {
                 let Command::LoadsSetStatus { loads, status, revoke: false, .. } = asked else { panic!("{asked:?}") };
-                assert_eq!((loads, status), (vec![LoadRef { id: 7, lease: None }], to));
+                assert_eq!((loads, status), (vec![LoadRef { id: 7, lease: None, result: None }], to));
                 Reply::Answer(json!({"loads": [load(7, to.as_str())], "unchanged": []}))
             })
             .await;
@@ -415,7 +418,7 @@ id  table                    status              modified                 size  
     #[tokio::test]
     async fn leases_are_renewed_by_their_numbers() {
         let context = canned::registrar(|command| {
-            let loads = vec![LoadRef { id: 7, lease: Some(3) }];
+            let loads = vec![LoadRef { id: 7, lease: Some(3), result: None }];
             assert_eq!(command, Command::LoadsRenew { loads, lease_seconds: 120 });
             let mut renewed = load(7, "archiving");
             renewed["leased_by"] = "nightly".into();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use shared::registrar::{TableDeclaration, TableKind, table_name};
+use shared::registrar::{ColumnDeclaration, OnMisfit, TableDeclaration, TableKind, table_name};
 use toml::Spanned;
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,9 @@ struct Entry {
     snapshot_key: Option<Spanned<String>>,
     active: Option<bool>,
     max_attempts: Option<Spanned<i32>>,
+    columns: Option<Vec<ColumnDeclaration>>,
+    #[serde(default)]
+    on_misfit: OnMisfit,
 }
 
 /// Reads the tables that a file declares.
@@ -110,7 +113,7 @@ impl<F: Fn(usize) -> usize> Checked<F> {
     /// `None` if a member is missing.
     fn table(&mut self, entry: Spanned<Entry>) -> Option<TableDeclaration> {
         let table_line = (self.line_of)(entry.span().start);
-        let Entry { name, prefix, kind, snapshot_key, active, max_attempts } = entry.into_inner();
+        let Entry { name, prefix, kind, snapshot_key, active, max_attempts, columns, on_misfit } = entry.into_inner();
         if kind.is_none() {
             self.mistake(
                 table_line,
@@ -146,6 +149,8 @@ impl<F: Fn(usize) -> usize> Checked<F> {
             snapshot_key: snapshot_key.map(Spanned::into_inner),
             active: active.unwrap_or(true),
             max_attempts: max_attempts.map(Spanned::into_inner),
+            columns,
+            on_misfit,
         })
     }
 
@@ -243,7 +248,7 @@ mod tests {
         for (text, expected) in [
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nprefx = \"a/\"\n",
-                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`, `max_attempts`",
+                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`, `max_attempts`, `columns`, `on_misfit`",
             ),
             ("\n[[tables]]\n", "line 2: unknown field `tables`, expected `table`"),
             ("\n[table]\nprefix = \"a/\"\n", "line 2: a table begins with [[table]], in double brackets"),
@@ -353,6 +358,8 @@ mod tests {
                 snapshot_key: None,
                 active,
                 max_attempts: None,
+                columns: None,
+                on_misfit: OnMisfit::Quarantine,
             });
             prop_assert_eq!(tables, declared.collect::<Vec<_>>());
         }

@@ -15,12 +15,12 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::{sleep, timeout},
 };
-use tokio_postgres::{Client, NoTls, Statement, Transaction, config::Host, error::SqlState};
+use tokio_postgres::{Client, NoTls, Row, Statement, Transaction, config::Host, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{info, warn};
 
@@ -157,6 +157,12 @@ impl Session<'_> {
         connection.prepared.push((sql, statement.clone()));
         Ok(statement)
     }
+}
+
+/// A column that is null or the text of a JSON value.
+pub fn json<T: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<T>, DatabaseError> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(serde_json::from_str).transpose().map_err(|_| DatabaseError::Schema)
 }
 
 fn closed() -> DatabaseError {

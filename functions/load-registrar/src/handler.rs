@@ -14,6 +14,7 @@ use serde_json::Value;
 use shared::{
     metrics::{CountsByReason, Metrics, Unit},
     quarantine::QuarantineRecord,
+    registrar::REFUSED,
 };
 use tokio::time::Instant;
 use tracing::{error, info};
@@ -22,10 +23,12 @@ use crate::{
     FUNCTION,
     app::App,
     command::{self, CommandError},
+    database::DatabaseError,
     envelope::{self, Event, EventError, Ignored, Notice, Put},
     error::RecordError,
     heads::{self, Announced, Head},
     object::{Object, is_data},
+    reconcile::ReconcileError,
     register::{self, Registered},
     unregistered,
 };
@@ -45,6 +48,21 @@ pub enum HandleError {
     Incomplete,
     #[error("the answer could not be written as JSON")]
     Answer(#[from] serde_json::Error),
+}
+
+impl HandleError {
+    /// `Refused` if a command will never succeed as it is, otherwise `Failed`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Command(
+                CommandError::Json(_)
+                | CommandError::Database(DatabaseError::Refused(_))
+                | CommandError::Reconcile(ReconcileError::Database(DatabaseError::Refused(_))),
+            ) => REFUSED,
+            _ => "Failed",
+        }
+    }
 }
 
 /// What one invocation did, in numbers.

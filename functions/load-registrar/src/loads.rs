@@ -6,15 +6,21 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::json;
 use shared::registrar::{Load, LoadList, LoadPosition, LoadRef, LoadStatus, LoadsMoved, Step};
 use tokio_postgres::{Row, Transaction, types::ToSql};
 
-use crate::{app::App, database::DatabaseError, page, tables};
+use crate::{
+    app::App,
+    database::{self, DatabaseError},
+    page, tables,
+};
 
 const COLUMNS: &str = "l.id, t.name, l.is_changes, l.status::text, l.status_reason, l.s3_key, l.s3_modified, l.s3_size, \
     l.s3_etag, l.s3_version, o.snapshot, l.lease, l.attempts, l.leased_by, l.leased_until, place_of(l), \
     (select p.place from cubic_load_places as p where p.load_id = l.id and p.is_complete), \
-    array(select distinct p.place from cubic_load_places as p where p.load_id = l.id order by 1)";
+    array(select distinct p.place from cubic_load_places as p where p.load_id = l.id order by 1), \
+    t.kind::text, t.columns::text, t.on_misfit, l.result::text";
 
 const FROM: &str = "from cubic_loads as l join cubic_tables as t on t.id = l.table_id \
     left join cubic_load_ods_snapshots as o on o.load_id = l.id";
@@ -106,6 +112,10 @@ fn load(row: &Row, bucket: &str) -> Result<Load, DatabaseError> {
         place: row.try_get(15)?,
         complete_in: row.try_get(16)?,
         places: row.try_get(17)?,
+        kind: row.try_get::<_, &str>(18)?.parse().map_err(|_| DatabaseError::Schema)?,
+        columns: database::json(row, 19)?,
+        on_misfit: row.try_get::<_, &str>(20)?.parse().map_err(|_| DatabaseError::Schema)?,
+        result: database::json(row, 21)?,
     })
 }
 
@@ -159,13 +169,18 @@ pub async fn set_status(app: &App, change: &Move<'_>, time: Duration) -> Result<
             set_author(&transaction, change.by, change.reason).await?;
             lock(&transaction, change.loads).await?;
             let unchanged = made_before(&transaction, change).await?;
-            let (ids, leases) = columns(change.loads.iter().filter(|load| !unchanged.contains(&load.id)));
+            let left = || change.loads.iter().filter(|load| !unchanged.contains(&load.id));
+            let (ids, leases) = columns(left());
+            let results: Vec<Option<String>> =
+                left().map(|load| Some(json!(load.result.as_ref()?).to_string())).collect();
             let revoke = if change.revoke { "on" } else { "" };
             transaction.execute("select set_config('landfall.revoke', $1, true)", &[&revoke]).await?;
             let update = "update cubic_loads as l set status = $3::text::cubic_load_status, \
-                    status_reason = coalesce($4, status_reason), by_lease = named.lease \
-                    from unnest($1::bigint[], $2::bigint[]) as named (id, lease) where l.id = named.id";
-            transaction.execute(update, &[&ids, &leases, &change.to.as_str(), &change.reason]).await?;
+                    status_reason = coalesce($4, status_reason), by_lease = named.lease, \
+                    result = coalesce(named.result::jsonb, l.result) \
+                    from unnest($1::bigint[], $2::bigint[], $5::text[]) as named (id, lease, result) \
+                    where l.id = named.id";
+            transaction.execute(update, &[&ids, &leases, &change.to.as_str(), &change.reason, &results]).await?;
             let all: Vec<i64> = change.loads.iter().map(|load| load.id).collect();
             let loads = loads_of(&transaction, &all, &app.config.incoming_bucket).await?;
             transaction.commit().await?;

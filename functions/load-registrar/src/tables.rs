@@ -6,15 +6,17 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::json;
 use shared::registrar::{
-    FieldChange, LoadStatus, Table, TableChange, TableDeclaration, TableKind, TableList, TablesPlan, table_name,
+    ColumnDeclaration, FieldChange, LoadStatus, OnMisfit, Table, TableChange, TableDeclaration, TableKind, TableList,
+    TablesPlan, table_name,
 };
 use tokio::time::Instant;
 use tokio_postgres::{GenericClient, Row, Transaction};
 use tracing::info;
 
 use crate::{
-    database::{Database, DatabaseError},
+    database::{self, Database, DatabaseError},
     settle,
 };
 
@@ -35,6 +37,8 @@ struct Declared {
     snapshot_key: Option<String>,
     active: bool,
     max_attempts: i32,
+    columns: Option<Vec<ColumnDeclaration>>,
+    on_misfit: OnMisfit,
 }
 
 impl Declared {
@@ -87,20 +91,36 @@ fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseErro
         if !(1..=1_000).contains(&max_attempts) {
             return refuse(&format!("max_attempts is {max_attempts}; it must be from 1 to 1000"));
         }
-        complete.push(Declared { name, prefix, kind: table.kind, snapshot_key, active: table.active, max_attempts });
+        complete.push(Declared {
+            name,
+            prefix,
+            kind: table.kind,
+            snapshot_key,
+            active: table.active,
+            max_attempts,
+            columns: table.columns,
+            on_misfit: table.on_misfit,
+        });
     }
     Ok(complete)
 }
 
 /// The table's properties as text, in the order of a declaration.
-fn fields(table: &Declared) -> [(&'static str, Option<String>); 5] {
+fn fields(table: &Declared) -> [(&'static str, Option<String>); 7] {
     [
         ("prefix", Some(table.prefix.clone())),
         ("kind", Some(table.kind.as_str().to_owned())),
         ("snapshot_key", table.snapshot_key.clone()),
         ("active", Some(table.active.to_string())),
         ("max_attempts", Some(table.max_attempts.to_string())),
+        ("columns", table.columns.as_deref().map(columns)),
+        ("on_misfit", Some(table.on_misfit.to_string())),
     ]
+}
+
+/// Columns as a plan shows them: `id INT8, name STRING`.
+fn columns(columns: &[ColumnDeclaration]) -> String {
+    columns.iter().map(|column| format!("{} {}", column.name, column.column_type)).collect::<Vec<_>>().join(", ")
 }
 
 /// The changes that make `existing` tables `declared`. Pure.
@@ -232,7 +252,8 @@ fn check_prefixes(declared: &[Declared], existing: &BTreeMap<String, Declared>) 
 }
 
 async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Declared>, DatabaseError> {
-    let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key, t.max_attempts \
+    let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key, t.max_attempts, \
+          t.columns::text, t.on_misfit \
         from cubic_tables as t left join cubic_table_ods_snapshots as s on s.table_id = t.id";
     let mut tables = BTreeMap::new();
     for row in transaction.query(sql, &[]).await? {
@@ -244,6 +265,8 @@ async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Decl
             active: row.try_get(3)?,
             snapshot_key: row.try_get(4)?,
             max_attempts: row.try_get(5)?,
+            columns: database::json(&row, 6)?,
+            on_misfit: row.try_get::<_, &str>(7)?.parse().map_err(|_| DatabaseError::Schema)?,
         };
         tables.insert(name, table);
     }
@@ -251,12 +274,15 @@ async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Decl
 }
 
 async fn write(transaction: &Transaction<'_>, table: &Declared) -> Result<(), DatabaseError> {
-    let sql = "insert into cubic_tables (name, s3_prefix, kind, is_active, max_attempts) \
-        values ($1, $2, $3::text::cubic_table_kind, $4, $5) \
+    let sql = "insert into cubic_tables (name, s3_prefix, kind, is_active, max_attempts, columns, on_misfit) \
+        values ($1, $2, $3::text::cubic_table_kind, $4, $5, $6::text::jsonb, $7) \
         on conflict (name) do update set s3_prefix = excluded.s3_prefix, kind = excluded.kind, \
-        is_active = excluded.is_active, max_attempts = excluded.max_attempts, updated_at = now() returning id";
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&table.name, &table.prefix, &table.kind.as_str(), &table.active, &table.max_attempts];
+        is_active = excluded.is_active, max_attempts = excluded.max_attempts, columns = excluded.columns, \
+        on_misfit = excluded.on_misfit, updated_at = now() returning id";
+    let columns = table.columns.as_ref().map(|columns| json!(columns).to_string());
+    let (kind, on_misfit) = (table.kind.as_str(), table.on_misfit.as_str());
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&table.name, &table.prefix, &kind, &table.active, &table.max_attempts, &columns, &on_misfit];
     let id: i64 = transaction.query_one(sql, &parameters).await?.try_get(0)?;
     match &table.snapshot_key {
         Some(key) => {
@@ -358,6 +384,8 @@ mod tests {
             snapshot_key: None,
             active: true,
             max_attempts: None,
+            columns: None,
+            on_misfit: OnMisfit::Quarantine,
         }
     }
 

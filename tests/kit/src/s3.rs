@@ -1,10 +1,11 @@
-//! Buckets in memory: put if absent, get, head, list, and multipart uploads.
+//! Buckets in memory: put if absent, get, head, list, copy, versions, and multipart uploads.
 //!
 //! What S3 refuses is refused here too, with its error codes. Source: "CreateMultipartUpload", "UploadPart" and
 //! "CompleteMultipartUpload", Amazon S3 API reference, and the checksums that S3 was seen to demand of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::{Timestamp, Zoned, tz::TimeZone};
 use percent_encoding::percent_decode_str;
 
 use crate::http::{ENDPOINT, HttpRequest, HttpResponse, body, respond};
@@ -14,6 +15,10 @@ use crate::http::{ENDPOINT, HttpRequest, HttpResponse, body, respond};
 pub struct Object {
     pub metadata: BTreeMap<String, String>,
     pub body: Vec<u8>,
+    /// Its version, in a bucket that has versions.
+    pub version: Option<String>,
+    /// When it was written, in seconds since 1970-01-01T00:00:00Z.
+    pub modified: i64,
 }
 
 impl Object {
@@ -23,11 +28,22 @@ impl Object {
         format!("\"{hash:016x}\"")
     }
 
+    fn modified(&self) -> Zoned {
+        Timestamp::from_second(self.modified).unwrap().to_zoned(TimeZone::UTC)
+    }
+
     /// The response to HEAD has no body and the length of the whole object.
     fn response(&self, body: Option<Vec<u8>>) -> HttpResponse {
         let length = body.as_ref().map_or(self.body.len(), Vec::len);
-        let headers = [("etag", self.e_tag()), ("content-length", length.to_string())];
+        let headers = [
+            ("etag", self.e_tag()),
+            ("content-length", length.to_string()),
+            ("last-modified", self.modified().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()),
+        ];
         let mut response = respond(200, body.unwrap_or_default(), &headers);
+        if let Some(version) = &self.version {
+            response.headers_mut().insert("x-amz-version-id", version.clone());
+        }
         for (name, value) in &self.metadata {
             response.headers_mut().insert(format!("x-amz-meta-{name}"), value.clone());
         }
@@ -74,8 +90,11 @@ impl Call {
         let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
         let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let query: BTreeMap<_, _> = pairs.map(|(name, value)| (name.to_owned(), decoded(value))).collect();
+        let is_copy = request.headers().get("x-amz-copy-source").is_some();
         let operation = match request.method() {
+            "PUT" if query.contains_key("uploadId") && is_copy => "UploadPartCopy",
             "PUT" if query.contains_key("uploadId") => "UploadPart",
+            "PUT" if is_copy => "CopyObject",
             "PUT" => "PutObject",
             "HEAD" => "HeadObject",
             "GET" if key.is_empty() => "ListObjectsV2",
@@ -84,6 +103,7 @@ impl Call {
             "POST" if query.contains_key("uploadId") => "CompleteMultipartUpload",
             "POST" if query.contains_key("delete") => "DeleteObjects",
             "DELETE" if query.contains_key("uploadId") => "AbortMultipartUpload",
+            "DELETE" if !key.is_empty() => "DeleteObject",
             _ => return None,
         };
         Some(Self { operation, bucket: bucket.to_owned(), key: decoded(key), query })
@@ -102,8 +122,8 @@ fn decoded(text: &str) -> String {
 
 const MAX_KEY_BYTES: usize = 1_024;
 const MAX_METADATA_BYTES: usize = 2 << 10;
-/// Of every object.
-const LAST_MODIFIED: &str = "<LastModified>2026-11-20T14:11:46.000Z</LastModified>";
+/// 2026-11-20T14:11:46Z.
+const NOW: i64 = 1_795_183_906;
 /// In one DeleteObjects.
 const MAX_DELETED: usize = 1_000;
 /// S3 accepts a smaller part only as the last one.
@@ -127,9 +147,16 @@ struct Part {
 }
 
 /// Every object, by bucket and key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Buckets {
+    /// The current objects.
     pub objects: BTreeMap<(String, String), Object>,
+    /// Buckets that have versions.
+    pub versioned: BTreeSet<String>,
+    /// Every version of their objects, the oldest first.
+    pub versions: BTreeMap<(String, String), Vec<Object>>,
+    /// When objects are written, in seconds since 1970-01-01T00:00:00Z.
+    pub now: i64,
     /// By id.
     uploads: BTreeMap<String, Upload>,
     begun: usize,
@@ -139,7 +166,138 @@ pub struct Buckets {
     pub page: usize,
 }
 
+impl Default for Buckets {
+    fn default() -> Self {
+        Self {
+            objects: BTreeMap::new(),
+            versioned: BTreeSet::new(),
+            versions: BTreeMap::new(),
+            now: NOW,
+            uploads: BTreeMap::new(),
+            begun: 0,
+            conflicts: 0,
+            page: 0,
+        }
+    }
+}
+
+/// Bucket, key and version that a copy reads.
+fn copy_source(request: &HttpRequest) -> ((String, String), Option<String>) {
+    let source = request.headers().get("x-amz-copy-source").unwrap();
+    let (place, version) = match source.split_once("?versionId=") {
+        Some((place, version)) => (place, Some(decoded(version))),
+        None => (source, None),
+    };
+    let (bucket, key) = place.trim_start_matches('/').split_once('/').unwrap();
+    ((bucket.to_owned(), decoded(key)), version)
+}
+
 impl Buckets {
+    /// Writes an object, as a new version where there are versions.
+    pub fn write(&mut self, place: (String, String), metadata: BTreeMap<String, String>, body: Vec<u8>) -> Object {
+        let mut object = Object { metadata, body, version: None, modified: self.now };
+        if self.versioned.contains(&place.0) {
+            self.begun += 1;
+            object.version = Some(format!("version-{}", self.begun));
+            self.versions.entry(place.clone()).or_default().push(object.clone());
+        }
+        self.objects.insert(place, object.clone());
+        object
+    }
+
+    /// An object, or one version of it, if it is the one that a request wants.
+    fn read(
+        &self,
+        place: &(String, String),
+        version: Option<&str>,
+        e_tag: Option<&str>,
+    ) -> Result<&Object, HttpResponse> {
+        let found = match version {
+            None => self.objects.get(place),
+            Some("null") => self.objects.get(place).filter(|object| object.version.is_none()),
+            Some(id) => {
+                self.versions.get(place).and_then(|all| all.iter().find(|one| one.version.as_deref() == Some(id)))
+            }
+        };
+        let Some(object) = found else {
+            return Err(refuse(404, if version.is_some() { "NoSuchVersion" } else { "NoSuchKey" }));
+        };
+        match e_tag {
+            Some(wanted) if wanted != object.e_tag() => Err(refuse(412, "PreconditionFailed")),
+            _ => Ok(object),
+        }
+    }
+
+    /// The object that a copy reads, or the part of it.
+    fn copied(&self, request: &HttpRequest) -> Result<Object, HttpResponse> {
+        let (place, version) = copy_source(request);
+        let mut object =
+            self.read(&place, version.as_deref(), request.headers().get("x-amz-copy-source-if-match"))?.clone();
+        if let Some(range) = request.headers().get("x-amz-copy-source-range") {
+            let (first, last) = range["bytes=".len()..].split_once('-').unwrap();
+            object.body = object.body[first.parse().unwrap()..=last.parse().unwrap()].to_vec();
+        } else if object.body.len() as u64 > 5 << 30 {
+            return Err(refuse(400, "InvalidRequest"));
+        }
+        Ok(object)
+    }
+
+    fn copy(&mut self, place: (String, String), request: &HttpRequest) -> HttpResponse {
+        match self.copied(request) {
+            Err(refused) => refused,
+            Ok(source) => {
+                let e_tag = self.write(place, source.metadata, source.body).e_tag().replace('"', "&quot;");
+                respond(200, format!("<CopyObjectResult><ETag>{e_tag}</ETag></CopyObjectResult>"), &[])
+            }
+        }
+    }
+
+    fn copy_part(&mut self, call: &Call, request: &HttpRequest) -> HttpResponse {
+        let source = match self.copied(request) {
+            Err(refused) => return refused,
+            Ok(source) => source,
+        };
+        let Some(upload) = self.uploads.get_mut(call.parameter("uploadId").unwrap()) else {
+            return refuse(404, "NoSuchUpload");
+        };
+        // Without a checksum from the client, S3 computes the one that the upload was begun with.
+        let crc32 = upload.algorithm.as_ref().map(|_| format!("crc-of-{}", source.body.len()));
+        let e_tag = source.e_tag();
+        let checksum =
+            crc32.as_ref().map(|crc32| format!("<ChecksumCRC32>{crc32}</ChecksumCRC32>")).unwrap_or_default();
+        let answer =
+            format!("<CopyPartResult><ETag>{}</ETag>{checksum}</CopyPartResult>", e_tag.replace('"', "&quot;"));
+        let part = Part { body: source.body, e_tag, crc32 };
+        upload.parts.insert(call.parameter("partNumber").unwrap().parse().unwrap(), part);
+        respond(200, answer, &[])
+    }
+
+    /// Deletes a version for good, or the current object; where there are versions, they stay.
+    fn remove(&mut self, place: &(String, String), call: &Call, request: &HttpRequest) -> HttpResponse {
+        if let Some(wanted) = request.headers().get("if-match") {
+            // Only the current version is compared, and a condition on what does not exist fails.
+            match self.objects.get(place) {
+                None => return refuse(404, "NoSuchKey"),
+                Some(object) if object.e_tag() != wanted => return refuse(412, "PreconditionFailed"),
+                Some(_) => {}
+            }
+        }
+        match call.parameter("versionId") {
+            None => drop(self.objects.remove(place)),
+            Some(id) => {
+                let versions = self.versions.entry(place.clone()).or_default();
+                versions.retain(|version| version.version.as_deref() != Some(id));
+                let was_current = self.objects.get(place).is_some_and(|object| object.version.as_deref() == Some(id));
+                match versions.last().cloned() {
+                    Some(previous) if was_current => drop(self.objects.insert(place.clone(), previous)),
+                    None if was_current => drop(self.objects.remove(place)),
+                    _ => {}
+                }
+            }
+        }
+        respond(204, "", &[])
+    }
+
     /// Does what is asked for, as S3 would.
     pub fn answer(&mut self, call: &Call, request: &HttpRequest) -> HttpResponse {
         if call.key.len() > MAX_KEY_BYTES {
@@ -159,27 +317,38 @@ impl Buckets {
                 None => refuse(404, "NoSuchUpload"),
             },
             "DeleteObjects" => self.delete(call, request),
+            "DeleteObject" => self.remove(&place, call, request),
+            "CopyObject" => self.copy(place, request),
+            "UploadPartCopy" => self.copy_part(call, request),
             "ListObjectsV2" => self.list(call),
-            operation => match self.objects.get(&place) {
-                Some(object) if operation == "HeadObject" => object.response(None),
-                Some(object) => {
+            operation => match self.read(&place, call.parameter("versionId"), request.headers().get("if-match")) {
+                Ok(object) if operation == "HeadObject" => object.response(None),
+                Ok(object) => {
                     let range = request.headers().get("range").map(|range| {
                         let (first, last) = range["bytes=".len()..].split_once('-').unwrap();
-                        first.parse().unwrap()..object.body.len().min(last.parse::<usize>().unwrap() + 1)
+                        let end = last.parse().map_or(object.body.len(), |last: usize| last + 1);
+                        first.parse().unwrap()..object.body.len().min(end)
                     });
                     match object.body.get(range.unwrap_or(0..object.body.len())) {
                         Some(part) => object.response(Some(part.to_vec())),
                         None => refuse(416, "InvalidRange"),
                     }
                 }
-                None if operation == "HeadObject" => respond(404, "", &[]),
-                None => refuse(404, "NoSuchKey"),
+                // The response to HEAD has no body, and so no code.
+                Err(refused) if operation == "HeadObject" => respond(refused.status().as_u16(), "", &[]),
+                Err(refused) => refused,
             },
         }
     }
 
     /// Why a conditional write of `place` is refused, if it is.
     fn condition(&mut self, place: &(String, String), request: &HttpRequest) -> Option<HttpResponse> {
+        if let Some(wanted) = request.headers().get("if-match") {
+            return match self.objects.get(place) {
+                None => Some(refuse(404, "NoSuchKey")),
+                Some(object) => (object.e_tag() != wanted).then(|| refuse(412, "PreconditionFailed")),
+            };
+        }
         if request.headers().get("if-none-match") != Some("*") {
             return None;
         }
@@ -194,10 +363,8 @@ impl Buckets {
         if let Some(refused) = self.condition(&place, request) {
             return refused;
         }
-        let object = Object { metadata: metadata(request), body: body(request).to_vec() };
-        let response = respond(200, "", &[("etag", object.e_tag())]);
-        self.objects.insert(place, object);
-        response
+        let object = self.write(place, metadata(request), body(request).to_vec());
+        respond(200, "", &[("etag", object.e_tag())])
     }
 
     fn begin(&mut self, request: &HttpRequest) -> HttpResponse {
@@ -266,10 +433,9 @@ impl Buckets {
             }
             whole.extend_from_slice(&part.body);
         }
-        let object = Object { metadata: upload.metadata.clone(), body: whole };
+        let metadata = upload.metadata.clone();
         self.uploads.remove(id);
-        let e_tag = object.e_tag().replace('"', "&quot;");
-        self.objects.insert(place, object);
+        let e_tag = self.write(place, metadata, whole).e_tag().replace('"', "&quot;");
         let answer = format!("<CompleteMultipartUploadResult><ETag>{e_tag}</ETag></CompleteMultipartUploadResult>");
         respond(200, answer, &[])
     }
@@ -299,15 +465,20 @@ impl Buckets {
             None => (key.to_owned(), false),
         };
         let keys = self.objects.iter().filter(|((bucket, key), _)| *bucket == call.bucket && key.starts_with(prefix));
-        let sizes = keys.map(|((_, key), object)| (entry(key), object.body.len()));
-        let entries: BTreeMap<(String, bool), usize> = sizes.filter(|((key, _), _)| key.as_str() > after).collect();
+        let sizes = keys.map(|((_, key), object)| (entry(key), object));
+        let entries: BTreeMap<(String, bool), &Object> = sizes.filter(|((key, _), _)| key.as_str() > after).collect();
         let page = if self.page == 0 { 1_000 } else { self.page };
         let mut list = String::from("<ListBucketResult>");
-        for ((key, is_folder), bytes) in entries.iter().take(page) {
+        for ((key, is_folder), object) in entries.iter().take(page) {
             let key = key.replace('&', "&amp;").replace('<', "&lt;");
             list += &match is_folder {
                 true => format!("<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>"),
-                false => format!("<Contents><Key>{key}</Key><Size>{bytes}</Size>{LAST_MODIFIED}</Contents>"),
+                false => format!(
+                    "<Contents><Key>{key}</Key><Size>{}</Size><LastModified>{}</LastModified><ETag>{}</ETag></Contents>",
+                    object.body.len(),
+                    object.modified().timestamp(),
+                    object.e_tag().replace('"', "&quot;"),
+                ),
             };
         }
         if let Some(((last, _), _)) = entries.iter().take(page).next_back().filter(|_| entries.len() > page) {
