@@ -1,9 +1,12 @@
-//! Flat columns: texts, bytes, integers and times, outside of lists and maps. Their pages are built here, from the values as Arrow
+//! Flat columns: texts, bytes, integers, short decimals and times, outside of lists and maps. Their pages are built here, from the values as Arrow
 //! has them.
 
 use arrow::{
-    array::{Array, AsArray},
-    datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType},
+    array::{Array, ArrowPrimitiveType, AsArray},
+    datatypes::{
+        DataType, Date32Type, Decimal32Type, Decimal64Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit,
+        TimestampMicrosecondType,
+    },
 };
 use parquet::{
     basic::{Encoding, PageType},
@@ -44,7 +47,11 @@ pub(super) const fn is_flat(data_type: &DataType) -> bool {
             | DataType::Binary
             | DataType::Int32
             | DataType::Int64
+            | DataType::Date32
+            | DataType::Time64(TimeUnit::Microsecond)
             | DataType::Timestamp(TimeUnit::Microsecond, _)
+            | DataType::Decimal32(..)
+            | DataType::Decimal64(..)
     )
 }
 
@@ -59,14 +66,25 @@ pub(super) fn encode(array: &dyn Array, levels: &Levels, plan: Plan<'_>) -> Resu
             let bytes = array.as_binary::<i32>();
             encode_values(&levels.values(|row| bytes.value(row)), levels, plan)
         }
-        DataType::Int32 => encode_values(&levels.numbers(array.as_primitive::<Int32Type>().values()), levels, plan),
-        DataType::Int64 => encode_values(&levels.numbers(array.as_primitive::<Int64Type>().values()), levels, plan),
+        DataType::Int32 => encode_numbers::<Int32Type>(array, levels, plan),
+        DataType::Int64 => encode_numbers::<Int64Type>(array, levels, plan),
+        DataType::Date32 => encode_numbers::<Date32Type>(array, levels, plan),
+        DataType::Time64(TimeUnit::Microsecond) => encode_numbers::<Time64MicrosecondType>(array, levels, plan),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            let times = array.as_primitive::<TimestampMicrosecondType>().values();
-            encode_values(&levels.numbers(times), levels, plan)
+            encode_numbers::<TimestampMicrosecondType>(array, levels, plan)
         }
+        DataType::Decimal32(..) => encode_numbers::<Decimal32Type>(array, levels, plan),
+        DataType::Decimal64(..) => encode_numbers::<Decimal64Type>(array, levels, plan),
         other => Err(ParquetError::NYI(format!("{other} is no type of a flat column"))),
     }
+}
+
+fn encode_numbers<T: ArrowPrimitiveType<Native: Value>>(
+    array: &dyn Array,
+    levels: &Levels,
+    plan: Plan<'_>,
+) -> Result<ColumnCloseResult, ParquetError> {
+    encode_values(&levels.numbers(array.as_primitive::<T>().values()), levels, plan)
 }
 
 fn encode_values<V: Value>(values: &[V], levels: &Levels, plan: Plan<'_>) -> Result<ColumnCloseResult, ParquetError> {

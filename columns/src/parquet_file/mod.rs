@@ -1,4 +1,4 @@
-//! Record batches → one Parquet file in memory, zstd, with a page index.
+//! Record batches → one Parquet file, zstd, with a page index, in memory or handed over as it is written.
 //!
 //! Pages are built here, from the buffers of the Arrow arrays, and compressed with a single context that lives as long as the
 //! execution environment. For lists, maps and rare types the Parquet library builds the pages (`library`).
@@ -110,13 +110,19 @@ impl ParquetFile {
 
     /// Appends `rows` as one row group.
     pub fn append(&mut self, rows: &RecordBatch, zstd: &mut Zstd) -> Result<(), ParquetError> {
-        if rows.num_rows() == 0 {
-            return Ok(());
-        }
+        let group = self.encode(rows, zstd)?;
+        self.push(group)
+    }
+
+    /// Encodes `rows` as a row group for this file, or for another one of the same schema and layout.
+    pub fn encode(&self, rows: &RecordBatch, zstd: &mut Zstd) -> Result<EncodedRows, ParquetError> {
         let fields = self.schema.fields();
         let types = rows.columns().iter().map(|column| column.data_type());
         if !types.eq(fields.iter().map(|field| field.data_type())) {
             return Err(ParquetError::General("the rows have other columns than their file".to_owned()));
+        }
+        if rows.num_rows() == 0 {
+            return Ok(EncodedRows { bytes: Bytes::new(), columns: Vec::new() });
         }
         let mut group = RowGroup {
             sink: Sink::new(Vec::new()),
@@ -132,20 +138,54 @@ impl ParquetFile {
             group.append(field, column, &levels)?;
         }
         let (bytes, columns) = group.finish()?;
+        Ok(EncodedRows { bytes, columns })
+    }
+
+    /// Appends a row group. One without rows leaves no trace.
+    pub fn push(&mut self, group: EncodedRows) -> Result<(), ParquetError> {
+        if group.columns.is_empty() {
+            return Ok(());
+        }
         let mut writer = self.writer.next_row_group()?;
-        for column in columns {
-            writer.append_column(&bytes, column)?;
+        for column in group.columns {
+            writer.append_column(&group.bytes, column)?;
         }
         writer.close()?;
         Ok(())
     }
 
-    /// The whole file, `footer` included.
-    pub fn finish(mut self, footer: Vec<(&'static str, String)>) -> Result<Vec<u8>, ParquetError> {
+    /// Hands over what has been written and not been taken before, so that a file can be larger than memory. [`Self::finish`] gives
+    /// back the rest of the file then. A few bytes may stay behind until more are written.
+    pub fn take_bytes(&mut self) -> Vec<u8> {
+        std::mem::take(self.writer.inner_mut())
+    }
+
+    /// What has not been taken of the file, `footer` included: all of it, unless [`Self::take_bytes`] was called.
+    pub fn finish<K: Into<String>>(mut self, footer: Vec<(K, String)>) -> Result<Vec<u8>, ParquetError> {
         for (key, value) in footer {
-            self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+            self.writer.append_key_value_metadata(KeyValue::new(key.into(), value));
         }
         self.writer.into_inner()
+    }
+}
+
+/// A row group that is encoded and belongs to no file yet.
+pub struct EncodedRows {
+    bytes: Bytes,
+    columns: Vec<ColumnCloseResult>,
+}
+
+impl EncodedRows {
+    /// Its size in a file, without what the footer says of it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+impl fmt::Debug for EncodedRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncodedRows").field("bytes", &self.bytes()).finish_non_exhaustive()
     }
 }
 

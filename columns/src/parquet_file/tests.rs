@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use arrow::{
     array::{
-        BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, ListArray, MapArray,
-        StringArray, StructArray, TimestampMicrosecondArray,
+        BinaryArray, BooleanArray, Date32Array, Decimal32Array, Decimal64Array, Decimal128Array, Float64Array,
+        Int32Array, Int64Array, ListArray, MapArray, StringArray, StructArray, Time64MicrosecondArray,
+        TimestampMicrosecondArray,
     },
     buffer::{NullBuffer, OffsetBuffer},
-    compute::concat_batches,
+    compute::{cast, concat_batches},
     datatypes::{FieldRef, Fields, Schema, TimeUnit},
 };
 use parquet::{
@@ -50,6 +51,10 @@ enum Kind {
     Int,
     Long,
     Time,
+    Day,
+    Clock,
+    ShortDecimal,
+    LongDecimal,
     Bool,
     Double,
     Decimal,
@@ -59,7 +64,17 @@ enum Kind {
 }
 
 fn any_column() -> impl Strategy<Value = Column> {
-    let flat = [Kind::Text, Kind::Bytes, Kind::Int, Kind::Long, Kind::Time];
+    let flat = [
+        Kind::Text,
+        Kind::Bytes,
+        Kind::Int,
+        Kind::Long,
+        Kind::Time,
+        Kind::Day,
+        Kind::Clock,
+        Kind::ShortDecimal,
+        Kind::LongDecimal,
+    ];
     let rare = [Kind::Bool, Kind::Double, Kind::Decimal];
     let leaf = prop_oneof![4 => prop::sample::select(flat.to_vec()), 1 => prop::sample::select(rare.to_vec())];
     drawn(leaf).prop_recursive(3, 12, 4, |inner| {
@@ -114,6 +129,10 @@ impl Column {
             Kind::Int => DataType::Int32,
             Kind::Long => DataType::Int64,
             Kind::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Kind::Day => DataType::Date32,
+            Kind::Clock => DataType::Time64(TimeUnit::Microsecond),
+            Kind::ShortDecimal => DataType::Decimal32(9, 2),
+            Kind::LongDecimal => DataType::Decimal64(18, 4),
             Kind::Bool => DataType::Boolean,
             Kind::Double => DataType::Float64,
             Kind::Decimal => DataType::Decimal128(20, 0),
@@ -153,6 +172,19 @@ impl Column {
             Kind::Time => {
                 let times = TimestampMicrosecondArray::new((0..rows).map(|_| number()).collect(), nulls);
                 Arc::new(times.with_timezone("UTC"))
+            }
+            Kind::Day => Arc::new(Date32Array::new((0..rows).map(|_| number() as i32).collect(), nulls)),
+            Kind::Clock => {
+                let micros = (0..rows).map(|_| number().rem_euclid(86_400_000_000));
+                Arc::new(Time64MicrosecondArray::new(micros.collect(), nulls))
+            }
+            Kind::ShortDecimal => {
+                let decimals = Decimal32Array::new((0..rows).map(|_| number() as i32 % 1_000_000_000).collect(), nulls);
+                Arc::new(decimals.with_data_type(DataType::Decimal32(9, 2)))
+            }
+            Kind::LongDecimal => {
+                let decimals = Decimal64Array::new((0..rows).map(|_| number() % 10_i64.pow(18)).collect(), nulls);
+                Arc::new(decimals.with_data_type(DataType::Decimal64(18, 4)))
             }
             Kind::Bool => Arc::new(BooleanArray::new((0..rows).map(|_| number() % 2 == 0).collect(), nulls)),
             Kind::Double => Arc::new(Float64Array::new((0..rows).map(|_| number() as f64).collect(), nulls)),
@@ -262,7 +294,33 @@ fn read(file: &Bytes, selection: Option<Vec<RowSelector>>) -> RecordBatch {
     concat_batches(&schema, &batches).unwrap()
 }
 
+/// Readers know one type of decimals.
+fn is_read_as(data_type: &DataType) -> DataType {
+    let field = |field: &FieldRef| Arc::new(field.as_ref().clone().with_data_type(is_read_as(field.data_type())));
+    match data_type {
+        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) => {
+            DataType::Decimal128(*precision, *scale)
+        }
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+        DataType::List(item) => DataType::List(field(item)),
+        DataType::Map(entries, is_sorted) => DataType::Map(field(entries), *is_sorted),
+        other => other.clone(),
+    }
+}
+
+fn as_read(written: &RecordBatch) -> RecordBatch {
+    let columns = written.columns().iter().map(|column| cast(column, &is_read_as(column.data_type())).unwrap());
+    let fields = written
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_data_type(is_read_as(field.data_type())))
+        .collect::<Vec<_>>();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.collect()).unwrap()
+}
+
 fn are_equal(read: &RecordBatch, written: &RecordBatch) {
+    let written = &as_read(written);
     assert_eq!(read.schema().fields(), written.schema().fields());
     assert_eq!(read.num_rows(), written.num_rows());
     for (field, (read, written)) in written.schema().fields().iter().zip(read.columns().iter().zip(written.columns())) {
@@ -460,6 +518,26 @@ fn a_file_says_how_it_is_sorted_and_what_its_footer_is() {
     assert_eq!(group.column(1).dictionary_page_offset(), None);
     let footer = metadata.file_metadata().key_value_metadata().unwrap();
     assert_eq!(footer, &[KeyValue::new("written".to_owned(), "by a test".to_owned())]);
+}
+
+#[test]
+fn a_file_can_be_taken_while_it_is_written() {
+    let columns = [Column::plain(Kind::Long), Column { different: 9, ..Column::plain(Kind::Text) }];
+    let groups: Vec<_> = (1..4).map(|group| rows(&columns, group * 1_500, group as u64)).collect();
+    let mut zstd = Zstd::new(1).unwrap();
+    let mut file_of_parts = ParquetFile::new(groups[0].schema(), Layout::default()).unwrap();
+    let other = ParquetFile::new(groups[0].schema(), Layout::default()).unwrap();
+    let mut taken = Vec::new();
+    for rows in &groups {
+        // A row group belongs to no file before it is pushed.
+        let group = other.encode(rows, &mut zstd).unwrap();
+        assert!(group.bytes() > 0);
+        file_of_parts.push(group).unwrap();
+        taken.push(file_of_parts.take_bytes());
+    }
+    assert!(taken.iter().all(|bytes| !bytes.is_empty()));
+    taken.push(file_of_parts.finish(vec![("written", "by a test".to_owned())]).unwrap());
+    assert_eq!(taken.concat(), file(&groups, Layout::default()));
 }
 
 #[test]
