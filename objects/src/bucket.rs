@@ -88,6 +88,8 @@ pub struct Head {
     pub size: u64,
     /// User-defined metadata: names without `x-amz-meta-`, and values.
     pub metadata: HashMap<String, String>,
+    /// The version's id, if the bucket has versions.
+    pub version: Option<String>,
 }
 
 /// An object in a listing.

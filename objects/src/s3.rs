@@ -6,7 +6,7 @@ use aws_sdk_s3::{
     Client,
     config::Builder,
     error::{ProvideErrorMetadata, SdkError},
-    operation::get_object::GetObjectOutput,
+    operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput},
     primitives::ByteStream,
     types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier},
 };
@@ -86,6 +86,20 @@ impl S3 {
         let object = object.map_err(|error| self.error("read", key, &error))?;
         let body = object.body.collect().await.map_err(|error| self.broken(key, &error))?;
         Ok(body.into_bytes())
+    }
+
+    /// Writes an object in place of the one with this ETag.
+    pub async fn replace(
+        &self,
+        key: &str,
+        body: Bytes,
+        attributes: &Attributes,
+        e_tag: &str,
+    ) -> Result<Created, BucketError> {
+        let put = self.client.put_object().bucket(&self.bucket).key(key).if_match(format!("\"{e_tag}\""));
+        let put = put.content_type(attributes.content_type).set_metadata(Some(metadata(attributes)));
+        let response = put.body(ByteStream::from(body)).send().await;
+        self.created(key, response.map(|output| output.e_tag))
     }
 
     /// Lists the folders directly under `prefix`, which ends with `/`: their names, without `prefix` and the last `/`.
@@ -188,6 +202,15 @@ pub(crate) fn size(content_length: Option<i64>) -> u64 {
     content_length.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default()
 }
 
+pub(crate) fn head_of(head: HeadObjectOutput) -> Head {
+    Head {
+        e_tag: unquoted(head.e_tag),
+        size: size(head.content_length),
+        metadata: head.metadata.unwrap_or_default(),
+        version: head.version_id,
+    }
+}
+
 fn metadata(attributes: &Attributes) -> HashMap<String, String> {
     attributes.metadata.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
 }
@@ -227,8 +250,7 @@ impl Bucket for S3 {
     async fn head(&self, key: &str) -> Result<Head, BucketError> {
         let head = self.client.head_object().bucket(&self.bucket).key(key).send().await;
         let head = head.map_err(|error| self.error("checked", key, &error))?;
-        let size = size(head.content_length);
-        Ok(Head { e_tag: unquoted(head.e_tag), size, metadata: head.metadata.unwrap_or_default() })
+        Ok(head_of(head))
     }
 
     async fn create(&self, key: &str, body: Bytes, attributes: &Attributes) -> Result<Created, BucketError> {

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
     bucket::{BucketError, Created, Head, Upload},
-    s3::{Opened, S3, is_taken, size, unquoted},
+    s3::{Opened, S3, head_of, is_taken},
 };
 
 /// The largest object that one CopyObject copies. Source: "Copying, moving, and renaming objects", Amazon S3 user guide.
@@ -54,11 +54,7 @@ impl S3 {
         let head = self.client.head_object().bucket(&self.bucket).key(version.key).set_version_id(version.id());
         let head = head.if_match(version.e_tag()).send().await;
         let head = head.map_err(|error| self.changed("checked", version.key, &error))?;
-        Ok(Head {
-            e_tag: unquoted(head.e_tag),
-            size: size(head.content_length),
-            metadata: head.metadata.unwrap_or_default(),
-        })
+        Ok(head_of(head))
     }
 
     /// Copies a version of an object of the bucket `from` to `key`, with its metadata. An object at `key` is replaced.

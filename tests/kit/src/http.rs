@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::pending,
+    pin::Pin,
     sync::{Arc, Mutex},
 };
 
@@ -36,6 +37,23 @@ pub enum Reply {
     Hang,
     /// The real client gets the request (see [`before`]).
     PassOn,
+    /// The answer takes time.
+    Later(Later),
+}
+
+/// An answer that takes time.
+pub struct Later(Pin<Box<dyn Future<Output = HttpResponse> + Send>>);
+
+impl fmt::Debug for Later {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Later")
+    }
+}
+
+impl Reply {
+    pub fn later(answer: impl Future<Output = HttpResponse> + Send + 'static) -> Self {
+        Self::Later(Later(Box::pin(answer)))
+    }
 }
 
 impl From<HttpResponse> for Reply {
@@ -86,6 +104,7 @@ impl HttpConnector for Connector {
                 HttpConnectorFuture::ready(Err(error))
             }
             Reply::Hang => HttpConnectorFuture::new(pending()),
+            Reply::Later(Later(answer)) => HttpConnectorFuture::new(async { Ok(answer.await) }),
             Reply::PassOn => self.real.as_ref().expect("there is no real client").call(request),
         }
     }

@@ -70,6 +70,9 @@ pub fn refuse(status: u16, code: &str) -> HttpResponse {
     respond(status, format!("<Error><Code>{code}</Code></Error>"), &[])
 }
 
+/// Status and code with which a request is refused.
+struct Refused(u16, &'static str);
+
 /// What a request to S3 asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
@@ -206,12 +209,7 @@ impl Buckets {
     }
 
     /// An object, or one version of it, if it is the one that a request wants.
-    fn read(
-        &self,
-        place: &(String, String),
-        version: Option<&str>,
-        e_tag: Option<&str>,
-    ) -> Result<&Object, HttpResponse> {
+    fn read(&self, place: &(String, String), version: Option<&str>, e_tag: Option<&str>) -> Result<&Object, Refused> {
         let found = match version {
             None => self.objects.get(place),
             Some("null") => self.objects.get(place).filter(|object| object.version.is_none()),
@@ -220,16 +218,16 @@ impl Buckets {
             }
         };
         let Some(object) = found else {
-            return Err(refuse(404, if version.is_some() { "NoSuchVersion" } else { "NoSuchKey" }));
+            return Err(Refused(404, if version.is_some() { "NoSuchVersion" } else { "NoSuchKey" }));
         };
         match e_tag {
-            Some(wanted) if wanted != object.e_tag() => Err(refuse(412, "PreconditionFailed")),
+            Some(wanted) if wanted != object.e_tag() => Err(Refused(412, "PreconditionFailed")),
             _ => Ok(object),
         }
     }
 
     /// The object that a copy reads, or the part of it.
-    fn copied(&self, request: &HttpRequest) -> Result<Object, HttpResponse> {
+    fn copied(&self, request: &HttpRequest) -> Result<Object, Refused> {
         let (place, version) = copy_source(request);
         let mut object =
             self.read(&place, version.as_deref(), request.headers().get("x-amz-copy-source-if-match"))?.clone();
@@ -237,14 +235,14 @@ impl Buckets {
             let (first, last) = range["bytes=".len()..].split_once('-').unwrap();
             object.body = object.body[first.parse().unwrap()..=last.parse().unwrap()].to_vec();
         } else if object.body.len() as u64 > 5 << 30 {
-            return Err(refuse(400, "InvalidRequest"));
+            return Err(Refused(400, "InvalidRequest"));
         }
         Ok(object)
     }
 
     fn copy(&mut self, place: (String, String), request: &HttpRequest) -> HttpResponse {
         match self.copied(request) {
-            Err(refused) => refused,
+            Err(Refused(status, code)) => refuse(status, code),
             Ok(source) => {
                 let e_tag = self.write(place, source.metadata, source.body).e_tag().replace('"', "&quot;");
                 respond(200, format!("<CopyObjectResult><ETag>{e_tag}</ETag></CopyObjectResult>"), &[])
@@ -254,7 +252,7 @@ impl Buckets {
 
     fn copy_part(&mut self, call: &Call, request: &HttpRequest) -> HttpResponse {
         let source = match self.copied(request) {
-            Err(refused) => return refused,
+            Err(Refused(status, code)) => return refuse(status, code),
             Ok(source) => source,
         };
         let Some(upload) = self.uploads.get_mut(call.parameter("uploadId").unwrap()) else {
@@ -335,8 +333,8 @@ impl Buckets {
                     }
                 }
                 // The response to HEAD has no body, and so no code.
-                Err(refused) if operation == "HeadObject" => respond(refused.status().as_u16(), "", &[]),
-                Err(refused) => refused,
+                Err(Refused(status, _)) if operation == "HeadObject" => respond(status, "", &[]),
+                Err(Refused(status, code)) => refuse(status, code),
             },
         }
     }

@@ -1,0 +1,172 @@
+//! Moves the objects of loads that are done, to the archive or out of the way, and files to where they belong.
+//!
+//! Each step can be done again: what is copied is copied again, and deleting what is gone succeeds. Nothing is deleted before its
+//! copy has been seen.
+
+use std::collections::BTreeSet;
+
+use objects::{Bucket, BucketError, S3, Version};
+use shared::registrar::Load;
+use tracing::warn;
+
+use crate::{app::App, error::IngestError, place::Places};
+
+/// What became of the object of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// It is where it belongs, and no longer in the incoming bucket.
+    There,
+    /// It was gone before it could be moved.
+    Gone,
+}
+
+/// Archives the object of a load, and moves its files to where they belong.
+pub async fn archive(app: &App, load: &Load) -> Result<Moved, IngestError> {
+    let places = Places::of(load);
+    if let Some(from) = load.complete_in.as_deref().filter(|from| *from != load.place) {
+        move_files(app, load, from).await?;
+    }
+    let to = places.archived(&load.place);
+    let mut moved = move_object(app, load, &to).await?;
+    // An archived load that belongs elsewhere now has its object in the archive.
+    for former in load.places.iter().filter(|former| **former != load.place) {
+        if move_within(&app.lake, &places.archived(former), &to).await? {
+            moved = Moved::There;
+        }
+        move_within(&app.lake, &with_dfm(&places.archived(former)), &with_dfm(&to)).await?;
+    }
+    remove_files(app, load, load.result.as_ref().map(|result| result.files)).await?;
+    Ok(moved)
+}
+
+/// Moves the object of a load that could not be ingested out of the way, and removes files that were begun.
+pub async fn error(app: &App, load: &Load) -> Result<Moved, IngestError> {
+    remove_files(app, load, Some(0)).await?;
+    move_object(app, load, &Places::of(load).errored()).await
+}
+
+/// Copies the version that was registered, with the `.dfm` beside it, and then deletes it.
+async fn move_object(app: &App, load: &Load, to: &str) -> Result<Moved, IngestError> {
+    let places = Places::of(load);
+    let moved = match app.lake.copy(&app.incoming, places.object(), to).await {
+        Ok(()) => Moved::There,
+        Err(BucketError::Missing { .. } | BucketError::Replaced { .. }) => match app.lake.head(to).await {
+            // It was moved before, and only the answer was lost.
+            Ok(_) => Moved::There,
+            Err(BucketError::Missing { .. }) => Moved::Gone,
+            Err(error) => return Err(IngestError::Bucket(error)),
+        },
+        Err(error) => return Err(IngestError::Bucket(error)),
+    };
+    if moved == Moved::There {
+        check(app, load, to).await?;
+        let dfm = places.dfm();
+        let has_dfm = copy_dfm(app, &dfm, &with_dfm(to)).await?;
+        match app.incoming.delete_version(places.object()).await {
+            Ok(()) | Err(BucketError::Replaced { .. }) => {}
+            Err(error) => return Err(IngestError::Bucket(error)),
+        }
+        if let Some(version) = has_dfm {
+            delete_dfm(app, load, &dfm, &version).await?;
+        }
+    }
+    Ok(moved)
+}
+
+/// The copy has to have the size of the object, or nothing is deleted.
+async fn check(app: &App, load: &Load, to: &str) -> Result<(), IngestError> {
+    let head = app.lake.head(to).await.map_err(IngestError::Bucket)?;
+    if head.size == u64::try_from(load.s3_size).unwrap_or_default() {
+        return Ok(());
+    }
+    Err(IngestError::Bucket(app.lake.conflict(to)))
+}
+
+/// `1201-LOAD001.csv.gz.dfm`.
+fn with_dfm(key: &str) -> String {
+    format!("{key}.dfm")
+}
+
+/// The `ETag` and version of the `.dfm`, if there is one.
+async fn copy_dfm(app: &App, dfm: &str, to: &str) -> Result<Option<(String, Option<String>)>, IngestError> {
+    let head = match app.incoming.head(dfm).await {
+        Ok(head) => head,
+        Err(BucketError::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(IngestError::Bucket(error)),
+    };
+    let version = Version { key: dfm, id: head.version.as_deref(), e_tag: &head.e_tag };
+    match app.lake.copy(&app.incoming, version, to).await {
+        Ok(()) => Ok(Some((head.e_tag, head.version))),
+        Err(BucketError::Missing { .. } | BucketError::Replaced { .. }) => Ok(None),
+        Err(error) => Err(IngestError::Bucket(error)),
+    }
+}
+
+/// Deletes the `.dfm` that was copied, unless another version of the object still needs it.
+async fn delete_dfm(
+    app: &App,
+    load: &Load,
+    dfm: &str,
+    (e_tag, version): &(String, Option<String>),
+) -> Result<(), IngestError> {
+    match app.incoming.head(&load.s3_key).await {
+        Ok(_) => return Ok(()),
+        Err(BucketError::Missing { .. }) => {}
+        Err(error) => return Err(IngestError::Bucket(error)),
+    }
+    let version = Version { key: dfm, id: version.as_deref(), e_tag };
+    match app.incoming.delete_version(version).await {
+        Ok(()) | Err(BucketError::Replaced { .. }) => Ok(()),
+        Err(error) => Err(IngestError::Bucket(error)),
+    }
+}
+
+/// Moves an object within the lake, if it exists.
+async fn move_within(lake: &S3, from: &str, to: &str) -> Result<bool, IngestError> {
+    let head = match lake.head(from).await {
+        Ok(head) => head,
+        Err(BucketError::Missing { .. }) => return Ok(false),
+        Err(error) => return Err(IngestError::Bucket(error)),
+    };
+    let version = Version { key: from, id: head.version.as_deref(), e_tag: &head.e_tag };
+    lake.copy(lake, version, to).await.map_err(IngestError::Bucket)?;
+    lake.delete(&[from.to_owned()]).await.map_err(IngestError::Bucket)?;
+    Ok(true)
+}
+
+/// Copies all files to the folder in which they belong. Those in the other one are removed afterwards.
+async fn move_files(app: &App, load: &Load, from: &str) -> Result<(), IngestError> {
+    let places = Places::of(load);
+    for number in 0..load.result.as_ref().map_or(0, |result| result.files) {
+        let key = format!("{}{number}.parquet", places.files_in(from));
+        let head = match app.lake.head(&key).await {
+            Ok(head) => head,
+            Err(BucketError::Missing { .. }) if app.lake.head(&places.file(number)).await.is_ok() => continue,
+            Err(error) => return Err(IngestError::Bucket(error)),
+        };
+        let version = Version { key: &key, id: head.version.as_deref(), e_tag: &head.e_tag };
+        app.lake.copy(&app.lake, version, &places.file(number)).await.map_err(IngestError::Bucket)?;
+    }
+    Ok(())
+}
+
+/// Removes the files of a load from all folders in which they may be, but its first `keep` in the one where they belong. `None` keeps
+/// all of them there.
+async fn remove_files(app: &App, load: &Load, keep: Option<u32>) -> Result<(), IngestError> {
+    let places = Places::of(load);
+    let kept: BTreeSet<String> = (0..keep.unwrap_or_default()).map(|number| places.file(number)).collect();
+    let mut folders: BTreeSet<&str> = load.places.iter().map(String::as_str).collect();
+    folders.insert(&load.place);
+    for folder in folders {
+        if keep.is_none() && folder == load.place {
+            continue;
+        }
+        let listed = app.lake.list(&places.files_in(folder)).await.map_err(IngestError::Bucket)?;
+        let gone: Vec<String> = listed.into_iter().map(|file| file.key).filter(|key| !kept.contains(key)).collect();
+        if !gone.is_empty() {
+            warn!(load = load.id, folder, files = gone.len(), "files that belong there no longer are removed");
+            app.lake.delete(&gone).await.map_err(IngestError::Bucket)?;
+        }
+    }
+    Ok(())
+}

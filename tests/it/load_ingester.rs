@@ -1,0 +1,639 @@
+//! load-ingester through its handler, and load-registrar, which it asks: real SDK clients, buckets in memory with versions, a real
+//! Postgres.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use kit::{
+    http::{self, HttpRequest, HttpResponse, Reply, respond, respond_json},
+    s3::{Buckets, Call, Object},
+};
+use load_ingester::{app::App, config::Config, handler::handle};
+use load_registrar::app::App as Registrar;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use proptest::prelude::*;
+use runtime::clock;
+use serde_json::{Value, json};
+use shared::{registrar::REFUSED, s3_key};
+use tokio::time::timeout;
+
+use crate::postgres::Scratch;
+
+const INCOMING: &str = "incoming";
+const LAKE: &str = "lake";
+/// 2026-11-20T12:00:00Z.
+const NOON: i64 = 1_795_176_000;
+
+/// S3, SQS and Lambda.
+#[derive(Clone, Default)]
+struct Cloud(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    buckets: Buckets,
+    /// Bodies of messages that nobody has taken yet.
+    queue: Vec<String>,
+    registrar: Option<Arc<Registrar>>,
+    /// So many requests are answered, and then none.
+    left: Option<usize>,
+    /// Operations in order, with what they are about.
+    calls: Vec<String>,
+}
+
+impl Cloud {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, request: &HttpRequest) -> Reply {
+        let mut state = self.state();
+        if let Some(left) = &mut state.left {
+            match left.checked_sub(1) {
+                None => return Reply::Hang,
+                Some(fewer) => *left = fewer,
+            }
+        }
+        match http::target(request) {
+            Some("AmazonSQS.GetQueueAttributes") => {
+                let number = state.queue.len().to_string();
+                return respond_json(200, &json!({"Attributes": {"ApproximateNumberOfMessages": number}})).into();
+            }
+            Some("AmazonSQS.SendMessageBatch") => {
+                let answer = kit::sqs::batch(&http::json(request), |entry| {
+                    state.queue.push(entry["MessageBody"].as_str().unwrap().to_owned());
+                    kit::sqs::sent("id")
+                });
+                return respond_json(200, &answer).into();
+            }
+            _ => {}
+        }
+        if request.uri().contains("/functions/registrar/invocations") {
+            let (registrar, command) = (state.registrar.clone().unwrap(), Bytes::copy_from_slice(http::body(request)));
+            state.calls.push(http::json(request)["command"].to_string());
+            return Reply::later(async move { invoke(&registrar, command).await });
+        }
+        let call = Call::of(request).unwrap();
+        state.calls.push(format!("{} {}/{}", call.operation, call.bucket, call.key));
+        state.buckets.answer(&call, request).into()
+    }
+}
+
+/// What Lambda answers to an invocation of load-registrar.
+async fn invoke(registrar: &Registrar, command: Bytes) -> HttpResponse {
+    match load_registrar::handler::handle(registrar, command, in_seconds(60)).await {
+        Ok(answer) => respond_json(200, &answer),
+        Err(error) => {
+            let failure = json!({"errorType": error.kind(), "errorMessage": error.to_string()});
+            assert!(error.kind() == REFUSED, "{error}");
+            respond(200, failure.to_string(), &[("x-amz-function-error", "Unhandled".to_owned())])
+        }
+    }
+}
+
+fn in_seconds(seconds: u64) -> u64 {
+    u64::try_from(clock::unix_ms()).unwrap() + seconds * 1_000
+}
+
+struct World {
+    cloud: Cloud,
+    scratch: Scratch,
+    ingester: App,
+    registrar: Arc<Registrar>,
+}
+
+impl World {
+    async fn new(tables: Value) -> Self {
+        let (cloud, scratch) = (Cloud::default(), Scratch::new().await);
+        cloud.state().buckets.versioned.insert(INCOMING.to_owned());
+        cloud.state().buckets.now = NOON;
+        let answering = cloud.clone();
+        let aws = http::config(http::client(move |request| answering.answer(request))).await;
+        let url = scratch.url();
+        let config = load_registrar::config::Config::from_lookup(|name| match name {
+            "INCOMING_BUCKET" => Some(INCOMING.to_owned()),
+            "LAKE_BUCKET" => Some(LAKE.to_owned()),
+            "DATABASE_URL" => Some(url.clone()),
+            _ => None,
+        });
+        let registrar = Arc::new(Registrar::new(config.unwrap(), &aws));
+        cloud.state().registrar = Some(registrar.clone());
+        let world = Self { ingester: App::new(settings(), &aws), cloud, scratch, registrar };
+        world.ask(json!({"command": "migrate"})).await;
+        world.ask(json!({"command": "tables_apply", "tables": tables})).await;
+        world
+    }
+
+    async fn ask(&self, command: Value) -> Value {
+        load_registrar::handler::handle(&self.registrar, command.to_string().into(), in_seconds(60)).await.unwrap()
+    }
+
+    /// Puts an object a second after the one before, and registers it if it is data.
+    async fn put(&self, key: &str, body: &[u8]) {
+        let object = self.put_silently(key, body);
+        self.announce(key, &object).await;
+    }
+
+    fn put_silently(&self, key: &str, body: &[u8]) -> Object {
+        let mut state = self.cloud.state();
+        state.buckets.now += 1;
+        state.buckets.write((INCOMING.to_owned(), key.to_owned()), BTreeMap::new(), body.to_vec())
+    }
+
+    async fn announce(&self, key: &str, object: &Object) {
+        let object = json!({
+            "key": s3_key::encode(key), "size": object.body.len(), "eTag": object.e_tag().trim_matches('"'),
+            "versionId": object.version, "sequencer": "1",
+        });
+        let record = json!({
+            "eventVersion": "2.1", "eventSource": "aws:s3", "awsRegion": "eu-west-1",
+            "eventTime": "2026-11-20T12:00:00Z", "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": INCOMING}, "object": object},
+        });
+        self.ask(json!({"Records": [record]})).await;
+    }
+
+    async fn tick(&self) -> Result<(), String> {
+        let tick = json!({"source": "aws.events", "detail-type": "Scheduled Event"}).to_string();
+        handle(&self.ingester, tick.into(), in_seconds(600)).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Delivers a message. Whether it is done with.
+    async fn deliver(&self, body: &str) -> bool {
+        let event = json!({"Records": [{"messageId": "m", "body": body}]}).to_string();
+        handle(&self.ingester, event.into(), in_seconds(600)).await.unwrap().batch_item_failures.is_empty()
+    }
+
+    /// Ticks and delivers until nothing is left to do.
+    async fn run(&self) {
+        for _ in 0..20 {
+            self.tick().await.unwrap();
+            let messages = std::mem::take(&mut self.cloud.state().queue);
+            if messages.is_empty() {
+                return;
+            }
+            for message in messages {
+                self.deliver(&message).await;
+            }
+        }
+        panic!("there is always something to do: {:#?}", self.loads().await);
+    }
+
+    async fn loads(&self) -> Vec<String> {
+        let sql = "select s3_key, status, status_reason, result from cubic_loads order by s3_key, s3_modified";
+        self.scratch.lines(sql).await
+    }
+
+    fn keys(&self, bucket: &str, prefix: &str) -> Vec<String> {
+        let state = self.cloud.state();
+        let objects = state.buckets.objects.keys();
+        let keys = objects.filter(|(of, key)| of == bucket && key.starts_with(prefix));
+        keys.map(|(_, key)| key.clone()).collect()
+    }
+
+    fn body(&self, key: &str) -> Vec<u8> {
+        self.cloud.state().buckets.objects[&(LAKE.to_owned(), key.to_owned())].body.clone()
+    }
+
+    /// The rows of all files under a prefix of Springboard.
+    fn rows(&self, prefix: &str) -> Vec<RecordBatch> {
+        let keys = self.keys(LAKE, &format!("springboard/{prefix}"));
+        keys.iter().flat_map(|key| read(self.body(key))).collect()
+    }
+
+    /// Lets every lease run out.
+    async fn expire_leases(&self) {
+        let sql = "alter table cubic_loads disable trigger cubic_loads_transition; \
+            update cubic_loads set leased_until = now() - interval '1 second' where leased_until is not null; \
+            alter table cubic_loads enable trigger cubic_loads_transition";
+        self.scratch.client().await.batch_execute(sql).await.unwrap();
+    }
+}
+
+fn settings() -> Config {
+    let config = Config::from_lookup(|name| match name {
+        "INCOMING_BUCKET" => Some(INCOMING.to_owned()),
+        "LAKE_BUCKET" => Some(LAKE.to_owned()),
+        "REGISTRAR_FUNCTION" => Some("registrar".to_owned()),
+        "QUEUE_URL" => Some("http://127.0.0.1:1/000000000000/loads".to_owned()),
+        _ => None,
+    });
+    config.unwrap()
+}
+
+fn read(parquet: Vec<u8>) -> Vec<RecordBatch> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(parquet)).unwrap().build().unwrap();
+    reader.map(Result::unwrap).collect()
+}
+
+fn gz(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn dfm(columns: &[(&str, &str)], records: u64) -> Vec<u8> {
+    let columns: Vec<Value> = columns
+        .iter()
+        .zip(1..)
+        .map(|((name, kind), ordinal)| {
+            json!({"ordinal": ordinal, "name": name, "type": kind, "length": 0, "precision": 0, "scale": 0,
+                "primaryKeyPos": 0})
+        })
+        .collect();
+    json!({"dataInfo": {"columns": columns}, "fileInfo": {"recordCount": records}}).to_string().into_bytes()
+}
+
+fn tables() -> Value {
+    json!([
+        {"prefix": "cubic/ods_qlik/EDW.SAMPLE/", "kind": "ods"},
+        {"prefix": "cubic/dmap/agg_sample/", "kind": "dmap",
+         "columns": [{"name": "day", "type": "DATE"}, {"name": "taps", "type": "INT4"}]},
+        {"prefix": "cubic/kafka/sample/", "kind": "kafka"},
+        {"prefix": "shop/orders/", "kind": "dms"},
+    ])
+}
+
+const LOAD: &str = "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz";
+
+#[tokio::test]
+async fn loads_of_every_kind_end_archived_or_errored_with_their_rows_in_springboard() {
+    let world = World::new(tables()).await;
+    let sample = [("EDW_ID", "INT8"), ("NAME", "STRING"), ("AT", "DATETIME")];
+    world.put_silently("cubic/ods_qlik/EDW.SAMPLE/LOAD001.dfm", &dfm(&sample, 2));
+    world.put(LOAD, &gz("EDW_ID,NAME,AT\n1,\"a, \"\"b\"\"\",2021-12-01 11:20:30.4444444\n2,,\n")).await;
+    let changes = "cubic/ods_qlik/EDW.SAMPLE__ct/20261120-120500000";
+    let change = [("header__change_seq", "STRING"), ("header__change_oper", "STRING"), ("EDW_ID", "INT8")];
+    world.put_silently(&format!("{changes}.dfm"), &dfm(&change, 1));
+    world
+        .put(&format!("{changes}.csv.gz"), &gz("header__change_seq,header__change_oper,EDW_ID\n20261120120500,U,1\n"))
+        .await;
+    world.put("cubic/dmap/agg_sample/1.csv", b"day,taps,extra\n2026-11-20,7,x\n2026-11-21,many,y\n").await;
+    world.put("cubic/kafka/sample/k.json.gz", &gz("{\"a\": 1}\n{\"a\": 2}\n")).await;
+    let file = read_back("cubic/dmap/agg_sample/1.csv");
+    world.put("shop/orders/1.parquet", &file).await;
+    world.put("shop/orders/2.parquet", b"no parquet").await;
+    world.put("cubic/dmap/agg_sample/2.csv.gz", b"no gzip").await;
+    world.put("cubic/dmap/agg_sample/3.csv", b"").await;
+    world.run().await;
+
+    let expected = [
+        "cubic/dmap/agg_sample/1.csv|archived||",
+        "cubic/dmap/agg_sample/2.csv.gz|errored|invalid_gzip|",
+        "cubic/dmap/agg_sample/3.csv|errored|empty_object|",
+        "cubic/kafka/sample/k.json.gz|archived||",
+        "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz|archived||",
+        "cubic/ods_qlik/EDW.SAMPLE__ct/20261120-120500000.csv.gz|archived||",
+        "shop/orders/1.parquet|archived||",
+        "shop/orders/2.parquet|errored|invalid_parquet|",
+    ];
+    for (load, expected) in world.loads().await.iter().zip(expected) {
+        assert!(load.starts_with(expected), "{load}, and not {expected}");
+    }
+    assert_eq!(world.keys(INCOMING, ""), Vec::<String>::new(), "everything has left the incoming bucket");
+    let ods = pretty_format_batches(&world.rows("cubic/ods_qlik/EDW.SAMPLE/snapshot=20261120T120002Z/")).unwrap();
+    let expected = "\
++--------+--------+----------------------------+
+| EDW_ID | NAME   | AT                         |
++--------+--------+----------------------------+
+| 1      | a, \"b\" | 2021-12-01T11:20:30.444444 |
+| 2      |        |                            |
++--------+--------+----------------------------+";
+    assert_eq!(ods.to_string(), expected);
+    let rows = |prefix: &str| world.rows(prefix).iter().map(RecordBatch::num_rows).sum::<usize>();
+    assert_eq!(rows("cubic/ods_qlik/EDW.SAMPLE__ct/snapshot=20261120T120002Z/"), 1);
+    assert_eq!((rows("cubic/dmap/agg_sample/"), rows("cubic/kafka/sample/"), rows("shop/orders/")), (1, 2, 1));
+    // The row that does not fit says where it was.
+    let quarantined = world.keys(LAKE, "quarantine/load-ingester/2026/11/20/");
+    let row: Value = serde_json::from_slice(&world.body(&quarantined[0])).unwrap();
+    assert_eq!((&row["reason"], &row["attributes"]["line"]), (&json!("not_an_integer"), &json!(3)));
+    assert_eq!(row["attributes"]["column"], "taps");
+    // Objects are moved with the .dfm beside them.
+    let archived = world.keys(LAKE, "archive/cubic/ods_qlik/EDW.SAMPLE/snapshot=20261120T120002Z/");
+    assert_eq!(archived.len(), 2, "{archived:?}");
+    assert!(archived[0].ends_with("-LOAD001.csv.gz") && archived[1].ends_with("-LOAD001.csv.gz.dfm"), "{archived:?}");
+    let errored = world.keys(LAKE, "error/");
+    assert_eq!(errored.len(), 3);
+    assert!(errored[0].starts_with("error/cubic/dmap/agg_sample/timestamp=20261120T1200"), "{errored:?}");
+    let result = world.scratch.lines("select result from cubic_loads where s3_key like '%agg_sample/1.csv'").await;
+    let result: Value = serde_json::from_str(&result[0]).unwrap();
+    assert_eq!((&result["rows"], &result["quarantined"], &result["added"]), (&json!(1), &json!(1), &json!(["extra"])));
+}
+
+/// A Parquet file of one row.
+fn read_back(text: &str) -> Vec<u8> {
+    let column: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec![text]));
+    let rows = RecordBatch::try_from_iter([("text", column)]).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn an_overwritten_key_is_two_loads_that_are_each_read_as_they_were() {
+    let world = World::new(tables()).await;
+    let key = "cubic/dmap/agg_sample/1.csv";
+    world.put(key, b"day,taps\n2026-11-20,1\n").await;
+    world.put(key, b"day,taps\n2026-11-20,2\n2026-11-20,3\n").await;
+    world.run().await;
+    let rows: Vec<usize> = world.rows("cubic/dmap/agg_sample/").iter().map(RecordBatch::num_rows).collect();
+    assert_eq!(rows, [1, 2]);
+    assert_eq!(world.keys(LAKE, "archive/").len(), 2);
+    assert_eq!(world.keys(INCOMING, ""), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn in_a_bucket_without_versions_a_replaced_object_is_superseded_and_never_read_as_something_else() {
+    let world = World::new(tables()).await;
+    world.cloud.state().buckets.versioned.clear();
+    let key = "cubic/dmap/agg_sample/1.csv";
+    world.put(key, b"day,taps\n2026-11-20,1\n").await;
+    world.put(key, b"day,taps\n2026-11-20,2\n2026-11-20,3\n").await;
+    world.run().await;
+    let loads = world.loads().await;
+    assert!(loads[0].contains("|errored|superseded|") && loads[1].contains("|archived||"), "{loads:?}");
+    assert_eq!(world.rows("cubic/dmap/agg_sample/").iter().map(RecordBatch::num_rows).sum::<usize>(), 2);
+    assert_eq!((world.keys(LAKE, "archive/").len(), world.keys(LAKE, "error/").len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_late_snapshot_moves_files_and_objects_to_where_they_belong() {
+    let world = World::new(tables()).await;
+    let columns = dfm(&[("EDW_ID", "INT8")], 1);
+    let load = |id: i64| gz(&format!("EDW_ID\n{id}\n"));
+    world.put_silently("cubic/ods_qlik/EDW.SAMPLE/LOAD001.dfm", &columns);
+    world.put(LOAD, &load(1)).await;
+    world.put_silently("cubic/ods_qlik/EDW.SAMPLE/LOAD001.dfm", &columns);
+    let late = world.put_silently(LOAD, &load(2));
+    let changes = "cubic/ods_qlik/EDW.SAMPLE__ct/1.csv.gz";
+    world.put_silently("cubic/ods_qlik/EDW.SAMPLE__ct/1.dfm", &columns);
+    world.put(changes, &load(3)).await;
+    world.run().await;
+    let folder = |time: &str| format!("cubic/ods_qlik/EDW.SAMPLE__ct/snapshot=20261120T1200{time}Z/");
+    assert_eq!(world.rows(&folder("02")).len(), 1);
+    let first = world.keys(LAKE, &format!("springboard/{}", folder("02")));
+    let bytes = world.body(&first[0]);
+
+    world.announce(LOAD, &late).await;
+    world.run().await;
+    assert_eq!(world.keys(LAKE, &format!("springboard/{}", folder("02"))), Vec::<String>::new());
+    let moved = world.keys(LAKE, &format!("springboard/{}", folder("04")));
+    assert_eq!(moved.len(), 1);
+    assert_eq!(world.body(&moved[0]), bytes);
+    assert_eq!(world.keys(LAKE, &format!("archive/{}", folder("02"))), Vec::<String>::new());
+    assert_eq!(world.keys(LAKE, &format!("archive/{}", folder("04"))).len(), 2);
+    assert!(world.loads().await.iter().all(|load| load.contains("|archived|")), "{:?}", world.loads().await);
+}
+
+#[tokio::test]
+async fn an_object_waits_for_its_dfm_and_is_text_without_one() {
+    let world = World::new(tables()).await;
+    let now = clock::unix_ms() / 1_000;
+    world.cloud.state().buckets.now = now;
+    world.put(LOAD, &gz("EDW_ID\n1\n")).await;
+    world.tick().await.unwrap();
+    let message = world.cloud.state().queue.remove(0);
+    assert!(world.deliver(&message).await);
+    assert!(world.loads().await[0].contains("|ready|"), "it was given back: {:?}", world.loads().await);
+    world.put_silently("cubic/ods_qlik/EDW.SAMPLE/LOAD001.dfm", &dfm(&[("EDW_ID", "INT8")], 1));
+    world.run().await;
+    assert_eq!(world.rows("cubic/ods_qlik/")[0].schema().field(0).data_type().to_string(), "Int64");
+}
+
+#[tokio::test]
+async fn a_message_of_a_lease_that_has_ended_is_done_with_and_changes_nothing() {
+    let world = World::new(tables()).await;
+    world.put("cubic/dmap/agg_sample/1.csv", b"day,taps\n2026-11-20,1\n").await;
+    world.tick().await.unwrap();
+    let late = world.cloud.state().queue.remove(0);
+    world.expire_leases().await;
+    let before = world.cloud.state().calls.len();
+    assert!(world.deliver(&late).await);
+    assert_eq!(world.cloud.state().calls.len(), before + 1, "it only asked");
+    world.run().await;
+    assert!(world.loads().await[0].contains("|archived|"));
+    // The same message once more, after all is done.
+    assert!(world.deliver(&late).await);
+    assert!(!world.deliver("{}").await, "what is no load goes to the dead letters");
+}
+
+#[tokio::test]
+async fn while_the_bucket_fails_a_load_is_given_back_without_losing_an_attempt() {
+    let world = World::new(tables()).await;
+    world.put("cubic/dmap/agg_sample/1.csv", b"day,taps\n2026-11-20,1\n").await;
+    for _ in 0..7 {
+        world.tick().await.unwrap();
+        let message = world.cloud.state().queue.remove(0);
+        world.cloud.state().buckets.conflicts = 100;
+        assert!(world.deliver(&message).await);
+        assert!(world.loads().await[0].contains("|ready|"), "{:?}", world.loads().await);
+    }
+    world.cloud.state().buckets.conflicts = 0;
+    world.run().await;
+    assert!(world.loads().await[0].contains("|archived|"));
+}
+
+// --- Random histories ---------------------------------------------------------------------------------------------------
+
+/// What happens to the world.
+#[derive(Debug, Clone)]
+enum Event {
+    /// One of the keys gets another version.
+    Put(usize),
+    /// A put whose notification comes with the next one of the kind.
+    PutLate,
+    Tick,
+    /// A message is delivered, and the function dies after so many of its requests.
+    Deliver {
+        message: prop::sample::Index,
+        requests: Option<usize>,
+    },
+    /// The same message is delivered again, whatever became of it.
+    Redeliver {
+        message: prop::sample::Index,
+        requests: Option<usize>,
+    },
+    ExpireLeases,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let requests = || prop_oneof![2 => Just(None), 3 => (0..25_usize).prop_map(Some)];
+    prop_oneof![
+        3 => (0..4_usize).prop_map(Event::Put),
+        1 => Just(Event::PutLate),
+        3 => Just(Event::Tick),
+        6 => (any::<prop::sample::Index>(), requests()).prop_map(|(message, requests)| Event::Deliver { message, requests }),
+        2 => (any::<prop::sample::Index>(), requests()).prop_map(|(message, requests)| Event::Redeliver { message, requests }),
+        2 => Just(Event::ExpireLeases),
+    ]
+}
+
+/// One version that was put: its key, its only value, when.
+type Put = (String, i64, i64);
+
+struct History {
+    world: World,
+    puts: Vec<Put>,
+    late: Vec<Object>,
+    taken: Vec<String>,
+}
+
+impl History {
+    async fn apply(&mut self, event: Event) {
+        match event {
+            Event::Put(key) => {
+                let key = [
+                    "cubic/ods_qlik/EDW.SAMPLE__ct/1.csv",
+                    "cubic/ods_qlik/EDW.SAMPLE__ct/2.csv",
+                    "cubic/dmap/agg_sample/1.csv",
+                    "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz",
+                ][key];
+                let object = self.put(key);
+                self.world.announce(key, &object).await;
+            }
+            Event::PutLate => {
+                for object in std::mem::take(&mut self.late) {
+                    self.world.announce(LOAD, &object).await;
+                }
+                let object = self.put(LOAD);
+                self.late.push(object);
+            }
+            Event::Tick => self.world.tick().await.unwrap(),
+            Event::ExpireLeases => self.world.expire_leases().await,
+            Event::Deliver { message, requests } => {
+                let body = {
+                    let queue = &mut self.world.cloud.state().queue;
+                    if queue.is_empty() {
+                        return;
+                    }
+                    queue.remove(message.index(queue.len()))
+                };
+                self.deliver(&body, requests).await;
+                self.taken.push(body);
+            }
+            Event::Redeliver { message, requests } if !self.taken.is_empty() => {
+                let body = message.get(&self.taken).clone();
+                self.deliver(&body, requests).await;
+            }
+            Event::Redeliver { .. } => {}
+        }
+    }
+
+    fn put(&mut self, key: &str) -> Object {
+        let value = i64::try_from(self.puts.len()).unwrap();
+        let text = format!("taps\n{value}\n");
+        let body = if key.ends_with("gz") { gz(&text) } else { text.into_bytes() };
+        let object = self.world.put_silently(key, &body);
+        self.puts.push((key.to_owned(), value, object.modified));
+        object
+    }
+
+    /// A function that dies does so in the middle of a request: nothing of it is answered any more.
+    async fn deliver(&self, body: &str, requests: Option<usize>) {
+        self.world.cloud.state().left = requests;
+        drop(timeout(Duration::from_millis(150), self.world.deliver(body)).await);
+        self.world.cloud.state().left = None;
+    }
+}
+
+/// The values under a folder of Springboard.
+fn values(world: &World, prefix: &str) -> Vec<i64> {
+    let batches = world.rows(prefix);
+    let column = |batch: &RecordBatch| {
+        arrow::compute::cast(batch.column_by_name("taps").unwrap(), &arrow::datatypes::DataType::Int64).unwrap()
+    };
+    let mut values: Vec<i64> = batches
+        .iter()
+        .flat_map(|batch| {
+            let column = column(batch);
+            arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(&column).values().to_vec()
+        })
+        .collect();
+    values.sort_unstable();
+    values
+}
+
+/// Every copy that is deleted from the incoming bucket is in the lake.
+fn nothing_is_gone(history: &History) -> Result<(), TestCaseError> {
+    let state = history.world.cloud.state();
+    let lake: Vec<&Object> =
+        state.buckets.objects.iter().filter(|((bucket, _), _)| bucket == LAKE).map(|(_, object)| object).collect();
+    let incoming: Vec<&Object> = state.buckets.versions.values().flatten().collect();
+    for (key, value, _) in &history.puts {
+        let text = format!("taps\n{value}\n");
+        let body = if key.ends_with("gz") { gz(&text) } else { text.into_bytes() };
+        let is_there = |objects: &[&Object]| objects.iter().any(|object| object.body == body);
+        prop_assert!(is_there(&incoming) || is_there(&lake), "{key} with {value} is nowhere");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_version_is_ingested_once_under_its_snapshot_whoever_dies_when(
+        events in proptest::collection::vec(event(), 5..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let columns = json!([{"name": "taps", "type": "INT8"}]);
+            let tables = json!([
+                {"prefix": "cubic/ods_qlik/EDW.SAMPLE/", "kind": "ods", "columns": columns, "max_attempts": 1_000},
+                {"prefix": "cubic/dmap/agg_sample/", "kind": "dmap", "columns": columns, "max_attempts": 1_000},
+            ]);
+            let world = World::new(tables).await;
+            let mut history = History { world, puts: Vec::new(), late: Vec::new(), taken: Vec::new() };
+            for event in events {
+                history.apply(event).await;
+                nothing_is_gone(&history)?;
+            }
+            for object in std::mem::take(&mut history.late) {
+                history.world.announce(LOAD, &object).await;
+            }
+            // In the end everybody lives.
+            history.world.cloud.state().queue.clear();
+            history.world.expire_leases().await;
+            history.world.run().await;
+            nothing_is_gone(&history)?;
+
+            let snapshots: Vec<i64> =
+                history.puts.iter().filter(|(key, ..)| key == LOAD).map(|(_, _, modified)| *modified).collect();
+            let mut expected: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+            let mut errored = 0;
+            for (key, value, modified) in &history.puts {
+                let time = |at: i64| jiff::Timestamp::from_second(at).unwrap().strftime("%Y%m%dT%H%M%SZ").to_string();
+                let folder = key.rsplit_once('/').unwrap().0;
+                let place = if folder.contains("ods_qlik") {
+                    match snapshots.iter().filter(|at| *at <= modified).max() {
+                        Some(at) => format!("{folder}/snapshot={}/", time(*at)),
+                        None => {
+                            errored += 1;
+                            continue;
+                        }
+                    }
+                } else {
+                    format!("{folder}/timestamp={}/", time(*modified))
+                };
+                expected.entry(place).or_default().push(*value);
+            }
+            for (place, expected) in &expected {
+                prop_assert_eq!(&values(&history.world, place), expected, "{}", place);
+            }
+            let all: usize = expected.values().map(Vec::len).sum();
+            prop_assert_eq!(values(&history.world, "").len(), all);
+            let archived = history.world.scratch.lines("select count(*) from cubic_loads where status = 'archived'").await;
+            prop_assert_eq!(&archived[0], &all.to_string());
+            let gone = history.world.scratch.lines("select count(*) from cubic_loads where status = 'errored' and status_reason = 'no_snapshot'").await;
+            prop_assert_eq!(&gone[0], &errored.to_string());
+            prop_assert_eq!(history.world.keys(INCOMING, ""), Vec::<String>::new());
+            prop_assert_eq!(history.world.keys(LAKE, "archive/").len(), all);
+            Ok(())
+        })?;
+    }
+}
