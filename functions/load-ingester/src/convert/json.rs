@@ -112,7 +112,7 @@ fn kept(bytes: &[u8]) -> Vec<u8> {
 
 /// Appends a line as it stands, if it is JSON.
 fn append_whole(record: Record<'_>, rows: &mut Rows<'_, impl Sink>) -> Result<(), ConvertError> {
-    if let Err(reason) = text_of(record).and_then(|text| json::<IgnoredAny>(text)) {
+    if let Err(reason) = text_of(record).and_then(json::<IgnoredAny>) {
         return rows.reject(record, None, record.bytes, reason);
     }
     rows.append(record, std::iter::once(Some(record.bytes)))
