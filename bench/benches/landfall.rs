@@ -1,5 +1,5 @@
 //! All benchmarks: `cargo bench -p bench`, or one part of them: `cargo bench -p bench -- <part>`,
-//! which is speed, memory, cold-start, registrar, collect or roller.
+//! which is speed, memory, cold-start, registrar, collect, roller or ingest.
 //!
 //! For a profiler, one route in one process: `cargo bench -p bench -- landfall <event> <turns>`.
 
@@ -17,7 +17,7 @@ use bench::{
     floor::Floor,
     hits,
     idiomatic::Idiomatic,
-    memory, ours,
+    ingest, memory, ours,
     process::own_peak_mib,
     progress::Progress,
     python::{Handler, Python},
@@ -38,19 +38,25 @@ fn main() -> Result<(), Error> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &*arguments {
         [] => benchmarks(|_| true),
-        [part @ ("speed" | "memory" | "cold-start" | "registrar" | "collect" | "roller")] => {
+        [part @ ("speed" | "memory" | "cold-start" | "registrar" | "collect" | "roller" | "ingest")] => {
             benchmarks(|name| name == *part)
         }
         ["drain", payload_mib] => {
             let (messages, counted) = ours::drain(&ours::app()?, payload_mib.parse::<usize>()? << 20, SEED)?;
             Ok(writeln!(stdout(), "{messages} {} {:.1}", counted >> 20, own_peak_mib()?)?)
         }
+        ["ingest", folder] => {
+            let folder = Path::new(folder);
+            let load = ingest::Load::write(folder)?;
+            ingest::Landfall::new(&load, folder.join("load.parquet"))?.run()?;
+            Ok(writeln!(stdout(), "{:.1}", own_peak_mib()?)?)
+        }
         ["roll", mib] => {
             let bytes = records::roll(mib.parse()?)?;
             Ok(writeln!(stdout(), "{bytes} {:.1}", own_peak_mib()?)?)
         }
         [route, event, turns] => in_this_process(route, Path::new(event), turns.parse()?),
-        _ => Err("there are speed, memory, cold-start, registrar, collect and roller".into()),
+        _ => Err("there are speed, memory, cold-start, registrar, collect, roller and ingest".into()),
     }
 }
 
@@ -97,6 +103,9 @@ fn benchmarks(wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
     if wanted("roller") {
         verdicts.extend(kafka_roller(&folder, &python)?);
         memory::roller(&folder.join(RECORDS))?;
+    }
+    if wanted("ingest") {
+        verdicts.extend(load_ingester(&folder, &python)?);
     }
     if wanted("cold-start") || wanted("collect") {
         cold_start::collect(&folder, &python, &Aws::start(&folder, &python.public_roots()?)?)?;
@@ -209,6 +218,32 @@ fn kafka_roller(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
     let what = "10,000 records";
     let beside = Verdict::new(format!("{what}: time of {}", floor.name), ours.ratio(floor), "×", Target::AtMost(3.0));
     Ok(vec![faster(what, typed, ours, 15.0), faster(what, python, ours, 25.0), beside])
+}
+
+/// A load → a Parquet file by every route.
+fn load_ingester(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
+    let load = ingest::Load::write(folder)?;
+    let files = ["landfall", "duckdb", "pyarrow"].map(|name| folder.join(format!("load.{name}.parquet")));
+    let [ours, duckdb, pyarrow] = &files;
+    let mut routes: [Box<dyn Route>; 3] = [
+        Box::new(ingest::Landfall::new(&load, ours.clone())?),
+        Box::new(ingest::Peer::start(python, "DuckDB, one thread", "ingest_duckdb", &load, duckdb)?),
+        Box::new(ingest::Peer::start(python, "pyarrow, one thread", "ingest_pyarrow", &load, pyarrow)?),
+    ];
+    routes.iter_mut().try_for_each(|route| route.run().map(drop))?;
+    let rows = python.compare(&files)?;
+    let title = format!("a load of {rows} rows, {} bytes in gzip → Parquet", load.bytes);
+    let mut timed = take_turns(&mut routes, 11, 1, &mut Progress::start(&title, 11))?;
+    for (route, file) in timed.iter_mut().zip(&files) {
+        route.output_bytes = usize::try_from(std::fs::metadata(file)?.len())?;
+    }
+    print(&title, &timed)?;
+    let mut out = stdout().lock();
+    for route in &timed {
+        writeln!(out, "{:30} {:>10.0} MB/s", route.name, load.bytes as f64 / route.median())?;
+    }
+    let [ours, duckdb, pyarrow] = &timed[..] else { return Err("a route is missing".into()) };
+    Ok(vec![faster("a load", duckdb, ours, 1.0), faster("a load", pyarrow, ours, 1.0)])
 }
 
 /// A Rust route and nothing else. Says what memory it took.

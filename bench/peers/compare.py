@@ -22,6 +22,8 @@ def main(paths: list[str]) -> None:
             raise SystemExit(f"{path} has other columns than {first_path}:\n{table.schema}\n\n{first.schema}")
         if table.num_rows != first.num_rows:
             raise SystemExit(f"{path} has {table.num_rows} rows, {first_path} has {first.num_rows}")
+        if table.equals(first):
+            continue
         for n, (row, expected) in enumerate(zip(table.to_pylist(), first.to_pylist(), strict=True)):
             if row != expected:
                 raise SystemExit(f"row {n} of {path} differs from {first_path}:\n{row}\n\n{expected}")
@@ -29,8 +31,11 @@ def main(paths: list[str]) -> None:
 
 
 def read(path: str) -> pa.Table:
-    # The order of rows is ours to promise, not the peers'.
-    return pq.ParquetFile(path).read().sort_by([("sent_at", "ascending"), ("event_id", "ascending")])
+    table = pq.ParquetFile(path).read()
+    if "event_id" not in table.column_names:
+        return table
+    # The order of events is ours to promise, not the peers'.
+    return table.sort_by([("sent_at", "ascending"), ("event_id", "ascending")])
 
 
 def names_and_types(table: pa.Table) -> list[tuple[str, str]]:

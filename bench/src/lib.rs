@@ -11,6 +11,7 @@ pub mod function;
 pub mod hits;
 pub mod http;
 pub mod idiomatic;
+pub mod ingest;
 pub mod memory;
 pub mod ours;
 pub mod process;

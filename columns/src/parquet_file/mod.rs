@@ -160,10 +160,15 @@ impl ParquetFile {
         std::mem::take(self.writer.inner_mut())
     }
 
+    /// Adds a key and a value to the footer, before those that [`Self::finish`] is given.
+    pub fn add_to_footer(&mut self, key: impl Into<String>, value: impl Into<String>) {
+        self.writer.append_key_value_metadata(KeyValue::new(key.into(), value.into()));
+    }
+
     /// What has not been taken of the file, `footer` included: all of it, unless [`Self::take_bytes`] was called.
-    pub fn finish<K: Into<String>>(mut self, footer: Vec<(K, String)>) -> Result<Vec<u8>, ParquetError> {
+    pub fn finish(mut self, footer: Vec<(&'static str, String)>) -> Result<Vec<u8>, ParquetError> {
         for (key, value) in footer {
-            self.writer.append_key_value_metadata(KeyValue::new(key.into(), value));
+            self.add_to_footer(key, value);
         }
         self.writer.into_inner()
     }

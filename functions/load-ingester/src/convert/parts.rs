@@ -71,7 +71,10 @@ impl<'a> Parts<'a> {
     }
 
     fn end(&mut self, mut part: Open, sink: &mut impl Sink) -> Result<(), ConvertError> {
-        let footer = part.file.finish(self.plan.footer.clone())?;
+        for (key, value) in &self.plan.footer {
+            part.file.add_to_footer(key, value);
+        }
+        let footer = part.file.finish(Vec::new())?;
         part.bytes += footer.len() as u64;
         let complete = Part { rows: part.rows, bytes: part.bytes };
         sink.part_bytes(footer).and_then(|()| sink.end_part(&complete)).map_err(ConvertError::Sink)?;

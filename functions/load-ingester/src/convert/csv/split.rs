@@ -49,9 +49,10 @@ pub(super) enum Split {
 
 /// Where a field ends.
 enum End {
-    Delimiter(usize),
-    Terminator(usize),
-    File(usize),
+    /// At a delimiter.
+    Field(usize),
+    /// At the end of the record, which takes `consumed` bytes with what terminates it.
+    Record { at: usize, consumed: usize },
 }
 
 impl Fields {
@@ -83,16 +84,16 @@ impl Fields {
             };
             let rest = closed.as_ref().map_or(from, |closed| closed.behind);
             let Some((end, has_escape)) = find_end(bytes, rest, is_at_end, dialect) else { return Split::Incomplete };
-            let (to, next) = match end {
-                End::Delimiter(at) => (at, Some(at + 1)),
-                End::Terminator(at) => (without_return(bytes, rest, at, dialect), None),
-                End::File(at) => (without_return(bytes, rest, at, dialect), None),
-            };
-            self.push(bytes, from..to, closed, has_escape, dialect);
-            match (next, end) {
-                (Some(next), _) => from = next,
-                (None, End::Terminator(at)) => return Split::Record { bytes: to, consumed: at + 1 },
-                (None, _) => return Split::Record { bytes: to, consumed: bytes.len() },
+            match end {
+                End::Field(at) => {
+                    self.push(bytes, from..at, closed, has_escape, dialect);
+                    from = at + 1;
+                }
+                End::Record { at, consumed } => {
+                    let to = without_return(bytes, rest, at, dialect);
+                    self.push(bytes, from..to, closed, has_escape, dialect);
+                    return Split::Record { bytes: to, consumed };
+                }
             }
         }
     }
@@ -158,10 +159,15 @@ fn find_end(bytes: &[u8], from: usize, is_at_end: bool, dialect: &Dialect) -> Op
                 memchr3(dialect.delimiter, dialect.terminator, escape, rest).map(|found| at + found)
             }
         };
-        let Some(found) = found else { return is_at_end.then_some((End::File(bytes.len()), has_escape)) };
+        let Some(found) = found else {
+            let end = bytes.len();
+            return is_at_end.then_some((End::Record { at: end, consumed: end }, has_escape));
+        };
         match bytes.get(found).copied() {
-            Some(byte) if byte == dialect.delimiter => return Some((End::Delimiter(found), has_escape)),
-            Some(byte) if byte == dialect.terminator => return Some((End::Terminator(found), has_escape)),
+            Some(byte) if byte == dialect.delimiter => return Some((End::Field(found), has_escape)),
+            Some(byte) if byte == dialect.terminator => {
+                return Some((End::Record { at: found, consumed: found + 1 }, has_escape));
+            }
             _ => (at, has_escape) = (found + 2, true),
         }
     }
@@ -261,8 +267,11 @@ mod tests {
         Dialect { escape: Some(b'\\'), ..Dialect::default() }
     }
 
+    /// The text of each field, and whether it is quoted.
+    type Record = Vec<(Vec<u8>, bool)>;
+
     /// All records of `bytes`; an unclosed one is `None`.
-    fn records(mut bytes: &[u8], dialect: &Dialect) -> Vec<Option<Vec<(Vec<u8>, bool)>>> {
+    fn records(mut bytes: &[u8], dialect: &Dialect) -> Vec<Option<Record>> {
         let (mut fields, mut records) = (Fields::default(), Vec::new());
         while !bytes.is_empty() {
             match fields.split(bytes, true, dialect) {

@@ -155,7 +155,7 @@ proptest! {
 
     #[test]
     fn dates_and_times_are_what_jiff_reads(text in times()) {
-        let days = |date: civil::Date| i32::try_from(date.since(civil::date(1970, 1, 1)).unwrap().get_days()).unwrap();
+        let days = |date: civil::Date| date.since(civil::date(1970, 1, 1)).unwrap().get_days();
         let midnight = |text: &str| {
             let rest = text.get(10..).unwrap_or_default();
             rest.is_empty() || rest.strip_prefix([' ', 'T']).is_some_and(|rest| slow_time(rest) == Some(0))
