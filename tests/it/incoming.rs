@@ -80,6 +80,8 @@ pub(crate) struct State {
     pub(crate) deleted: BTreeSet<String>,
     /// Keys for which S3 answers 503.
     pub(crate) unavailable: BTreeSet<String>,
+    /// Keys for which S3 never answers.
+    pub(crate) silent: BTreeSet<String>,
     /// The value of the secret in Secrets Manager.
     pub(crate) secret: String,
     /// Requests by operation.
@@ -132,6 +134,7 @@ impl Incoming {
         }
         match call {
             None => self.lake.answer(request),
+            Some(call) if call.operation == "HeadObject" && self.state().silent.contains(&call.key) => Reply::Hang,
             Some(call) if call.operation == "HeadObject" => self.state().head(&call).into(),
             Some(call) if call.operation == "ListObjectsV2" => self.state().list(&call).into(),
             Some(call) => panic!("{call:?} is not part of this bucket"),

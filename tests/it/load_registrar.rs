@@ -484,6 +484,102 @@ async fn a_connection_on_which_no_answer_comes_is_replaced_within_the_invocation
     assert_eq!((world.count("cubic_loads").await, network.connections()), (2, 2));
 }
 
+/// Makes the session that the function keeps read-only, as it is on a server that another one has taken over from.
+async fn demote(app: &App) {
+    let demoted = app.database.run(Duration::from_secs(5), |session| async move {
+        Ok(session.client()?.batch_execute("set default_transaction_read_only = on").await?)
+    });
+    demoted.await.unwrap();
+}
+
+#[tokio::test]
+async fn of_several_servers_the_one_that_accepts_writes_is_used_also_after_a_failover() {
+    let mut world = World::new().await;
+    let (one, other) =
+        (proxy::Member::of(world.scratch.address()).await, proxy::Member::of(world.scratch.address()).await);
+    one.set_read_only(true);
+    world.app = app(&world.incoming, &world.scratch.url_by(&format!("{},{}", one.address, other.address))).await;
+    world.put(&[Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1)]).await;
+    assert_eq!((one.connections(), other.connections()), (1, 1));
+
+    one.set_read_only(false);
+    other.set_read_only(true);
+    demote(&world.app).await;
+    world.put(&[Version::new("cubic/dmap/agg_sample/2.csv", NOON, 1)]).await;
+    assert_eq!((one.connections(), other.connections()), (2, 1));
+    world.put(&[Version::new("cubic/dmap/agg_sample/3.csv", NOON, 1)]).await;
+    assert_eq!((one.connections(), other.connections()), (2, 1), "the new connection is kept");
+    assert_eq!(world.count("cubic_loads").await, 3);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_while_no_server_accepts_writes() {
+    let mut world = World::new().await;
+    let server = proxy::Member::of(world.scratch.address()).await;
+    world.app = app(&world.incoming, &world.scratch.url_by(&server.address.to_string())).await;
+    world.put(&[Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1)]).await;
+    server.set_read_only(true);
+    demote(&world.app).await;
+    let version = [Version::new("cubic/dmap/agg_sample/2.csv", NOON, 1)];
+    world.incoming.put(&version);
+    let event = Bytes::from(sqs_event(&version).to_string());
+    let answer = handle(&world.app, event.clone(), in_seconds(5)).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "message-0"}]}));
+    assert!((3..20).contains(&server.connections()), "{} connections", server.connections());
+    let error = handle(&world.app, Bytes::from(r#"{"command": "migrate"}"#), in_seconds(3)).await.unwrap_err();
+    assert!(error.to_string().contains("does not allow writes"), "{error}");
+    server.set_read_only(false);
+    assert_eq!(handle(&world.app, event, in_seconds(5)).await.unwrap(), json!({"batchItemFailures": []}));
+    assert_eq!(world.count("cubic_loads").await, 2);
+}
+
+/// A sequence counts them, because it does not roll back.
+#[tokio::test]
+async fn a_server_that_is_short_of_something_is_asked_a_few_times_only() {
+    let attempts_of = async |code: &str| {
+        let world = World::new().await;
+        world.put(&[Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1)]).await;
+        let client = world.scratch.client().await;
+        let sql = format!(
+            "create sequence attempts; \
+             create function refuse() returns trigger language plpgsql as $$ begin \
+               perform nextval('attempts'); raise exception 'not now' using errcode = '{code}'; end $$; \
+             create trigger refuse before insert on cubic_loads for each row execute function refuse()"
+        );
+        client.batch_execute(&sql).await.unwrap();
+        let version = [Version::new("cubic/dmap/agg_sample/2.csv", NOON, 1)];
+        world.incoming.put(&version);
+        let event = Bytes::from(sqs_event(&version).to_string());
+        let answer = handle(&world.app, event.clone(), in_seconds(5)).await.unwrap();
+        assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{code}");
+        let attempts: i64 = world.scratch.lines("select last_value from attempts").await[0].parse().unwrap();
+        client.batch_execute("drop trigger refuse on cubic_loads").await.unwrap();
+        assert_eq!(world.notify(sqs_event(&version)).await, Vec::<String>::new(), "{code}");
+        attempts
+    };
+    let codes = ["53200", "55P03", "57014", "40001", "25006"];
+    let attempts = futures_util::future::join_all(codes.map(attempts_of)).await;
+    assert!(attempts.iter().all(|attempts| (3..=10).contains(attempts)), "{codes:?}: {attempts:?}");
+}
+
+#[tokio::test]
+async fn what_s3_answers_for_is_registered_although_it_is_silent_about_others() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..80).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:02}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    world.incoming.state().silent.extend(puts.iter().step_by(4).map(|put| put.key.clone()));
+    let event = Bytes::from(sqs_event(&puts).to_string());
+    let started = tokio::time::Instant::now();
+    let answer = handle(&world.app, event.clone(), in_seconds(6)).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 20);
+    assert_eq!(world.count("cubic_loads").await, 60);
+    world.incoming.state().silent.clear();
+    assert_eq!(handle(&world.app, event, in_seconds(6)).await.unwrap(), json!({"batchItemFailures": []}));
+    assert_eq!(world.count("cubic_loads").await, 80);
+}
+
 #[tokio::test]
 async fn a_batch_is_one_round_trip() {
     let world = World::new().await;

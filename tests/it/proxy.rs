@@ -1,10 +1,11 @@
-//! TLS in front of Postgres, and a network on which connections die without a word.
+//! TLS in front of Postgres, a network on which connections die without a word, and members of a cluster of which one accepts
+//! writes.
 
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -118,6 +119,53 @@ impl Network {
     /// From now on, nothing comes over the connections that are open.
     pub(crate) fn silence(&self) {
         self.silent.store(self.connections(), Ordering::SeqCst);
+    }
+
+    /// How many connections have been opened.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// A way to `server` that can be that of a standby: the sessions that are opened through it are then read-only.
+pub(crate) struct Member {
+    pub(crate) address: SocketAddr,
+    read_only: Arc<AtomicBool>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Member {
+    pub(crate) async fn of(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (read_only, connections) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let member = Self { address, read_only: read_only.clone(), connections: connections.clone() };
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let options: &[u8] = match read_only.load(Ordering::SeqCst) {
+                    true => b"options\0-c default_transaction_read_only=on\0",
+                    false => b"",
+                };
+                let server = server.clone();
+                tokio::spawn(async move {
+                    // The first message: its length, the version of the protocol, names and values, and an empty name.
+                    let mut server = TcpStream::connect(server).await.unwrap();
+                    let Ok(length) = client.read_u32().await else { return };
+                    let mut message = vec![0; length as usize - 4];
+                    client.read_exact(&mut message).await.unwrap();
+                    message.splice(4..4, options.iter().copied());
+                    server.write_u32(u32::try_from(message.len()).unwrap() + 4).await.unwrap();
+                    server.write_all(&message).await.unwrap();
+                    copy_bidirectional(&mut client, &mut server).await.ok();
+                });
+            }
+        });
+        member
+    }
+
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::SeqCst);
     }
 
     /// How many connections have been opened.

@@ -27,8 +27,8 @@ pub struct DatabaseConfig {
 /// Where the address and the password come from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseSource {
-    /// `DATABASE_URL`: `postgres://user:password@host:port/name`. TLS, with the server's name verified, unless the host
-    /// is this machine or the URL says `sslmode=disable`.
+    /// `DATABASE_URL`: `postgres://user:password@host:port/name`, with several servers as `host:port,host:port`. TLS, with the
+    /// server's name verified, unless the host is this machine or the URL says `sslmode=disable`.
     Url(String),
     /// `DATABASE_SECRET_ARN`: a secret of Secrets Manager with `username` and `password`, as RDS creates it. Always TLS.
     Secret {
