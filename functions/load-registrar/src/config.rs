@@ -4,6 +4,8 @@
 
 use runtime::settings::{self, Lookup, SettingError, Settings};
 
+use crate::object::DataSuffixes;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// `STACK_NAME`: name of the stack, a dimension of the metrics; `landfall` by default.
@@ -12,7 +14,37 @@ pub struct Config {
     pub incoming_bucket: String,
     /// `LAKE_BUCKET`: bucket that quarantined records are written to. Required.
     pub lake_bucket: String,
+    /// `DATA_SUFFIXES`: suffixes of keys whose objects hold data, separated by commas, in upper or lower case;
+    /// [`DataSuffixes::DEFAULT`] by default.
+    pub data: DataSuffixes,
+    /// `RECONCILE_INVENTORY`: where S3 puts inventories of the bucket, `s3://bucket/prefix/source-bucket/config-id/`. The
+    /// scheduled reconciliation then compares the newest one instead of listing the bucket.
+    pub inventory: Option<Place>,
     pub database: DatabaseConfig,
+}
+
+/// A bucket and the key of an object or the beginning of keys in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub bucket: String,
+    pub key: String,
+}
+
+impl Place {
+    /// Reads `s3://bucket/key`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (bucket, key) = text.strip_prefix("s3://")?.split_once('/')?;
+        let is_bucket = !bucket.is_empty()
+            && bucket.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte));
+        (is_bucket && !key.is_empty()).then(|| Self { bucket: bucket.to_owned(), key: key.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.key)
+    }
 }
 
 /// How to connect to Postgres.
@@ -68,9 +100,30 @@ impl Config {
             incoming_bucket: settings
                 .required("INCOMING_BUCKET", "it names the bucket whose objects are registered")?,
             lake_bucket: settings.required("LAKE_BUCKET", "it names the bucket that quarantined records go to")?,
+            data: data(settings)?,
+            inventory: inventory(settings)?,
             database: DatabaseConfig { source: source(settings)?, ca_file: settings.optional("DATABASE_CA_FILE") },
         })
     }
+}
+
+fn data(settings: &Settings<impl Lookup>) -> Result<DataSuffixes, SettingError> {
+    let value = settings.optional("DATA_SUFFIXES").unwrap_or_else(|| DataSuffixes::DEFAULT.to_owned());
+    DataSuffixes::parse(&value).ok_or_else(|| SettingError::Invalid {
+        name: "DATA_SUFFIXES",
+        value,
+        expected: format!("suffixes that begin with a dot, separated by commas, such as {}", DataSuffixes::DEFAULT),
+    })
+}
+
+fn inventory(settings: &Settings<impl Lookup>) -> Result<Option<Place>, SettingError> {
+    let Some(value) = settings.optional("RECONCILE_INVENTORY") else { return Ok(None) };
+    let place = Place::parse(&value).filter(|place| place.key.ends_with('/'));
+    place.map(Some).ok_or_else(|| SettingError::Invalid {
+        name: "RECONCILE_INVENTORY",
+        value,
+        expected: "like s3://bucket/prefix/source-bucket/config-id/".to_owned(),
+    })
 }
 
 fn source(settings: &Settings<impl Lookup>) -> Result<DatabaseSource, SettingError> {
@@ -151,6 +204,16 @@ mod tests {
             (
                 &[("DATABASE_URL", "mysql://me:secret@db/loads")],
                 "environment variable DATABASE_URL is \"…\"; it must be like postgres://user:password@host:5432/name",
+            ),
+            (
+                &[("DATABASE_URL", "postgres://db/loads"), ("DATA_SUFFIXES", "csv")],
+                "environment variable DATA_SUFFIXES is \"csv\"; it must be suffixes that begin with a dot, separated by \
+                 commas, such as .csv.gz,.csv,.json.gz,.json,.parquet",
+            ),
+            (
+                &[("DATABASE_URL", "postgres://db/loads"), ("RECONCILE_INVENTORY", "s3://bucket/manifest.json")],
+                "environment variable RECONCILE_INVENTORY is \"s3://bucket/manifest.json\"; it must be like \
+                 s3://bucket/prefix/source-bucket/config-id/",
             ),
             (
                 &[("DATABASE_PORT", "70000")],

@@ -42,14 +42,28 @@ impl<'a> From<&'a Put> for Announced<'a> {
     }
 }
 
+impl<'a> Announced<'a> {
+    /// Whatever object has this key now.
+    #[must_use]
+    pub const fn current(key: &'a str) -> Self {
+        Self { key, version: None, e_tag: None }
+    }
+
+    /// Its key.
+    #[must_use]
+    pub const fn key(&self) -> &'a str {
+        self.key
+    }
+}
+
 /// Sends one HEAD for each object, however often it was announced. An object about which S3 has not answered `until` then is
 /// [`Head::Unknown`].
 pub async fn heads<'a>(
     app: &App,
-    puts: impl Iterator<Item = &'a Put>,
+    announced: impl Iterator<Item = Announced<'a>>,
     until: Instant,
 ) -> BTreeMap<Announced<'a>, Head> {
-    let mut announced: Vec<Announced<'a>> = puts.map(Announced::from).collect();
+    let mut announced: Vec<Announced<'a>> = announced.collect();
     announced.sort_unstable();
     announced.dedup();
     let requests: Vec<_> = announced.into_iter().map(|object| head_in_time(app, object, until)).collect();

@@ -5,10 +5,10 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `object` | describes one version of an object and decides whether it holds data |
 //! | `config` | reads the settings |
 //! | `database` | keeps one connection to Postgres and retries on it |
 //! | `app` | holds settings, clients and the connection for as long as the sandbox lives |
-//! | `object` | describes one version of an object and decides whether it holds data |
 //! | `error` | says why a record of a notification goes to the quarantine |
 //! | `envelope` | turns events into the puts that they announce |
 //! | `heads` | asks S3 about those objects |
@@ -19,6 +19,8 @@
 //! | `tables` | compares declared tables with the database and applies the difference |
 //! | `loads` | lists loads, claims them and sets their status |
 //! | `reconcile` | compares the bucket with the loads |
+//! | `inventory` | compares an inventory of S3 with the loads |
+//! | `schedule` | does what is due every hour |
 //! | `command` | dispatches a command to these |
 //! | `handler` | runs one invocation |
 
@@ -30,12 +32,14 @@ pub mod envelope;
 pub mod error;
 pub mod handler;
 pub mod heads;
+pub mod inventory;
 pub mod loads;
 pub mod migrate;
 pub mod object;
 pub mod page;
 pub mod reconcile;
 pub mod register;
+pub mod schedule;
 pub mod tables;
 pub mod unregistered;
 

@@ -9,10 +9,11 @@ use tracing::info;
 use crate::database::{Database, DatabaseError};
 
 /// The migrations, in order. One that was released is never changed, because databases know its checksum.
-const STEPS: [(i32, &str, &str); 3] = [
+const STEPS: [(i32, &str, &str); 4] = [
     (1, "loads", include_str!("../migrations/0001_loads.sql")),
     (2, "statuses", include_str!("../migrations/0002_statuses.sql")),
     (3, "oldest", include_str!("../migrations/0003_oldest.sql")),
+    (4, "expectations", include_str!("../migrations/0004_expectations.sql")),
 ];
 
 const TABLE: &str = "

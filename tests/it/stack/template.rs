@@ -139,6 +139,12 @@ fn parameters_that_cannot_work_are_refused() {
     let sets = [
         (json!({"WriterConcurrency": "1"}), "WriterConcurrency must be 0 (no limit) or at least 2"),
         (json!({"DatabaseSecretArn": secret}), "Give DatabaseSecretArn or DatabaseUrl, not both"),
+        (json!({"RegistrarInventoryBucket": "inventories"}), "RegistrarInventoryBucket and RegistrarInventoryPrefix"),
+        (
+            json!({"RegistrarInventoryBucket": "inventories", "RegistrarInventoryPrefix": "all"}),
+            "RegistrarInventoryPrefix",
+        ),
+        (json!({"RegistrarDataSuffixes": "csv"}), "RegistrarDataSuffixes"),
         (json!({"RegistrarSubnetIds": "subnet-0a1b2c3d"}), "RegistrarSubnetIds and RegistrarSecurityGroupIds"),
         (json!({"RegistrarSecurityGroupIds": "sg-0a1b2c3d"}), "RegistrarSubnetIds and RegistrarSecurityGroupIds"),
         (json!({"RegistrarSubnetIds": "eu-west-1a", "RegistrarSecurityGroupIds": "sg-0a1b2c3d"}), "RegistrarSubnetIds"),
