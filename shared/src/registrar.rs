@@ -11,6 +11,8 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::expectation::Expectation;
+
 /// Declares an enum whose variants stand for words, with `ALL`, `as_str`, `Display`, `FromStr` and serde.
 macro_rules! words {
     (
@@ -191,6 +193,9 @@ pub struct TableDeclaration {
     /// Whether its objects are registered as loads. True when absent.
     #[serde(default = "yes")]
     pub active: bool,
+    /// When it expects objects; at no time when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expectation>,
 }
 
 const fn yes() -> bool {
@@ -280,6 +285,15 @@ pub struct Table {
     pub loads: Vec<(LoadStatus, u64)>,
     /// When the object of its oldest unfinished load was modified. A load is unfinished until it is archived or errored.
     pub oldest_unfinished: Option<Timestamp>,
+    /// When it expects objects, in the words of its declaration.
+    #[serde(default)]
+    pub expect: Option<String>,
+    /// When its newest object was modified.
+    #[serde(default)]
+    pub newest: Option<Timestamp>,
+    /// Since when it is late: the time by which it expected an object that has not come. `None` if it is not late.
+    #[serde(default)]
+    pub late_since: Option<Timestamp>,
 }
 
 words! {

@@ -1505,6 +1505,55 @@ async fn the_schedule_compares_the_newest_inventory_step_by_step() {
     assert_eq!(reconcile_scheduled(&app).await.missing, 1);
 }
 
+#[tokio::test]
+async fn tables_without_an_object_that_they_expected_are_late() {
+    let world = World::empty().await;
+    let expecting = |prefix: &str, expect: &str| json!({"prefix": prefix, "kind": "other", "expect": expect});
+    let tables = [
+        expecting("late/", "daily by 06:00 America/New_York"),
+        expecting("just/", "every 1h"),
+        expecting("new/", "hourly by :15"),
+        json!({"prefix": "off/", "kind": "other", "expect": "every 1m", "active": false}),
+        declaration("none/", "other"),
+    ];
+    let plan = world.declare(&tables).await;
+    let expect = plan.changes.iter().find(|change| change.name == "just").unwrap().fields.last().unwrap().clone();
+    assert_eq!((expect.field.as_str(), expect.from, expect.to.as_deref()), ("expect", None, Some("every 1h")));
+    assert_eq!(world.declare(&tables).await.unchanged, 5);
+    let now = clock::unix_ms() / 1_000;
+    world
+        .put(&[
+            Version::new("late/1.csv", now - 3 * 86_400, 1),
+            Version::new("late/0.csv", now - 9 * 86_400, 1),
+            Version::new("just/1.csv", now - 60, 1),
+            Version::new("off/1.csv", now - 3 * 86_400, 1),
+            Version::new("none/1.csv", now - 3 * 86_400, 1),
+        ])
+        .await;
+    let late = async || -> Vec<String> {
+        let list: TableList =
+            serde_json::from_value(world.ask(json!({"command": "tables_list"})).await.unwrap()).unwrap();
+        let late: Vec<_> = list.tables.iter().filter(|table| table.late_since.is_some()).collect();
+        assert_eq!(late.len(), tables::late(&world.app.database, Duration::from_secs(5)).await.unwrap());
+        late.iter().map(|table| format!("{} {}", table.name, table.expect.as_deref().unwrap())).collect()
+    };
+    assert_eq!(late().await, ["late daily by 06:00 America/New_York"]);
+    let client = world.scratch.client().await;
+    // A table that never got an object is late in the end, and so is one whose expectation cannot be read.
+    client.batch_execute("update cubic_tables set expectation_since = now() - interval '3 hours'").await.unwrap();
+    assert_eq!(late().await, ["late daily by 06:00 America/New_York", "new hourly by :15"]);
+    let plan = world.declare(&[expecting("new/", "hourly by :20"), declaration("late/", "other")]).await;
+    let fields: Vec<_> = plan.changes.iter().map(|change| (&change.fields[0].from, &change.fields[0].to)).collect();
+    let text = |text: &str| Some(text.to_owned());
+    let expected = [(text("daily by 06:00 America/New_York"), None), (text("hourly by :15"), text("hourly by :20"))];
+    assert_eq!(fields, expected.each_ref().map(|(from, to)| (from, to)));
+    assert_eq!(late().await, Vec::<String>::new(), "a new expectation counts from now on");
+    client.batch_execute("update cubic_tables set expectation = 'daily by noon' where name = 'new'").await.unwrap();
+    assert_eq!(late().await, ["new daily by noon"]);
+    let refused = world.ask(json!({"command": "tables_apply", "tables": [expecting("new/", "now and then")]})).await;
+    assert!(refused.unwrap_err().contains("says not when to expect objects"));
+}
+
 #[test]
 fn every_statement_of_its_role_is_used() {
     one_poison_record_does_not_fail_its_neighbours();

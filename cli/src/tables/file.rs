@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde::Deserialize;
-use shared::registrar::{TableDeclaration, TableKind, table_name};
+use shared::{
+    expectation::Expectation,
+    registrar::{TableDeclaration, TableKind, table_name},
+};
 use toml::Spanned;
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,7 @@ struct Entry {
     kind: Option<TableKind>,
     snapshot_key: Option<Spanned<String>>,
     active: Option<bool>,
+    expect: Option<Spanned<String>>,
 }
 
 /// Reads the tables that a file declares.
@@ -109,7 +113,7 @@ impl<F: Fn(usize) -> usize> Checked<F> {
     /// `None` if a member is missing.
     fn table(&mut self, entry: Spanned<Entry>) -> Option<TableDeclaration> {
         let table_line = (self.line_of)(entry.span().start);
-        let Entry { name, prefix, kind, snapshot_key, active } = entry.into_inner();
+        let Entry { name, prefix, kind, snapshot_key, active, expect } = entry.into_inner();
         if kind.is_none() {
             self.mistake(
                 table_line,
@@ -134,12 +138,20 @@ impl<F: Fn(usize) -> usize> Checked<F> {
                 self.mistake(line, problem);
             }
         }
+        let expect = expect.and_then(|text| match text.get_ref().parse::<Expectation>() {
+            Ok(expectation) => Some(expectation),
+            Err(problem) => {
+                self.mistake((self.line_of)(text.span().start), problem.to_string());
+                None
+            }
+        });
         Some(TableDeclaration {
             name: name.map(Spanned::into_inner),
             prefix,
             kind: kind?,
             snapshot_key: snapshot_key.map(Spanned::into_inner),
             active: active.unwrap_or(true),
+            expect,
         })
     }
 
@@ -219,16 +231,23 @@ mod tests {
         assert_eq!(tables[0].snapshot_key.as_deref(), Some("cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz"));
         assert_eq!((tables[2].name.as_deref(), tables[3].name.as_deref()), (None, Some("orders")));
         assert!(tables.iter().all(|table| table.active));
+        let expectations: Vec<_> =
+            tables.iter().filter_map(|table| table.expect.as_ref()).map(ToString::to_string).collect();
+        assert_eq!(expectations, ["daily by 06:00 America/New_York", "every 2h"]);
     }
 
     #[test]
     fn the_help_shows_a_file_that_can_be_read() {
         let (_, help) = super::super::APPLY_HELP.split_once("\n\n").unwrap();
         let (file, _) = help.split_once("\n\nKinds: ").unwrap();
-        let every_member =
-            file.replace("  # name", "  name").replace("  # snapshot", "  snapshot").replace("  # active", "  active");
+        let every_member = file
+            .replace("  # name", "  name")
+            .replace("  # snapshot", "  snapshot")
+            .replace("  # active", "  active")
+            .replace("  # expect", "  expect");
         let table = parse(&every_member).unwrap().remove(0);
         assert_eq!((table.name.as_deref(), table.active), (Some("edw_sample"), false));
+        assert_eq!(table.expect.unwrap().to_string(), "daily by 06:00 America/New_York");
         assert!(parse(file).unwrap()[0].active);
     }
 
@@ -237,7 +256,7 @@ mod tests {
         for (text, expected) in [
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nprefx = \"a/\"\n",
-                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`",
+                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`, `expect`",
             ),
             ("\n[[tables]]\n", "line 2: unknown field `tables`, expected `table`"),
             ("\n[table]\nprefix = \"a/\"\n", "line 2: a table begins with [[table]], in double brackets"),
@@ -280,6 +299,10 @@ mod tests {
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nsnapshot_key = \"b/x.csv.gz\"\n",
                 "line 4: snapshot_key \"b/x.csv.gz\" is not under the prefix \"a/\"; write a key such as \"a/LOAD001.csv.gz\"",
+            ),
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"dms\"\nexpect = \"daily by 06:00 Boston\"\n",
+                "line 4: \"Boston\" is no time zone of the IANA database, such as America/New_York or UTC",
             ),
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nsnapshot_key = \"a/\"\n",
@@ -342,6 +365,7 @@ mod tests {
                 kind: TableKind::Other,
                 snapshot_key: None,
                 active,
+                expect: None,
             });
             prop_assert_eq!(tables, declared.collect::<Vec<_>>());
         }

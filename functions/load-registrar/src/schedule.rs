@@ -16,6 +16,7 @@ use crate::{
     database::DatabaseError,
     inventory,
     reconcile::{self, ReconcileError, Times},
+    tables,
 };
 
 /// Does all of it, and counts it as a metric if something fails. The rest is done all the same.
@@ -39,8 +40,9 @@ pub async fn run(app: &App, time: Duration) -> Result<Reconciliation, ReconcileE
 /// Prints the numbers that only a query tells.
 async fn measure(app: &App, until: Instant) -> Result<(), DatabaseError> {
     let age = oldest_unfinished(app, until - Instant::now()).await?;
+    let late = tables::late(&app.database, until - Instant::now()).await?;
     let metrics = Metrics::of(&app.config.stack, FUNCTION).put("oldest_unfinished_age", Unit::Seconds, age);
-    metrics::print([metrics]);
+    metrics::print([metrics.put("tables_late", Unit::Count, late)]);
     Ok(())
 }
 

@@ -6,11 +6,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use shared::registrar::{
-    FieldChange, LoadStatus, Table, TableChange, TableDeclaration, TableKind, TableList, TablesPlan, table_name,
+use shared::{
+    expectation::Expectation,
+    registrar::{
+        FieldChange, LoadStatus, Table, TableChange, TableDeclaration, TableKind, TableList, TablesPlan, table_name,
+    },
 };
 use tokio_postgres::{GenericClient, Transaction};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::database::{Database, DatabaseError};
 
@@ -25,6 +28,8 @@ struct Declared {
     kind: TableKind,
     snapshot_key: Option<String>,
     active: bool,
+    /// In the words of [`Expectation`].
+    expect: Option<String>,
 }
 
 /// Fills in what declarations leave out, and refuses what makes no sense. Errors name the declaration.
@@ -63,18 +68,20 @@ fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseErro
                 return refuse("its name or its prefix is declared twice");
             }
         }
-        complete.push(Declared { name, prefix, kind: table.kind, snapshot_key, active: table.active });
+        let expect = table.expect.as_ref().map(Expectation::to_string);
+        complete.push(Declared { name, prefix, kind: table.kind, snapshot_key, active: table.active, expect });
     }
     Ok(complete)
 }
 
 /// The table's properties as text, in the order of a declaration.
-fn fields(table: &Declared) -> [(&'static str, Option<String>); 4] {
+fn fields(table: &Declared) -> [(&'static str, Option<String>); 5] {
     [
         ("prefix", Some(table.prefix.clone())),
         ("kind", Some(table.kind.as_str().to_owned())),
         ("snapshot_key", table.snapshot_key.clone()),
         ("active", Some(table.active.to_string())),
+        ("expect", table.expect.clone()),
     ]
 }
 
@@ -163,7 +170,7 @@ fn check_prefixes(declared: &[Declared], existing: &BTreeMap<String, Declared>) 
 }
 
 async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Declared>, DatabaseError> {
-    let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key \
+    let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key, t.expectation \
         from cubic_tables as t left join cubic_table_ods_snapshots as s on s.table_id = t.id";
     let mut tables = BTreeMap::new();
     for row in transaction.query(sql, &[]).await? {
@@ -174,6 +181,7 @@ async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Decl
             kind: row.try_get::<_, &str>(2)?.parse().map_err(|_| DatabaseError::Schema)?,
             active: row.try_get(3)?,
             snapshot_key: row.try_get(4)?,
+            expect: row.try_get(5)?,
         };
         tables.insert(name, table);
     }
@@ -187,12 +195,15 @@ async fn waiting(transaction: &Transaction<'_>) -> Result<i64, DatabaseError> {
 }
 
 async fn write(transaction: &Transaction<'_>, table: &Declared) -> Result<(), DatabaseError> {
-    let sql = "insert into cubic_tables (name, s3_prefix, kind, is_active) \
-        values ($1, $2, $3::text::cubic_table_kind, $4) \
+    let sql = "insert into cubic_tables as known (name, s3_prefix, kind, is_active, expectation, expectation_since) \
+        values ($1, $2, $3::text::cubic_table_kind, $4, $5, case when $5::text is not null then now() end) \
         on conflict (name) do update set s3_prefix = excluded.s3_prefix, kind = excluded.kind, \
-        is_active = excluded.is_active, updated_at = now() returning id";
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&table.name, &table.prefix, &table.kind.as_str(), &table.active];
+        is_active = excluded.is_active, expectation = excluded.expectation, \
+        expectation_since = case when known.expectation is distinct from excluded.expectation \
+          then excluded.expectation_since else known.expectation_since end, \
+        updated_at = now() returning id";
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+        [&table.name, &table.prefix, &table.kind.as_str(), &table.active, &table.expect];
     let id: i64 = transaction.query_one(sql, &parameters).await?.try_get(0)?;
     match &table.snapshot_key {
         Some(key) => {
@@ -215,25 +226,36 @@ pub async fn list(database: &Database, time: Duration) -> Result<TableList, Data
 
 async fn list_with(client: &impl GenericClient) -> Result<TableList, DatabaseError> {
     let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key, s.snapshot, \
-          l.status::text, coalesce(l.loads, 0), case when is_unfinished(l.status) then l.oldest end \
+          l.status::text, coalesce(l.loads, 0), case when is_unfinished(l.status) then l.oldest end, \
+          t.expectation, t.expectation_since, max(l.newest) over (partition by t.id), now() \
         from cubic_tables as t \
         left join cubic_table_ods_snapshots as s on s.table_id = t.id \
-        left join (select table_id, status, count(*) as loads, min(s3_modified) as oldest \
+        left join (select table_id, status, count(*) as loads, min(s3_modified) as oldest, \
+            max(s3_modified) as newest \
           from cubic_loads group by table_id, status) as l on l.table_id = t.id \
         order by t.name, l.status";
     let mut tables: Vec<Table> = Vec::new();
     for row in client.query(sql, &[]).await? {
         let name: String = row.try_get(0)?;
         if tables.last().is_none_or(|table| table.name != name) {
+            let active = row.try_get(3)?;
+            let expect: Option<String> = row.try_get(9)?;
+            let newest = row.try_get(11)?;
+            let (since, now) = (row.try_get(10)?, row.try_get(12)?);
+            let expected = expect.as_deref().filter(|_| active);
+            let late_since = expected.and_then(|expect| late_since(&name, expect, since, newest, now));
             tables.push(Table {
                 name,
                 prefix: row.try_get(1)?,
                 kind: row.try_get::<_, &str>(2)?.parse().map_err(|_| DatabaseError::Schema)?,
-                active: row.try_get(3)?,
+                active,
                 snapshot_key: row.try_get(4)?,
                 snapshot: row.try_get(5)?,
                 loads: Vec::new(),
                 oldest_unfinished: None,
+                expect,
+                newest,
+                late_since,
             });
         }
         let status: Option<&str> = row.try_get(6)?;
@@ -250,6 +272,46 @@ async fn list_with(client: &impl GenericClient) -> Result<TableList, DatabaseErr
     let row = client.query_one(sql, &[]).await?;
     let count = |column: usize| Ok::<_, DatabaseError>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
     Ok(TableList { tables, unregistered_objects: count(0)?, objects_not_data: count(1)? })
+}
+
+/// The time by which a table expected an object that has not come, if there is one. `since`: when the expectation was
+/// declared, which counts if there is no object yet.
+fn late_since(
+    table: &str,
+    expect: &str,
+    since: Option<Timestamp>,
+    newest: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let from = newest.or(since).unwrap_or(now);
+    let expectation: Expectation = match expect.parse() {
+        Ok(expectation) => expectation,
+        // Nobody can say that the table is in time.
+        Err(cause) => {
+            warn!(%cause, table, "the expectation of a table cannot be read, so it counts as late");
+            return Some(from);
+        }
+    };
+    expectation.due_after(from).filter(|due| *due < now)
+}
+
+/// Number of active tables without an object that they expected.
+pub async fn late(database: &Database, time: Duration) -> Result<usize, DatabaseError> {
+    let sql = "select t.name, t.expectation, t.expectation_since, newest.s3_modified, now() from cubic_tables as t \
+        left join lateral (select s3_modified from cubic_loads where table_id = t.id \
+          order by s3_modified desc, id desc limit 1) as newest on true \
+        where t.is_active and t.expectation is not null";
+    database
+        .run(time, |session| async move {
+            let mut late = 0;
+            for row in session.client()?.query(sql, &[]).await? {
+                let since =
+                    late_since(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+                late += usize::from(since.is_some());
+            }
+            Ok(late)
+        })
+        .await
 }
 
 /// The id of the table, which has to exist.
@@ -287,7 +349,7 @@ mod tests {
     }
 
     fn declaration(prefix: &str, kind: TableKind) -> TableDeclaration {
-        TableDeclaration { name: None, prefix: prefix.to_owned(), kind, snapshot_key: None, active: true }
+        TableDeclaration { name: None, prefix: prefix.to_owned(), kind, snapshot_key: None, active: true, expect: None }
     }
 
     #[test]
