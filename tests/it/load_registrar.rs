@@ -1505,6 +1505,8 @@ async fn the_schedule_compares_the_newest_inventory_step_by_step() {
     assert_eq!(reconcile_scheduled(&app).await.missing, 1);
 }
 
+// --- What was expected, and what is forgotten -----------------------------------------------------------------------------
+
 #[tokio::test]
 async fn tables_without_an_object_that_they_expected_are_late() {
     let world = World::empty().await;
@@ -1552,6 +1554,47 @@ async fn tables_without_an_object_that_they_expected_are_late() {
     assert_eq!(late().await, ["new daily by noon"]);
     let refused = world.ask(json!({"command": "tables_apply", "tables": [expecting("new/", "now and then")]})).await;
     assert!(refused.unwrap_err().contains("says not when to expect objects"));
+}
+
+#[tokio::test]
+async fn old_rows_are_forgotten_and_nothing_that_is_needed() {
+    let world = World::new().await;
+    let put = |name: &str| Version::new(&format!("cubic/dmap/agg_sample/{name}"), NOON, 1);
+    world.put(&[put("old.csv"), put("young.csv"), put("open.csv")]).await;
+    world.put(&[put("old.dfm"), put("young.dfm"), Version::new("nobody/old.csv", NOON, 1)]).await;
+    let client = world.scratch.client().await;
+    for status in ["ingesting", "ready_for_archiving", "archiving", "archived"] {
+        let sql = format!(
+            "update cubic_loads set status = '{status}' where s3_key not like '%/open.csv' or '{status}' = 'ingesting'"
+        );
+        client.batch_execute(&sql).await.unwrap();
+    }
+    let age = "alter table cubic_loads disable trigger user; alter table cubic_load_transitions disable trigger user; \
+        update cubic_loads set updated_at = now() - interval '401 days' where s3_key not like '%/young.csv'; \
+        update cubic_load_transitions set at = now() - interval '401 days'; \
+        update unregistered_objects set inserted_at = now() - interval '401 days' where s3_key like '%/old.%'; \
+        alter table cubic_loads enable trigger user; alter table cubic_load_transitions enable trigger user";
+    client.batch_execute(age).await.unwrap();
+    let url = world.scratch.url();
+    let settings = [("DATABASE_URL", url.as_str()), ("TRANSITION_DAYS", "0"), ("UNREGISTERED_DAYS", "402")];
+    let forever = app_with(&world.incoming, &settings).await;
+    // Without a listing that records the objects again.
+    world.incoming.state().versions.clear();
+    reconcile_scheduled(&forever).await;
+    assert_eq!((world.count("cubic_load_transitions").await, world.count("unregistered_objects").await), (9, 3));
+    let loads = world.dump().await;
+    reconcile_scheduled(&world.app).await;
+    let left = "select l.s3_key, count(*) from cubic_load_transitions t join cubic_loads l on l.id = t.load_id \
+        group by 1 order by 1";
+    assert_eq!(
+        world.scratch.lines(left).await,
+        ["cubic/dmap/agg_sample/open.csv|1", "cubic/dmap/agg_sample/young.csv|4"]
+    );
+    let left = "select s3_key from unregistered_objects order by 1";
+    assert_eq!(world.scratch.lines(left).await, ["cubic/dmap/agg_sample/young.dfm", "nobody/old.csv"]);
+    let is_load = |line: &&String| !line.starts_with("unregistered");
+    assert_eq!(world.dump().await.iter().filter(is_load).count(), loads.iter().filter(is_load).count());
+    assert_eq!(world.declare(&[declaration("nobody/", "other")]).await.picked_up, 1);
 }
 
 #[test]

@@ -20,7 +20,17 @@ pub struct Config {
     /// `RECONCILE_INVENTORY`: where S3 puts inventories of the bucket, `s3://bucket/prefix/source-bucket/config-id/`. The
     /// scheduled reconciliation then compares the newest one instead of listing the bucket.
     pub inventory: Option<Place>,
+    pub retention: Retention,
     pub database: DatabaseConfig,
+}
+
+/// How long rows are kept that nothing depends on. 0 keeps them for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// `TRANSITION_DAYS`: days to keep the history of a load after its last change, if it is finished; 400 by default.
+    pub transition_days: u16,
+    /// `UNREGISTERED_DAYS`: days to keep records of objects that can never become loads; 400 by default.
+    pub unregistered_days: u16,
 }
 
 /// A bucket and the key of an object or the beginning of keys in it.
@@ -102,6 +112,10 @@ impl Config {
             lake_bucket: settings.required("LAKE_BUCKET", "it names the bucket that quarantined records go to")?,
             data: data(settings)?,
             inventory: inventory(settings)?,
+            retention: Retention {
+                transition_days: settings.number("TRANSITION_DAYS", 400, 0..=36_500)?,
+                unregistered_days: settings.number("UNREGISTERED_DAYS", 400, 0..=36_500)?,
+            },
             database: DatabaseConfig { source: source(settings)?, ca_file: settings.optional("DATABASE_CA_FILE") },
         })
     }

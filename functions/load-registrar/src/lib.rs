@@ -20,6 +20,7 @@
 //! | `loads` | lists loads, claims them and sets their status |
 //! | `reconcile` | compares the bucket with the loads |
 //! | `inventory` | compares an inventory of S3 with the loads |
+//! | `retention` | deletes old rows |
 //! | `schedule` | does what is due every hour |
 //! | `command` | dispatches a command to these |
 //! | `handler` | runs one invocation |
@@ -39,6 +40,7 @@ pub mod object;
 pub mod page;
 pub mod reconcile;
 pub mod register;
+pub mod retention;
 pub mod schedule;
 pub mod tables;
 pub mod unregistered;

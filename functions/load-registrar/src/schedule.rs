@@ -1,4 +1,4 @@
-//! What is due on the schedule: the comparison of the bucket with the loads, and numbers for alarms.
+//! What is due on the schedule: the comparison of the bucket with the loads, numbers for alarms, and deleting old rows.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     database::DatabaseError,
     inventory,
     reconcile::{self, ReconcileError, Times},
-    tables,
+    retention, tables,
 };
 
 /// Does all of it, and counts it as a metric if something fails. The rest is done all the same.
@@ -28,10 +28,12 @@ pub async fn run(app: &App, time: Duration) -> Result<Reconciliation, ReconcileE
         Some(place) => inventory::resume(app, place, times).await,
     };
     let measured = measure(app, until).await;
-    let failed = compared.as_ref().map_or(true, |result| result.failures > 0) || measured.is_err();
+    let forgotten = retention::forget(&app.database, app.config.retention, until).await;
+    let failed =
+        compared.as_ref().map_or(true, |result| result.failures > 0) || measured.is_err() || forgotten.is_err();
     let metrics = Metrics::of(&app.config.stack, FUNCTION);
     metrics::print([metrics.put("reconciliations_failed", Unit::Count, usize::from(failed))]);
-    if let (Ok(_), Err(cause)) = (&compared, measured) {
+    if let (Ok(_), Err(cause)) = (&compared, measured.and(forgotten)) {
         error!(%cause, "the comparison is done, what follows it failed");
     }
     compared
