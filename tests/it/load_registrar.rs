@@ -1597,12 +1597,128 @@ async fn old_rows_are_forgotten_and_nothing_that_is_needed() {
     assert_eq!(world.declare(&[declaration("nobody/", "other")]).await.picked_up, 1);
 }
 
+// --- Tokens in place of a password ------------------------------------------------------------------------------------------
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).to_vec()
+}
+
+/// HMAC with SHA-256. Source: RFC 2104.
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let padded = |with: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).copied().unwrap_or_default() ^ with).collect() };
+    sha256(&[padded(0x5c), sha256(&[padded(0x36), text.into()].concat())].concat())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What RDS checks of a token, with the credentials of the tests. Source: "Create a signed AWS API request", AWS IAM user
+/// guide; "Connecting to your DB instance using IAM authentication", Amazon RDS user guide.
+fn check_token(token: &str, endpoint: &str, user: &str) -> Result<(), String> {
+    let query = token.strip_prefix(&format!("{endpoint}/?")).ok_or("it is for another server")?;
+    let (signed, signature) = query.split_once("&X-Amz-Signature=").ok_or("it has no signature at its end")?;
+    let mut pairs: Vec<&str> = signed.split('&').collect();
+    pairs.sort_unstable();
+    let value = |name: &str| {
+        let pair = pairs.iter().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        pair.map(|value| value.replace("%2F", "/")).ok_or(format!("it has no {name}"))
+    };
+    let date = value("X-Amz-Date")?;
+    let scope = format!("{}/eu-west-1/rds-db/aws4_request", &date[..8]);
+    for (name, expected) in [
+        ("Action", "connect".to_owned()),
+        ("DBUser", user.replace('+', "%2B")),
+        ("X-Amz-Algorithm", "AWS4-HMAC-SHA256".to_owned()),
+        ("X-Amz-Credential", format!("test/{scope}")),
+        ("X-Amz-Expires", "900".to_owned()),
+        ("X-Amz-SignedHeaders", "host".to_owned()),
+    ] {
+        let found = value(name)?;
+        if found != expected {
+            return Err(format!("{name} is {found}, not {expected}"));
+        }
+    }
+    let signed_at = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", &date).and_then(|parsed| parsed.to_datetime()).unwrap();
+    let signed_at = signed_at.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_millisecond();
+    if !(0..900_000).contains(&(clock::unix_ms() - signed_at)) {
+        return Err(format!("it was signed at {date}"));
+    }
+    let request = format!("GET\n/\n{}\nhost:{endpoint}\n\nhost\n{}", pairs.join("&"), hex(&sha256(b"")));
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&sha256(request.as_bytes())));
+    let key = [&date[..8], "eu-west-1", "rds-db", "aws4_request"]
+        .iter()
+        .fold(b"AWS4test".to_vec(), |key, part| hmac(&key, part));
+    if hex(&hmac(&key, &text)) != signature {
+        return Err("the signature is another".to_owned());
+    }
+    roles::registrar().assert_allows("rds-db:connect", "DatabaseResourceId/DatabaseIamUser");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_takes_the_place_of_the_password() {
+    let (scratch, incoming) = (Scratch::new().await, Incoming::default());
+    let tokens: Arc<std::sync::Mutex<Vec<Result<(), String>>>> = Arc::default();
+    let (seen, endpoint) = (tokens.clone(), Arc::new(std::sync::OnceLock::<String>::new()));
+    let named = endpoint.clone();
+    let (port, ca) = proxy::password(scratch.address(), "localhost", move |user, token| {
+        let checked = check_token(token, named.get().unwrap(), user);
+        let is_right = checked.is_ok();
+        seen.lock().unwrap().push(checked);
+        is_right
+    })
+    .await;
+    endpoint.set(format!("localhost:{port}")).unwrap();
+    let (port, name, ca_file) = (port.to_string(), scratch.name.clone(), ca.path());
+    let mut settings = vec![
+        ("DATABASE_AUTH", "iam"),
+        ("DATABASE_HOST", "localhost"),
+        ("DATABASE_PORT", &port),
+        ("DATABASE_USER", "landfall"),
+        ("DATABASE_NAME", &name),
+        ("DATABASE_CA_FILE", &ca_file),
+    ];
+    let migrate = || Bytes::from(r#"{"command": "migrate"}"#);
+    let iam = app_with(&incoming, &settings).await;
+    let migrated = handle(&iam, migrate(), in_seconds(10)).await.unwrap();
+    assert_eq!(migrated["version"], SCHEMA);
+    assert_eq!(*tokens.lock().unwrap(), [Ok(())]);
+
+    // A server that does not accept the token, because it is signed for another name.
+    tokens.lock().unwrap().clear();
+    settings[1] = ("DATABASE_HOST", "127.0.0.1");
+    let other = app_with(&incoming, &settings).await;
+    let error = handle(&other, migrate(), in_seconds(4)).await.unwrap_err().to_string();
+    assert!(error.contains("not valid for name"), "{error}");
+    assert_eq!(tokens.lock().unwrap().len(), 0, "a token goes to the right server only");
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_an_error_that_does_not_show_it() {
+    let (scratch, incoming) = (Scratch::new().await, Incoming::default());
+    let (port, ca) = proxy::password(scratch.address(), "localhost", |_, _| false).await;
+    let (port, ca_file) = (port.to_string(), ca.path());
+    let settings = [
+        ("DATABASE_AUTH", "iam"),
+        ("DATABASE_HOST", "localhost"),
+        ("DATABASE_PORT", &port),
+        ("DATABASE_USER", "somebody+else"),
+        ("DATABASE_CA_FILE", &ca_file),
+    ];
+    let app = app_with(&incoming, &settings).await;
+    let error = handle(&app, Bytes::from(r#"{"command": "migrate"}"#), in_seconds(3)).await.unwrap_err().to_string();
+    assert_eq!(error, "no connection to Postgres: PAM authentication failed for user \"somebody+else\"");
+}
+
 #[test]
 fn every_statement_of_its_role_is_used() {
     one_poison_record_does_not_fail_its_neighbours();
     a_secret_says_how_to_connect_to_the_database();
     a_scheduled_reconciliation_resumes_where_it_stopped();
     the_schedule_compares_the_newest_inventory_step_by_step();
+    a_token_takes_the_place_of_the_password();
     crate::roles::registrar().assert_everything_is_used();
 }
 

@@ -82,6 +82,18 @@ pub enum DatabaseSource {
         /// `DATABASE_NAME`: the database; the secret's `dbname`, or `postgres`, when absent.
         name: Option<String>,
     },
+    /// `DATABASE_AUTH`: `iam` for IAM database authentication of RDS, with a token in place of a password; `password` by
+    /// default. Always TLS.
+    Iam {
+        /// `DATABASE_HOST`: the server, by the name of its endpoint. Required.
+        host: String,
+        /// `DATABASE_PORT`: its port; 5432 when absent.
+        port: u16,
+        /// `DATABASE_USER`: the user, who has the role `rds_iam`. Required.
+        user: String,
+        /// `DATABASE_NAME`: the database; `postgres` when absent.
+        name: String,
+    },
 }
 
 /// Leaves the password out.
@@ -90,6 +102,7 @@ impl std::fmt::Debug for DatabaseConfig {
         let source = match &self.source {
             DatabaseSource::Url(_) => "url",
             DatabaseSource::Secret { arn, .. } => arn,
+            DatabaseSource::Iam { .. } => "iam",
         };
         f.debug_struct("DatabaseConfig").field("source", &source).field("ca_file", &self.ca_file).finish()
     }
@@ -142,6 +155,20 @@ fn inventory(settings: &Settings<impl Lookup>) -> Result<Option<Place>, SettingE
 
 fn source(settings: &Settings<impl Lookup>) -> Result<DatabaseSource, SettingError> {
     let port: u16 = settings.number("DATABASE_PORT", 0, 0..=u16::MAX)?;
+    if settings.one_of("DATABASE_AUTH", false, &[("password", false), ("iam", true)])? {
+        for name in ["DATABASE_URL", "DATABASE_SECRET_ARN"] {
+            if settings.optional(name).is_some() {
+                let expected = "empty when DATABASE_AUTH is iam".to_owned();
+                return Err(SettingError::Invalid { name, value: "…".to_owned(), expected });
+            }
+        }
+        return Ok(DatabaseSource::Iam {
+            host: settings.required("DATABASE_HOST", "it names the server, for which tokens are signed")?,
+            port: if port > 0 { port } else { 5432 },
+            user: settings.required("DATABASE_USER", "it names the user, for whom tokens are signed")?,
+            name: settings.optional("DATABASE_NAME").unwrap_or_else(|| "postgres".to_owned()),
+        });
+    }
     match (settings.optional("DATABASE_URL"), settings.optional("DATABASE_SECRET_ARN")) {
         (Some(_), Some(value)) => Err(SettingError::Invalid {
             name: "DATABASE_SECRET_ARN",
@@ -193,6 +220,25 @@ mod tests {
         let (host, port) = (Some("db".to_owned()), Some(6432));
         let expected = DatabaseSource::Secret { arn: "arn:secret".to_owned(), host, port, name: None };
         assert!(secret.unwrap().database.source == expected);
+    }
+
+    #[test]
+    fn with_iam_a_token_takes_the_place_of_the_secret() {
+        let iam = with(&[("DATABASE_AUTH", "iam"), ("DATABASE_HOST", "db"), ("DATABASE_USER", "landfall")]).unwrap();
+        let (host, user, name) = ("db".to_owned(), "landfall".to_owned(), "postgres".to_owned());
+        assert!(iam.database.source == DatabaseSource::Iam { host, port: 5432, user, name });
+        for (variables, says) in [
+            (&[("DATABASE_AUTH", "iam"), ("DATABASE_USER", "u")][..], "DATABASE_HOST is not set; it names the server"),
+            (&[("DATABASE_AUTH", "iam"), ("DATABASE_HOST", "db")], "DATABASE_USER is not set; it names the user"),
+            (
+                &[("DATABASE_AUTH", "iam"), ("DATABASE_SECRET_ARN", "arn:secret")],
+                "DATABASE_SECRET_ARN is \"…\"; it must be empty when DATABASE_AUTH is iam",
+            ),
+            (&[("DATABASE_AUTH", "kerberos")], "DATABASE_AUTH is \"kerberos\"; it must be \"password\" or \"iam\""),
+        ] {
+            let error = with(variables).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

@@ -31,7 +31,10 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{info, warn};
 
-use crate::config::{DatabaseConfig, DatabaseSource};
+use crate::{
+    config::{DatabaseConfig, DatabaseSource},
+    iam::Signer,
+};
 
 /// The certificate authorities of RDS as of 2022 and of RDS Proxy. Source: "Using SSL/TLS to encrypt a connection
 /// to a DB instance", Amazon RDS user guide (the global bundle); Amazon Trust Services' roots.
@@ -56,6 +59,8 @@ const SESSION: &str = "set application_name = 'landfall-load-registrar'; set sta
 pub enum DatabaseError {
     #[error("secret {arn} could not be read: {cause}")]
     Secret { arn: String, cause: String },
+    #[error("a token for the database could not be signed: {0}")]
+    Token(String),
     #[error("DATABASE_CA_FILE {file}: {cause}")]
     Authorities { file: String, cause: String },
     #[error("no connection to Postgres: {0}")]
@@ -94,7 +99,7 @@ impl DatabaseError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Secret { .. } | Self::Connect(_) | Self::TimedOut(_) => true,
+            Self::Secret { .. } | Self::Token(_) | Self::Connect(_) | Self::TimedOut(_) => true,
             Self::Authorities { .. } | Self::Schema | Self::Refused(_) => false,
             Self::Statement(error) => {
                 // Connection lost, out of resources, serialization failure or deadlock, shutdown or start-up.
@@ -110,7 +115,9 @@ impl DatabaseError {
         match self {
             Self::Statement(error) => ends_session(error),
             Self::Refused(_) | Self::Schema => false,
-            Self::Secret { .. } | Self::Authorities { .. } | Self::Connect(_) | Self::TimedOut(_) => true,
+            Self::Secret { .. } | Self::Token(_) | Self::Authorities { .. } | Self::Connect(_) | Self::TimedOut(_) => {
+                true
+            }
         }
     }
 }
@@ -133,6 +140,7 @@ impl From<tokio_postgres::Error> for DatabaseError {
 pub struct Database {
     config: DatabaseConfig,
     secrets: aws_sdk_secretsmanager::Client,
+    signer: Signer,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -192,8 +200,8 @@ struct Secret {
 impl Database {
     /// Nothing connects yet.
     #[must_use]
-    pub fn new(config: DatabaseConfig, secrets: aws_sdk_secretsmanager::Client) -> Self {
-        Self { config, secrets, connection: Mutex::new(None) }
+    pub fn new(config: DatabaseConfig, secrets: aws_sdk_secretsmanager::Client, signer: Signer) -> Self {
+        Self { config, secrets, signer, connection: Mutex::new(None) }
     }
 
     /// Runs `work`, and retries it on transient errors until `time` is over. An attempt may take half of it, so that a
@@ -308,7 +316,8 @@ impl Database {
         Ok(Connection { client, prepared: Vec::new() })
     }
 
-    /// Where to connect to, and whether with TLS. A secret is read for each connection, because passwords are rotated.
+    /// Where to connect to, and whether with TLS. A secret is read for each connection, because passwords are rotated, and a token
+    /// is valid for 15 minutes.
     async fn target(&self) -> Result<(tokio_postgres::Config, bool), DatabaseError> {
         match &self.config.source {
             DatabaseSource::Url(url) => {
@@ -345,6 +354,13 @@ impl Database {
                     .password(secret.password)
                     .dbname(name.clone().or(secret.dbname).unwrap_or_else(|| "postgres".to_owned()))
                     .ssl_mode(tokio_postgres::config::SslMode::Require);
+                Ok((config, true))
+            }
+            DatabaseSource::Iam { host, port, user, name } => {
+                let token = self.signer.token(host, *port, user).await.map_err(DatabaseError::Token)?;
+                let mut config = tokio_postgres::Config::new();
+                config.host(host).port(*port).user(user).password(token).dbname(name);
+                config.ssl_mode(tokio_postgres::config::SslMode::Require);
                 Ok((config, true))
             }
         }

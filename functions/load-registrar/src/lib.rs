@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `object` | describes one version of an object and decides whether it holds data |
 //! | `config` | reads the settings |
+//! | `iam` | signs tokens that take the place of a password |
 //! | `database` | keeps one connection to Postgres and retries on it |
 //! | `app` | holds settings, clients and the connection for as long as the sandbox lives |
 //! | `error` | says why a record of a notification goes to the quarantine |
@@ -33,6 +34,7 @@ pub mod envelope;
 pub mod error;
 pub mod handler;
 pub mod heads;
+pub mod iam;
 pub mod inventory;
 pub mod loads;
 pub mod migrate;

@@ -139,6 +139,19 @@ fn parameters_that_cannot_work_are_refused() {
     let sets = [
         (json!({"WriterConcurrency": "1"}), "WriterConcurrency must be 0 (no limit) or at least 2"),
         (json!({"DatabaseSecretArn": secret}), "Give DatabaseSecretArn or DatabaseUrl, not both"),
+        (
+            json!({"DatabaseIamUser": "landfall", "DatabaseResourceId": "db-A1", "DatabaseHost": "db.example"}),
+            "With DatabaseIamUser, leave",
+        ),
+        (
+            json!({"DatabaseUrl": "", "DatabaseIamUser": "landfall", "DatabaseHost": "db.example"}),
+            "DatabaseIamUser, DatabaseResourceId and DatabaseHost",
+        ),
+        (
+            json!({"DatabaseUrl": "", "DatabaseIamUser": "landfall", "DatabaseResourceId": "db-A1"}),
+            "DatabaseIamUser, DatabaseResourceId and DatabaseHost",
+        ),
+        (json!({"DatabaseResourceId": "arn:aws:rds:eu-west-1:123456789012:db:x"}), "DatabaseResourceId"),
         (json!({"RegistrarInventoryBucket": "inventories"}), "RegistrarInventoryBucket and RegistrarInventoryPrefix"),
         (
             json!({"RegistrarInventoryBucket": "inventories", "RegistrarInventoryPrefix": "all"}),
