@@ -153,6 +153,6 @@ impl Route for Encode {
         let watch = Stopwatch::start();
         let mut file = ParquetFile::new(self.columns.schema(), LAYOUT)?;
         file.append(&self.columns, &mut self.zstd)?;
-        Ok(watch.stop(file.finish(Vec::<(String, String)>::new())?))
+        Ok(watch.stop(file.finish(Vec::new())?))
     }
 }

@@ -182,6 +182,9 @@ class Day:
         self._put(
             "Landfall", function, objects_changed=_never(), loads_phantom=_never(), reconciliations_failed=_never()
         )
+        self._put("Landfall", function, pages_failed=_never())
+        # The daily extract of one table is not there by 06:00, and comes three hours later.
+        self._put("Landfall", function, tables_late=[int(72 <= at < 108) if now else 0 for at, now in enumerate(hourly)])
         hours = [at / 12 - 2 if 24 <= at < 72 else 0.6 + at // 12 % 3 / 2 for at in range(STEPS)]
         age = [hour * 3600 if now else math.nan for hour, now in zip(hours, hourly)]
         self._put("Landfall", function, oldest_unfinished_age=age)

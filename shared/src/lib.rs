@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod event;
+pub mod expectation;
 pub mod json;
 pub mod layout;
 pub mod metrics;

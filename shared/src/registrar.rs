@@ -11,6 +11,8 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::expectation::Expectation;
+
 /// Declares an enum whose variants stand for words, with `ALL`, `as_str`, `Display`, `FromStr` and serde.
 macro_rules! words {
     (
@@ -172,9 +174,22 @@ pub enum Command {
         /// Compares and registers nothing.
         #[serde(default)]
         dry_run: bool,
-        /// Resumes where an earlier answer's `next` says.
+        /// Resumes where an earlier answer's `next` says. Prefixes behind the last of these positions are compared from their
+        /// start; of the others, only those that have a position.
         #[serde(default)]
-        after: Option<ReconcilePosition>,
+        after: Vec<ReconcilePosition>,
+    },
+    /// Does the same with an inventory of S3 in place of a listing, for buckets of more than a million objects. Loads whose
+    /// object is gone are not looked for. Answer: [`Reconciliation`].
+    ReconcileInventory {
+        /// Address of its `manifest.json`: `s3://bucket/…/manifest.json`.
+        manifest: String,
+        /// Compares and registers nothing.
+        #[serde(default)]
+        dry_run: bool,
+        /// Resumes where an earlier answer's `next_inventory` says.
+        #[serde(default)]
+        after: Option<InventoryPosition>,
     },
     /// Does the same for the schedule, from where the last one ran out of time. Answer: [`Reconciliation`].
     ReconcileScheduled {},
@@ -215,6 +230,9 @@ pub struct TableDeclaration {
     /// What happens to a value that does not fit the type of its column.
     #[serde(default)]
     pub on_misfit: OnMisfit,
+    /// When it expects objects; at no time when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expectation>,
 }
 
 /// A column of a table.
@@ -351,6 +369,15 @@ pub struct Table {
     pub loads: Vec<(LoadStatus, u64)>,
     /// When the object of its oldest unfinished load was modified. A load is unfinished until it is archived or errored.
     pub oldest_unfinished: Option<Timestamp>,
+    /// When it expects objects, in the words of its declaration.
+    #[serde(default)]
+    pub expect: Option<String>,
+    /// When its newest object was modified.
+    #[serde(default)]
+    pub newest: Option<Timestamp>,
+    /// Since when it is late: the time by which it expected an object that has not come. `None` if it is not late.
+    #[serde(default)]
+    pub late_since: Option<Timestamp>,
 }
 
 words! {
@@ -573,7 +600,7 @@ pub struct LoadPosition {
 }
 
 /// A position in a reconciliation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ReconcilePosition {
     /// The prefix that was being listed.
     pub prefix: String,
@@ -581,7 +608,31 @@ pub struct ReconcilePosition {
     pub key: String,
 }
 
-/// Answer to [`Command::Reconcile`].
+/// A range of keys that could not be compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ReconcileFailure {
+    /// The prefix that was being listed, or the address of the file of an inventory.
+    pub prefix: String,
+    /// The last key before the range; empty at the start of the prefix. In an inventory, the key of the object or the
+    /// number of the row.
+    pub key: String,
+    /// The last key of the range. `None` if it reaches to the end of the prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Why.
+    pub cause: String,
+}
+
+/// A position in an inventory of S3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryPosition {
+    /// Number of files of its manifest that have been compared as a whole.
+    pub file: u32,
+    /// Number of rows of the next file that have been compared.
+    pub row: u64,
+}
+
+/// Answer to [`Command::Reconcile`] and [`Command::ReconcileInventory`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reconciliation {
     /// Number of data objects that were compared.
@@ -592,10 +643,20 @@ pub struct Reconciliation {
     pub changed: u64,
     /// Number of loads whose object is gone although nobody has begun to archive or move it.
     pub phantom: u64,
-    /// The first 1,000 objects behind these numbers.
+    /// The first 1,000 objects behind these numbers, by key.
     pub differences: Vec<Difference>,
+    /// Number of ranges that could not be compared. The others were.
+    #[serde(default)]
+    pub failures: u64,
+    /// The first 1,000 of them, in order.
+    #[serde(default)]
+    pub failed: Vec<ReconcileFailure>,
     /// Where to resume, when time ran out.
-    pub next: Option<ReconcilePosition>,
+    #[serde(default)]
+    pub next: Vec<ReconcilePosition>,
+    /// Where to resume in an inventory, when time ran out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_inventory: Option<InventoryPosition>,
 }
 
 /// One object for which the bucket and the loads differ.

@@ -7,7 +7,16 @@ mod settling;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use load_registrar::{app::App, config::Config, envelope, handler::handle};
+use load_registrar::{
+    app::App,
+    config::{Config, Place},
+    envelope,
+    handler::handle,
+    inventory,
+    object::Object,
+    reconcile::Times,
+    register, tables,
+};
 use proptest::prelude::*;
 use runtime::clock;
 use serde_json::{Value, json};
@@ -19,16 +28,16 @@ use shared::registrar::{
 use crate::{
     aws::BUCKET,
     events::{file, root},
-    incoming::{INCOMING, Incoming, Version, sqs_event},
+    incoming::{INCOMING, INVENTORIES, INVENTORY, Incoming, Version, inventory_row, sqs_event},
     postgres::{Scratch, lines, restart},
-    proxy,
+    proxy, roles,
 };
 
 /// 2026-11-20T12:00:00Z.
 const NOON: i64 = 1_795_176_000;
 const LOAD: &str = "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz";
 /// Number of the newest migration.
-const SCHEMA: i32 = 6;
+const SCHEMA: i32 = 7;
 
 /// A function, its bucket and its database.
 struct World {
@@ -38,11 +47,15 @@ struct World {
 }
 
 async fn app(incoming: &Incoming, url: &str) -> App {
+    app_with(incoming, &[("DATABASE_URL", url)]).await
+}
+
+/// The function with some settings.
+async fn app_with(incoming: &Incoming, settings: &[(&str, &str)]) -> App {
     let config = Config::from_lookup(|name| match name {
         "INCOMING_BUCKET" => Some(INCOMING.to_owned()),
         "LAKE_BUCKET" => Some(BUCKET.to_owned()),
-        "DATABASE_URL" => Some(url.to_owned()),
-        _ => None,
+        _ => settings.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned()),
     });
     App::new(config.unwrap(), &incoming.config().await)
 }
@@ -488,6 +501,102 @@ async fn a_connection_on_which_no_answer_comes_is_replaced_within_the_invocation
     assert_eq!((world.count("cubic_loads").await, network.connections()), (2, 2));
 }
 
+/// Makes the session that the function keeps read-only, as it is on a server that another one has taken over from.
+async fn demote(app: &App) {
+    let demoted = app.database.run(Duration::from_secs(5), |session| async move {
+        Ok(session.client()?.batch_execute("set default_transaction_read_only = on").await?)
+    });
+    demoted.await.unwrap();
+}
+
+#[tokio::test]
+async fn of_several_servers_the_one_that_accepts_writes_is_used_also_after_a_failover() {
+    let mut world = World::new().await;
+    let (one, other) =
+        (proxy::Member::of(world.scratch.address()).await, proxy::Member::of(world.scratch.address()).await);
+    one.set_read_only(true);
+    world.app = app(&world.incoming, &world.scratch.url_by(&format!("{},{}", one.address, other.address))).await;
+    world.put(&[Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1)]).await;
+    assert_eq!((one.connections(), other.connections()), (1, 1));
+
+    one.set_read_only(false);
+    other.set_read_only(true);
+    demote(&world.app).await;
+    world.put(&[Version::new("cubic/dmap/agg_sample/2.csv", NOON, 1)]).await;
+    assert_eq!((one.connections(), other.connections()), (2, 1));
+    world.put(&[Version::new("cubic/dmap/agg_sample/3.csv", NOON, 1)]).await;
+    assert_eq!((one.connections(), other.connections()), (2, 1), "the new connection is kept");
+    assert_eq!(world.count("cubic_loads").await, 3);
+}
+
+#[tokio::test]
+async fn nothing_is_lost_while_no_server_accepts_writes() {
+    let mut world = World::new().await;
+    let server = proxy::Member::of(world.scratch.address()).await;
+    world.app = app(&world.incoming, &world.scratch.url_by(&server.address.to_string())).await;
+    world.put(&[Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1)]).await;
+    server.set_read_only(true);
+    demote(&world.app).await;
+    let version = [Version::new("cubic/dmap/agg_sample/2.csv", NOON, 1)];
+    world.incoming.put(&version);
+    let event = Bytes::from(sqs_event(&version).to_string());
+    let answer = handle(&world.app, event.clone(), in_seconds(5)).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "message-0"}]}));
+    assert!((3..20).contains(&server.connections()), "{} connections", server.connections());
+    let error = handle(&world.app, Bytes::from(r#"{"command": "migrate"}"#), in_seconds(3)).await.unwrap_err();
+    assert!(error.to_string().contains("does not allow writes"), "{error}");
+    server.set_read_only(false);
+    assert_eq!(handle(&world.app, event, in_seconds(5)).await.unwrap(), json!({"batchItemFailures": []}));
+    assert_eq!(world.count("cubic_loads").await, 2);
+}
+
+/// A sequence counts them, because it does not roll back.
+#[tokio::test]
+async fn a_server_that_is_short_of_something_is_asked_a_few_times_only() {
+    let attempts_of = async |code: &str| {
+        let world = World::new().await;
+        world.put(&[Version::new("cubic/dmap/agg_sample/1.csv", NOON, 1)]).await;
+        let client = world.scratch.client().await;
+        let sql = format!(
+            "create sequence attempts; \
+             create function refuse() returns trigger language plpgsql as $$ begin \
+               perform nextval('attempts'); raise exception 'not now' using errcode = '{code}'; end $$; \
+             create trigger refuse before insert on cubic_loads for each row execute function refuse()"
+        );
+        client.batch_execute(&sql).await.unwrap();
+        let version = [Version::new("cubic/dmap/agg_sample/2.csv", NOON, 1)];
+        world.incoming.put(&version);
+        let event = Bytes::from(sqs_event(&version).to_string());
+        let answer = handle(&world.app, event.clone(), in_seconds(5)).await.unwrap();
+        assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 1, "{code}");
+        let attempts: i64 = world.scratch.lines("select last_value from attempts").await[0].parse().unwrap();
+        client.batch_execute("drop trigger refuse on cubic_loads").await.unwrap();
+        assert_eq!(world.notify(sqs_event(&version)).await, Vec::<String>::new(), "{code}");
+        attempts
+    };
+    let codes = ["53200", "55P03", "57014", "40001", "25006"];
+    let attempts = futures_util::future::join_all(codes.map(attempts_of)).await;
+    assert!(attempts.iter().all(|attempts| (3..=10).contains(attempts)), "{codes:?}: {attempts:?}");
+}
+
+#[tokio::test]
+async fn what_s3_answers_for_is_registered_although_it_is_silent_about_others() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..80).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:02}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    world.incoming.state().silent.extend(puts.iter().step_by(4).map(|put| put.key.clone()));
+    let event = Bytes::from(sqs_event(&puts).to_string());
+    let started = tokio::time::Instant::now();
+    let answer = handle(&world.app, event.clone(), in_seconds(6)).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 20);
+    assert_eq!(world.count("cubic_loads").await, 60);
+    world.incoming.state().silent.clear();
+    assert_eq!(handle(&world.app, event, in_seconds(6)).await.unwrap(), json!({"batchItemFailures": []}));
+    assert_eq!(world.count("cubic_loads").await, 80);
+}
+
 #[tokio::test]
 async fn a_batch_is_one_round_trip() {
     let world = World::new().await;
@@ -759,10 +868,8 @@ async fn a_database_of_the_first_migration_is_migrated_with_its_data() {
         values ('no_table', 'a/1.csv', now(), 1, 'e')";
     client.batch_execute(waiting).await.unwrap();
     let migrated = world.ask(json!({"command": "migrate"})).await.unwrap();
-    assert_eq!(
-        migrated,
-        json!({"applied": ["0002_statuses", "0003_oldest", "0004_leases", "0005_places", "0006_ingesting"], "version": SCHEMA})
-    );
+    let applied = ["0002_statuses", "0003_oldest", "0004_leases", "0005_places", "0006_ingesting", "0007_expectations"];
+    assert_eq!(migrated, json!({"applied": applied, "version": SCHEMA}));
     assert_eq!(world.declare(&[declaration("a/", "other")]).await.picked_up, 1);
 }
 
@@ -869,7 +976,7 @@ fn unregistered(answer: Result<Value, String>) -> UnregisteredList {
 async fn objects_that_are_no_data_are_listed_and_never_become_loads() {
     let world = World::empty().await;
     let puts =
-        ["shop/orders/1.CSV", "shop/orders/1.xlsx", "shop/orders/LOAD001.dfm", "shop/orders/1.csv", "x/nul\0.CSV"]
+        ["shop/orders/1.TXT", "shop/orders/1.xlsx", "shop/orders/LOAD001.dfm", "shop/orders/1.csv", "x/nul\0.CSV"]
             .map(|key| Version::new(key, NOON, 7));
     world.put(&puts).await;
     world.notify(sqs_event(&puts)).await;
@@ -883,7 +990,7 @@ async fn objects_that_are_no_data_are_listed_and_never_become_loads() {
     let listed: Vec<_> =
         listed.objects.iter().map(|object| (object.s3_key.as_str(), object.reason, object.s3_size)).collect();
     let expected = [
-        ("shop/orders/1.CSV", UnregisteredReason::NotData, 7),
+        ("shop/orders/1.TXT", UnregisteredReason::NotData, 7),
         ("shop/orders/1.csv", UnregisteredReason::NoTable, 7),
         ("shop/orders/1.xlsx", UnregisteredReason::NotData, 7),
         ("shop/orders/LOAD001.dfm", UnregisteredReason::NotData, 7),
@@ -914,7 +1021,7 @@ async fn objects_that_are_no_data_are_listed_and_never_become_loads() {
             break;
         }
     }
-    assert_eq!(seen, ["shop/orders/1.CSV", "shop/orders/1.xlsx", "shop/orders/LOAD001.dfm"]);
+    assert_eq!(seen, ["shop/orders/1.TXT", "shop/orders/1.xlsx", "shop/orders/LOAD001.dfm"]);
 }
 
 #[tokio::test]
@@ -939,14 +1046,14 @@ async fn a_prefix_of_no_active_table_is_refused() {
     };
     let known = "there are cubic/dmap/agg_sample/, cubic/kafka/sample/, cubic/ods_qlik/EDW.SAMPLE/, \
         cubic/ods_qlik/EDW.SAMPLE__ct/";
-    let error = reconcile(Some("cubic/dmpa/"), Value::Null).await.unwrap_err();
+    let error = reconcile(Some("cubic/dmpa/"), json!([])).await.unwrap_err();
     assert_eq!(error, format!("no active table has the prefix cubic/dmpa/; {known}"));
-    let error = reconcile(None, json!({"prefix": "cubic/dmpa/", "key": ""})).await.unwrap_err();
+    let error = reconcile(None, json!([{"prefix": "cubic/dmpa/", "key": ""}])).await.unwrap_err();
     assert_eq!(error, format!("no active table has the prefix cubic/dmpa/; {known}"));
     for prefix in ["cubic/", "cubic/dmap/agg_sample/2026/", "cubic/dmap/agg"] {
-        reconcile(Some(prefix), Value::Null).await.unwrap();
+        reconcile(Some(prefix), json!([])).await.unwrap();
     }
-    reconcile(None, json!({"prefix": "cubic/kafka/sample/", "key": ""})).await.unwrap();
+    reconcile(None, json!([{"prefix": "cubic/kafka/sample/", "key": ""}])).await.unwrap();
     let empty = World::empty().await;
     let error = empty.ask(json!({"command": "reconcile", "prefix": "a/"})).await.unwrap_err();
     assert_eq!(error, "no active table has the prefix a/; no table is active");
@@ -1171,24 +1278,482 @@ async fn a_reconciliation_reports_what_is_gone_and_what_was_replaced() {
 async fn a_scheduled_reconciliation_resumes_where_it_stopped() {
     let world = World::new().await;
     let puts: Vec<Version> =
-        (0..2_500).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:04}.csv"), NOON, 1)).collect();
+        (0..5_500).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:04}.csv"), NOON, 1)).collect();
     world.incoming.put(&puts);
     let event = Bytes::from(json!({"command": "reconcile_scheduled"}).to_string());
     let mut rounds = 0;
     loop {
-        // A little more than the reserve for the response: one page in each round.
-        let deadline = u64::try_from(clock::unix_ms()).unwrap() + 1_700;
+        // A little more than the reserve for the response: a page or a few in each round.
+        let deadline = u64::try_from(clock::unix_ms()).unwrap() + 2_000;
         drop(handle(&world.app, event.clone(), deadline).await);
         rounds += 1;
-        if world.count("cubic_loads").await == 2_500 || rounds > 40 {
+        if world.count("cubic_loads").await == 5_500 || rounds > 40 {
             break;
         }
     }
-    assert_eq!(world.count("cubic_loads").await, 2_500);
+    assert_eq!(world.count("cubic_loads").await, 5_500);
     let last: Reconciliation =
         serde_json::from_value(world.ask(json!({"command": "reconcile_scheduled"})).await.unwrap()).unwrap();
-    assert_eq!((last.missing, last.next), (0, None));
-    assert_eq!(world.count("reconcile_position").await, 0);
+    assert_eq!((last.missing, last.next), (0, vec![]));
+    assert_eq!(world.count("reconcile_ranges").await, 0);
+}
+
+async fn reconcile_scheduled(app: &App) -> Reconciliation {
+    let event = Bytes::from(json!({"command": "reconcile_scheduled"}).to_string());
+    serde_json::from_value(handle(app, event, in_seconds(20)).await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_prefix_that_cannot_be_listed_does_not_block_the_others() {
+    let world = World::new().await;
+    let broken = "cubic/dmap/agg_sample/";
+    let puts = ["cubic/dmap/agg_sample/1.csv", "cubic/kafka/sample/1.json", "cubic/ods_qlik/EDW.SAMPLE__ct/1.csv.gz"];
+    world.incoming.put(&puts.map(|key| Version::new(key, NOON, 1)));
+    world.incoming.state().unavailable.insert(broken.to_owned());
+    let dry = reconcile(&world, true).await;
+    assert_eq!((dry.missing, dry.failures, dry.failed.len()), (2, 1, 1));
+    let found = reconcile_scheduled(&world.app).await;
+    assert_eq!((found.objects, found.missing, found.failures), (2, 2, 1));
+    assert_eq!((found.failed[0].prefix.as_str(), found.failed[0].key.as_str()), (broken, ""));
+    assert!(found.failed[0].cause.contains("SlowDown"), "{:?}", found.failed);
+    assert_eq!(world.count("cubic_loads").await, 2);
+    let kept = "select prefix, key, until, cause is not null from reconcile_ranges";
+    assert_eq!(world.scratch.lines(kept).await, ["cubic/dmap/agg_sample/|||t"]);
+    world.incoming.state().unavailable.clear();
+    let again = reconcile_scheduled(&world.app).await;
+    assert_eq!((again.missing, again.failures), (1, 0));
+    assert_eq!((world.count("cubic_loads").await, world.count("reconcile_ranges").await), (3, 0));
+}
+
+#[tokio::test]
+async fn prefixes_are_compared_while_s3_is_silent_about_others() {
+    let world = World::new().await;
+    let puts = ["cubic/dmap/agg_sample/1.csv", "cubic/kafka/sample/1.json", "cubic/ods_qlik/EDW.SAMPLE__ct/1.csv.gz"];
+    world.incoming.put(&puts.map(|key| Version::new(key, NOON, 1)));
+    world.incoming.state().silent.insert("cubic/dmap/agg_sample/".to_owned());
+    let event = Bytes::from(json!({"command": "reconcile"}).to_string());
+    let answer = handle(&world.app, event, in_seconds(4)).await.unwrap();
+    let found: Reconciliation = serde_json::from_value(answer).unwrap();
+    assert_eq!((found.missing, found.failures, world.count("cubic_loads").await), (2, 1, 2));
+    assert!(found.failed[0].cause.contains("no answer"), "{:?}", found.failed);
+}
+
+#[tokio::test]
+async fn a_page_that_the_database_refuses_does_not_block_the_pages_behind_it() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..2_500).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:04}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    world.incoming.put(&[Version::new("cubic/kafka/sample/1.json", NOON, 1)]);
+    let client = world.scratch.client().await;
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin \
+          raise exception 'the load % is refused', new.s3_key using errcode = 'check_violation'; end $$; \
+        create trigger refuse before insert on cubic_loads for each row when (new.s3_key like '%/1500.csv') \
+        execute function refuse()";
+    client.batch_execute(refuse).await.unwrap();
+    let found = reconcile_scheduled(&world.app).await;
+    assert_eq!((found.missing, found.failures, world.count("cubic_loads").await), (1_501, 1, 1_501));
+    let failed = &found.failed[0];
+    let range = (failed.key.as_str(), failed.until.as_deref());
+    assert_eq!(range, ("cubic/dmap/agg_sample/0999.csv", Some("cubic/dmap/agg_sample/1999.csv")));
+    assert_eq!(failed.cause, "the load cubic/dmap/agg_sample/1500.csv is refused");
+
+    // The next one was interrupted: what failed before is compared again, and no more than that.
+    client.batch_execute("drop trigger refuse on cubic_loads").await.unwrap();
+    let interrupted = "insert into reconcile_ranges (prefix, key) values ('cubic/ods_qlik/EDW.SAMPLE__ct/', '')";
+    client.batch_execute(interrupted).await.unwrap();
+    world.incoming.state().calls.clear();
+    let again = reconcile_scheduled(&world.app).await;
+    assert_eq!((again.objects, again.missing, again.failures), (1_000, 1_000, 0));
+    assert_eq!(world.incoming.state().calls["ListObjectsV2"], 2);
+    assert_eq!((world.count("cubic_loads").await, world.count("reconcile_ranges").await), (2_501, 0));
+}
+
+#[tokio::test]
+async fn what_is_data_depends_on_a_setting_and_not_on_case() {
+    let world = World::new().await;
+    let put = |name: &str| Version::new(&format!("cubic/dmap/agg_sample/{name}"), NOON, 1);
+    let puts = [put("1.CSV"), put("2.Csv.GZ"), put("3.avro"), put("4.dfm")];
+    world.put(&puts).await;
+    let loads = "select s3_key from cubic_loads order by 1";
+    assert_eq!(world.scratch.lines(loads).await, ["cubic/dmap/agg_sample/1.CSV", "cubic/dmap/agg_sample/2.Csv.GZ"]);
+    assert_eq!(world.count("unregistered_objects where reason = 'not_data'").await, 2);
+
+    let url = world.scratch.url();
+    let settings = [("DATABASE_URL", url.as_str()), ("DATA_SUFFIXES", ".csv,.AVRO")];
+    let with_avro = app_with(&world.incoming, &settings).await;
+    // A suffix that is not set any more makes no load disappear.
+    let found = reconcile_scheduled(&with_avro).await;
+    assert_eq!((found.missing, found.failures), (1, 0));
+    let unregistered = "select s3_key from unregistered_objects order by 1";
+    let expected = ["cubic/dmap/agg_sample/2.Csv.GZ", "cubic/dmap/agg_sample/4.dfm"];
+    assert_eq!(world.scratch.lines(unregistered).await, expected);
+    assert_eq!(world.count("cubic_loads").await, 3);
+
+    // A notification may be faster than the reconciliation.
+    let late = [put("5.avro")];
+    world.put(&late).await;
+    let event = Bytes::from(sqs_event(&late).to_string());
+    handle(&with_avro, event, in_seconds(20)).await.unwrap();
+    assert_eq!(world.count("unregistered_objects where s3_key like '%5.avro'").await, 1);
+    assert_eq!(reconcile_scheduled(&with_avro).await.missing, 0);
+    assert_eq!(world.count("unregistered_objects where s3_key like '%5.avro'").await, 0);
+    assert_eq!(world.count("cubic_loads").await, 4);
+}
+
+#[tokio::test]
+async fn a_listing_tells_every_key() {
+    let world = World::new().await;
+    let keys = ["a b+c%.csv", "&<\u{1}\u{85}.csv", "é/\u{1f600}.json", "nul\0.csv", "nul\0.dfm"];
+    let puts: Vec<Version> =
+        keys.iter().map(|key| Version::new(&format!("cubic/dmap/agg_sample/{key}"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    let found = reconcile_scheduled(&world.app).await;
+    assert_eq!((found.failures, world.count("cubic_loads").await), (0, 3));
+    let before = world.dump().await;
+    assert_eq!(world.notify(sqs_event(&puts)).await, Vec::<String>::new());
+    assert_eq!(world.dump().await.len(), before.len() + 1, "one key with NUL is data, which listings do not record");
+    assert_eq!(reconcile_scheduled(&world.app).await.missing, 0);
+}
+
+// --- Inventories --------------------------------------------------------------------------------------------------------
+
+fn rows<'a>(versions: impl IntoIterator<Item = &'a Version>) -> Vec<String> {
+    versions.into_iter().map(|version| inventory_row(version, true, false)).collect()
+}
+
+async fn compare_inventory(world: &World, manifest: &str, dry_run: bool) -> Result<Reconciliation, String> {
+    let mut command = file("load-registrar-reconcile-inventory.json");
+    command["manifest"] = json!(manifest);
+    command["dry_run"] = json!(dry_run);
+    world.ask(command).await.map(|answer| serde_json::from_value(answer).unwrap())
+}
+
+#[tokio::test]
+async fn an_inventory_registers_what_is_missing_and_nothing_that_is_gone() {
+    let world = World::new().await;
+    let put = |name: &str, modified| Version::new(&format!("cubic/dmap/agg_sample/{name}"), modified, 1);
+    let (known, lost, gone) = (put("known.csv", NOON), put("lost é+.csv", NOON), put("gone.csv", NOON));
+    let (old, new) = (put("replaced.csv", NOON), put("replaced.csv", NOON + 7));
+    let (was, is) = (put("replaced and known.csv", NOON), put("replaced and known.csv", NOON + 7));
+    let (dfm, former) = (put("lost.dfm", NOON), put("former.csv", NOON));
+    let elsewhere = Version::new("elsewhere/1.csv", NOON, 1);
+    world.put(&[known.clone(), is.clone()]).await;
+    world.incoming.put([&lost, &gone, &old, &new, &dfm, &elsewhere]);
+    world.incoming.state().versions.sort_by_key(|version| version.modified);
+    world.incoming.state().deleted.insert(gone.key.clone());
+    let mut all = rows([&known, &lost, &gone, &old, &was, &dfm, &elsewhere]);
+    all.extend([inventory_row(&former, false, false), inventory_row(&former, true, true)]);
+    let manifest = world.incoming.state().inventory("2026-11-20T01-00Z", &[all[..4].to_vec(), all[4..].to_vec()]);
+    world.incoming.state().calls.clear();
+
+    let dry = compare_inventory(&world, &manifest, true).await.unwrap();
+    assert_eq!((dry.objects, dry.missing, dry.changed, dry.failures, dry.next_inventory), (5, 2, 0, 0, None));
+    assert_eq!(world.count("cubic_loads").await, 2);
+    let found = compare_inventory(&world, &manifest, false).await.unwrap();
+    assert_eq!((found.objects, found.missing, found.changed, found.failures), (5, 2, 0, 0));
+    let loads = "select s3_key, extract(epoch from s3_modified)::bigint from cubic_loads order by 1";
+    let expected = [&known, &lost, &is, &new].map(|version| format!("{}|{}", version.key, version.modified));
+    assert_eq!(world.scratch.lines(loads).await, expected);
+    assert_eq!(world.scratch.lines("select s3_key from unregistered_objects").await, [dfm.key.as_str()]);
+    assert_eq!(world.incoming.state().calls.get("ListObjectsV2"), None);
+    let again = compare_inventory(&world, &manifest, false).await.unwrap();
+    assert_eq!((again.objects, again.missing, again.changed), (5, 0, 0));
+}
+
+#[tokio::test]
+async fn a_file_of_an_inventory_that_is_damaged_does_not_block_the_others() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..30).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:02}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    let mut files: Vec<Vec<String>> = puts.chunks(10).map(rows).collect();
+    files[2].insert(3, "\"torn".to_owned());
+    let manifest = world.incoming.state().inventory("2026-11-20T01-00Z", &files);
+    let damaged = format!("{INVENTORY}data/2026-11-20T01-00Z-1.csv.gz");
+    let place = (INVENTORIES.to_owned(), damaged.clone());
+    world.incoming.state().inventories.objects.get_mut(&place).unwrap().body.push(0);
+    let found = compare_inventory(&world, &manifest, false).await.unwrap();
+    assert_eq!((found.objects, found.missing, found.failures), (20, 20, 2));
+    let failed: Vec<(&str, &str)> =
+        found.failed.iter().map(|failed| (failed.prefix.as_str(), failed.cause.as_str())).collect();
+    assert_eq!(failed[0].0, format!("s3://{INVENTORIES}/{damaged}"));
+    assert!(failed[0].1.starts_with("its MD5 is ") && failed[1].1 == "a quote is open", "{failed:?}");
+    assert_eq!(found.failed[1].key, "row 4");
+}
+
+#[tokio::test]
+async fn an_inventory_that_cannot_be_used_says_why() {
+    let world = World::new().await;
+    let manifest = world.incoming.state().inventory("2026-11-20T01-00Z", &[]);
+    let place = (INVENTORIES.to_owned(), format!("{INVENTORY}2026-11-20T01-00Z/manifest.json"));
+    let right = world.incoming.state().inventories.objects[&place].body.clone();
+    for (from, to, says) in [
+        ("CSV", "Parquet", "its format is Parquet; configure the inventory with the format CSV"),
+        (", ETag", "", "it has no column ETag; add that field to the inventory configuration"),
+        (INCOMING, "another", "it is of the bucket another, not of landfall-incoming-000000000000-us-east-1"),
+        ("{", "[", "it is no manifest of an inventory"),
+    ] {
+        let wrong = String::from_utf8(right.clone()).unwrap().replacen(from, to, 1);
+        world.incoming.state().inventories.objects.get_mut(&place).unwrap().body = wrong.into_bytes();
+        let error = compare_inventory(&world, &manifest, false).await.unwrap_err();
+        assert!(error.starts_with(&format!("the inventory {manifest} cannot be used: {says}")), "{error}");
+    }
+    let error = compare_inventory(&world, "s3://inventories/manifest.csv", false).await.unwrap_err();
+    assert!(error.contains("its address has to be like"), "{error}");
+    let error = compare_inventory(&world, "s3://inventories/x/manifest.json", false).await.unwrap_err();
+    assert!(error.contains("does not exist"), "{error}");
+}
+
+#[tokio::test]
+async fn the_schedule_compares_the_newest_inventory_step_by_step() {
+    let world = World::new().await;
+    let puts: Vec<Version> =
+        (0..3_500).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at:04}.csv"), NOON, 1)).collect();
+    world.incoming.put(&puts);
+    // Most are known: those that are not are looked up one by one.
+    let known = puts.iter().enumerate().filter(|(at, _)| at % 100 != 7).map(|(_, put)| Object {
+        key: put.key.clone(),
+        modified: jiff::Timestamp::from_second(put.modified).unwrap(),
+        size: 1,
+        e_tag: put.e_tag.clone(),
+        version: None,
+    });
+    let known: Vec<Object> = known.collect();
+    register::register(&world.app.database, &known, Duration::from_secs(20)).await.unwrap();
+    assert_eq!(world.count("cubic_loads").await, 3_465);
+    let files: Vec<Vec<String>> = puts.chunks(2_500).map(rows).collect();
+    world
+        .incoming
+        .state()
+        .inventory("2026-11-19T01-00Z", &[rows([&Version::new("cubic/dmap/agg_sample/x.csv", NOON, 1)])]);
+    world.incoming.state().inventory("2026-11-20T01-00Z", &files);
+    let (url, place) = (world.scratch.url(), format!("s3://{INVENTORIES}/{INVENTORY}"));
+    let app = app_with(&world.incoming, &[("DATABASE_URL", &url), ("RECONCILE_INVENTORY", &place)]).await;
+    // No time for beginning anything: one batch in each step.
+    let (mut steps, place) = (0, Place::parse(&place).unwrap());
+    while world.count("reconcile_inventory where finished_at is not null").await == 0 && steps < 10 {
+        let times = Times::new(Duration::ZERO, Duration::from_secs(20));
+        inventory::resume(&app, &place, times).await.unwrap();
+        steps += 1;
+        assert_eq!(world.count("cubic_loads").await, [3_475, 3_485, 3_490, 3_500, 3_500][steps - 1], "step {steps}");
+    }
+    assert_eq!(steps, 5, "two batches and a half, and one, and the end of the last file");
+    assert_eq!(world.count("cubic_loads").await, 3_500);
+    world.incoming.state().calls.clear();
+    assert_eq!(reconcile_scheduled(&app).await, Reconciliation::default());
+    assert_eq!(world.incoming.state().calls, [("inventories", 1)].into(), "it is compared once");
+    let next = Version::new("cubic/dmap/agg_sample/next.csv", NOON, 1);
+    world.incoming.put([&next]);
+    world.incoming.state().inventory("2026-11-21T01-00Z", &[rows([&next])]);
+    assert_eq!(reconcile_scheduled(&app).await.missing, 1);
+}
+
+// --- What was expected, and what is forgotten -----------------------------------------------------------------------------
+
+#[tokio::test]
+async fn tables_without_an_object_that_they_expected_are_late() {
+    let world = World::empty().await;
+    let expecting = |prefix: &str, expect: &str| json!({"prefix": prefix, "kind": "other", "expect": expect});
+    let tables = [
+        expecting("late/", "daily by 06:00 America/New_York"),
+        expecting("just/", "every 1h"),
+        expecting("new/", "hourly by :15"),
+        json!({"prefix": "off/", "kind": "other", "expect": "every 1m", "active": false}),
+        declaration("none/", "other"),
+    ];
+    let plan = world.declare(&tables).await;
+    let expect = plan.changes.iter().find(|change| change.name == "just").unwrap().fields.last().unwrap().clone();
+    assert_eq!((expect.field.as_str(), expect.from, expect.to.as_deref()), ("expect", None, Some("every 1h")));
+    assert_eq!(world.declare(&tables).await.unchanged, 5);
+    let now = clock::unix_ms() / 1_000;
+    world
+        .put(&[
+            Version::new("late/1.csv", now - 3 * 86_400, 1),
+            Version::new("late/0.csv", now - 9 * 86_400, 1),
+            Version::new("just/1.csv", now - 60, 1),
+            Version::new("off/1.csv", now - 3 * 86_400, 1),
+            Version::new("none/1.csv", now - 3 * 86_400, 1),
+        ])
+        .await;
+    let late = async || -> Vec<String> {
+        let list: TableList =
+            serde_json::from_value(world.ask(json!({"command": "tables_list"})).await.unwrap()).unwrap();
+        let late: Vec<_> = list.tables.iter().filter(|table| table.late_since.is_some()).collect();
+        assert_eq!(late.len(), tables::late(&world.app.database, Duration::from_secs(5)).await.unwrap());
+        late.iter().map(|table| format!("{} {}", table.name, table.expect.as_deref().unwrap())).collect()
+    };
+    assert_eq!(late().await, ["late daily by 06:00 America/New_York"]);
+    let client = world.scratch.client().await;
+    // A table that never got an object is late in the end, and so is one whose expectation cannot be read.
+    client.batch_execute("update cubic_tables set expectation_since = now() - interval '3 hours'").await.unwrap();
+    assert_eq!(late().await, ["late daily by 06:00 America/New_York", "new hourly by :15"]);
+    let plan = world.declare(&[expecting("new/", "hourly by :20"), declaration("late/", "other")]).await;
+    let fields: Vec<_> = plan.changes.iter().map(|change| (&change.fields[0].from, &change.fields[0].to)).collect();
+    let text = |text: &str| Some(text.to_owned());
+    let expected = [(text("daily by 06:00 America/New_York"), None), (text("hourly by :15"), text("hourly by :20"))];
+    assert_eq!(fields, expected.each_ref().map(|(from, to)| (from, to)));
+    assert_eq!(late().await, Vec::<String>::new(), "a new expectation counts from now on");
+    client.batch_execute("update cubic_tables set expectation = 'daily by noon' where name = 'new'").await.unwrap();
+    assert_eq!(late().await, ["new daily by noon"]);
+    let refused = world.ask(json!({"command": "tables_apply", "tables": [expecting("new/", "now and then")]})).await;
+    assert!(refused.unwrap_err().contains("says not when to expect objects"));
+}
+
+#[tokio::test]
+async fn old_rows_are_forgotten_and_nothing_that_is_needed() {
+    let world = World::new().await;
+    let put = |name: &str| Version::new(&format!("cubic/dmap/agg_sample/{name}"), NOON, 1);
+    world.put(&[put("old.csv"), put("young.csv"), put("open.csv")]).await;
+    world.put(&[put("old.dfm"), put("young.dfm"), Version::new("nobody/old.csv", NOON, 1)]).await;
+    let client = world.scratch.client().await;
+    for status in ["ingesting", "ready_for_archiving", "archiving", "archived"] {
+        let sql = format!(
+            "update cubic_loads set status = '{status}' where s3_key not like '%/open.csv' or '{status}' = 'ingesting'"
+        );
+        client.batch_execute(&sql).await.unwrap();
+    }
+    let age = "alter table cubic_loads disable trigger user; alter table cubic_load_transitions disable trigger user; \
+        update cubic_loads set updated_at = now() - interval '401 days' where s3_key not like '%/young.csv'; \
+        update cubic_load_transitions set at = now() - interval '401 days'; \
+        update unregistered_objects set inserted_at = now() - interval '401 days' where s3_key like '%/old.%'; \
+        alter table cubic_loads enable trigger user; alter table cubic_load_transitions enable trigger user";
+    client.batch_execute(age).await.unwrap();
+    let url = world.scratch.url();
+    let settings = [("DATABASE_URL", url.as_str()), ("TRANSITION_DAYS", "0"), ("UNREGISTERED_DAYS", "402")];
+    let forever = app_with(&world.incoming, &settings).await;
+    // Without a listing that records the objects again.
+    world.incoming.state().versions.clear();
+    reconcile_scheduled(&forever).await;
+    assert_eq!((world.count("cubic_load_transitions").await, world.count("unregistered_objects").await), (9, 3));
+    let loads = world.dump().await;
+    reconcile_scheduled(&world.app).await;
+    let left = "select l.s3_key, count(*) from cubic_load_transitions t join cubic_loads l on l.id = t.load_id \
+        group by 1 order by 1";
+    assert_eq!(
+        world.scratch.lines(left).await,
+        ["cubic/dmap/agg_sample/open.csv|1", "cubic/dmap/agg_sample/young.csv|4"]
+    );
+    let left = "select s3_key from unregistered_objects order by 1";
+    assert_eq!(world.scratch.lines(left).await, ["cubic/dmap/agg_sample/young.dfm", "nobody/old.csv"]);
+    let is_load = |line: &&String| !line.starts_with("unregistered");
+    assert_eq!(world.dump().await.iter().filter(is_load).count(), loads.iter().filter(is_load).count());
+    assert_eq!(world.declare(&[declaration("nobody/", "other")]).await.picked_up, 1);
+}
+
+// --- Tokens in place of a password ------------------------------------------------------------------------------------------
+
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).to_vec()
+}
+
+/// HMAC with SHA-256. Source: RFC 2104.
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let padded = |with: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).copied().unwrap_or_default() ^ with).collect() };
+    sha256(&[padded(0x5c), sha256(&[padded(0x36), text.into()].concat())].concat())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What RDS checks of a token, with the credentials of the tests. Source: "Create a signed AWS API request", AWS IAM user
+/// guide; "Connecting to your DB instance using IAM authentication", Amazon RDS user guide.
+fn check_token(token: &str, endpoint: &str, user: &str) -> Result<(), String> {
+    let query = token.strip_prefix(&format!("{endpoint}/?")).ok_or("it is for another server")?;
+    let (signed, signature) = query.split_once("&X-Amz-Signature=").ok_or("it has no signature at its end")?;
+    let mut pairs: Vec<&str> = signed.split('&').collect();
+    pairs.sort_unstable();
+    let value = |name: &str| {
+        let pair = pairs.iter().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        pair.map(|value| value.replace("%2F", "/")).ok_or(format!("it has no {name}"))
+    };
+    let date = value("X-Amz-Date")?;
+    let scope = format!("{}/eu-west-1/rds-db/aws4_request", &date[..8]);
+    for (name, expected) in [
+        ("Action", "connect".to_owned()),
+        ("DBUser", user.replace('+', "%2B")),
+        ("X-Amz-Algorithm", "AWS4-HMAC-SHA256".to_owned()),
+        ("X-Amz-Credential", format!("test/{scope}")),
+        ("X-Amz-Expires", "900".to_owned()),
+        ("X-Amz-SignedHeaders", "host".to_owned()),
+    ] {
+        let found = value(name)?;
+        if found != expected {
+            return Err(format!("{name} is {found}, not {expected}"));
+        }
+    }
+    let signed_at = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", &date).and_then(|parsed| parsed.to_datetime()).unwrap();
+    let signed_at = signed_at.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_millisecond();
+    if !(0..900_000).contains(&(clock::unix_ms() - signed_at)) {
+        return Err(format!("it was signed at {date}"));
+    }
+    let request = format!("GET\n/\n{}\nhost:{endpoint}\n\nhost\n{}", pairs.join("&"), hex(&sha256(b"")));
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&sha256(request.as_bytes())));
+    let key = [&date[..8], "eu-west-1", "rds-db", "aws4_request"]
+        .iter()
+        .fold(b"AWS4test".to_vec(), |key, part| hmac(&key, part));
+    if hex(&hmac(&key, &text)) != signature {
+        return Err("the signature is another".to_owned());
+    }
+    roles::registrar().assert_allows("rds-db:connect", "DatabaseResourceId/DatabaseIamUser");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_takes_the_place_of_the_password() {
+    let (scratch, incoming) = (Scratch::new().await, Incoming::default());
+    let tokens: Arc<std::sync::Mutex<Vec<Result<(), String>>>> = Arc::default();
+    let (seen, endpoint) = (tokens.clone(), Arc::new(std::sync::OnceLock::<String>::new()));
+    let named = endpoint.clone();
+    let (port, ca) = proxy::password(scratch.address(), "localhost", move |user, token| {
+        let checked = check_token(token, named.get().unwrap(), user);
+        let is_right = checked.is_ok();
+        seen.lock().unwrap().push(checked);
+        is_right
+    })
+    .await;
+    endpoint.set(format!("localhost:{port}")).unwrap();
+    let (port, name, ca_file) = (port.to_string(), scratch.name.clone(), ca.path());
+    let mut settings = vec![
+        ("DATABASE_AUTH", "iam"),
+        ("DATABASE_HOST", "localhost"),
+        ("DATABASE_PORT", &port),
+        ("DATABASE_USER", "landfall"),
+        ("DATABASE_NAME", &name),
+        ("DATABASE_CA_FILE", &ca_file),
+    ];
+    let migrate = || Bytes::from(r#"{"command": "migrate"}"#);
+    let iam = app_with(&incoming, &settings).await;
+    let migrated = handle(&iam, migrate(), in_seconds(10)).await.unwrap();
+    assert_eq!(migrated["version"], SCHEMA);
+    assert_eq!(*tokens.lock().unwrap(), [Ok(())]);
+
+    // A server that does not accept the token, because it is signed for another name.
+    tokens.lock().unwrap().clear();
+    settings[1] = ("DATABASE_HOST", "127.0.0.1");
+    let other = app_with(&incoming, &settings).await;
+    let error = handle(&other, migrate(), in_seconds(4)).await.unwrap_err().to_string();
+    assert!(error.contains("not valid for name"), "{error}");
+    assert_eq!(tokens.lock().unwrap().len(), 0, "a token goes to the right server only");
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_an_error_that_does_not_show_it() {
+    let (scratch, incoming) = (Scratch::new().await, Incoming::default());
+    let (port, ca) = proxy::password(scratch.address(), "localhost", |_, _| false).await;
+    let (port, ca_file) = (port.to_string(), ca.path());
+    let settings = [
+        ("DATABASE_AUTH", "iam"),
+        ("DATABASE_HOST", "localhost"),
+        ("DATABASE_PORT", &port),
+        ("DATABASE_USER", "somebody+else"),
+        ("DATABASE_CA_FILE", &ca_file),
+    ];
+    let app = app_with(&incoming, &settings).await;
+    let error = handle(&app, Bytes::from(r#"{"command": "migrate"}"#), in_seconds(3)).await.unwrap_err().to_string();
+    assert_eq!(error, "no connection to Postgres: PAM authentication failed for user \"somebody+else\"");
 }
 
 #[test]
@@ -1196,6 +1761,8 @@ fn every_statement_of_its_role_is_used() {
     one_poison_record_does_not_fail_its_neighbours();
     a_secret_says_how_to_connect_to_the_database();
     a_scheduled_reconciliation_resumes_where_it_stopped();
+    the_schedule_compares_the_newest_inventory_step_by_step();
+    a_token_takes_the_place_of_the_password();
     crate::roles::registrar().assert_everything_is_used();
 }
 

@@ -99,6 +99,7 @@ impl Role {
         let bucket = match bucket {
             "lake" => "LakeBucket",
             "incoming" => "IncomingBucket",
+            "inventories" => "RegistrarInventoryBucket",
             other => panic!("{other} is no bucket of the template"),
         };
         let object = format!("{bucket}/{key}");
@@ -145,11 +146,18 @@ impl Statement {
         let (actions, resources) = text.split_once("Resource:").unwrap();
         let (_, actions) = actions.split_once("Action:").unwrap();
         let is_action = |word: &&str| word.contains(':') && !word.starts_with(':');
-        let actions = actions.split([' ', ',', '[', ']', '\n', '-']).map(str::trim).filter(is_action);
+        let actions = actions.split([' ', ',', '[', ']', '\n']).map(str::trim).filter(is_action);
         let resources = resources.split("Condition:").next().unwrap();
         let names = resources.split([' ', ',', '[', ']', '\n', '\'']).filter_map(|word| {
             if let Some((name, path)) = word.strip_prefix("${").and_then(|word| word.split_once(".Arn}")) {
                 return Some(format!("{name}{path}"));
+            }
+            // An ARN that ends in parameters, which stand for what they name.
+            if let Some((_, path)) = word
+                .strip_prefix("arn:")
+                .and_then(|arn| arn.split_once(":::${").or_else(|| arn.split_once(":dbuser:${")))
+            {
+                return Some(path.replace("${", "").replace('}', ""));
             }
             let name = word.strip_suffix(".Arn").unwrap_or(word);
             let is_name = name.starts_with(char::is_uppercase) && name.bytes().all(|byte| byte.is_ascii_alphanumeric());

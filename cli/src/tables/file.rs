@@ -7,7 +7,10 @@ use std::{
 };
 
 use serde::Deserialize;
-use shared::registrar::{ColumnDeclaration, OnMisfit, TableDeclaration, TableKind, table_name};
+use shared::{
+    expectation::Expectation,
+    registrar::{ColumnDeclaration, OnMisfit, TableDeclaration, TableKind, table_name},
+};
 use toml::Spanned;
 
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +65,7 @@ struct Entry {
     columns: Option<Vec<ColumnDeclaration>>,
     #[serde(default)]
     on_misfit: OnMisfit,
+    expect: Option<Spanned<String>>,
 }
 
 /// Reads the tables that a file declares.
@@ -113,7 +117,8 @@ impl<F: Fn(usize) -> usize> Checked<F> {
     /// `None` if a member is missing.
     fn table(&mut self, entry: Spanned<Entry>) -> Option<TableDeclaration> {
         let table_line = (self.line_of)(entry.span().start);
-        let Entry { name, prefix, kind, snapshot_key, active, max_attempts, columns, on_misfit } = entry.into_inner();
+        let Entry { name, prefix, kind, snapshot_key, active, max_attempts, columns, on_misfit, expect } =
+            entry.into_inner();
         if kind.is_none() {
             self.mistake(
                 table_line,
@@ -142,6 +147,13 @@ impl<F: Fn(usize) -> usize> Checked<F> {
             let line = (self.line_of)(attempts.span().start);
             self.mistake(line, format!("max_attempts is {}; write a number from 1 to 1000", attempts.get_ref()));
         }
+        let expect = expect.and_then(|text| match text.get_ref().parse::<Expectation>() {
+            Ok(expectation) => Some(expectation),
+            Err(problem) => {
+                self.mistake((self.line_of)(text.span().start), problem.to_string());
+                None
+            }
+        });
         Some(TableDeclaration {
             name: name.map(Spanned::into_inner),
             prefix,
@@ -151,6 +163,7 @@ impl<F: Fn(usize) -> usize> Checked<F> {
             max_attempts: max_attempts.map(Spanned::into_inner),
             columns,
             on_misfit,
+            expect,
         })
     }
 
@@ -230,16 +243,23 @@ mod tests {
         assert_eq!(tables[0].snapshot_key.as_deref(), Some("cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz"));
         assert_eq!((tables[2].name.as_deref(), tables[3].name.as_deref()), (None, Some("orders")));
         assert!(tables.iter().all(|table| table.active));
+        let expectations: Vec<_> =
+            tables.iter().filter_map(|table| table.expect.as_ref()).map(ToString::to_string).collect();
+        assert_eq!(expectations, ["daily by 06:00 America/New_York", "every 2h"]);
     }
 
     #[test]
     fn the_help_shows_a_file_that_can_be_read() {
         let (_, help) = super::super::APPLY_HELP.split_once("\n\n").unwrap();
         let (file, _) = help.split_once("\n\nKinds: ").unwrap();
-        let every_member =
-            file.replace("  # name", "  name").replace("  # snapshot", "  snapshot").replace("  # active", "  active");
+        let every_member = file
+            .replace("  # name", "  name")
+            .replace("  # snapshot", "  snapshot")
+            .replace("  # active", "  active")
+            .replace("  # expect", "  expect");
         let table = parse(&every_member).unwrap().remove(0);
         assert_eq!((table.name.as_deref(), table.active), (Some("edw_sample"), false));
+        assert_eq!(table.expect.unwrap().to_string(), "daily by 06:00 America/New_York");
         assert!(parse(file).unwrap()[0].active);
     }
 
@@ -248,7 +268,7 @@ mod tests {
         for (text, expected) in [
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nprefx = \"a/\"\n",
-                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`, `max_attempts`, `columns`, `on_misfit`",
+                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`, `max_attempts`, `columns`, `on_misfit`, `expect`",
             ),
             ("\n[[tables]]\n", "line 2: unknown field `tables`, expected `table`"),
             ("\n[table]\nprefix = \"a/\"\n", "line 2: a table begins with [[table]], in double brackets"),
@@ -295,6 +315,10 @@ mod tests {
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nsnapshot_key = \"b/x.csv.gz\"\n",
                 "line 4: snapshot_key \"b/x.csv.gz\" is not under the prefix \"a/\"; write a key such as \"a/LOAD001.csv.gz\"",
+            ),
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"dms\"\nexpect = \"daily by 06:00 Boston\"\n",
+                "line 4: \"Boston\" is no time zone of the IANA database, such as America/New_York or UTC",
             ),
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nsnapshot_key = \"a/\"\n",
@@ -360,6 +384,7 @@ mod tests {
                 max_attempts: None,
                 columns: None,
                 on_misfit: OnMisfit::Quarantine,
+                expect: None,
             });
             prop_assert_eq!(tables, declared.collect::<Vec<_>>());
         }

@@ -7,11 +7,11 @@ mod unregistered;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use shared::registrar::{Command, Settled, TableList, TablesPlan};
+use shared::registrar::{Command, Settled, TablesPlan};
 
 use self::{
     file::FileError,
-    report::{Done, Planned},
+    report::{Done, Listed, Planned},
     unregistered::{UnregisteredArgs, unregistered},
 };
 use crate::{
@@ -35,10 +35,13 @@ FILE is TOML with one [[table]] per table:
   # snapshot_key = \"cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz\"  # only for ods; this is the default
   # active = false                       # its objects are not registered
   # max_attempts = 3                     # a load is given up after as many expired leases; 5 by default
+  # expect = \"daily by 06:00 America/New_York\"  # or weekdays by …, hourly by :15, every 15m
 
 Kinds: ods has snapshots, and a sibling folder …__ct/ of changes. The others say what writes the objects
 and make no difference otherwise: dmap (daily extracts), kafka (kafka-roller), dms (AWS Database Migration
 Service), other.
+
+A table that expects objects is late when none came in time: see landfall tables list --help.
 
 Tables that are not in the file stay as they are; nothing is deleted. To stop registering the objects of
 a table, declare it with active = false.
@@ -70,6 +73,24 @@ Examples:
   landfall tables plan tables.toml && landfall tables apply tables.toml
   landfall tables apply tables.toml --json"
 );
+
+const LIST_HELP: &str = "\
+A table that expects objects (expect in its declaration) is late when none came in time:
+
+  daily by 06:00 America/New_York   every day by 06:00 of the clocks there
+  weekdays by 18:30 Europe/Berlin   the same from Monday to Friday
+  hourly by :15                     every hour by this minute, in UTC
+  every 15m                         15 minutes after the newest object at the latest
+
+The time at which its newest object was modified decides. What comes between two due times counts for
+the second. A table without any object is late from the second due time on after it was declared. A table
+that is not active is never late.
+
+Exit code: 0; with --late 3 when a table is late; 2 when the arguments are invalid; 1 when there is no list.
+
+Examples:
+  landfall tables list
+  landfall tables list --late || echo 'something did not come'";
 
 #[derive(Debug, Subcommand)]
 pub enum Tables {
@@ -105,7 +126,11 @@ pub struct ApplyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = LIST_HELP)]
 pub struct ListArgs {
+    /// Only tables whose objects did not come when they were expected, and exit with code 3 if there are any.
+    #[arg(long)]
+    pub late: bool,
     #[command(flatten)]
     pub registrar: RegistrarArgs,
 }
@@ -158,8 +183,9 @@ async fn apply(args: &ApplyArgs, context: &Context, console: &Console) -> Result
     Ok(Planned { plan, done: Done::Yes })
 }
 
-async fn list(args: &ListArgs, context: &Context, console: &Console) -> Result<TableList, RegistrarError> {
-    args.registrar.ask(&Command::TablesList {}, context, console).await
+async fn list(args: &ListArgs, context: &Context, console: &Console) -> Result<Listed, RegistrarError> {
+    let list = args.registrar.ask(&Command::TablesList {}, context, console).await?;
+    Ok(if args.late { Listed::late(list) } else { Listed::all(list) })
 }
 
 #[cfg(test)]
@@ -241,6 +267,43 @@ mod tests {
         assert!(other.err.contains("Cargo.toml, line ") && other.err.contains(", expected `table`"), "{}", other.err);
     }
 
+    fn list_of(tables: Vec<Value>) -> Value {
+        json!({"tables": tables, "unregistered_objects": 17, "objects_not_data": 1_200})
+    }
+
+    #[tokio::test]
+    async fn late_tables_are_shown_and_are_in_the_exit_code_if_asked_for() {
+        let table = |name: &str, expect: Option<&str>, late_since: Option<&str>| {
+            json!({
+                "name": name, "prefix": format!("{name}/"), "kind": "dmap", "active": true, "snapshot_key": null,
+                "snapshot": null, "loads": [], "oldest_unfinished": null, "expect": expect,
+                "newest": "2026-11-20T09:58:12Z", "late_since": late_since,
+            })
+        };
+        let list = list_of(vec![
+            table("a", Some("every 15m"), Some("2026-11-20T10:13:12Z")),
+            table("b", Some("hourly by :05"), None),
+            table("c", None, None),
+        ]);
+        let all = answered(list.clone(), &["tables", "list"]).await;
+        let expected = "\
+table  kind  active  prefix  expects        newest                late since
+a      dmap  yes     a/      every 15m      2026-11-20T09:58:12Z  2026-11-20T10:13:12Z
+b      dmap  yes     b/      hourly by :05  2026-11-20T09:58:12Z  -
+c      dmap  yes     c/      -              -                     -
+";
+        assert_eq!(all.code, 0);
+        assert!(all.out.starts_with(expected), "{}", all.out);
+        let late = answered(list.clone(), &["tables", "list", "--late"]).await;
+        let expected = "\
+table  kind  active  prefix  expects    newest                late since
+a      dmap  yes     a/      every 15m  2026-11-20T09:58:12Z  2026-11-20T10:13:12Z
+";
+        assert_eq!((late.code, late.out.as_str()), (3, expected));
+        let machine = answered(list, &["tables", "list", "--late", "--json"]).await;
+        assert_eq!((machine.code, machine.json()["tables"].as_array().unwrap().len()), (3, 1));
+    }
+
     #[tokio::test]
     async fn tables_are_listed() {
         let table = json!({
@@ -248,7 +311,7 @@ mod tests {
             "snapshot_key": null, "snapshot": null, "loads": [["ready", 12], ["archived", 1200]],
             "oldest_unfinished": "2026-11-20T14:11:46Z",
         });
-        let list = json!({"tables": [table], "unregistered_objects": 17, "objects_not_data": 1_200});
+        let list = list_of(vec![table]);
         let ended = answered(list, &["tables", "list"]).await;
         let expected = "\
 table                    kind  active  prefix                  oldest unfinished     loads
@@ -257,6 +320,8 @@ cubic__dmap__agg_sample  dmap  yes     cubic/dmap/agg_sample/  2026-11-20T14:11:
 17 objects belong to no active table, 1,200 objects are no data by their suffix; landfall tables unregistered lists them
 ";
         assert_eq!((ended.code, ended.out.as_str()), (0, expected));
+        let none = answered(list_of(vec![]), &["tables", "list", "--late"]).await;
+        assert_eq!((none.code, none.out.as_str()), (0, "no table is late\n"));
         let empty = answered(json!({"tables": [], "unregistered_objects": 0}), &["tables", "list"]).await;
         assert_eq!(empty.out, "there are no tables; declare them in a file and run landfall tables apply FILE\n");
     }

@@ -1,5 +1,6 @@
 //! Plans, applied plans and the list of tables as text.
 
+use jiff::Timestamp;
 use shared::registrar::{FieldChange, TableChange, TableList, TablesPlan};
 
 use crate::{
@@ -94,35 +95,74 @@ impl Planned {
     }
 }
 
-impl Outcome for TableList {
+/// The tables, or those of them that are late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    list: TableList,
+    only_late: bool,
+}
+
+impl Listed {
+    pub const fn all(list: TableList) -> Self {
+        Self { list, only_late: false }
+    }
+
+    pub fn late(mut list: TableList) -> Self {
+        list.tables.retain(|table| table.late_since.is_some());
+        Self { list, only_late: true }
+    }
+}
+
+impl Outcome for Listed {
     fn to_json(&self) -> Result<String, serde_json::Error> {
-        document(self)
+        document(&self.list)
     }
 
     fn to_text(&self) -> String {
-        let mut text = if self.tables.is_empty() {
+        let list = &self.list;
+        let mut text = if list.tables.is_empty() && self.only_late {
+            return "no table is late\n".to_owned();
+        } else if list.tables.is_empty() {
             "there are no tables; declare them in a file and run landfall tables apply FILE\n".to_owned()
         } else {
-            let mut table = Table::new(
-                ["table", "kind", "active", "prefix", "snapshot", "oldest unfinished", "loads"].map(Column::Left),
-            );
-            for listed in &self.tables {
+            let titles = [
+                "table",
+                "kind",
+                "active",
+                "prefix",
+                "snapshot",
+                "expects",
+                "newest",
+                "late since",
+                "oldest unfinished",
+                "loads",
+            ];
+            let mut table = Table::new(titles.map(Column::Left));
+            let time = |time: Option<Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
+            for listed in &list.tables {
                 let loads = listed.loads.iter().map(|(status, number)| format!("{} {status}", grouped(*number)));
                 table.row([
                     listed.name.clone(),
                     listed.kind.as_str().to_owned(),
                     if listed.active { "yes" } else { "no" }.to_owned(),
                     listed.prefix.clone(),
-                    listed.snapshot.map(|snapshot| snapshot.to_string()).unwrap_or_default(),
-                    listed.oldest_unfinished.map(|oldest| oldest.to_string()).unwrap_or_default(),
+                    time(listed.snapshot),
+                    listed.expect.clone().unwrap_or_default(),
+                    // It matters for the expectation only.
+                    time(listed.newest.filter(|_| listed.expect.is_some())),
+                    time(listed.late_since),
+                    time(listed.oldest_unfinished),
                     loads.collect::<Vec<_>>().join(", "),
                 ]);
             }
             table.to_string()
         };
+        if self.only_late {
+            return text;
+        }
         let unregistered = [
-            (self.unregistered_objects, "object belongs to no active table", "objects belong to no active table"),
-            (self.objects_not_data, "object is no data by its suffix", "objects are no data by their suffix"),
+            (list.unregistered_objects, "object belongs to no active table", "objects belong to no active table"),
+            (list.objects_not_data, "object is no data by its suffix", "objects are no data by their suffix"),
         ];
         let unregistered = unregistered.into_iter().filter(|(number, ..)| *number > 0);
         let unregistered: Vec<String> = unregistered.map(|(number, one, many)| counted(number, one, many)).collect();
@@ -130,6 +170,10 @@ impl Outcome for TableList {
             text += &format!("\n{}; landfall tables unregistered lists them\n", unregistered.join(", "));
         }
         text
+    }
+
+    fn exit(&self) -> Exit {
+        if self.only_late && !self.list.tables.is_empty() { Exit::Different } else { Exit::Complete }
     }
 }
 

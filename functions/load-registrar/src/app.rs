@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{config::Config, database::Database};
+use crate::{config::Config, database::Database, iam::Signer};
 use aws_config::SdkConfig;
 use objects::S3;
 
@@ -23,7 +23,7 @@ impl App {
     #[must_use]
     pub fn new(config: Config, aws: &SdkConfig) -> Self {
         let secrets = aws_sdk_secretsmanager::Client::new(aws);
-        let database = Database::new(config.database.clone(), secrets);
+        let database = Database::new(config.database.clone(), secrets, Signer::new(aws));
         let s3 = objects::Client::new(aws);
         let lake = S3::new(&s3, &config.lake_bucket);
         Self { config, s3, lake, database }

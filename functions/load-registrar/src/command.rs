@@ -7,11 +7,13 @@ use shared::registrar::Command;
 
 use crate::{
     app::App,
+    config::Place,
     database::DatabaseError,
+    inventory,
     loads::{self, Claim, Filter, Move},
     migrate,
-    reconcile::{self, ReconcileError},
-    settle, tables, unregistered,
+    reconcile::{self, ReconcileError, Times},
+    schedule, settle, tables, unregistered,
 };
 
 /// Why a command failed. The caller sees only its text.
@@ -60,10 +62,19 @@ pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, Comma
             serde_json::to_value(loads::renew(app, &loads, lease_seconds, time).await?)
         }
         Command::Reconcile { prefix, dry_run, after } => {
-            let times = (time.min(PROGRESS_INTERVAL), time);
-            serde_json::to_value(reconcile::reconcile(app, prefix.as_deref(), dry_run, after, times).await?)
+            let times = Times::new(time.min(PROGRESS_INTERVAL), time);
+            serde_json::to_value(reconcile::reconcile(app, prefix.as_deref(), dry_run, &after, times).await?)
         }
-        Command::ReconcileScheduled {} => serde_json::to_value(reconcile::scheduled(app, time).await?),
+        Command::ReconcileInventory { manifest, dry_run, after } => {
+            let place = Place::parse(&manifest).filter(|place| place.key.ends_with("/manifest.json"));
+            let place = place.ok_or_else(|| {
+                let cause = "its address has to be like s3://bucket/…/2026-11-20T01-00Z/manifest.json".to_owned();
+                ReconcileError::Inventory { manifest, cause }
+            })?;
+            let times = Times::new(time.min(PROGRESS_INTERVAL), time);
+            serde_json::to_value(inventory::reconcile(app, &place, dry_run, after, times).await?)
+        }
+        Command::ReconcileScheduled {} => serde_json::to_value(schedule::run(app, time).await?),
     };
     Ok(answer?)
 }

@@ -1,6 +1,9 @@
 //! One connection to Postgres for each environment. It is opened when it is first needed, kept between invocations, and
 //! reopened when it is lost, for example after a long freeze of the sandbox or a restart of the server.
 //!
+//! Only a server that accepts writes is connected to. When the server of an open connection has become read-only, because
+//! another one has taken over, the connection is dropped.
+//!
 //! [`Database::run`] retries until the work succeeds or the invocation's time is over, so the work has to be idempotent.
 //! [`Database::attempt`] is for work that is not.
 
@@ -20,11 +23,18 @@ use tokio::{
     sync::{Mutex, MutexGuard},
     time::{sleep, timeout},
 };
-use tokio_postgres::{Client, NoTls, Row, Statement, Transaction, config::Host, error::SqlState};
+use tokio_postgres::{
+    Client, NoTls, Row, Statement, Transaction,
+    config::{Host, TargetSessionAttrs},
+    error::{Severity, SqlState},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{info, warn};
 
-use crate::config::{DatabaseConfig, DatabaseSource};
+use crate::{
+    config::{DatabaseConfig, DatabaseSource},
+    iam::Signer,
+};
 
 /// The certificate authorities of RDS as of 2022 and of RDS Proxy. Source: "Using SSL/TLS to encrypt a connection
 /// to a DB instance", Amazon RDS user guide (the global bundle); Amazon Trust Services' roots.
@@ -49,6 +59,8 @@ const SESSION: &str = "set application_name = 'landfall-load-registrar'; set sta
 pub enum DatabaseError {
     #[error("secret {arn} could not be read: {cause}")]
     Secret { arn: String, cause: String },
+    #[error("a token for the database could not be signed: {0}")]
+    Token(String),
     #[error("DATABASE_CA_FILE {file}: {cause}")]
     Authorities { file: String, cause: String },
     #[error("no connection to Postgres: {0}")]
@@ -74,27 +86,38 @@ fn sentence(error: &tokio_postgres::Error) -> String {
     }
 }
 
+/// Whether the server has ended the connection, or will refuse every write on it.
+fn ends_session(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_none_or(|db| {
+        matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+            || *db.code() == SqlState::READ_ONLY_SQL_TRANSACTION
+    })
+}
+
 impl DatabaseError {
     /// Whether a retry may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Secret { .. } | Self::Connect(_) | Self::TimedOut(_) => true,
+            Self::Secret { .. } | Self::Token(_) | Self::Connect(_) | Self::TimedOut(_) => true,
             Self::Authorities { .. } | Self::Schema | Self::Refused(_) => false,
-            Self::Statement(error) => match error.code() {
+            Self::Statement(error) => {
                 // Connection lost, out of resources, serialization failure or deadlock, shutdown or start-up.
-                Some(code) => ["08", "53", "40", "57", "55"].iter().any(|class| code.code().starts_with(class)),
-                None => true,
-            },
+                let classes = ["08", "53", "40", "57", "55"];
+                ends_session(error)
+                    || error.code().is_some_and(|code| classes.iter().any(|class| code.code().starts_with(class)))
+            }
         }
     }
 
-    /// Whether the server answered. If so, the connection is intact.
-    fn is_answer(&self) -> bool {
+    /// Whether the connection is of no use any more: it is lost, it does not answer, or its server cannot write.
+    fn ends_session(&self) -> bool {
         match self {
-            Self::Statement(error) => error.as_db_error().is_some(),
-            Self::Refused(_) | Self::Schema => true,
-            Self::Secret { .. } | Self::Authorities { .. } | Self::Connect(_) | Self::TimedOut(_) => false,
+            Self::Statement(error) => ends_session(error),
+            Self::Refused(_) | Self::Schema => false,
+            Self::Secret { .. } | Self::Token(_) | Self::Authorities { .. } | Self::Connect(_) | Self::TimedOut(_) => {
+                true
+            }
         }
     }
 }
@@ -117,6 +140,7 @@ impl From<tokio_postgres::Error> for DatabaseError {
 pub struct Database {
     config: DatabaseConfig,
     secrets: aws_sdk_secretsmanager::Client,
+    signer: Signer,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -182,8 +206,8 @@ struct Secret {
 impl Database {
     /// Nothing connects yet.
     #[must_use]
-    pub fn new(config: DatabaseConfig, secrets: aws_sdk_secretsmanager::Client) -> Self {
-        Self { config, secrets, connection: Mutex::new(None) }
+    pub fn new(config: DatabaseConfig, secrets: aws_sdk_secretsmanager::Client, signer: Signer) -> Self {
+        Self { config, secrets, signer, connection: Mutex::new(None) }
     }
 
     /// Runs `work`, and retries it on transient errors until `time` is over. An attempt may take half of it, so that a
@@ -223,9 +247,11 @@ impl Database {
                     return Err(error);
                 }
                 warn!(cause = %error, "retrying on the database");
+                // A kept connection may have been closed while the sandbox was frozen, or its server replaced: a new one is
+                // opened at once, but only once. Every other error needs time, on an open connection too.
+                let reconnects = was_open && last.is_none() && error.ends_session();
                 last = Some(error);
-                // A kept connection may just have been closed while the sandbox was frozen, so reconnect at once.
-                if !was_open {
+                if !reconnects {
                     sleep(jittered(pause)).await;
                     pause = (pause * 2).min(MAX_BACKOFF);
                 }
@@ -263,7 +289,7 @@ impl Database {
         }
         let done = timeout(limit, work(session)).await.unwrap_or(Err(DatabaseError::TimedOut(limit)));
         if let Err(error) = &done
-            && !error.is_answer()
+            && error.ends_session()
         {
             self.connection.lock().await.take();
         }
@@ -272,27 +298,32 @@ impl Database {
 
     async fn connect(&self) -> Result<Connection, DatabaseError> {
         let (mut config, tls) = self.target().await?;
+        // Of several hosts, the first that can be reached and accepts writes.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(ACKNOWLEDGED).keepalives_idle(Duration::from_secs(30));
+        let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(1);
         let connecting = async {
-            if tls {
+            let client = if tls {
                 let (client, connection) = config.connect(self.tls()?).await.map_err(unreachable)?;
                 tokio::spawn(async move { connection.await.ok() });
-                Ok(client)
+                client
             } else {
                 let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
                 tokio::spawn(async move { connection.await.ok() });
-                Ok(client)
-            }
+                client
+            };
+            client.batch_execute(SESSION).await?;
+            Ok(client)
         };
-        let client = timeout(2 * CONNECT_TIMEOUT, connecting)
+        let client = timeout((hosts + 1) * CONNECT_TIMEOUT, connecting)
             .await
             .unwrap_or_else(|_| Err(DatabaseError::Connect("the server did not answer".to_owned())))?;
-        client.batch_execute(SESSION).await?;
         info!(database.tls = tls, "connected to Postgres");
         Ok(Connection { client, prepared: Vec::new() })
     }
 
-    /// Where to connect to, and whether with TLS. A secret is read for each connection, because passwords are rotated.
+    /// Where to connect to, and whether with TLS. A secret is read for each connection, because passwords are rotated, and a token
+    /// is valid for 15 minutes.
     async fn target(&self) -> Result<(tokio_postgres::Config, bool), DatabaseError> {
         match &self.config.source {
             DatabaseSource::Url(url) => {
@@ -329,6 +360,13 @@ impl Database {
                     .password(secret.password)
                     .dbname(name.clone().or(secret.dbname).unwrap_or_else(|| "postgres".to_owned()))
                     .ssl_mode(tokio_postgres::config::SslMode::Require);
+                Ok((config, true))
+            }
+            DatabaseSource::Iam { host, port, user, name } => {
+                let token = self.signer.token(host, *port, user).await.map_err(DatabaseError::Token)?;
+                let mut config = tokio_postgres::Config::new();
+                config.host(host).port(*port).user(user).password(token).dbname(name);
+                config.ssl_mode(tokio_postgres::config::SslMode::Require);
                 Ok((config, true))
             }
         }

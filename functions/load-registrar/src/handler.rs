@@ -27,7 +27,7 @@ use crate::{
     envelope::{self, Event, EventError, Ignored, Notice, Put},
     error::RecordError,
     heads::{self, Announced, Head},
-    object::{Object, is_data},
+    object::Object,
     reconcile::ReconcileError,
     register::{self, Registered},
     unregistered,
@@ -107,7 +107,7 @@ async fn register_all(app: &App, notices: Vec<Notice>, until: Instant, tally: &m
                 let error = RecordError::ForeignBucket(put.bucket.clone());
                 poison.push((id, put.into_poison(error)));
             } else {
-                tally.not_data += usize::from(!is_data(&put.key));
+                tally.not_data += usize::from(!app.config.data.is_data(&put.key));
                 puts.push((id, put));
             }
         }
@@ -127,7 +127,10 @@ async fn register_puts(
     until: Instant,
     tally: &mut Tally,
 ) -> BTreeSet<Option<String>> {
-    let heads = heads::heads(app, puts.iter().map(|(_, put)| put)).await;
+    // The other half is kept for registering those about which S3 answers.
+    let asking = Instant::now() + (until - Instant::now()) / 2;
+    let heads = heads::heads(app, puts.iter().map(|(_, put)| put.into()), asking).await;
+    let is_data = |key: &str| app.config.data.is_data(key);
     let mut failed = BTreeSet::new();
     for (id, put) in puts {
         match heads.get(&Announced::from(put)) {
@@ -148,8 +151,9 @@ async fn register_puts(
         _ => None,
     });
     let (data, others): (Vec<Object>, Vec<Object>) = found.partition(|object| is_data(&object.key));
-    let ids =
-        |of_data: bool| puts.iter().filter(move |(_, put)| is_data(&put.key) == of_data).map(|(id, _)| id.clone());
+    let ids = |of_data: bool| {
+        puts.iter().filter(move |(_, put)| app.config.data.is_data(&put.key) == of_data).map(|(id, _)| id.clone())
+    };
     match register::register(&app.database, &data, until - Instant::now()).await {
         Ok(registered) => tally.registered = registered,
         Err(cause) => {

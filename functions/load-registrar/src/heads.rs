@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use runtime::failure::cause;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{app::App, envelope::Put, object::Object};
 
@@ -42,18 +42,42 @@ impl<'a> From<&'a Put> for Announced<'a> {
     }
 }
 
-/// Sends one HEAD for each object, however often it was announced.
-pub async fn heads<'a>(app: &App, puts: impl Iterator<Item = &'a Put>) -> BTreeMap<Announced<'a>, Head> {
-    let mut announced: Vec<Announced<'a>> = puts.map(Announced::from).collect();
+impl<'a> Announced<'a> {
+    /// Whatever object has this key now.
+    #[must_use]
+    pub const fn current(key: &'a str) -> Self {
+        Self { key, version: None, e_tag: None }
+    }
+
+    /// Its key.
+    #[must_use]
+    pub const fn key(&self) -> &'a str {
+        self.key
+    }
+}
+
+/// Sends one HEAD for each object, however often it was announced. An object about which S3 has not answered `until` then is
+/// [`Head::Unknown`].
+pub async fn heads<'a>(
+    app: &App,
+    announced: impl Iterator<Item = Announced<'a>>,
+    until: Instant,
+) -> BTreeMap<Announced<'a>, Head> {
+    let mut announced: Vec<Announced<'a>> = announced.collect();
     announced.sort_unstable();
     announced.dedup();
-    let requests: Vec<_> = announced.into_iter().map(|object| head_with_timeout(app, object)).collect();
+    let requests: Vec<_> = announced.into_iter().map(|object| head_in_time(app, object, until)).collect();
     stream::iter(requests).buffer_unordered(CONCURRENCY).collect().await
 }
 
-async fn head_with_timeout<'a>(app: &App, object: Announced<'a>) -> (Announced<'a>, Head) {
-    let timed_out = |_| Head::Unknown(format!("S3 did not answer within {} seconds", TIMEOUT.as_secs()));
-    (object, timeout(TIMEOUT, head(app, object)).await.unwrap_or_else(timed_out))
+async fn head_in_time<'a>(app: &App, object: Announced<'a>, until: Instant) -> (Announced<'a>, Head) {
+    let start = Instant::now();
+    if start >= until {
+        return (object, Head::Unknown("there was no time left to ask S3".to_owned()));
+    }
+    let end = until.min(start + TIMEOUT);
+    let timed_out = |_| Head::Unknown(format!("S3 did not answer within {:.1} seconds", (end - start).as_secs_f64()));
+    (object, timeout_at(end, head(app, object)).await.unwrap_or_else(timed_out))
 }
 
 async fn head(app: &App, Announced { key, version, e_tag }: Announced<'_>) -> Head {

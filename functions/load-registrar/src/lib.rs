@@ -5,10 +5,11 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `object` | describes one version of an object and decides whether it holds data |
 //! | `config` | reads the settings |
+//! | `iam` | signs tokens that take the place of a password |
 //! | `database` | keeps one connection to Postgres and retries on it |
 //! | `app` | holds settings, clients and the connection for as long as the sandbox lives |
-//! | `object` | describes one version of an object and decides whether it holds data |
 //! | `error` | says why a record of a notification goes to the quarantine |
 //! | `envelope` | turns events into the puts that they announce |
 //! | `heads` | asks S3 about those objects |
@@ -20,6 +21,9 @@
 //! | `tables` | compares declared tables with the database and applies the difference |
 //! | `loads` | lists loads, claims them, renews leases and sets statuses |
 //! | `reconcile` | compares the bucket with the loads |
+//! | `inventory` | compares an inventory of S3 with the loads |
+//! | `retention` | deletes old rows |
+//! | `schedule` | does what is due every hour |
 //! | `command` | dispatches a command to these |
 //! | `handler` | runs one invocation |
 
@@ -31,12 +35,16 @@ pub mod envelope;
 pub mod error;
 pub mod handler;
 pub mod heads;
+pub mod iam;
+pub mod inventory;
 pub mod loads;
 pub mod migrate;
 pub mod object;
 pub mod page;
 pub mod reconcile;
 pub mod register;
+pub mod retention;
+pub mod schedule;
 pub mod settle;
 pub mod tables;
 pub mod unregistered;

@@ -7,13 +7,16 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::json;
-use shared::registrar::{
-    ColumnDeclaration, FieldChange, LoadStatus, OnMisfit, Table, TableChange, TableDeclaration, TableKind, TableList,
-    TablesPlan, table_name,
+use shared::{
+    expectation::Expectation,
+    registrar::{
+        ColumnDeclaration, FieldChange, LoadStatus, OnMisfit, Table, TableChange, TableDeclaration, TableKind,
+        TableList, TablesPlan, table_name,
+    },
 };
 use tokio::time::Instant;
 use tokio_postgres::{GenericClient, Row, Transaction};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     database::{self, Database, DatabaseError},
@@ -39,6 +42,8 @@ struct Declared {
     max_attempts: i32,
     columns: Option<Vec<ColumnDeclaration>>,
     on_misfit: OnMisfit,
+    /// In the words of [`Expectation`].
+    expect: Option<String>,
 }
 
 impl Declared {
@@ -100,13 +105,14 @@ fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseErro
             max_attempts,
             columns: table.columns,
             on_misfit: table.on_misfit,
+            expect: table.expect.as_ref().map(Expectation::to_string),
         });
     }
     Ok(complete)
 }
 
 /// The table's properties as text, in the order of a declaration.
-fn fields(table: &Declared) -> [(&'static str, Option<String>); 7] {
+fn fields(table: &Declared) -> [(&'static str, Option<String>); 8] {
     [
         ("prefix", Some(table.prefix.clone())),
         ("kind", Some(table.kind.as_str().to_owned())),
@@ -115,6 +121,7 @@ fn fields(table: &Declared) -> [(&'static str, Option<String>); 7] {
         ("max_attempts", Some(table.max_attempts.to_string())),
         ("columns", table.columns.as_deref().map(columns)),
         ("on_misfit", Some(table.on_misfit.to_string())),
+        ("expect", table.expect.clone()),
     ]
 }
 
@@ -253,7 +260,7 @@ fn check_prefixes(declared: &[Declared], existing: &BTreeMap<String, Declared>) 
 
 async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Declared>, DatabaseError> {
     let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key, t.max_attempts, \
-          t.columns::text, t.on_misfit \
+          t.columns::text, t.on_misfit, t.expectation \
         from cubic_tables as t left join cubic_table_ods_snapshots as s on s.table_id = t.id";
     let mut tables = BTreeMap::new();
     for row in transaction.query(sql, &[]).await? {
@@ -267,6 +274,7 @@ async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Decl
             max_attempts: row.try_get(5)?,
             columns: database::json(&row, 6)?,
             on_misfit: row.try_get::<_, &str>(7)?.parse().map_err(|_| DatabaseError::Schema)?,
+            expect: row.try_get(8)?,
         };
         tables.insert(name, table);
     }
@@ -274,15 +282,20 @@ async fn existing(transaction: &Transaction<'_>) -> Result<BTreeMap<String, Decl
 }
 
 async fn write(transaction: &Transaction<'_>, table: &Declared) -> Result<(), DatabaseError> {
-    let sql = "insert into cubic_tables (name, s3_prefix, kind, is_active, max_attempts, columns, on_misfit) \
-        values ($1, $2, $3::text::cubic_table_kind, $4, $5, $6::text::jsonb, $7) \
+    let sql = "insert into cubic_tables as known \
+          (name, s3_prefix, kind, is_active, max_attempts, columns, on_misfit, expectation, expectation_since) \
+        values ($1, $2, $3::text::cubic_table_kind, $4, $5, $6::text::jsonb, $7, $8, \
+          case when $8::text is not null then now() end) \
         on conflict (name) do update set s3_prefix = excluded.s3_prefix, kind = excluded.kind, \
         is_active = excluded.is_active, max_attempts = excluded.max_attempts, columns = excluded.columns, \
-        on_misfit = excluded.on_misfit, updated_at = now() returning id";
+        on_misfit = excluded.on_misfit, expectation = excluded.expectation, \
+        expectation_since = case when known.expectation is distinct from excluded.expectation \
+          then excluded.expectation_since else known.expectation_since end, \
+        updated_at = now() returning id";
     let columns = table.columns.as_ref().map(|columns| json!(columns).to_string());
     let (kind, on_misfit) = (table.kind.as_str(), table.on_misfit.as_str());
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-        [&table.name, &table.prefix, &kind, &table.active, &table.max_attempts, &columns, &on_misfit];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+        [&table.name, &table.prefix, &kind, &table.active, &table.max_attempts, &columns, &on_misfit, &table.expect];
     let id: i64 = transaction.query_one(sql, &parameters).await?.try_get(0)?;
     match &table.snapshot_key {
         Some(key) => {
@@ -305,25 +318,36 @@ pub async fn list(database: &Database, time: Duration) -> Result<TableList, Data
 
 async fn list_with(client: &impl GenericClient) -> Result<TableList, DatabaseError> {
     let sql = "select t.name, t.s3_prefix, t.kind::text, t.is_active, s.snapshot_s3_key, s.snapshot, \
-          l.status::text, coalesce(l.loads, 0), case when is_unfinished(l.status) then l.oldest end \
+          l.status::text, coalesce(l.loads, 0), case when is_unfinished(l.status) then l.oldest end, \
+          t.expectation, t.expectation_since, max(l.newest) over (partition by t.id), now() \
         from cubic_tables as t \
         left join cubic_table_ods_snapshots as s on s.table_id = t.id \
-        left join (select table_id, status, count(*) as loads, min(s3_modified) as oldest \
+        left join (select table_id, status, count(*) as loads, min(s3_modified) as oldest, \
+            max(s3_modified) as newest \
           from cubic_loads group by table_id, status) as l on l.table_id = t.id \
         order by t.name, l.status";
     let mut tables: Vec<Table> = Vec::new();
     for row in client.query(sql, &[]).await? {
         let name: String = row.try_get(0)?;
         if tables.last().is_none_or(|table| table.name != name) {
+            let active = row.try_get(3)?;
+            let expect: Option<String> = row.try_get(9)?;
+            let newest = row.try_get(11)?;
+            let (since, now) = (row.try_get(10)?, row.try_get(12)?);
+            let expected = expect.as_deref().filter(|_| active);
+            let late_since = expected.and_then(|expect| late_since(&name, expect, since, newest, now));
             tables.push(Table {
                 name,
                 prefix: row.try_get(1)?,
                 kind: row.try_get::<_, &str>(2)?.parse().map_err(|_| DatabaseError::Schema)?,
-                active: row.try_get(3)?,
+                active,
                 snapshot_key: row.try_get(4)?,
                 snapshot: row.try_get(5)?,
                 loads: Vec::new(),
                 oldest_unfinished: None,
+                expect,
+                newest,
+                late_since,
             });
         }
         let status: Option<&str> = row.try_get(6)?;
@@ -340,6 +364,46 @@ async fn list_with(client: &impl GenericClient) -> Result<TableList, DatabaseErr
     let row = client.query_one(sql, &[]).await?;
     let count = |column: usize| Ok::<_, DatabaseError>(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0));
     Ok(TableList { tables, unregistered_objects: count(0)?, objects_not_data: count(1)? })
+}
+
+/// The time by which a table expected an object that has not come, if there is one. `since`: when the expectation was
+/// declared, which counts if there is no object yet.
+fn late_since(
+    table: &str,
+    expect: &str,
+    since: Option<Timestamp>,
+    newest: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let from = newest.or(since).unwrap_or(now);
+    let expectation: Expectation = match expect.parse() {
+        Ok(expectation) => expectation,
+        // Nobody can say that the table is in time.
+        Err(cause) => {
+            warn!(%cause, table, "the expectation of a table cannot be read, so it counts as late");
+            return Some(from);
+        }
+    };
+    expectation.due_after(from).filter(|due| *due < now)
+}
+
+/// Number of active tables without an object that they expected.
+pub async fn late(database: &Database, time: Duration) -> Result<usize, DatabaseError> {
+    let sql = "select t.name, t.expectation, t.expectation_since, newest.s3_modified, now() from cubic_tables as t \
+        left join lateral (select s3_modified from cubic_loads where table_id = t.id \
+          order by s3_modified desc, id desc limit 1) as newest on true \
+        where t.is_active and t.expectation is not null";
+    database
+        .run(time, |session| async move {
+            let mut late = 0;
+            for row in session.client()?.query(sql, &[]).await? {
+                let since =
+                    late_since(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+                late += usize::from(since.is_some());
+            }
+            Ok(late)
+        })
+        .await
 }
 
 /// The id of the table, which has to exist.
@@ -386,6 +450,7 @@ mod tests {
             max_attempts: None,
             columns: None,
             on_misfit: OnMisfit::Quarantine,
+            expect: None,
         }
     }
 

@@ -49,6 +49,58 @@ pub async fn set_aside(database: &Database, objects: &[Object], time: Duration) 
         .await
 }
 
+/// Those of some objects that are no data which are not recorded yet.
+pub async fn unknown<'o>(
+    database: &Database,
+    objects: &'o [Object],
+    time: Duration,
+) -> Result<Vec<&'o Object>, DatabaseError> {
+    if objects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let positions: Vec<i64> = (0..).zip(objects).map(|(position, _)| position).collect();
+    let keys: Vec<String> = objects.iter().map(|object| stored(&object.key)).collect();
+    let modified: Vec<Timestamp> = objects.iter().map(|object| object.modified).collect();
+    let e_tags: Vec<&str> = objects.iter().map(|object| object.e_tag.as_str()).collect();
+    let sql = "select n from unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[]) as o (n, key, modified, etag) \
+        where not exists (select from unregistered_objects where reason in ('not_data', 'key_holds_nul') \
+          and s3_key = o.key and s3_modified = o.modified and s3_etag = o.etag) order by n";
+    database
+        .run(time, |session| {
+            let (positions, keys, modified, e_tags) = (&positions, &keys, &modified, &e_tags);
+            async move {
+                let rows = session.client()?.query(sql, &[positions, keys, modified, e_tags]).await?;
+                let numbers: Vec<i64> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+                Ok(numbers.into_iter().filter_map(|number| objects.get(usize::try_from(number).ok()?)).collect())
+            }
+        })
+        .await
+}
+
+/// A key as it is stored: one that holds NUL is URL-encoded.
+fn stored(key: &str) -> String {
+    if key.contains('\0') { s3_key::encode(key) } else { key.to_owned() }
+}
+
+/// Forgets that objects were recorded as no data: by their suffix they are data now, and registered.
+pub async fn forget(database: &Database, objects: &[&Object], time: Duration) -> Result<(), DatabaseError> {
+    if objects.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<&str> = objects.iter().map(|object| object.key.as_str()).collect();
+    let modified: Vec<Timestamp> = objects.iter().map(|object| object.modified).collect();
+    let e_tags: Vec<&str> = objects.iter().map(|object| object.e_tag.as_str()).collect();
+    let sql = "delete from unregistered_objects as known \
+        using unnest($1::text[], $2::timestamptz[], $3::text[]) as o (key, modified, etag) \
+        where reason = 'not_data' and s3_key = o.key and s3_modified = o.modified and s3_etag = o.etag";
+    database
+        .run(time, |session| {
+            let (keys, modified, e_tags) = (&keys, &modified, &e_tags);
+            async move { Ok(session.client()?.execute(sql, &[keys, modified, e_tags]).await.map(drop)?) }
+        })
+        .await
+}
+
 /// Lists unregistered objects by key.
 pub async fn list(
     database: &Database,

@@ -102,7 +102,7 @@ fn a_stack_has_nothing_of_the_functions_that_it_leaves_out() {
         ("AWS::Lambda::EventSourceMapping", [1, 0, 1, 1]),
         ("AWS::Events::Rule", [1, 0, 1, 1]),
         ("AWS::S3::Bucket", [1, 1, 1, 2]),
-        ("AWS::CloudWatch::Alarm", [9, 8, 12, 10]),
+        ("AWS::CloudWatch::Alarm", [9, 8, 12, 11]),
         ("AWS::CloudWatch::Dashboard", [1, 1, 1, 1]),
     ];
     let created: Vec<Created> = run("subsets.py", &parts.map(only));
@@ -139,6 +139,25 @@ fn parameters_that_cannot_work_are_refused() {
     let sets = [
         (json!({"WriterConcurrency": "1"}), "WriterConcurrency must be 0 (no limit) or at least 2"),
         (json!({"DatabaseSecretArn": secret}), "Give DatabaseSecretArn or DatabaseUrl, not both"),
+        (
+            json!({"DatabaseIamUser": "landfall", "DatabaseResourceId": "db-A1", "DatabaseHost": "db.example"}),
+            "With DatabaseIamUser, leave",
+        ),
+        (
+            json!({"DatabaseUrl": "", "DatabaseIamUser": "landfall", "DatabaseHost": "db.example"}),
+            "DatabaseIamUser, DatabaseResourceId and DatabaseHost",
+        ),
+        (
+            json!({"DatabaseUrl": "", "DatabaseIamUser": "landfall", "DatabaseResourceId": "db-A1"}),
+            "DatabaseIamUser, DatabaseResourceId and DatabaseHost",
+        ),
+        (json!({"DatabaseResourceId": "arn:aws:rds:eu-west-1:123456789012:db:x"}), "DatabaseResourceId"),
+        (json!({"RegistrarInventoryBucket": "inventories"}), "RegistrarInventoryBucket and RegistrarInventoryPrefix"),
+        (
+            json!({"RegistrarInventoryBucket": "inventories", "RegistrarInventoryPrefix": "all"}),
+            "RegistrarInventoryPrefix",
+        ),
+        (json!({"RegistrarDataSuffixes": "csv"}), "RegistrarDataSuffixes"),
         (json!({"RegistrarSubnetIds": "subnet-0a1b2c3d"}), "RegistrarSubnetIds and RegistrarSecurityGroupIds"),
         (json!({"RegistrarSecurityGroupIds": "sg-0a1b2c3d"}), "RegistrarSubnetIds and RegistrarSecurityGroupIds"),
         (json!({"RegistrarSubnetIds": "eu-west-1a", "RegistrarSecurityGroupIds": "sg-0a1b2c3d"}), "RegistrarSubnetIds"),
