@@ -257,7 +257,7 @@ impl Bucket for Sim {
         self.call("head", key, |state, path| {
             let object = state.objects.get(path).ok_or_else(|| missing(path))?;
             let (size, metadata) = (object.body.len() as u64, object.metadata.clone());
-            Ok(Head { e_tag: String::new(), size, metadata })
+            Ok(Head { e_tag: String::new(), size, metadata, version: None })
         })
         .await
     }

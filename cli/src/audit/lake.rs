@@ -41,7 +41,9 @@ pub(crate) async fn context(lake: &Shared) -> Context {
 impl Lake {
     pub(crate) fn put(&mut self, bucket: &str, key: &str, metadata: &[(&'static str, String)], body: &str) {
         let metadata = metadata.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        self.s3.objects.insert((bucket.to_owned(), key.to_owned()), Object { metadata, body: body.into() });
+        self.s3
+            .objects
+            .insert((bucket.to_owned(), key.to_owned()), Object { metadata, body: body.into(), ..Object::default() });
     }
 
     /// Puts a file where kafka-roller would, and gives back its key.
