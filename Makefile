@@ -2,19 +2,22 @@ PYTHON ?= python3
 LOCAL = $(PYTHON) -m local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos up postgres down check test lint proto-check bench cost dashboard package clean
+.PHONY: help demo chaos up lake postgres down check test lint proto-check bench cost dashboard package clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
 
-demo: ## 20,000 events and 300 objects through the whole stack on this machine, counted at the other end
+demo: ## 20,000 events and 300 objects through the local stack, counted; starts from an empty one: what a running one holds is deleted
 	@$(LOCAL) demo $(ARGS)
 
 chaos: ## the same while functions are killed, Postgres crashes and requests to AWS fail, counted too
 	@$(LOCAL) chaos $(ARGS)
 
-up: ## start the emulator and Postgres and deploy the stack
+up: ## start the emulator and Postgres, deploy the stack, build landfall, and leave it all running
 	@$(LOCAL) up $(ARGS)
+
+lake: ## copy the files of the running stack to .local/lake
+	@$(LOCAL) lake
 
 postgres: ## start Postgres for the tests and print its address: eval "$(make -s postgres)"
 	@$(LOCAL) postgres
@@ -31,7 +34,7 @@ test: ## everything: format, lints, template, and all tests with the deployed st
 lint: ## format, clippy, cfn-lint and checkov on the template, buf on proto/, and licences if cargo-deny is installed
 	@$(LOCAL) lint
 
-proto-check: ## what the changes of proto/ break: AGAINST=v0.1.0, or a folder; without it since the last release
+proto-check: ## what the changes of proto/ break: AGAINST=HEAD~1, any other git ref, or a folder; without it since the last release
 	@$(LOCAL) proto-check "$$AGAINST"
 
 bench: ## the benchmarks and the peers they are paired with

@@ -59,6 +59,11 @@ def compile(*commands: str) -> None:
         link.symlink_to(binary(name))
 
 
+def with_linked(*commands: str) -> list[str]:
+    """These commands, and those that `.local/bin` has, which would otherwise stay as they were built before."""
+    return [name for name in COMMANDS if name in commands or (PROGRAMS / name).is_symlink()]
+
+
 def pack() -> None:
     """Makes the folder that `sam deploy` deploys from: the template, and a folder with `bootstrap` for each function."""
     with step("Packing the functions"):

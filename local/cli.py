@@ -5,12 +5,12 @@ import shutil
 import sys
 
 from local import environment
-from local.paths import STATE
+from local.paths import LAKE, STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test"}
 NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check", "ddl"}
-NEEDS_NO_RUST = {"down", "clean", "cost", "dashboard", "proto-check"}
+NEEDS_NO_RUST = {"down", "lake", "clean", "cost", "dashboard", "proto-check"}
 
 
 def main(arguments: list[str]) -> int:
@@ -45,15 +45,23 @@ def _run(chosen: argparse.Namespace) -> int:
             deployed = stack.up(dict(pair.split("=", 1) for pair in chosen.set))
             print(f"\npostgres {deployed.postgres_url}")
             print(f"endpoint {deployed.endpoint_url}  (AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)")
-            for name, value in deployed.outputs.items():
+            # On AWS, the value of this output is an address that does not resolve here.
+            own = {"CollectUrl": deployed.collect_url} if deployed.collect_url else {}
+            for name, value in {**deployed.outputs, **own}.items():
                 print(f"{name} {value}")
-            print("All of it is in .local/stack.json; `source .local/env` points a shell at it; `make down` ends it.")
+            print(
+                "It keeps running: `source .local/env` points a shell at it and puts `landfall` on the PATH, `make down` stops it."
+            )
             return 0
         case "postgres":
             from local import postgres
 
             print(f"export LANDFALL_POSTGRES={postgres.ensure().url}")
             return 0
+        case "lake":
+            from local import lake
+
+            return lake.run()
         case "down":
             print("The local stack is down." if _down() else "The local stack was not running.")
             return 0
@@ -121,6 +129,7 @@ def _down() -> bool:
     """Whether anything was running. The emulator first, because its functions are clients of Postgres."""
     from local import emulator, postgres
 
+    shutil.rmtree(LAKE, ignore_errors=True)
     return any([emulator.stop(), postgres.stop()])
 
 
@@ -130,9 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="start the emulator and Postgres, build, and deploy what has changed")
     up.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of template.yaml")
     commands.add_parser("postgres", help="start Postgres for the tests and print its address as a line for the shell")
+    commands.add_parser("lake", help="copy the files of the running stack to .local/lake")
     commands.add_parser("down", help="stop the emulator and Postgres and forget their data")
     demo = commands.add_parser(
-        "demo", help="seeded events and objects through the whole stack, counted at the other end"
+        "demo",
+        help="seeded events and objects through the whole stack, counted at the other end; "
+        "starts from an empty stack: what a running one holds is deleted",
     )
     demo.add_argument("--events", type=int, default=20_000, help="how many events (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=1, help="the same seed sends the same again (default: %(default)s)")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from local import hits, lake, loads, protos, queues, stack, topics
+from local import build, hits, lake, loads, protos, queues, stack, topics
 from local.paths import LAKE, ROOT
 from local.progress import step
 
@@ -43,7 +43,7 @@ class Landed:
 def run(count: int, seed: int) -> int:
     """Runs the demo. 0 if nothing is lost, duplicated or in the wrong place."""
     protos.ensure()
-    deployed = stack.up(commands=["pump"], fresh=True)
+    deployed = stack.up(commands=build.with_linked("pump"), fresh=True)
     console = Console()
     wrong = [
         *_events(deployed, count, seed, console),
@@ -51,6 +51,8 @@ def run(count: int, seed: int) -> int:
         *hits.run(deployed, seed, console),
         *topics.run(deployed, seed, console),
     ]
+    running = "The stack is still running: `source .local/env` points a shell at it, `make down` stops it."
+    console.print(running, highlight=False, soft_wrap=True)
     return 1 if wrong else 0
 
 
@@ -65,8 +67,8 @@ def _events(deployed: stack.Stack, count: int, seed: int, console: Console) -> l
     with step(f"Sending and landing them, {PORTION:,} at a time") as s:
         for start in range(0, count, PORTION):
             with queues.paused(deployed, queues.EVENTS):
-                ids |= queues.send(deployed, events[start : start + PORTION], s)
-            queues.wait_until_empty(deployed, queues.EVENTS, len(ids), s)
+                ids |= queues.send(deployed, events[start : start + PORTION], s, landed=start, of=count)
+            queues.wait_until_empty(deployed, queues.EVENTS, len(ids), s, of=count)
     with step("Fetching the lake to .local/lake"):
         fetched = lake.fetch(deployed)
         files = lake.events(fetched)
@@ -121,11 +123,14 @@ def _read(files: Sequence[lake.LakeFile]) -> Landed:
 
 
 def _events_table(sent: Counter[str], landed: dict[str, int], quarantined: Counter[str]) -> Table:
+    from local.events import UNREGISTERED_TYPE
+
     table = Table("type as sent", title="Events")
     for heading in ("sent", "landed", "quarantined"):
         table.add_column(heading, justify="right")
     for type_, number in sent.most_common():
-        table.add_row(type_, f"{number:,}", f"{landed.get(type_, 0):,}", f"{quarantined[type_]:,}")
+        name = f"{type_} (unregistered: payload only)" if type_ == UNREGISTERED_TYPE else type_
+        table.add_row(name, f"{number:,}", f"{landed.get(type_, 0):,}", f"{quarantined[type_]:,}")
     table.add_section()
     table.add_row("all", f"{sent.total():,}", f"{sum(landed.values()):,}", f"{quarantined.total():,}")
     return table
@@ -146,7 +151,7 @@ def _files_table(files: Sequence[lake.LakeFile], notices: Sequence[queues.Notice
     table.add_column(justify="right")
     table.add_row("files", f"{len(files):,}")
     table.add_row("mean size", f"{mean_bytes:,} bytes")
-    table.add_row("rows that keep their payload in _raw", f"{landed.rows_kept_raw:,}")
+    table.add_row("rows with a payload in _raw, which columns cannot represent", f"{landed.rows_kept_raw:,}")
     table.add_row("notices received by a subscriber", f"{len(notices):,}")
     table.add_row("in the dead-letter queue", f"{dead:,}")
     return table

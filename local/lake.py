@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.paths import LAKE
+from local import emulator
+from local import stack as stacks
+from local.paths import LAKE, ROOT
+from local.progress import Failure, step
 from local.stack import Stack
 
 READERS = 8
@@ -22,6 +25,16 @@ class LakeFile:
     size: int
     etag: str
     path: Path
+
+
+def run() -> int:
+    """Fetches the lake of the stack that is running."""
+    deployed = stacks.recorded()
+    if deployed is None or emulator.running() is None:
+        raise Failure("No stack is running: make up starts one.")
+    with step(f"Fetching the lake to {LAKE.relative_to(ROOT)}") as s:
+        s.say(f"{len(fetch(deployed)):,} files")
+    return 0
 
 
 def fetch(stack: Stack) -> list[LakeFile]:

@@ -54,10 +54,10 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
         late = [one for one in notifications if objects.SNAPSHOT in one.body]
         early = [one for one in notifications if one not in late]
         _send_twice(stack, early, random.Random(seed))
-    with step("Registering all but the snapshots") as s:
+    with step("Registering all but the snapshots, each notified twice") as s:
         queues.wait_until_empty(stack, queues.PUTS, 2 * len(early), s, held=len(late))
         without_snapshot = {load["s3_key"] for load in every(stack) if load["status_reason"] == objects.NO_SNAPSHOT}
-    with step("Registering the snapshots") as s:
+    with step("Registering the snapshots, each notified twice") as s:
         with queues.paused(stack, queues.PUTS):
             _send_twice(stack, late, random.Random(seed))
         queues.wait_until_empty(stack, queues.PUTS, 2 * len(late), s)

@@ -1,4 +1,4 @@
-"""Progress of steps: a live line on a terminal, a plain line every few seconds anywhere else.
+"""Progress of steps: a live line on a terminal; anywhere else a line at the end, and now and then one while it lasts.
 
 On standard error, because standard output is for results.
 
@@ -18,7 +18,8 @@ LIVE = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 COLOURED = LIVE and "NO_COLOR" not in os.environ
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 LIVE_INTERVAL_S = 0.1
-PLAIN_INTERVAL_S = 5.0
+PLAIN_FIRST_S = 5.0
+PLAIN_INTERVAL_S = 30.0
 BAR_WIDTH = 24
 DETAIL_WIDTH = 90
 
@@ -53,17 +54,17 @@ class Step:
 
     def _tick(self) -> None:
         frame = 0
-        while not self._done.wait(LIVE_INTERVAL_S if LIVE else PLAIN_INTERVAL_S):
+        wait_s = LIVE_INTERVAL_S if LIVE else PLAIN_FIRST_S
+        while not self._done.wait(wait_s):
             if LIVE:
                 columns = shutil.get_terminal_size().columns
                 _show(f"\r\x1b[K{self._line(SPINNER[frame % len(SPINNER)])[: columns - 1]}", end="")
                 frame += 1
             else:
                 _show(self._line("…"))
+                wait_s = PLAIN_INTERVAL_S
 
     def __enter__(self) -> "Step":
-        if not LIVE:
-            _show(f"… {self._title}")
         self._ticker.start()
         return self
 

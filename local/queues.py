@@ -98,8 +98,13 @@ def paused(stack: Stack, feed: Feed) -> Iterator[None]:
         functions.update_event_source_mapping(UUID=mapping, Enabled=True)
 
 
-def send(stack: Stack, events: Sequence[Message], step: Step) -> dict[str, str]:
-    """Sends everything to the events queue. Returns the event id of each SQS message id."""
+def send(
+    stack: Stack, events: Sequence[Message], step: Step, landed: int = 0, of: int | None = None
+) -> dict[str, str]:
+    """Sends everything to the events queue. Returns the event id of each SQS message id.
+
+    If it is a part of what a step sends and lands, the step shows how many `of` all have landed before.
+    """
     sqs, queue_url = stack.client("sqs"), stack.outputs[EVENTS.queue]
 
     def send_batch(start: int) -> list[tuple[str, str]]:
@@ -111,7 +116,10 @@ def send(stack: Stack, events: Sequence[Message], step: Step) -> dict[str, str]:
     with ThreadPoolExecutor(SENDERS) as senders:
         for sent in senders.map(send_batch, range(0, len(events), SEND_BATCH)):
             ids.update(sent)
-            step.count(len(ids), len(events))
+            if of is None:
+                step.count(len(ids), len(events))
+            else:
+                step.count(landed, of, f"sending {len(ids):,} of {len(events):,}")
     return ids
 
 
@@ -168,8 +176,9 @@ def wait_until_empty(
     held: int = 0,
     stall_s: float = STALL_S,
     check: Callable[[], None] = lambda: None,
+    of: int | None = None,
 ) -> None:
-    """Returns when no messages but the held ones are waiting or in flight.
+    """Returns when no messages but the held ones are waiting or in flight. `total` is what was sent so far, if more follows `of` all.
 
     Fails when the numbers do not change for `stall_s`, or when `check` fails, which is called again and again.
     """
@@ -179,7 +188,7 @@ def wait_until_empty(
         now = depth(stack, feed.queue)
         left = now.all - held
         empty_seen = empty_seen + 1 if left <= 0 else 0
-        step.count(total - min(left, total), total, f"{now.in_flight - held:,} in flight")
+        step.count(total - min(left, total), total if of is None else of, f"{now.in_flight - held:,} in flight")
         if now != last:
             last, moved_at = now, time.monotonic()
         elif left > 0 and time.monotonic() - moved_at > stall_s:

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from samcli.yamlhelper import yaml_parse
 
-from local import build, emulator, postgres
+from local import build, emulator, postgres, protos
 from local.command import run_logged
 from local.environment import FAKE_ACCOUNT, REGION
 from local.paths import BUILD, ENV_FILE, PROGRAMS, STACK_FILE, TEMPLATE, VENV
@@ -56,6 +56,12 @@ class Stack:
     outputs: dict[str, str]
     fingerprint: str
 
+    @property
+    def collect_url(self) -> str | None:
+        """Where the emulator has what the output `CollectUrl` names on AWS."""
+        api = self.outputs.get("CollectApiId")
+        return api and f"{self.endpoint_url}/_aws/execute-api/{api}/$default"
+
     def client(self, service: str) -> Any:
         """A client of one of the emulator's services."""
         return _client(service, self.endpoint_url)
@@ -93,8 +99,9 @@ def up(
 ) -> Stack:
     """Starts what is not running, compiles the functions and `commands`, and deploys what has changed.
 
-    `fresh` forgets all data first.
+    `fresh` forgets all data first. The classes of `proto/` are generated, too, for whoever sends an event.
     """
+    protos.ensure()
     database = postgres.ensure()
     parameters = {
         **_defaults(),
@@ -107,13 +114,14 @@ def up(
     build.pack()
     empty = emulator.running() is None
     host = emulator.ensure()
-    if fresh:
+    if fresh and not empty:
         STACK_FILE.unlink(missing_ok=True)
-        host.reset()
+        with step("Emptying the stack that is running"):
+            host.reset()
     if fresh or empty:  # The loads in the database refer to objects in the emulator.
         database.reset()
     fingerprint = _fingerprint(parameters)
-    deployed = _recorded()
+    deployed = recorded()
     if deployed and deployed.fingerprint == fingerprint and deployed.postgres_url == database.url:
         return deployed
     # A deployment that fails leaves the stack in an unknown state.
@@ -161,7 +169,8 @@ def _env(stack: Stack) -> str:
     functions = stack.client("lambda")
     variables = {**FAKE_ACCOUNT, "AWS_ENDPOINT_URL": stack.endpoint_url}
     variables |= {name: stack.outputs[output] for name, output in DOCUMENTED.items() if output in stack.outputs}
-    variables["COLLECT_URL"] = f"{stack.endpoint_url}/_aws/execute-api/{stack.outputs['CollectApiId']}/$default"
+    if stack.collect_url:
+        variables["COLLECT_URL"] = stack.collect_url
     for output in (output for output in stack.outputs if output.endswith("FunctionName")):
         described = functions.get_function_configuration(FunctionName=stack.outputs[output])
         variables |= described.get("Environment", {}).get("Variables", {})
@@ -176,7 +185,8 @@ def _env(stack: Stack) -> str:
     )
 
 
-def _recorded() -> Stack | None:
+def recorded() -> Stack | None:
+    """The stack that was deployed last, if it was not stopped."""
     try:
         return Stack(**json.loads(STACK_FILE.read_text()))
     except (OSError, ValueError, TypeError):

@@ -3,6 +3,8 @@
 
 use std::{env, error::Error, fs, path::PathBuf, process::ExitCode};
 
+#[path = "src/event/compiling.rs"]
+mod compiling;
 #[path = "src/event/registry.rs"]
 #[expect(dead_code, unreachable_pub, reason = "the build only asks whether there is an error")]
 mod registry;
@@ -24,14 +26,21 @@ fn build() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed={}", proto.display());
     println!("cargo::rerun-if-changed=src/event/registry.rs");
+    println!("cargo::rerun-if-changed=src/event/compiling.rs");
 
-    let mut compiler = protox::Compiler::new([&proto])?;
-    compiler.include_imports(true).open_files(proto_files(&proto)?)?;
+    let compiler = compiled(&proto)?;
     let descriptors = compiler.encode_file_descriptor_set();
     registry::Registry::new(&descriptors, &fs::read_to_string(proto.join("columns.txt"))?)?;
     fs::write(out.join("descriptors.bin"), descriptors)?;
     prost_build::Config::new().out_dir(&out).compile_fds(compiler.file_descriptor_set())?;
     Ok(())
+}
+
+fn compiled(proto: &PathBuf) -> Result<protox::Compiler, Box<dyn Error>> {
+    let explained = |error: protox::Error| compiling::explained(&error);
+    let mut compiler = protox::Compiler::new([proto]).map_err(explained)?;
+    compiler.include_imports(true).open_files(proto_files(proto)?).map_err(explained)?;
+    Ok(compiler)
 }
 
 /// Every `.proto` file below `folder`, sorted, so that the descriptor set does not depend on the file system.

@@ -30,7 +30,7 @@ pub mod text;
 pub mod trace;
 pub mod when;
 
-use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
+use clap::{Arg, Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
     audit::AuditArgs, console::Console, context::Context, ddl::Ddl, loads::Loads, migrate::MigrateArgs,
@@ -77,7 +77,7 @@ pub enum Command {
     /// Lists, shows, exports and deletes quarantined records.
     #[command(subcommand)]
     Quarantine(Quarantine),
-    /// Sends dead-lettered messages or quarantined records again.
+    /// Sends dead-lettered messages, quarantined records or events that landed without columns again.
     #[command(subcommand)]
     Replay(Replay),
     /// Applies the migrations that the database of loads does not have yet.
@@ -93,8 +93,13 @@ pub enum Command {
     /// Checks that the files rolled from a stream hold every record exactly once, and repairs gaps.
     Audit(AuditArgs),
     /// Prints what creates and loads the tables of the events: Snowflake, Redshift, Athena, DuckDB.
-    #[command(subcommand)]
+    #[command(subcommand, args = [hidden("stack"), hidden("profile")])]
     Ddl(Ddl),
+}
+
+/// A global option in a command for which it means nothing. It is accepted, but not shown.
+fn hidden(name: &'static str) -> Arg {
+    Arg::new(name).long(name).global(true).hide(true)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -190,6 +190,19 @@ fn ddl_as_json_has_the_statements_one_by_one() {
 }
 
 #[test]
+fn ddl_shows_its_own_options_and_examples_only() {
+    for dialect in ["snowflake", "redshift", "athena", "duckdb"] {
+        let help = command(&[dialect, "--help"]).unwrap_err().to_string();
+        let (_, examples) = help.split_once("Examples:\n").unwrap();
+        assert!(examples.lines().all(|line| line.contains(&format!("landfall ddl {dialect} "))), "{help}");
+        assert!(!help.contains("--stack") && !help.contains("--profile") && help.contains("--json"), "{help}");
+    }
+    for arguments in [["--stack", "staging", "ddl", "duckdb"], ["ddl", "duckdb", "--profile", "staging"]] {
+        assert_eq!(run(&arguments).0, 0);
+    }
+}
+
+#[test]
 fn ddl_says_which_event_types_there_are() {
     let (code, out, err) = run(&["ddl", "redshift", "--added", "order_refunde"]);
     assert_eq!((code, out.as_str()), (2, ""));

@@ -27,7 +27,10 @@ use self::{
 };
 use crate::{Exit, outcome::Failed};
 
-const HELP: &str = "\
+macro_rules! help {
+    ($examples:literal) => {
+        concat!(
+            "\
 Prints the statements for the event types that this command was compiled with, those of proto/. It calls nothing: run what
 it prints with the client of your warehouse. Words that begin with YOUR_ have to be replaced; the comments at the top say by
 what, and which option does it.
@@ -35,27 +38,50 @@ what, and which option does it.
 Exit code: 0, but 2 when the arguments are invalid.
 
 Examples:
-  landfall ddl snowflake --bucket acme-lake --topic-arn arn:aws:sns:eu-west-1:111122223333:landfall-landed > events.sql
+",
+            $examples
+        )
+    };
+}
+
+const HELP: &str = help!(
+    "  landfall ddl snowflake --bucket acme-lake > events.sql
   landfall ddl redshift --layout by-type --bucket acme-lake
-  landfall ddl redshift --added order_refunded     # what a new event type needs, and nothing else
-  landfall ddl athena --bucket acme-lake --schema lake --first-day 2026/11/20
-  landfall ddl duckdb --bucket acme-lake | duckdb acme.duckdb";
+  landfall ddl athena --bucket acme-lake --schema lake
+  landfall ddl duckdb --bucket acme-lake | duckdb acme.duckdb"
+);
+const SNOWFLAKE_HELP: &str = help!(
+    "  landfall ddl snowflake --bucket acme-lake --topic-arn arn:aws:sns:eu-west-1:111122223333:landfall-landed > events.sql
+  landfall ddl snowflake --added order_refunded     # what a new event type needs, and nothing else"
+);
+const REDSHIFT_HELP: &str = help!(
+    "  landfall ddl redshift --bucket acme-lake --iam-role arn:aws:iam::111122223333:role/load > events.sql
+  landfall ddl redshift --added order_refunded     # what a new event type needs, and nothing else"
+);
+const ATHENA_HELP: &str = help!(
+    "  landfall ddl athena --bucket acme-lake --schema lake --first-day 2026/11/20
+  landfall ddl athena --added order_refunded     # what a new event type needs, and nothing else"
+);
+const DUCKDB_HELP: &str = help!(
+    "  landfall ddl duckdb --bucket acme-lake | duckdb acme.duckdb
+  landfall ddl duckdb --added order_refunded     # what a new event type needs, and nothing else"
+);
 
 /// The commands, one for each dialect.
 #[derive(Debug, Subcommand)]
 #[command(after_long_help = HELP)]
 pub enum Ddl {
     /// Tables, a stage and pipes that load every file when it is announced.
-    #[command(after_long_help = HELP)]
+    #[command(after_long_help = SNOWFLAKE_HELP)]
     Snowflake(Snowflake),
     /// Tables, and the COPY commands that load files into them.
-    #[command(after_long_help = HELP)]
+    #[command(after_long_help = REDSHIFT_HELP)]
     Redshift(Redshift),
     /// External tables over the files, with a partition for each day.
-    #[command(after_long_help = HELP)]
+    #[command(after_long_help = ATHENA_HELP)]
     Athena(Athena),
     /// Views over the files, and tables with the same columns.
-    #[command(after_long_help = HELP)]
+    #[command(after_long_help = DUCKDB_HELP)]
     Duckdb(Duckdb),
 }
 

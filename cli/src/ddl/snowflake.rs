@@ -70,9 +70,17 @@ impl Dialect for Snowflake {
              from a folder of which the pipe has loaded files, COPY INTO loads them again. Without the option it skips files that \
              are older than 64 days, once the first rows of the table are as old."
         );
-        vec![
+        let is_rest = self.files.layout == Layout::ByType && !self.files.added.is_empty();
+        let needs = is_rest.then(|| {
+            format!(
+                "The pipe needs the stage {stage} and the file format {}, which the script without --added creates.",
+                self.name(FILE_FORMAT)
+            )
+        });
+        let notes = vec![
             "Event types are VARIANT: whatever fields a type gets later is in it, with no change here. Schema evolution adds \
-             columns to a table, but no members to a structured OBJECT. Read a field as order_created:order_id::VARCHAR."
+             columns to a table, but no members to a structured OBJECT. Read a field as order_created:order_id::VARCHAR. A field \
+             of type google.protobuf.Struct or Any is JSON text: PARSE_JSON(order_created:details::VARCHAR):key::VARCHAR."
                 .into(),
             evolution.into(),
             "sent_at is a point in time, which TIMESTAMP_NTZ would forget. The scanner reads it as TIMESTAMP_LTZ, so it is shown in \
@@ -87,7 +95,8 @@ impl Dialect for Snowflake {
              as schema evolution adds them, and have to be written as here."
                 .into(),
             "An event can land twice: deduplicate by event_id.".into(),
-        ]
+        ];
+        needs.map(Cow::from).into_iter().chain(notes).collect()
     }
 
     fn setup(&self) -> Vec<Statement> {

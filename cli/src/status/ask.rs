@@ -183,19 +183,27 @@ pub(super) async fn loads(context: &Context, has_registrar: bool) -> Result<Opti
     Ok(Some(Loads { by_status, age_seconds, unregistered_objects: list.unregistered_objects }))
 }
 
-/// The alarms of the stack that ring, and the number of all.
-pub(super) async fn alarms(context: &Context) -> Result<(Vec<Alarm>, usize), String> {
+/// The alarms of the stack.
+#[derive(Debug, Default)]
+pub(super) struct Alarms {
+    pub(super) ringing: Vec<Alarm>,
+    pub(super) defined: usize,
+    pub(super) not_evaluated: usize,
+}
+
+pub(super) async fn alarms(context: &Context) -> Result<Alarms, String> {
     let prefix = format!("{}-", context.stack);
     let mut pages = context.clients.cloudwatch.describe_alarms().alarm_name_prefix(&prefix).into_paginator().send();
-    let (mut ringing, mut defined) = (Vec::new(), 0);
+    let mut alarms = Alarms::default();
     while let Some(page) = pages.next().await {
         let page = page.map_err(|error| cause(&error))?;
         for alarm in page.metric_alarms() {
             let Some(name) = alarm.alarm_name().and_then(|name| logical_name(name, &prefix)) else { continue };
-            defined += 1;
+            alarms.defined += 1;
+            alarms.not_evaluated += usize::from(alarm.state_value() == Some(&StateValue::InsufficientData));
             if alarm.state_value() == Some(&StateValue::Alarm) {
                 let since = alarm.state_transitioned_timestamp().or(alarm.state_updated_timestamp());
-                ringing.push(Alarm {
+                alarms.ringing.push(Alarm {
                     name: name.to_owned(),
                     since: since.map(ToString::to_string),
                     description: alarm.alarm_description().unwrap_or_default().to_owned(),
@@ -203,7 +211,7 @@ pub(super) async fn alarms(context: &Context) -> Result<(Vec<Alarm>, usize), Str
             }
         }
     }
-    Ok((ringing, defined))
+    Ok(alarms)
 }
 
 /// CloudFormation names an alarm `<stack>-<name in the template>-<random>`. `None` for those of other stacks.

@@ -51,6 +51,8 @@ pub struct Status {
     pub alarms: Vec<Alarm>,
     /// Number of all alarms.
     pub alarms_defined: usize,
+    /// Alarms of which CloudWatch has no data. The local emulator evaluates none.
+    pub alarms_not_evaluated: usize,
     /// What could not be asked, with the reason.
     pub unknown: Vec<String>,
 }
@@ -132,7 +134,9 @@ pub async fn status(_: &StatusArgs, context: &Context, console: &Console) -> Res
     }
     status.windows = status.known("open windows", windows).flatten();
     status.loads = status.known("loads", loads).flatten();
-    (status.alarms, status.alarms_defined) = status.known("alarms", alarms).unwrap_or_default();
+    let alarms = status.known("alarms", alarms).unwrap_or_default();
+    (status.alarms, status.alarms_defined) = (alarms.ringing, alarms.defined);
+    status.alarms_not_evaluated = alarms.not_evaluated;
     let ages = ask::ages(context, &status.queues, &status.sources).await;
     if let Some(ages) = status.known("ages", ages) {
         status.add(&ages);

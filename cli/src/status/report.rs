@@ -121,7 +121,14 @@ impl Status {
             text += &format!("ALARM {}{since}: {}\n", printable(name), printable(description));
         }
         if text.is_empty() && self.alarms_defined > 0 {
-            text = format!("none of {} rings\n", counted(self.alarms_defined, "alarm", "alarms"));
+            let not_evaluated = match self.alarms_not_evaluated {
+                0 => String::new(),
+                all if all == self.alarms_defined => {
+                    "; none was evaluated yet, and the local emulator never does".to_owned()
+                }
+                some => format!("; {} not evaluated yet", grouped(some)),
+            };
+            text = format!("none of {} rings{not_evaluated}\n", counted(self.alarms_defined, "alarm", "alarms"));
         }
         text
     }
@@ -214,6 +221,17 @@ none of 34 alarms rings
         });
         assert!(ringing.to_text().ends_with("\nALARM EventsAreOld since 2026-11-21T10:00:00Z: An event waits.\n"));
         assert_eq!(ringing.exit(), Exit::Incomplete);
+    }
+
+    #[test]
+    fn alarms_that_cannot_ring_yet_are_named() {
+        for (not_evaluated, expected) in [
+            (3, "\nnone of 34 alarms rings; 3 not evaluated yet\n"),
+            (34, "\nnone of 34 alarms rings; none was evaluated yet, and the local emulator never does\n"),
+        ] {
+            let text = Status { alarms_not_evaluated: not_evaluated, ..healthy() }.to_text();
+            assert!(text.ends_with(expected), "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use objects::{Bucket, S3};
 use parquet::{arrow::ProjectionMask, schema::types::SchemaDescriptor};
 use serde::Deserialize;
-use shared::layout::EventsKey;
+use serde_json::{Map, Value};
+use shared::{event::ENVELOPE, layout::EventsKey};
 
 use super::Row;
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 const CONCURRENT_FILES: usize = 8;
-/// The columns of the envelope that are read.
+/// The columns of the envelope that are read, besides one of each event type.
 const COLUMNS: [&str; 5] = ["event_id", "message_id", "source", "type", "sent_at"];
 
 /// The members of a line that are read.
@@ -31,6 +32,8 @@ struct Line {
     #[serde(rename = "type")]
     type_name: Option<String>,
     sent_at: Option<String>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 /// The rows of the event, how many files were searched, and which could not be.
@@ -76,7 +79,14 @@ struct Search<'a> {
 
 impl Rows for Search<'_> {
     fn columns(&self, schema: &SchemaDescriptor) -> ProjectionMask {
-        ProjectionMask::columns(schema, COLUMNS)
+        // The first column of an event type tells whether a row is of the type.
+        let mut before = None;
+        let leaves = (0..schema.num_columns()).filter(|leaf| {
+            let root = schema.get_column_root(*leaf).name();
+            let is_first = before.replace(root) != Some(root);
+            COLUMNS.contains(&root) || (is_of_type(root) && is_first)
+        });
+        ProjectionMask::leaves(schema, leaves.collect::<Vec<_>>())
     }
 
     fn batch(&mut self, rows: &RecordBatch, first: usize) -> Result<(), ReadError> {
@@ -90,6 +100,9 @@ impl Rows for Search<'_> {
         let sent_at =
             rows.column_by_name("sent_at").and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>());
         let sent_at = sent_at.ok_or(ReadError::Column("sent_at"))?;
+        let schema = rows.schema();
+        let of_types = schema.fields().iter().zip(rows.columns()).filter(|(field, _)| is_of_type(field.name()));
+        let of_types: Vec<_> = of_types.map(|(_, column)| column).collect();
         let is_event = |ids: &StringArray, row: usize| ids.is_valid(row) && ids.value(row) == self.id;
         let of_event = (0..rows.num_rows())
             .filter(|row| is_event(ids, *row) || message_ids.is_some_and(|ids| is_event(ids, *row)));
@@ -99,6 +112,7 @@ impl Rows for Search<'_> {
             type_name: type_name.is_valid(row).then(|| type_name.value(row).to_owned()),
             source: source.is_valid(row).then(|| source.value(row).to_owned()),
             sent_at: sent_at.is_valid(row).then(|| sent_at.value(row)).and_then(instant),
+            payload_only: of_types.iter().all(|column| column.is_null(row)),
         });
         let found: Vec<Row> = found.collect();
         self.rows.extend(found);
@@ -115,12 +129,18 @@ impl Rows for Search<'_> {
         match serde_json::from_slice::<Line>(line) {
             Ok(line) if line.event_id == self.id || line.message_id.as_deref() == Some(self.id) => {
                 let (type_name, source, sent_at) = (line.type_name, line.source, line.sent_at);
-                self.rows.push(Row { file: self.file.clone(), row, type_name, source, sent_at });
+                let payload_only = !line.others.keys().any(|name| is_of_type(name));
+                self.rows.push(Row { file: self.file.clone(), row, type_name, source, sent_at, payload_only });
             }
             Ok(_) => {}
             Err(cause) => drop(self.broken.get_or_insert(ReadError::Line { line: row + 1, cause })),
         }
     }
+}
+
+/// Whether a column is that of an event type.
+fn is_of_type(column: &str) -> bool {
+    !ENVELOPE.contains(&column)
 }
 
 fn instant(micros: i64) -> Option<String> {

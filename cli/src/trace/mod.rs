@@ -27,8 +27,9 @@ const HELP: &str = "\
 Searches the files under events/, the quarantine of parquet-writer and the dead-letter queue of events for an
 event_id. The SQS message id of an event is searched for too.
 Files and quarantine are searched for the days on which the event may have been sent: today and yesterday in
-UTC, if nothing else is said. A replay sends an event again, so its day is that of the replay. Only the
-columns that are needed are read from Parquet files.
+UTC, if nothing else is said. A replay sends an event again, so its day is that of the replay. Files of event
+types with an event_time are in folders of the days on which their events happened, which are searched too
+if this build has such a type. Only the columns that are needed are read from Parquet files.
 
 Dead letters are received for the search and given back; if this process is killed, they stay hidden for five
 minutes. Messages in the queue itself are only counted, because each receive brings them nearer to the
@@ -94,6 +95,8 @@ pub struct Row {
     pub type_name: Option<String>,
     pub source: Option<String>,
     pub sent_at: Option<String>,
+    /// It has the columns of no event type: most often its type was not registered when it landed.
+    pub payload_only: bool,
 }
 
 /// A line of the quarantine.
@@ -118,8 +121,11 @@ pub struct Message {
 /// How much was searched.
 #[derive(Debug, Default, Serialize)]
 pub struct Searched {
-    /// The first and the last UTC day.
+    /// The first and the last UTC day on which the event may have been sent.
     pub days: Option<(String, String)>,
+    /// Those on which it may have happened, by which the files of some event types are laid out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_days: Option<(String, String)>,
     pub files: usize,
     pub quarantine_objects: usize,
     pub dead_letters: usize,
@@ -134,10 +140,9 @@ pub async fn trace(args: &TraceArgs, context: &Context, console: &Console) -> Re
     let selection = selection(args, context.now).map_err(TraceError::Usage)?;
     let lake = S3::new(&context.clients.s3, &context.setting(stack::WRITER, "LAKE_BUCKET").await?);
     let mut trace = Trace { id: args.id.clone(), ..Trace::default() };
-    if let (Some(first), Some(last)) = selection.days() {
-        trace.searched.days = Some((first.to_string(), last.to_string()));
-    }
     let files = files_of(&selection, context).await?;
+    trace.searched.days = days_of(&selection);
+    trace.searched.event_days = days_of(&files).filter(|days| Some(days) != trace.searched.days.as_ref());
     let dead_letters = format!("{}-dead-letter", stack::EVENTS);
     let (rows, quarantined, dead, queued) = tokio::join!(
         files::rows(&lake, &args.id, &files, console),
@@ -174,6 +179,11 @@ async fn files_of(sent: &Selection, context: &Context) -> Result<Selection, Trac
     let max_age_days: i64 =
         context.setting(stack::WRITER, "EVENT_TIME_MAX_AGE_DAYS").await?.parse().unwrap_or_default();
     Ok(widened(sent, max_age_days))
+}
+
+fn days_of(selection: &Selection) -> Option<(String, String)> {
+    let (first, last) = selection.days();
+    Some((first?.to_string(), last?.to_string()))
 }
 
 fn widened(sent: &Selection, max_age_days: i64) -> Selection {
@@ -264,8 +274,9 @@ mod tests {
     };
 
     use arrow::{
-        array::{ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray},
-        datatypes::TimestampMicrosecondType,
+        array::{Array, ArrayRef, RecordBatch, StringArray, StructArray, TimestampMicrosecondArray},
+        buffer::NullBuffer,
+        datatypes::{DataType, Field, TimestampMicrosecondType},
     };
     use flate2::{Compression, write::GzEncoder};
     use kit::{
@@ -277,7 +288,10 @@ mod tests {
     use shared::quarantine::base64;
 
     use super::*;
-    use crate::canned::{Ended, run, services};
+    use crate::{
+        canned::{Ended, run, services},
+        outcome::Outcome,
+    };
 
     const NOW: &str = "2026-11-21T08:00:00Z";
 
@@ -344,7 +358,7 @@ mod tests {
         (run(&context, &[&["trace"], arguments].concat()).await, aws)
     }
 
-    /// A file of `rows` rows in several row groups, whose event ids are their numbers.
+    /// A file of `rows` rows in several row groups, whose event ids are their numbers. The second has no columns of a type.
     fn parquet(rows: usize) -> Vec<u8> {
         let text = |value: &dyn Fn(usize) -> String| -> ArrayRef {
             Arc::new(StringArray::from((0..rows).map(value).collect::<Vec<_>>()))
@@ -353,14 +367,23 @@ mod tests {
         let sent_at = TimestampMicrosecondArray::from(vec![sent_at; rows]).with_timezone("UTC");
         // Too large to be in the bytes that are read first.
         let payload = text(&|row| format!("{row:_>200}"));
+        let fields = ["order_id", "sku"].map(|name| Field::new(name, DataType::Utf8, false)).to_vec();
+        let members = vec![text(&|row| row.to_string()), text(&|_| "x".to_owned())];
+        let is_order: NullBuffer = (0..rows).map(|row| row != 1).collect::<Vec<_>>().into();
+        let order = StructArray::new(fields.into(), members, Some(is_order));
         let columns = [
             ("event_id", text(&|row| format!("event-{row}"))),
             ("source", text(&|_| "orders".to_owned())),
             ("type", text(&|_| "OrderCreated".to_owned())),
             ("sent_at", Arc::new(sent_at.reinterpret_cast::<TimestampMicrosecondType>()) as ArrayRef),
             ("_raw", payload),
+            ("order_created", Arc::new(order)),
         ];
-        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let columns = columns.map(|(name, column)| {
+            let is_nullable = column.is_nullable();
+            (name, column, is_nullable)
+        });
+        let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(1_000)).build();
         let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
         writer.write(&batch).unwrap();
@@ -399,6 +422,39 @@ mod tests {
                         searched    2026/11/20 to 2026/11/21: 2 files, 0 quarantine objects, 0 dead letters\n";
         assert_eq!((ended.code, ended.out.as_str()), (0, expected));
         assert!(aws.lock().unwrap().calls.iter().all(|call| call != "ReceiveMessage landfall-events"));
+    }
+
+    #[tokio::test]
+    async fn a_row_that_has_nothing_but_its_payload_is_told_from_a_typed_one() {
+        let mut aws = Aws::default();
+        aws.put("events/2026/11/21/a.parquet", parquet(10));
+        let line = |id: &str, more: &str| format!("{{\"event_id\": \"{id}\", \"_raw\": \"00\"{more}}}\n");
+        let lines = line("event-1", "") + &line("event-1", ", \"order_created\": {}");
+        aws.put("events/2026/11/21/b.ndjson", lines.into_bytes());
+        let (ended, _) = trace(aws, &["event-1"]).await;
+        let shown: Vec<&str> = ended.out.lines().filter(|line| line.starts_with("            row")).collect();
+        let hint = "payload only, without columns of a type: see landfall replay raw";
+        let expected = [
+            format!("row 1, type OrderCreated, source orders, sent 2026-11-20T14:11:46.123Z, {hint}"),
+            format!("row 0, {hint}"),
+            "row 1".to_owned(),
+        ];
+        assert_eq!(shown, expected.map(|row| format!("            {row}")), "{}", ended.out);
+    }
+
+    #[test]
+    fn days_on_which_the_event_may_have_happened_are_named() {
+        let days = |first: &str, last: &str| Some((first.to_owned(), last.to_owned()));
+        let searched = Searched {
+            days: days("2026/11/21", "2026/11/22"),
+            event_days: days("2026/10/22", "2026/11/23"),
+            files: 2,
+            ..Searched::default()
+        };
+        let text = Trace { searched, ..Trace::default() }.to_text();
+        let expected = "searched    2026/11/21 to 2026/11/22: 2 files (of 2026/10/22 to 2026/11/23, since some types have an \
+                        event_time), 0 quarantine objects, 0 dead letters\n";
+        assert!(text.ends_with(expected), "{text}");
     }
 
     #[tokio::test]

@@ -29,6 +29,7 @@ impl Outcome for Trace {
                     ("type", row.type_name.as_deref()),
                     ("source", row.source.as_deref()),
                     ("sent", row.sent_at.as_deref()),
+                    ("payload only,", row.payload_only.then_some("without columns of a type: see landfall replay raw")),
                 ],
             );
         }
@@ -64,11 +65,14 @@ impl Trace {
         let searched = &self.searched;
         let mut text = String::from("searched    ");
         if let Some((first, last)) = &searched.days {
-            let days = if first == last { first.clone() } else { format!("{first} to {last}") };
-            text += &format!("{days}: ");
+            text += &format!("{}: ", range(first, last));
+        }
+        let mut files = counted(searched.files, "file", "files");
+        if let Some((first, last)) = &searched.event_days {
+            files += &format!(" (of {}, since some types have an event_time)", range(first, last));
         }
         text += &[
-            counted(searched.files, "file", "files"),
+            files,
             counted(searched.quarantine_objects, "quarantine object", "quarantine objects"),
             counted(searched.dead_letters, "dead letter", "dead letters"),
         ]
@@ -84,4 +88,8 @@ impl Trace {
         }
         text
     }
+}
+
+fn range(first: &str, last: &str) -> String {
+    if first == last { first.to_owned() } else { format!("{first} to {last}") }
 }

@@ -2,7 +2,8 @@
 --
 -- Event types are VARIANT: whatever fields a type gets later is in it, with no change here. Schema
 -- evolution adds columns to a table, but no members to a structured OBJECT. Read a field as
--- order_created:order_id::VARCHAR.
+-- order_created:order_id::VARCHAR. A field of type google.protobuf.Struct or Any is JSON text:
+-- PARSE_JSON(order_created:details::VARCHAR):key::VARCHAR.
 --
 -- The first file with a new event type adds its column, if the role that owns the pipe has EVOLVE
 -- SCHEMA or OWNERSHIP on the table. Files of the layout by-type are loaded, too, since columns are

@@ -11,7 +11,8 @@
 --
 -- Event types are VARIANT: whatever fields a type gets later is in it, with no change here. Schema
 -- evolution adds columns to a table, but no members to a structured OBJECT. Read a field as
--- order_created:order_id::VARCHAR.
+-- order_created:order_id::VARCHAR. A field of type google.protobuf.Struct or Any is JSON text:
+-- PARSE_JSON(order_created:details::VARCHAR):key::VARCHAR.
 --
 -- The columns of a type never change. A new event type is a new table, which landfall ddl snowflake
 -- --layout by-type --added COLUMN prints; until then its files are not loaded.

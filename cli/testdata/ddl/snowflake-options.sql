@@ -1,8 +1,12 @@
 -- Made by: landfall ddl snowflake --layout by-type --bucket acme-lake --prefix copy/events/ --schema analytics.lake --added order --topic-arn arn:aws:sns:eu-west-1:111122223333:landfall-landed --storage-integration acme
 --
+-- The pipe needs the stage analytics.lake.landfall_lake and the file format
+-- analytics.lake.landfall_parquet, which the script without --added creates.
+--
 -- Event types are VARIANT: whatever fields a type gets later is in it, with no change here. Schema
 -- evolution adds columns to a table, but no members to a structured OBJECT. Read a field as
--- order_created:order_id::VARCHAR.
+-- order_created:order_id::VARCHAR. A field of type google.protobuf.Struct or Any is JSON text:
+-- PARSE_JSON(order_created:details::VARCHAR):key::VARCHAR.
 --
 -- The columns of a type never change. A new event type is a new table, which landfall ddl snowflake
 -- --layout by-type --added COLUMN prints; until then its files are not loaded.

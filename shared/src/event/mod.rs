@@ -3,6 +3,8 @@
 //! A message is an event type if it has `option (landfall.event)`. It gets its own column without a change in Rust,
 //! because no Rust code names the types.
 
+#[cfg(test)]
+mod compiling;
 mod registry;
 
 pub use registry::{ENVELOPE, EventType, Registry, RegistryError, UNREGISTERED};

@@ -59,6 +59,42 @@ fn a_column_may_be_named() {
 }
 
 #[test]
+fn what_does_not_compile_says_in_which_line_it_is() {
+    let imports = "import \"landfall/options.proto\";\nimport \"google/protobuf/timestamp.proto\";";
+    let good = format!(
+        "syntax = \"proto3\";\n{imports}\nmessage Refund {{\n  option (landfall.event) = {{also: \"Refunded\"}};\n  \
+         google.protobuf.Timestamp at = 1;\n}}\n"
+    );
+    let error = |from: &str, to: &str| {
+        assert!(good.contains(from));
+        let error = protos::compiled([("shop/refund.proto", good.replacen(from, to, 1))]).unwrap_err();
+        compiling::explained(&error)
+    };
+    for (from, to, expected) in [
+        ("at = 1;", "at = 1", "proto/shop/refund.proto:7:1: expected ';' or '[', but found '}'"),
+        ("timestamp.proto", "time.proto", "proto/shop/refund.proto:3:1: import 'google/protobuf/time.proto' not found"),
+        (
+            "\nimport \"google/protobuf/timestamp.proto\";",
+            "",
+            "proto/shop/refund.proto:5:3: 'google.protobuf.Timestamp' resolves to 'google.protobuf.Timestamp', which is not defined; is it misspelt, or is an import missing?",
+        ),
+        (
+            "landfall.event)",
+            "landfall.evnt)",
+            "proto/shop/refund.proto:5:3: 'landfall.evnt' resolves to 'landfall.evnt', which is not defined; is it misspelt, or",
+        ),
+        (
+            "also:",
+            "als:",
+            "proto/shop/refund.proto:5:3: invalid value of type 'landfall.Event' for option '(landfall.event)'",
+        ),
+    ] {
+        let found = error(from, to);
+        assert!(found.starts_with(expected), "{found}");
+    }
+}
+
+#[test]
 fn every_mistake_says_where_it_is_and_what_to_do() {
     let event = |name: &str, option: &str| format!("message {name} {{ option (landfall.event) = {{{option}}}; }}");
     let with = |line: &str| format!("{ORDER}{line}\n");

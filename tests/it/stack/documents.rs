@@ -11,6 +11,7 @@ use crate::{
 const NOT_RUN: &[(&str, &str)] = &[
     ("make demo", "runs this test, or takes as long as all tests together"),
     ("make up", "the stack is up already"),
+    ("make lake", "shows what the block before it has sent, which lands when these commands are done"),
     ("sam build", "needs AWS credentials"),
     ("cargo lambda watch", "does not end, and compiles each function by itself"),
     ("cargo bench", "takes twenty minutes"),
