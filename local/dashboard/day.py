@@ -31,6 +31,7 @@ class Day:
         self._collect()
         files = self._kafka_roller()
         self._load_registrar(files)
+        self._load_ingester()
 
     def series(self, namespace: str, metric: str, about: str, stat: str) -> Series:
         """A metric. One that the day does not have is an error, so that nothing on the dashboard is forgotten here."""
@@ -198,6 +199,27 @@ class Day:
         invocations = [math.ceil(count / 40) + int(now) for count, now in zip(sent, hourly)]
         median = [60 * self._noise(0.15) + 900 * now for now in hourly]
         self._lambda("LoadRegistrarFunction", "LoadRegistrarLogs", invocations, median, _never(), at_once=2)
+
+    def _load_ingester(self) -> None:
+        arrived = [self._random.randrange(6, 12) if at % 3 == 0 else 0 for at in range(STEPS)]
+        ingested = [0, *arrived[:-1]]
+        given_up = [1 if at == 140 else 0 for at in range(STEPS)]
+        failed = [4 if _within(at, 7, 7.4) else 0 for at in range(STEPS)]
+        finished = [a + b for a, b in zip(ingested, given_up)]
+        rows = [count * round(2_400 * self._noise(0.2)) for count in ingested]
+        bad = [12 if at == 150 else 0 for at in range(STEPS)]
+        function = "load-ingester"
+        self._put("Landfall", function, loads_claimed=[a + b for a, b in zip(arrived, failed)], loads_ingested=ingested)
+        self._put("Landfall", function, loads_finished=finished, loads_given_up=given_up, loads_failed=failed)
+        self._put("Landfall", function, rows_written=rows, bytes_written=[count * 31 for count in rows])
+        self._put("Landfall", function, records_quarantined=bad, objects_gone=_never())
+        self._reasons["records_quarantined", function] = {"not_an_integer": bad}
+        self._put("AWS/SQS", "LoadsQueue", ApproximateNumberOfMessagesVisible=[count // 2 for count in arrived])
+        self._put("AWS/SQS", "LoadsQueue", ApproximateNumberOfMessagesNotVisible=[count // 3 for count in arrived])
+        self._put("AWS/SQS", "LoadsDeadLetterQueue", ApproximateNumberOfMessagesVisible=_never())
+        invocations = [5 + count for count in arrived]
+        median = [70 + 120 * count for count in ingested]
+        self._lambda("LoadIngesterFunction", "LoadIngesterLogs", invocations, median, _never(), at_once=3)
 
     def _lambda(
         self,

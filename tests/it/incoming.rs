@@ -148,6 +148,9 @@ impl Incoming {
         let call = Call::of(request).filter(|call| call.bucket == INCOMING);
         if let Some(call) = &call {
             role.assert_allows_s3(call.operation, "incoming", &call.key);
+            if call.parameter("versionId").is_some() {
+                role.assert_allows_s3("GetObjectVersion", "incoming", &call.key);
+            }
         }
         match call {
             None => self.lake.answer(request),

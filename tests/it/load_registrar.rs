@@ -1607,9 +1607,16 @@ async fn old_rows_are_forgotten_and_nothing_that_is_needed() {
     world.put(&[put("old.csv"), put("young.csv"), put("open.csv")]).await;
     world.put(&[put("old.dfm"), put("young.dfm"), Version::new("nobody/old.csv", NOON, 1)]).await;
     let client = world.scratch.client().await;
-    for status in ["ingesting", "ready_for_archiving", "archiving", "archived"] {
+    let claim = "leased_by = 'me', leased_until = now() + interval '1min'";
+    for (status, lease) in [
+        ("ingesting", claim),
+        ("ready_for_archiving", "by_lease = 1"),
+        ("archiving", claim),
+        ("archived", "by_lease = 2"),
+    ] {
         let sql = format!(
-            "update cubic_loads set status = '{status}' where s3_key not like '%/open.csv' or '{status}' = 'ingesting'"
+            "update cubic_loads set status = '{status}', {lease} \
+             where s3_key not like '%/open.csv' or '{status}' = 'ingesting'"
         );
         client.batch_execute(&sql).await.unwrap();
     }
@@ -1759,6 +1766,7 @@ async fn a_token_that_is_refused_is_an_error_that_does_not_show_it() {
 #[test]
 fn every_statement_of_its_role_is_used() {
     one_poison_record_does_not_fail_its_neighbours();
+    a_late_snapshot_gets_the_loads_that_it_covers();
     a_secret_says_how_to_connect_to_the_database();
     a_scheduled_reconciliation_resumes_where_it_stopped();
     the_schedule_compares_the_newest_inventory_step_by_step();

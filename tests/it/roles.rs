@@ -10,7 +10,7 @@ use std::{
 use crate::events::root;
 
 /// What Lambda and Firehose do with a role, not the function's code.
-const BY_THE_SERVICE: [&str; 21] = [
+const BY_THE_SERVICE: [&str; 20] = [
     "kinesis:DescribeStream",
     "kinesis:DescribeStreamSummary",
     "kinesis:GetRecords",
@@ -33,8 +33,6 @@ const BY_THE_SERVICE: [&str; 21] = [
     // Every service that encrypts uses the key on behalf of the caller.
     "kms:Decrypt",
     "kms:GenerateDataKey",
-    // HeadObject of a version. The buckets of the template keep none, but those of others may.
-    "s3:GetObjectVersion",
 ];
 
 /// A statement of a role: actions, and resources of which some end in `*`.
@@ -56,6 +54,7 @@ static WRITER: OnceLock<Role> = OnceLock::new();
 static COLLECT: OnceLock<Role> = OnceLock::new();
 static ROLLER: OnceLock<Role> = OnceLock::new();
 static REGISTRAR: OnceLock<Role> = OnceLock::new();
+static INGESTER: OnceLock<Role> = OnceLock::new();
 
 pub(crate) fn writer() -> &'static Role {
     WRITER.get_or_init(|| Role::of("ParquetWriterRole"))
@@ -71,6 +70,10 @@ pub(crate) fn roller() -> &'static Role {
 
 pub(crate) fn registrar() -> &'static Role {
     REGISTRAR.get_or_init(|| Role::of("LoadRegistrarRole"))
+}
+
+pub(crate) fn ingester() -> &'static Role {
+    INGESTER.get_or_init(|| Role::of("LoadIngesterRole"))
 }
 
 impl Role {
@@ -112,6 +115,13 @@ impl Role {
             "GetObject" | "HeadObject" => {
                 self.assert_allows("s3:GetObject", &object);
                 self.assert_allows("s3:ListBucket", bucket);
+            }
+            "GetObjectVersion" => self.assert_allows("s3:GetObjectVersion", &object),
+            "DeleteObjectVersion" => self.assert_allows("s3:DeleteObjectVersion", &object),
+            // A condition reads.
+            "DeleteObject" => {
+                self.assert_allows("s3:DeleteObject", &object);
+                self.assert_allows("s3:GetObject", &object);
             }
             "DeleteObjects" => self.assert_allows("s3:DeleteObject", &object),
             "ListObjectsV2" => self.assert_allows("s3:ListBucket", bucket),

@@ -171,7 +171,7 @@ async fn take(app: &App, record: &Record, deadline_ms: u64) -> bool {
         tally.failed = 1;
         give_back_after(app, &load, cause).await;
     }
-    tally.report(app);
+    tally.report(&app.config.stack);
     !matches!(result, Err(IngestError::Registrar(RegistrarError::Unavailable(_))))
 }
 
@@ -239,7 +239,8 @@ async fn ingest_one(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally)
             tally.quarantined = quarantined;
             Ok(Step::Archive)
         }
-        Err(IngestError::Hopeless(reason, what)) => {
+        Err(IngestError::Hopeless(why, what)) => {
+            let reason = why.reason();
             app.registrar.step(load, LoadStatus::ReadyForErroring, Some(reason), None, BY).await?;
             error!(load = load.id, key = ?load.s3_key, reason, what, "load given up");
             tally.given_up += 1;
@@ -277,8 +278,8 @@ struct Tally {
 }
 
 impl Tally {
-    fn report(&self, app: &App) {
-        let all = Metrics::of(&app.config.stack, FUNCTION)
+    fn report(&self, stack: &str) {
+        let all = Metrics::of(stack, FUNCTION)
             .put("loads_ingested", Unit::Count, self.ingested)
             .put("loads_given_up", Unit::Count, self.given_up)
             .put("loads_finished", Unit::Count, self.finished)
@@ -286,10 +287,6 @@ impl Tally {
             .put("objects_gone", Unit::Count, self.gone)
             .put("rows_written", Unit::Count, self.rows)
             .put("bytes_written", Unit::Bytes, self.bytes);
-        metrics::print(std::iter::once(all).chain(self.quarantined.metrics(
-            &app.config.stack,
-            FUNCTION,
-            "records_quarantined",
-        )));
+        metrics::print(std::iter::once(all).chain(self.quarantined.metrics(stack, FUNCTION, "records_quarantined")));
     }
 }

@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use crate::{
     app::App,
     convert::{self, ConvertError, Declaration, Dfm, Format, ParquetInfo, Plan, Summary, convert, parquet_info},
-    error::IngestError,
+    error::{Hopeless, IngestError},
     place::Places,
     read::{Pipe, read},
     write::{Outlet, Written, write},
@@ -43,13 +43,18 @@ pub async fn ingest(app: &App, load: &Load, time: Duration) -> Result<Ingested, 
     let size = u64::try_from(load.s3_size).unwrap_or_default();
     if size > app.config.max_object_bytes {
         let (has, limit) = (size >> 20, app.config.max_object_bytes >> 20);
-        return Err(IngestError::Hopeless("too_large", format!("the object has {has} MiB, and the limit is {limit}")));
+        return Err(IngestError::Hopeless(
+            Hopeless::TooLarge,
+            format!("the object has {has} MiB, and the limit is {limit}"),
+        ));
     }
     let ingested = async {
         match Format::of_key(&load.s3_key) {
             Some(format) => converted(app, load, format, size).await,
             None if load.s3_key.to_ascii_lowercase().ends_with(".parquet") => copied(app, load, size).await,
-            None => Err(IngestError::Hopeless("unknown_format", "the end of the key names no format".to_owned())),
+            None => {
+                Err(IngestError::Hopeless(Hopeless::UnknownFormat, "the end of the key names no format".to_owned()))
+            }
         }
     };
     timeout(time, ingested).await.unwrap_or(Err(IngestError::Time))

@@ -16,7 +16,7 @@ use crate::{
     FUNCTION,
     app::App,
     convert::{Part, Quarantined, Sink},
-    error::IngestError,
+    error::{Hopeless, IngestError},
     place::Places,
 };
 
@@ -125,7 +125,7 @@ pub async fn write(app: &App, load: &Load, plan: &str, mut from: Receiver<Made>)
                 quarantined += 1;
                 if quarantined > app.config.max_quarantined {
                     let what = format!("more than {} rows do not fit", app.config.max_quarantined);
-                    return Err(IngestError::Hopeless("too_many_misfits", what));
+                    return Err(IngestError::Hopeless(Hopeless::TooManyMisfits, what));
                 }
                 row_bytes += row.body_base64.len() + row.detail.len();
                 rows.push(((), *row));

@@ -28,6 +28,9 @@ const FROM: &str = "from cubic_loads as l join cubic_tables as t on t.id = l.tab
 /// Most loads that a command names.
 const PAGE: usize = page::MAX_ROWS as usize;
 
+/// A load of an ODS table can come before its snapshot, so it is not moved away at once.
+const SNAPSHOT_COMES: &str = "interval '1 day'";
+
 /// Which loads to list. Each condition that is given has to hold.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -71,7 +74,8 @@ impl StepSql {
                where l.status in ('{waiting}', '{claimed}') \
                  and (l.status = '{waiting}' or l.leased_until <= clock_timestamp()) \
                  and ($1::bigint is null and t.is_active or l.table_id = $1) \
-                 and ($2::bigint[] = '{{}}' or l.id = any ($2)) \
+                 and (l.id = any ($2) or $2::bigint[] = '{{}}' \
+                   and (l.status_reason is distinct from 'no_snapshot' or l.updated_at < now() - {SNAPSHOT_COMES})) \
                order by l.s3_modified, l.id limit $3 for update of l skip locked) \
              update cubic_loads as l set status = '{claimed}', leased_by = $4, \
                leased_until = clock_timestamp() + make_interval(secs => $5::int) \
