@@ -25,7 +25,7 @@ pub struct Lines {
 #[derive(Debug)]
 pub enum Reading {
     Plain(Lines),
-    Gzip(GzDecoder<Lines>),
+    Gzip(Box<GzDecoder<Lines>>),
 }
 
 impl Lines {
@@ -76,7 +76,11 @@ impl Write for Lines {
 
 impl Reading {
     pub fn of(key: &str) -> Self {
-        if key.ends_with(".gz") { Self::Gzip(GzDecoder::new(Lines::default())) } else { Self::Plain(Lines::default()) }
+        if key.ends_with(".gz") {
+            Self::Gzip(Box::new(GzDecoder::new(Lines::default())))
+        } else {
+            Self::Plain(Lines::default())
+        }
     }
 
     /// `Err` means that the file is not gzip although its name says so.
