@@ -83,16 +83,9 @@ impl S3 {
         let begin = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
         let begin = begin.checksum_algorithm(ChecksumAlgorithm::Crc32).set_metadata(Some(head.metadata.clone()));
         let begun = begin.send().await.map_err(|error| self.error("copied", key, &error))?;
+        // What is left of an upload that fails is removed by the bucket's lifecycle.
         let mut upload = Upload::new(key, begun.upload_id().unwrap_or_default());
-        match self.copy_parts(from, version, head.size, &mut upload).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(upload.id());
-                // What is left is removed by the bucket's lifecycle.
-                drop(abort.send().await);
-                Err(error)
-            }
-        }
+        self.copy_parts(from, version, head.size, &mut upload).await
     }
 
     async fn copy_parts(

@@ -44,6 +44,8 @@ struct State {
     left: Option<usize>,
     /// Whether a request is one of the role of load-ingester. Those of load-registrar come through here too.
     checks_role: bool,
+    /// The command that never reaches load-registrar.
+    lost: Option<&'static str>,
     /// Operations in order, with what they are about.
     calls: Vec<String>,
 }
@@ -79,7 +81,11 @@ impl Cloud {
         if request.uri().contains("/functions/registrar/invocations") {
             let (registrar, command) = (state.registrar.clone().unwrap(), Bytes::copy_from_slice(http::body(request)));
             roles::ingester().assert_allows("lambda:InvokeFunction", "LoadRegistrarFunction");
-            state.calls.push(http::json(request)["command"].to_string());
+            let name = http::json(request)["command"].as_str().unwrap().to_owned();
+            if state.lost == Some(&name) {
+                return Reply::Lost;
+            }
+            state.calls.push(name);
             return Reply::later(async move { invoke(&registrar, command).await });
         }
         let call = Call::of(request).unwrap();
@@ -493,18 +499,45 @@ fn every_statement_of_its_role_is_used() {
     in_a_bucket_without_versions_a_replaced_object_is_superseded_and_never_read_as_something_else();
     a_late_snapshot_moves_files_and_objects_to_where_they_belong();
     a_file_of_several_parts_that_another_plan_made_is_replaced();
+    what_is_ingested_twice_is_written_once();
     roles::ingester().assert_everything_is_used();
+}
+
+/// More than one part of an upload, and a row that does not fit.
+fn large() -> String {
+    let row = |n: u64| {
+        let random = [0x9E37_79B9_7F4A_7C15, 0xD6E8_FEB8_6659_FD93].map(|odd| n.wrapping_mul(odd));
+        format!("{:x}{:x},\n", random[0], random[1])
+    };
+    std::iter::once("text,taps\nbad,many\n".to_owned()).chain((0..600_000).map(row)).collect()
+}
+
+#[tokio::test]
+async fn what_is_ingested_twice_is_written_once() {
+    let world = World::new(tables()).await;
+    world.put("cubic/dmap/agg_sample/1.csv", large().as_bytes()).await;
+    // Everything is written, and nobody can be told.
+    world.cloud.state().lost = Some("loads_set_status");
+    world.tick().await.unwrap();
+    let message = world.cloud.state().queue.remove(0);
+    assert!(!world.deliver(&message).await);
+    world.cloud.state().lost = None;
+    let written = world.keys(LAKE, "");
+    assert_eq!(written.len(), 2, "a file and a row in the quarantine: {written:?}");
+    let bytes = world.body(&written[1]);
+    world.expire_leases().await;
+    world.run().await;
+    assert_eq!(world.keys(LAKE, "springboard/"), written[1..]);
+    assert_eq!(world.keys(LAKE, "quarantine/"), written[..1]);
+    assert!(world.body(&written[1]) == bytes && bytes.len() > 8 << 20);
+    assert!(world.loads().await[0].contains("|archived|"));
 }
 
 /// As after a change of the table's columns, or of this function, in the middle of a load.
 #[tokio::test]
 async fn a_file_of_several_parts_that_another_plan_made_is_replaced() {
     let world = World::new(tables()).await;
-    let text: String = std::iter::once("text\n".to_owned())
-        .chain((0..600_000_u64).map(|n| {
-            format!("{:x}{:x}\n", n.wrapping_mul(0x9E37_79B9_7F4A_7C15), n.wrapping_mul(0xD6E8_FEB8_6659_FD93))
-        }))
-        .collect();
+    let text = large();
     world.put("cubic/dmap/agg_sample/1.csv", text.as_bytes()).await;
     let place = "springboard/cubic/dmap/agg_sample/timestamp=20261120T120001Z/1-0.parquet";
     let stale = |plan: &str| {
