@@ -108,7 +108,6 @@ def up(
         "Arch": _host_arch(),
         **PARAMETERS,
         "DatabaseUrl": database.url,
-        "LoadIngester": "false",  # The demo and the tests of load-registrar look at loads that nobody takes further.
         **(overrides or {}),
     }
     build.compile(*commands)

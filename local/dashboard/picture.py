@@ -27,7 +27,7 @@ from local.dashboard.template import Template
 
 SEED = 1
 # Of the template, so that every part is on the picture.
-PARAMETERS = {"DatabaseUrl": "postgres://landfall@db.example/landfall"}
+PARAMETERS = {"DatabaseUrl": "postgres://landfall@db.example/landfall", "LoadIngester": "true"}
 PERIOD_S = 900
 
 # In pixels. CloudWatch has 24 columns.

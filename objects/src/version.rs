@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
-    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart},
+    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, TaggingDirective},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -65,7 +65,8 @@ impl S3 {
             return self.copy_in_parts(from, version, &head, key).await;
         }
         let copy = self.client.copy_object().bucket(&self.bucket).key(key).copy_source(source);
-        let copy = copy.copy_source_if_match(version.e_tag());
+        // Copying tags would need permissions of its own, and only for objects that have some.
+        let copy = copy.copy_source_if_match(version.e_tag()).tagging_directive(TaggingDirective::Replace);
         let copy = match self.longer(usize::try_from(head.size).unwrap_or(usize::MAX)) {
             None => copy.send().await,
             Some(timeouts) => copy.customize().config_override(timeouts).send().await,

@@ -134,18 +134,27 @@ async fn move_within(lake: &S3, from: &str, to: &str) -> Result<bool, IngestErro
     Ok(true)
 }
 
-/// Copies all files to the folder in which they belong. Those in the other one are removed afterwards.
+/// Copies all files to the folder in which they belong. Those in other ones are removed afterwards.
 async fn move_files(app: &App, load: &Load, from: &str) -> Result<(), IngestError> {
     let places = Places::of(load);
+    // A job that was interrupted may have moved them before, to here or to a place that is none any more.
+    let former = load.places.iter().map(String::as_str).filter(|place| *place != from && *place != load.place);
+    let folders: Vec<&str> = [from, &load.place].into_iter().chain(former).collect();
     for number in 0..load.result.as_ref().map_or(0, |result| result.files) {
-        let key = format!("{}{number}.parquet", places.files_in(from));
-        let head = match app.lake.head(&key).await {
-            Ok(head) => head,
-            Err(BucketError::Missing { .. }) if app.lake.head(&places.file(number)).await.is_ok() => continue,
-            Err(error) => return Err(IngestError::Bucket(error)),
-        };
-        let version = Version { key: &key, id: head.version.as_deref(), e_tag: &head.e_tag };
-        app.lake.copy(&app.lake, version, &places.file(number)).await.map_err(IngestError::Bucket)?;
+        let to = places.file(number);
+        let mut found = Err(BucketError::Missing { bucket: app.lake.name().to_owned(), key: to.clone() });
+        for folder in &folders {
+            let key = format!("{}{number}.parquet", places.files_in(folder));
+            found = app.lake.head(&key).await.map(|head| (key, head));
+            if !matches!(found, Err(BucketError::Missing { .. })) {
+                break;
+            }
+        }
+        let (key, head) = found.map_err(IngestError::Bucket)?;
+        if key != to {
+            let version = Version { key: &key, id: head.version.as_deref(), e_tag: &head.e_tag };
+            app.lake.copy(&app.lake, version, &to).await.map_err(IngestError::Bucket)?;
+        }
     }
     Ok(())
 }

@@ -168,7 +168,7 @@ async fn take(app: &App, record: &Record, deadline_ms: u64) -> bool {
     let result = work(app, &load, deadline_ms, &mut tally).await;
     if let Err(cause) = &result {
         error!(load = load.id, key = ?load.s3_key, %cause, "the load was not taken further");
-        tally.failed = 1;
+        tally.failed = u64::from(!matches!(cause, IngestError::Waiting));
         give_back_after(app, &load, cause).await;
     }
     tally.report(&app.config.stack);
@@ -243,7 +243,6 @@ async fn ingest_one(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally)
             let reason = why.reason();
             app.registrar.step(load, LoadStatus::ReadyForErroring, Some(reason), None, BY).await?;
             error!(load = load.id, key = ?load.s3_key, reason, what, "load given up");
-            tally.given_up += 1;
             Ok(Step::Error)
         }
         Err(error) => Err(error),
@@ -260,6 +259,7 @@ async fn finish_one(app: &App, load: &Load, tally: &mut Tally) -> Result<(), Ing
     app.registrar.step(load, to, gone, None, BY).await?;
     info!(load = load.id, key = ?load.s3_key, status = %to, ?moved, "load finished");
     tally.finished += 1;
+    tally.given_up += u64::from(to == LoadStatus::Errored);
     tally.gone += u64::from(moved == Moved::Gone);
     Ok(())
 }

@@ -78,6 +78,8 @@ begin
   elsif old.status = 'ingesting' and new.status = 'ready_for_archiving' then
     update cubic_load_places set is_complete = lease = new.lease where load_id = new.id;
   elsif old.status = 'archiving' and new.status = 'archived' then
+    -- Waits for a snapshot that is just being registered.
+    perform from cubic_load_ods_snapshots where load_id = new.id for share;
     if exists (select from cubic_load_places where load_id = new.id and lease = new.lease and place <> place_of(new)) then
       raise exception 'load % was archived in a folder in which it belongs no longer, because its snapshot has changed: set it to ready_for_archiving', new.id
         using errcode = 'check_violation', constraint = 'cubic_loads_place';
@@ -243,6 +245,11 @@ begin
     )
     on conflict (s3_key, s3_modified, s3_etag) do nothing;
     get diagnostics registered = row_count;
+    -- A listing does not tell versions, and the notification that does may come after it.
+    update cubic_loads as l set s3_version = o.version
+    from unnest(keys, modified, etags, versions) as o (key, modified, etag, version)
+    where l.s3_key = o.key and l.s3_modified = o.modified and l.s3_etag = o.etag
+      and l.s3_version is null and o.version is not null;
   end;
   if ods is not null then
     insert into cubic_load_ods_snapshots (load_id, snapshot)

@@ -121,6 +121,7 @@ fn a_stack_has_nothing_of_the_functions_that_it_leaves_out() {
 fn a_dashboard_shows_everything_that_its_stack_has() {
     let sets = [json!({}), json!({"CollectToLake": "false"}), json!({"Dashboard": "false"})].map(|mut set| {
         set["DatabaseUrl"] = json!(DATABASE);
+        set["LoadIngester"] = json!("true");
         set
     });
     let created: Vec<Created> = run("subsets.py", &sets);
