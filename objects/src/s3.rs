@@ -37,6 +37,15 @@ pub struct S3 {
     pub(crate) bucket: String,
 }
 
+/// What has to be under a key for an object to be written there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Before<'a> {
+    Nothing,
+    /// The object with this ETag, which is without quotes.
+    This(&'a str),
+    Anything,
+}
+
 /// An object whose bytes have not been read yet.
 #[derive(Debug)]
 pub struct Opened<'a> {
@@ -102,6 +111,23 @@ impl S3 {
         self.created(key, response.map(|output| output.e_tag))
     }
 
+    /// Makes the parts of an upload one object, if what is under its key is what is expected.
+    pub(crate) async fn completed(&self, upload: &Upload, before: Before<'_>) -> Result<Created, BucketError> {
+        let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(&upload.key);
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.parts.clone())).build();
+        let complete = complete.upload_id(&upload.id).multipart_upload(parts);
+        let complete = match before {
+            Before::Nothing => complete.if_none_match("*"),
+            Before::This(e_tag) => complete.if_match(format!("\"{e_tag}\"")),
+            Before::Anything => complete,
+        };
+        let response = match self.timeouts(COMPLETION) {
+            None => complete.send().await,
+            Some(timeouts) => complete.customize().config_override(timeouts).send().await,
+        };
+        self.created(&upload.key, response.map(|output| output.e_tag))
+    }
+
     /// Lists the folders directly under `prefix`, which ends with `/`: their names, without `prefix` and the last `/`.
     pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, BucketError> {
         let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).delimiter("/");
@@ -120,11 +146,6 @@ impl S3 {
         let seconds = u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or_default();
         // Rounded, because the SDK keeps connections for each timeout apart.
         (seconds > 0).then(|| self.timeouts(Duration::from_secs(seconds.next_power_of_two())))?
-    }
-
-    /// Timeouts for putting the parts of an upload together.
-    pub(crate) fn completion(&self) -> Option<Builder> {
-        self.timeouts(COMPLETION)
     }
 
     /// The client's timeouts and `extra`, if it has any.
@@ -306,14 +327,7 @@ impl Bucket for S3 {
     }
 
     async fn complete(&self, upload: &Upload) -> Result<Created, BucketError> {
-        let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(&upload.key);
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.parts.clone())).build();
-        let complete = complete.upload_id(&upload.id).multipart_upload(parts).if_none_match("*");
-        let response = match self.completion() {
-            None => complete.send().await,
-            Some(timeouts) => complete.customize().config_override(timeouts).send().await,
-        };
-        self.created(&upload.key, response.map(|output| output.e_tag))
+        self.completed(upload, Before::Nothing).await
     }
 
     async fn abort(&self, upload: &Upload) -> Result<(), BucketError> {

@@ -2,13 +2,13 @@
 
 use aws_sdk_s3::{
     error::{ProvideErrorMetadata, SdkError},
-    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, TaggingDirective},
+    types::{ChecksumAlgorithm, CompletedPart, TaggingDirective},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
     bucket::{BucketError, Created, Head, Upload},
-    s3::{Opened, S3, head_of, is_taken},
+    s3::{Before, Opened, S3, head_of, is_taken},
 };
 
 /// The largest object that one CopyObject copies. Source: "Copying, moving, and renaming objects", Amazon S3 user guide.
@@ -111,14 +111,7 @@ impl S3 {
             let part = CompletedPart::builder().part_number(number).set_e_tag(result.e_tag);
             upload.parts.push(part.set_checksum_crc32(result.checksum_crc32).build());
         }
-        let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(&upload.key);
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.parts.clone())).build();
-        let complete = complete.upload_id(&upload.id).multipart_upload(parts);
-        let done = match self.completion() {
-            None => complete.send().await,
-            Some(timeouts) => complete.customize().config_override(timeouts).send().await,
-        };
-        done.map(drop).map_err(|error| self.error("copied", &upload.key, &error))
+        self.completed(upload, Before::Anything).await.map(drop)
     }
 
     /// Deletes a version for good. In a bucket without versions, the object is deleted only if it is still the same.
@@ -137,14 +130,7 @@ impl S3 {
 
     /// Makes the parts of an upload one object in place of the one with this ETag.
     pub async fn complete_instead(&self, upload: &Upload, e_tag: &str) -> Result<Created, BucketError> {
-        let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(&upload.key);
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.parts.clone())).build();
-        let complete = complete.upload_id(&upload.id).multipart_upload(parts).if_match(format!("\"{e_tag}\""));
-        let response = match self.completion() {
-            None => complete.send().await,
-            Some(timeouts) => complete.customize().config_override(timeouts).send().await,
-        };
-        self.created(&upload.key, response.map(|output| output.e_tag))
+        self.completed(upload, Before::This(e_tag)).await
     }
 
     /// The value of the header `x-amz-copy-source`.

@@ -16,3 +16,4 @@ pub mod quarantine;
 pub mod registrar;
 pub mod rolled;
 pub mod s3_key;
+pub mod schedule;

@@ -475,6 +475,8 @@ async fn a_message_of_a_lease_that_has_ended_is_done_with_and_changes_nothing() 
     // The same message once more, after all is done.
     assert!(world.deliver(&late).await);
     assert!(!world.deliver("{}").await, "what is no load goes to the dead letters");
+    let neither = handle(&world.ingester, r#"{"hello": "world"}"#.into(), in_seconds(600)).await.unwrap_err();
+    assert!(neither.to_string().contains("Records"), "{neither}");
 }
 
 #[tokio::test]

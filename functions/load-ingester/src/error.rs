@@ -62,7 +62,7 @@ pub enum IngestError {
     Hopeless(Hopeless, String),
     /// A dependency failed that may recover.
     #[error(transparent)]
-    Bucket(BucketError),
+    Bucket(#[from] BucketError),
     /// The registrar refuses a step, or does not answer.
     #[error(transparent)]
     Registrar(#[from] RegistrarError),
@@ -80,8 +80,10 @@ pub enum IngestError {
     Thread,
 }
 
-impl From<BucketError> for IngestError {
-    fn from(error: BucketError) -> Self {
+impl IngestError {
+    /// Why the object of a load could not be read.
+    #[must_use]
+    pub fn of_object(error: BucketError) -> Self {
         match error {
             BucketError::Replaced { .. } => Self::Hopeless(Hopeless::Superseded, error.to_string()),
             BucketError::Missing { .. } => Self::Hopeless(Hopeless::ObjectGone, error.to_string()),

@@ -54,9 +54,9 @@ async fn move_object(app: &App, load: &Load, to: &str) -> Result<Moved, IngestEr
             // It was moved before, and only the answer was lost.
             Ok(_) => Moved::There,
             Err(BucketError::Missing { .. }) => Moved::Gone,
-            Err(error) => return Err(IngestError::Bucket(error)),
+            Err(error) => return Err(error.into()),
         },
-        Err(error) => return Err(IngestError::Bucket(error)),
+        Err(error) => return Err(error.into()),
     };
     if moved == Moved::There {
         check(app, load, to).await?;
@@ -64,7 +64,7 @@ async fn move_object(app: &App, load: &Load, to: &str) -> Result<Moved, IngestEr
         let has_dfm = copy_dfm(app, &dfm, &with_dfm(to)).await?;
         match app.incoming.delete_version(places.object()).await {
             Ok(()) | Err(BucketError::Replaced { .. }) => {}
-            Err(error) => return Err(IngestError::Bucket(error)),
+            Err(error) => return Err(error.into()),
         }
         if let Some(version) = has_dfm {
             delete_dfm(app, load, &dfm, &version).await?;
@@ -75,11 +75,11 @@ async fn move_object(app: &App, load: &Load, to: &str) -> Result<Moved, IngestEr
 
 /// The copy has to have the size of the object, or nothing is deleted.
 async fn check(app: &App, load: &Load, to: &str) -> Result<(), IngestError> {
-    let head = app.lake.head(to).await.map_err(IngestError::Bucket)?;
+    let head = app.lake.head(to).await?;
     if head.size == u64::try_from(load.s3_size).unwrap_or_default() {
         return Ok(());
     }
-    Err(IngestError::Bucket(app.lake.conflict(to)))
+    Err(app.lake.conflict(to).into())
 }
 
 /// `1201-LOAD001.csv.gz.dfm`.
@@ -92,13 +92,13 @@ async fn copy_dfm(app: &App, dfm: &str, to: &str) -> Result<Option<(String, Opti
     let head = match app.incoming.head(dfm).await {
         Ok(head) => head,
         Err(BucketError::Missing { .. }) => return Ok(None),
-        Err(error) => return Err(IngestError::Bucket(error)),
+        Err(error) => return Err(error.into()),
     };
     let version = Version { key: dfm, id: head.version.as_deref(), e_tag: &head.e_tag };
     match app.lake.copy(&app.incoming, version, to).await {
         Ok(()) => Ok(Some((head.e_tag, head.version))),
         Err(BucketError::Missing { .. } | BucketError::Replaced { .. }) => Ok(None),
-        Err(error) => Err(IngestError::Bucket(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -112,12 +112,12 @@ async fn delete_dfm(
     match app.incoming.head(&load.s3_key).await {
         Ok(_) => return Ok(()),
         Err(BucketError::Missing { .. }) => {}
-        Err(error) => return Err(IngestError::Bucket(error)),
+        Err(error) => return Err(error.into()),
     }
     let version = Version { key: dfm, id: version.as_deref(), e_tag };
     match app.incoming.delete_version(version).await {
         Ok(()) | Err(BucketError::Replaced { .. }) => Ok(()),
-        Err(error) => Err(IngestError::Bucket(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -126,11 +126,11 @@ async fn move_within(lake: &S3, from: &str, to: &str) -> Result<bool, IngestErro
     let head = match lake.head(from).await {
         Ok(head) => head,
         Err(BucketError::Missing { .. }) => return Ok(false),
-        Err(error) => return Err(IngestError::Bucket(error)),
+        Err(error) => return Err(error.into()),
     };
     let version = Version { key: from, id: head.version.as_deref(), e_tag: &head.e_tag };
-    lake.copy(lake, version, to).await.map_err(IngestError::Bucket)?;
-    lake.delete(&[from.to_owned()]).await.map_err(IngestError::Bucket)?;
+    lake.copy(lake, version, to).await?;
+    lake.delete(&[from.to_owned()]).await?;
     Ok(true)
 }
 
@@ -150,10 +150,10 @@ async fn move_files(app: &App, load: &Load, from: &str) -> Result<(), IngestErro
                 break;
             }
         }
-        let (key, head) = found.map_err(IngestError::Bucket)?;
+        let (key, head) = found?;
         if key != to {
             let version = Version { key: &key, id: head.version.as_deref(), e_tag: &head.e_tag };
-            app.lake.copy(&app.lake, version, &to).await.map_err(IngestError::Bucket)?;
+            app.lake.copy(&app.lake, version, &to).await?;
         }
     }
     Ok(())
@@ -170,11 +170,11 @@ async fn remove_files(app: &App, load: &Load, keep: Option<u32>) -> Result<(), I
         if keep.is_none() && folder == load.place {
             continue;
         }
-        let listed = app.lake.list(&places.files_in(folder)).await.map_err(IngestError::Bucket)?;
+        let listed = app.lake.list(&places.files_in(folder)).await?;
         let gone: Vec<String> = listed.into_iter().map(|file| file.key).filter(|key| !kept.contains(key)).collect();
         if !gone.is_empty() {
             warn!(load = load.id, folder, files = gone.len(), "files that belong there no longer are removed");
-            app.lake.delete(&gone).await.map_err(IngestError::Bucket)?;
+            app.lake.delete(&gone).await?;
         }
     }
     Ok(())

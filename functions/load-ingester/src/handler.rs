@@ -10,6 +10,7 @@ use serde::Deserialize;
 use shared::{
     metrics::{CountsByReason, Metrics, Unit},
     registrar::{Load, LoadRef, LoadStatus, Step},
+    schedule::is_tick,
 };
 use tracing::{error, info, warn};
 
@@ -50,11 +51,8 @@ pub enum HandleError {
 }
 
 #[derive(Deserialize)]
-struct Event<'a> {
-    source: Option<&'a str>,
-    #[serde(rename = "detail-type")]
-    detail_type: Option<&'a str>,
-    #[serde(rename = "Records", default)]
+struct Messages {
+    #[serde(rename = "Records")]
     records: Vec<Record>,
 }
 
@@ -67,13 +65,13 @@ struct Record {
 
 /// Handles one event. `deadline_ms` is the deadline of the invocation in milliseconds since 1970-01-01T00:00:00Z.
 pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatchResponse, HandleError> {
-    let event: Event<'_> = serde_json::from_slice(&event)?;
-    if (event.source, event.detail_type) == (Some("aws.events"), Some("Scheduled Event")) {
+    if is_tick(&event) {
         dispatch(app).await?;
         return Ok(SqsBatchResponse::default());
     }
+    let Messages { records } = serde_json::from_slice(&event)?;
     let mut response = SqsBatchResponse::default();
-    for record in event.records {
+    for record in records {
         if !take(app, &record, deadline_ms).await {
             let mut failure = BatchItemFailure::default();
             failure.item_identifier = record.message_id;

@@ -71,7 +71,7 @@ async fn converted(app: &App, load: &Load, format: Format, size: u64) -> Result<
     let (read, written, summary) = tokio::join!(reading, write(app, load, &id, made_from), converting);
     // What failed first makes the others fail: the object, then the files.
     let summary: Result<Summary, ConvertError> = summary.map_err(|_| IngestError::Thread)?;
-    read?;
+    read.map_err(IngestError::of_object)?;
     let written = match (written, &summary) {
         (Err(error), _) => return Err(error),
         (Ok(written), _) => written,
@@ -126,7 +126,7 @@ async fn dfm(app: &App, load: &Load) -> Result<Option<Dfm>, IngestError> {
     match app.incoming.get(&Places::of(load).dfm(), None).await {
         Ok(bytes) => Ok(Some(Dfm::parse(&bytes)?)),
         Err(BucketError::Missing { .. }) => Ok(None),
-        Err(error) => Err(IngestError::Bucket(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -144,7 +144,7 @@ fn plan_id(plan: &Plan) -> String {
 async fn copied(app: &App, load: &Load, size: u64) -> Result<Ingested, IngestError> {
     let info = footer(&app.incoming, load, size).await?;
     let places = Places::of(load);
-    app.lake.copy(&app.incoming, places.object(), &places.file(0)).await?;
+    app.lake.copy(&app.incoming, places.object(), &places.file(0)).await.map_err(IngestError::of_object)?;
     let result = LoadResult { rows: info.rows, files: 1, bytes: size, ..LoadResult::default() };
     Ok(Ingested { result, ..Ingested::default() })
 }
@@ -152,7 +152,8 @@ async fn copied(app: &App, load: &Load, size: u64) -> Result<Ingested, IngestErr
 async fn footer(bucket: &S3, load: &Load, size: u64) -> Result<ParquetInfo, IngestError> {
     let mut wanted = FOOTER_BYTES;
     loop {
-        let mut object = bucket.open_version(Places::of(load).object(), size.saturating_sub(wanted)).await?;
+        let object = bucket.open_version(Places::of(load).object(), size.saturating_sub(wanted)).await;
+        let mut object = object.map_err(IngestError::of_object)?;
         let mut end = Vec::new();
         while let Some(bytes) = object.next().await? {
             end.extend_from_slice(&bytes);

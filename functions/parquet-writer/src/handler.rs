@@ -15,6 +15,7 @@ use shared::{
     layout::{ContentId, EventsKey, LayoutError},
     metrics::{CountsByReason, Metrics, Unit},
     quarantine::{QuarantineRecord, rfc3339},
+    schedule::is_tick,
 };
 use tracing::{error, info, warn};
 
@@ -94,7 +95,7 @@ pub enum HandleError {
 ///
 /// `deadline_ms` is the deadline of the invocation in milliseconds since 1970-01-01T00:00:00Z.
 pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatchResponse, HandleError> {
-    if outbox::is_tick(&event) {
+    if is_tick(&event) {
         outbox::publish(app, deadline_ms).await?;
         return Ok(SqsBatchResponse::default());
     }

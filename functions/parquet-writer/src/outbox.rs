@@ -9,7 +9,6 @@ use std::{cell::Cell, time::Duration};
 use futures_util::{StreamExt, stream};
 use objects::{Attributes, Bucket, BucketError, Listed};
 use runtime::{clock, metrics};
-use serde::Deserialize;
 use shared::{
     layout::EventsKey,
     metrics::{Metrics, Unit},
@@ -28,8 +27,6 @@ const FOLDER: &str = "outbox/landed/";
 const CONCURRENT: usize = 8;
 /// Nothing is begun when less than this is left of the invocation.
 const RESERVE: Duration = Duration::from_secs(15);
-/// No tick is larger.
-const MAX_TICK_BYTES: usize = 4 << 10;
 
 /// Why the outbox could not be emptied.
 #[derive(Debug, thiserror::Error)]
@@ -40,22 +37,6 @@ pub enum OutboxError {
     /// With `NOTIFY=s3`, the function may have no topic.
     #[error("{0} notices wait in the outbox, and LANDED_TOPIC_ARN does not say where to publish them")]
     NoTopic(usize),
-}
-
-/// Whether the event is a tick of the schedule.
-///
-/// Source: "Scheduled events", Amazon EventBridge user guide.
-#[must_use]
-pub fn is_tick(event: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Scheduled<'a> {
-        source: &'a str,
-        #[serde(rename = "detail-type")]
-        detail_type: &'a str,
-    }
-    event.len() <= MAX_TICK_BYTES
-        && serde_json::from_slice::<Scheduled<'_>>(event)
-            .is_ok_and(|event| (event.source, event.detail_type) == ("aws.events", "Scheduled Event"))
 }
 
 /// Stores the notice of a file until a tick publishes it. Storing it twice is the same as once.
@@ -126,25 +107,4 @@ async fn publish_one(app: &App, topic_arn: &str, key: &str, deadline_ms: u64) ->
         warn!(%cause, notice.key = key, "a notice that is published could not be deleted; the next tick publishes it again");
     }
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_event_of_a_schedule_is_a_tick() {
-        let tick = br#"{"version":"0","id":"1","detail-type":"Scheduled Event","source":"aws.events","account":"1",
-            "time":"2026-11-20T14:11:00Z","region":"eu-west-1","resources":["arn:aws:events:eu-west-1:1:rule/tick"],"detail":{}}"#;
-        assert!(is_tick(tick));
-        for other in [
-            &br#"{"Records":[]}"#[..],
-            br#"{"source":"aws.s3","detail-type":"Object Created"}"#,
-            br#"{"source":"shop","detail-type":"Scheduled Event"}"#,
-            br#"[{"source":"aws.events","detail-type":"Scheduled Event"}]"#,
-            b"",
-        ] {
-            assert!(!is_tick(other), "{}", String::from_utf8_lossy(other));
-        }
-    }
 }
