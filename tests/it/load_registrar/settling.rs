@@ -162,6 +162,22 @@ async fn what_a_job_has_decided_stays_with_its_table() {
     assert_eq!(world.scratch.lines(sql).await, ["p|1", "p__x|3"]);
 }
 
+#[tokio::test]
+async fn an_object_that_was_claimed_starts_the_snapshot_of_a_table_that_becomes_ods() {
+    let world = World::empty().await;
+    world.declare(&[declaration("p/x/", "other")]).await;
+    let at = |key: &str, second: i64| Version::new(key, NOON + second, 1);
+    world.put(&[at("p/x/LOAD001.csv.gz", 10), at("p/x/1.csv", 5), at("p/x/2.csv", 15)]).await;
+    let claimed = world.claim("a job", Step::Ingest).await;
+    let second = claimed.iter().find(|load| load.s3_key == "p/x/2.csv").unwrap();
+    world.step(second.id, Some(second.lease), LoadStatus::Ready).await.unwrap();
+    world.declare(&[declaration("p/x/", "ods")]).await;
+    let snapshots = "select l.s3_key, l.status, o.snapshot is not null from cubic_loads as l \
+        left join cubic_load_ods_snapshots as o on o.load_id = l.id order by l.s3_key";
+    let expected = ["p/x/1.csv|ingesting|f", "p/x/2.csv|ready|t", "p/x/LOAD001.csv.gz|ingesting|t"];
+    assert_eq!(world.scratch.lines(snapshots).await, expected);
+}
+
 /// A million takes a minute, in steps of a second; this is a twentieth of it.
 #[tokio::test]
 async fn many_waiting_objects_are_picked_up_in_steps_that_leave_room_for_others() {
