@@ -13,7 +13,7 @@ pub const MAX_BYTES: usize = 16 << 20;
 /// The versions of an object and of its `.dfm`, as they are now.
 #[derive(Debug)]
 pub struct Companions {
-    /// When each version of the object was written, in milliseconds since 1970-01-01T00:00:00Z.
+    /// When each version of the object was written, in seconds since 1970-01-01T00:00:00Z, which is all that HeadObject says.
     objects: Vec<i64>,
     /// The versions of the `.dfm`.
     dfms: Vec<ListedVersion>,
@@ -34,10 +34,10 @@ impl Companions {
     pub async fn of(bucket: &S3, load: &Load) -> Result<Self, BucketError> {
         let (object, dfm) = (&load.s3_key, Places::of(load).dfm());
         let both = dfm.strip_suffix("dfm").unwrap_or(&dfm);
-        let at = load.s3_modified.as_millisecond();
+        let at = load.s3_modified.as_second();
         let listed = bucket.versions(both).await?;
         // The version of the load may be gone already.
-        let mut objects: Vec<i64> = listed.iter().filter(|one| one.key == *object).map(|one| one.modified_ms).collect();
+        let mut objects: Vec<i64> = listed.iter().filter(|one| one.key == *object).map(second).collect();
         objects.push(at);
         Ok(Self { objects, dfms: listed.into_iter().filter(|one| one.key == dfm).collect(), at })
     }
@@ -58,12 +58,16 @@ impl Companions {
 
     fn chosen_for(&self, at: i64) -> Option<Companion<'_>> {
         let next = self.objects.iter().copied().filter(|other| *other > at).min().unwrap_or(i64::MAX);
-        let from_then = |end: i64| self.dfms.iter().filter(move |dfm| (at..end).contains(&dfm.modified_ms));
+        let from_then = |end: i64| self.dfms.iter().filter(move |dfm| (at..end).contains(&second(dfm)));
         let own = from_then(next).min_by_key(|dfm| dfm.modified_ms);
-        let before = || self.dfms.iter().filter(|dfm| dfm.modified_ms < at).max_by_key(|dfm| dfm.modified_ms);
+        let before = || self.dfms.iter().filter(|dfm| second(dfm) < at).max_by_key(|dfm| dfm.modified_ms);
         let after = || from_then(i64::MAX).min_by_key(|dfm| dfm.modified_ms);
         Some(Companion { dfm: own.or_else(before).or_else(after)?, is_own: own.is_some() })
     }
+}
+
+const fn second(version: &ListedVersion) -> i64 {
+    version.modified_ms.div_euclid(1_000)
 }
 
 #[cfg(test)]
@@ -71,18 +75,18 @@ mod tests {
     use super::*;
 
     fn companions(at: i64, objects: &[i64], dfms: &[i64]) -> Companions {
-        let dfm = |ms: &i64| ListedVersion {
+        let dfm = |at: &i64| ListedVersion {
             key: "LOAD001.dfm".to_owned(),
-            id: Some(ms.to_string()),
+            id: Some(at.to_string()),
             e_tag: "e".to_owned(),
-            modified_ms: *ms,
+            modified_ms: at * 1_000 + 140,
         };
         Companions { objects: objects.to_vec(), dfms: dfms.iter().map(dfm).collect(), at }
     }
 
     /// When the chosen one was written, and whether it is the load's own.
     fn chosen(at: i64, objects: &[i64], dfms: &[i64]) -> Option<(i64, bool)> {
-        companions(at, objects, dfms).chosen().map(|chosen| (chosen.dfm.modified_ms, chosen.is_own))
+        companions(at, objects, dfms).chosen().map(|chosen| (second(chosen.dfm), chosen.is_own))
     }
 
     #[test]
