@@ -523,6 +523,22 @@ async fn waiting_in_the_queue_counts_as_no_attempt() {
 }
 
 #[tokio::test]
+async fn an_object_that_is_too_large_stays_for_a_day_so_that_another_job_can_take_the_load() {
+    let mut world = World::new(tables()).await;
+    world.ingester.config.max_object_bytes = 10;
+    world.put("cubic/dmap/agg_sample/1.csv", b"day,taps\n2026-11-20,1\n").await;
+    world.run().await;
+    assert!(world.loads().await[0].contains("|ready_for_erroring|too_large|"), "{:?}", world.loads().await);
+    assert_eq!(world.keys(INCOMING, ""), ["cubic/dmap/agg_sample/1.csv"]);
+    let later = "alter table cubic_loads disable trigger cubic_loads_transition; \
+        update cubic_loads set updated_at = now() - interval '25 hours'; \
+        alter table cubic_loads enable trigger cubic_loads_transition";
+    world.scratch.client().await.batch_execute(later).await.unwrap();
+    world.run().await;
+    assert!(world.loads().await[0].contains("|errored|too_large|"), "{:?}", world.loads().await);
+}
+
+#[tokio::test]
 async fn objects_that_cannot_be_moved_do_not_hold_up_ingesting() {
     let world = World::new(tables()).await;
     let client = world.scratch.client().await;

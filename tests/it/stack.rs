@@ -435,7 +435,15 @@ async fn objects_of_the_incoming_bucket_become_loads() {
     // The notification of this object is not delivered, because the event source mapping is disabled.
     deployed.set_mapping_enabled(PUTS, false);
     tokio::time::sleep(POLLER_NOTICES).await;
-    deployed.s3.put_object().bucket(bucket).key("stack/dmap/2.csv").body(b"x\n1\n".to_vec().into()).send().await.unwrap();
+    deployed
+        .s3
+        .put_object()
+        .bucket(bucket)
+        .key("stack/dmap/2.csv")
+        .body(b"x\n1\n".to_vec().into())
+        .send()
+        .await
+        .unwrap();
     let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/", "--dry-run"]).await;
     assert_eq!((compared["missing"].as_u64(), code), (Some(1), 3));
     let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/"]).await;

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::{
     FUNCTION,
     app::App,
-    error::IngestError,
+    error::{Hopeless, IngestError},
     finish::{self, Moved},
     ingest::{Ingested, ingest},
     registrar::{RegistrarError, reference},
@@ -236,7 +236,9 @@ async fn give_back(app: &App, load: &Load, reason: &str) {
 async fn work(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Result<(), IngestError> {
     match load.status {
         LoadStatus::Ingesting => {
-            let step = ingest_one(app, load, deadline_ms, tally).await?;
+            let Some(step) = ingest_one(app, load, deadline_ms, tally).await? else {
+                return Ok(());
+            };
             if clock::remaining(deadline_ms) < TO_MOVE {
                 return Ok(());
             }
@@ -255,8 +257,8 @@ async fn work(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Re
     }
 }
 
-/// Ingests a load, or gives it up. What is to be done with its object.
-async fn ingest_one(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Result<Step, IngestError> {
+/// Ingests a load, or gives it up. What is to be done with its object now: one that is too large waits for a job that can read it.
+async fn ingest_one(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Result<Option<Step>, IngestError> {
     let time = clock::remaining(deadline_ms).saturating_sub(RESERVE);
     match ingest(app, load, time).await {
         Ok(Ingested { result, quarantined }) => {
@@ -267,13 +269,13 @@ async fn ingest_one(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally)
             tally.rows += rows;
             tally.bytes += bytes;
             tally.quarantined = quarantined;
-            Ok(Step::Archive)
+            Ok(Some(Step::Archive))
         }
         Err(IngestError::Hopeless(why, what)) => {
             let reason = why.reason();
             app.registrar.step(load, LoadStatus::ReadyForErroring, Some(reason), None, BY).await?;
             error!(load = load.id, key = ?load.s3_key, reason, what, "load given up");
-            Ok(Step::Error)
+            Ok((why != Hopeless::TooLarge).then_some(Step::Error))
         }
         Err(error) => Err(error),
     }

@@ -28,8 +28,10 @@ const FROM: &str = "from cubic_loads as l join cubic_tables as t on t.id = l.tab
 /// Most loads that a command names.
 const PAGE: usize = page::MAX_ROWS as usize;
 
-/// A load of an ODS table can come before its snapshot, so it is not moved away at once.
-const SNAPSHOT_COMES: &str = "interval '1 day'";
+/// Why loads are not moved away at once: a snapshot may come late, and a job for large objects may take the load.
+const MAY_RECOVER: &str = "coalesce(l.status_reason, '') in ('no_snapshot', 'too_large')";
+/// How long these loads wait.
+const RECOVERS_WITHIN: &str = "interval '1 day'";
 
 /// Which loads to list. Each condition that is given has to hold.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +77,7 @@ impl StepSql {
                  and (l.status = '{waiting}' or l.leased_until <= clock_timestamp()) \
                  and ($1::bigint is null and t.is_active or l.table_id = $1) \
                  and (l.id = any ($2) or $2::bigint[] = '{{}}' \
-                   and (l.status_reason is distinct from 'no_snapshot' or l.updated_at < now() - {SNAPSHOT_COMES})) \
+                   and (not {MAY_RECOVER} or l.updated_at < now() - {RECOVERS_WITHIN})) \
                order by l.s3_modified, l.id limit $3 for update of l skip locked) \
              update cubic_loads as l set status = '{claimed}', leased_by = $4, \
                leased_until = clock_timestamp() + make_interval(secs => $5::int), is_queued = $6 \
