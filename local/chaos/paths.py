@@ -1,4 +1,4 @@
-"""The four paths: what is sent on each, and how it is counted at the other end."""
+"""The five paths: what is sent on each, and how it is counted at the other end."""
 
 import json
 import random
@@ -8,18 +8,20 @@ import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import urlencode
 
 import duckdb
+from botocore.exceptions import BotoCoreError, ClientError
 
 from local import lake, loads, postgres, queues, topics
 from local.chaos.count import Count
 from local.chaos.faults import Faults
 from local.chaos.mapping import Deliveries, QueueDeliveries, StreamDeliveries
 from local.progress import Failure, Step, step
-from local.stack import WRITER, Stack
+from local.stack import INGESTER, WRITER, Stack
 
 VISIBILITY_S = 45
 STALL_S = 660  # the pauses of messages that have failed several times
@@ -33,6 +35,9 @@ UPLOADERS = 8
 CRASHES_OF_POSTGRES = 3
 TABLES = ("chaos/orders/", "chaos/riders/", "chaos/stations/")
 NO_TABLE = "elsewhere/"
+INGESTED = "chaos/fares/"
+INGESTER_TIMEOUT_S = 20  # a load whose function is killed comes back a minute after that
+ROUNDS = 60
 
 # Pauses between two kills, in seconds: the shorter an invocation, the shorter. More kills and outages than now mostly make the run
 # longer: a message that has failed five times is hidden for seven minutes.
@@ -40,6 +45,7 @@ WRITER_KILLS = (6.0, 15.0)
 COLLECT_KILLS = (0.5, 2.0)
 ROLLER_KILLS = (0.2, 1.5)
 REGISTRAR_KILLS = (0.2, 1.0)
+INGESTER_KILLS = (0.5, 3.0)
 
 
 def events(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
@@ -231,6 +237,71 @@ def objects(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
     ]:
         counted.broken.append(f"{len(misplaced):,} objects are loads without a table or the reverse, such as {misplaced[0]}.")
     return counted
+
+
+def ingested(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
+    """Objects from the incoming bucket into files under springboard/, each record in one of them and each object archived."""
+    rng = random.Random(seed)
+    names = [f"{number:05}-{rng.getrandbits(32):08x}" for number in range(count)]
+    s3, bucket = stack.client("s3"), stack.outputs["IncomingBucketName"]
+    others = [{"prefix": prefix, "kind": "kafka", "active": False} for prefix in TABLES]
+    stack.ask("tables_apply", tables=[*others, {"prefix": INGESTED, "kind": "kafka", "max_attempts": 1_000}])
+    with step(f"Registering {count:,} objects to ingest") as s:
+        for name in names:
+            s3.put_object(Bucket=bucket, Key=f"{INGESTED}{name}.json", Body=json.dumps({"name": name}).encode() + b"\n")
+        while list(stack.ask("reconcile", prefix=INGESTED)["next"]):
+            s.say("comparing")
+    _shorten(stack)
+    with step(f"Ingesting {count:,} loads") as s, QueueDeliveries(stack, queues.LOADS, 1) as deliveries:
+        for _ in range(ROUNDS):
+            with faults.of([stack.outputs[INGESTER]], *INGESTER_KILLS):
+                _tick(stack)
+                _wait(stack, queues.LOADS, deliveries, count, s)
+            left = _end_pauses(stack)
+            s.count(count - left, count, "finished")
+            if not left:
+                break
+            time.sleep(INGESTER_TIMEOUT_S)
+    counted = Count("load-ingester", "objects", set(names), once=True)
+    with step("Fetching the lake"):
+        fetched = lake.fetch(stack)
+    places: dict[str, list[str]] = defaultdict(list)
+    for file in fetched:
+        if file.key.startswith(f"springboard/{INGESTED}"):
+            for (record,) in duckdb.read_parquet(str(file.path)).select("record").fetchall():
+                places[json.loads(record)["name"]].append(file.key)
+    counted.land(places)
+    archived = [file for file in fetched if file.key.startswith(f"archive/{INGESTED}")]
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=INGESTED)
+    left = sum(len(page.get("Contents", [])) for page in pages)
+    if (len(archived), left) != (count, 0):
+        counted.broken.append(f"{len(archived):,} objects are archived and {left:,} still in the incoming bucket.")
+    return counted
+
+
+def _shorten(stack: Stack) -> None:
+    """A shorter invocation has a shorter lease."""
+    name = stack.outputs[INGESTER]
+    stack.client("lambda").update_function_configuration(FunctionName=name, Timeout=INGESTER_TIMEOUT_S)
+
+
+def _tick(stack: Stack) -> None:
+    """What the schedule does every minute. A tick that fails, or whose function is killed, is made up for by the next one."""
+    with suppress(Failure, ClientError, BotoCoreError):
+        stack.tick(INGESTER, datetime.now(timezone.utc))
+
+
+def _end_pauses(stack: Stack) -> int:
+    """Ends the pauses of loads that met an error of S3, as `landfall loads retry --revoke` does. How many loads are not finished."""
+    unfinished = [load for load in loads.every(stack) if load["s3_key"].startswith(INGESTED) and load["status"] != "archived"]
+    back = {"ingesting": "ready", "archiving": "ready_for_archiving"}
+    soon = datetime.now(timezone.utc) + timedelta(seconds=2 * INGESTER_TIMEOUT_S + 60)
+    for load in unfinished:
+        if load["leased_until"] and datetime.fromisoformat(load["leased_until"].replace("Z", "+00:00")) > soon:
+            stack.ask(
+                "loads_set_status", loads=[{"id": load["id"]}], status=back[load["status"]], by="chaos", revoke=True
+            )
+    return len(unfinished)
 
 
 def _wait(

@@ -23,12 +23,14 @@ def run(events: int, records: int, hits: int, objects: int, seed: int) -> int:
         proxy = Proxy(deployed.endpoint_url, seed)
         _lead_through(proxy, deployed)
         faults = Faults(deployed, proxy, seed)
-        counts = [
-            paths.events(deployed, events, seed, faults),
-            paths.hits(deployed, hits, seed, faults),
-            paths.records(deployed, records, seed, faults),
-            paths.objects(deployed, objects, seed, faults),
-        ]
+        with deployed.without_ticks(stack.INGESTER):  # the last path ticks
+            counts = [
+                paths.events(deployed, events, seed, faults),
+                paths.hits(deployed, hits, seed, faults),
+                paths.records(deployed, records, seed, faults),
+                paths.objects(deployed, objects, seed, faults),
+                paths.ingested(deployed, objects // 10, seed, faults),
+            ]
     finally:  # Nobody else could use a stack that leads to the proxy.
         emulator.stop()
         postgres.stop()
@@ -66,6 +68,6 @@ def _lead_through(proxy: Proxy, deployed: stack.Stack) -> None:
                     FunctionName=value, Environment={"Variables": {**variables, **proxy.variables()}}
                 )
         functions.delete_function_concurrency(FunctionName=deployed.outputs[stack.WRITER])
-        for feed in (queues.EVENTS, queues.PUTS):
+        for feed in (queues.EVENTS, queues.PUTS, queues.LOADS):
             attributes = {"VisibilityTimeout": str(paths.VISIBILITY_S)}
             sqs.set_queue_attributes(QueueUrl=deployed.outputs[feed.queue], Attributes=attributes)

@@ -6,6 +6,7 @@
 
 #![deny(missing_docs)]
 
+pub mod column_type;
 pub mod event;
 pub mod expectation;
 pub mod json;

@@ -555,6 +555,57 @@ async fn objects_that_cannot_be_moved_do_not_hold_up_ingesting() {
     assert_eq!(world.cloud.state().queue.len(), 50);
 }
 
+/// The sample objects in the public repository of the reference, the MBTA's data platform, as they were in 2022.
+#[tokio::test]
+async fn the_public_sample_of_the_reference_has_the_rows_that_pandas_reads() {
+    let world = World::new(tables()).await;
+    let sample = [
+        ("SAMPLE_ID", "INT4"),
+        ("SAMPLE_NAME", "STRING"),
+        ("EDW_INSERTED_DTM", "DATETIME"),
+        ("EDW_UPDATED_DTM", "DATETIME"),
+    ];
+    let header =
+        [("header__change_seq", "STRING"), ("header__change_oper", "STRING"), ("header__timestamp", "DATETIME")];
+    let changes: Vec<_> = header.into_iter().chain(sample).collect();
+    let put = async |key: &str, columns: &[(&str, &str)], rows: &str| {
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        world.put(&format!("{key}.csv.gz"), &gz(&format!("{}\n{rows}", names.join(",")))).await;
+        world.put_silently(&format!("{key}.dfm"), &dfm(columns, 2));
+    };
+    let times = "2021-12-01 11:20:30.4444444,2021-12-01 11:20:31.4444444";
+    let rows = format!("1,\"Sample 1\",{times}\n2,\"Sample 2\",{times}\n");
+    put("cubic/ods_qlik/EDW.SAMPLE/LOAD001", &sample, &rows).await;
+    let change = |seq: &str, oper: &str, at: &str, id: u8, fires: usize| {
+        format!("{seq},{oper},2021-10-08 {at}:12:31.320000,{id},\"Sample {id} {}\",{times}", "🔥".repeat(fires))
+    };
+    // The last line of these has no end.
+    let [first, second] = ["20210915031230320000000000000000041", "20210915031231320000000000000000041"];
+    let rows = [change(first, "I", "13", 4, 4), change(second, "U", "13", 2, 2)];
+    put("cubic/ods_qlik/EDW.SAMPLE__ct/20211201-112233444", &changes, &rows.join("\n")).await;
+    let rows = [change(first, "U", "14", 4, 4), change(second, "I", "15", 5, 5)];
+    put("cubic/ods_qlik/EDW.SAMPLE__ct/20211201-122433444", &changes, &rows.join("\n")).await;
+    world.run().await;
+
+    let row = |id: u8, name: &str| {
+        json!({"SAMPLE_ID": id, "SAMPLE_NAME": name, "EDW_INSERTED_DTM": "2021-12-01T11:20:30.444444",
+            "EDW_UPDATED_DTM": "2021-12-01T11:20:31.444444"})
+    };
+    let expected = [row(1, "Sample 1"), row(2, "Sample 2")];
+    assert_eq!(as_json(&world.rows("cubic/ods_qlik/EDW.SAMPLE/")), json!(expected));
+    let expected =
+        [(first, "I", "13", 4, 4), (second, "U", "13", 2, 2), (first, "U", "14", 4, 4), (second, "I", "15", 5, 5)];
+    let expected = expected.map(|(seq, oper, at, id, fires)| {
+        let mut row = row(id, &format!("Sample {id} {}", "🔥".repeat(fires)));
+        row["header__change_seq"] = seq.into();
+        row["header__change_oper"] = oper.into();
+        row["header__timestamp"] = format!("2021-10-08T{at}:12:31.320").into();
+        row
+    });
+    assert_eq!(as_json(&world.rows("cubic/ods_qlik/EDW.SAMPLE__ct/")), json!(expected));
+    assert!(world.keys(LAKE, "quarantine/").is_empty());
+}
+
 #[tokio::test]
 async fn each_version_of_a_key_has_the_dfm_that_was_written_with_it() {
     let world = World::new(tables()).await;

@@ -927,6 +927,24 @@ async fn tables_are_planned_applied_and_left_alone_when_they_are_right() {
 }
 
 #[tokio::test]
+async fn columns_that_no_load_could_have_are_refused_before_there_are_loads() {
+    let world = World::empty().await;
+    for (columns, problem) in [
+        (json!([{"name": "id", "type": "serial"}]), "column \"id\" has the unknown type \"serial\"; known are integer"),
+        (json!([{"name": "at", "type": "decimal(39,2)"}]), "column \"at\" has the unknown type \"decimal(39,2)\""),
+        (json!([{"name": "id", "type": "INT4"}, {"name": "id", "type": "text"}]), "column \"id\" is declared twice"),
+        (json!([{"name": "", "type": "INT4"}]), "a column has no name"),
+    ] {
+        let tables = json!([{"prefix": "shop/orders/", "kind": "dms", "columns": columns}]);
+        for command in ["tables_plan", "tables_apply"] {
+            let refused = world.ask(json!({"command": command, "tables": tables})).await.unwrap_err();
+            assert!(refused.starts_with(&format!("table with prefix \"shop/orders/\": {problem}")), "{refused}");
+        }
+    }
+    assert_eq!(world.count("cubic_tables").await, 0);
+}
+
+#[tokio::test]
 async fn a_prefix_belongs_to_one_table() {
     let world = World::empty().await;
     world.declare(&[declaration("shop/orders/", "dms")]).await;

@@ -1,13 +1,14 @@
 //! Declared tables: compares them with those in the database, and applies the difference.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
 use jiff::Timestamp;
 use serde_json::json;
 use shared::{
+    column_type::ColumnType,
     expectation::Expectation,
     registrar::{
         ColumnDeclaration, FieldChange, LoadStatus, OnMisfit, Table, TableChange, TableDeclaration, TableKind,
@@ -56,6 +57,24 @@ impl Declared {
     }
 }
 
+/// Why columns cannot be used, if they cannot.
+fn problem(columns: &[ColumnDeclaration]) -> Option<String> {
+    let mut names = HashSet::new();
+    columns.iter().find_map(|ColumnDeclaration { name, column_type }| {
+        if name.is_empty() {
+            Some("a column has no name".to_owned())
+        } else if !names.insert(name) {
+            Some(format!("column {name:?} is declared twice"))
+        } else if column_type.parse::<ColumnType>().is_err() {
+            let known =
+                "known are integer, bigint, decimal(p,s), double, boolean, date, time, timestamp, text and their like";
+            Some(format!("column {name:?} has the unknown type {column_type:?}; {known}"))
+        } else {
+            None
+        }
+    })
+}
+
 /// Fills in what declarations leave out, and refuses what makes no sense. Errors name the declaration.
 fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseError> {
     let mut names: HashMap<String, String> = HashMap::new();
@@ -73,6 +92,9 @@ fn complete(tables: Vec<TableDeclaration>) -> Result<Vec<Declared>, DatabaseErro
         };
         if !is_name(&name) {
             return refuse(&format!("name {name:?} is not 1 to 255 of the characters a-z, 0-9 and _"));
+        }
+        if let Some(problem) = table.columns.as_deref().and_then(problem) {
+            return refuse(&problem);
         }
         let snapshot_key = match (table.kind, table.snapshot_key) {
             (TableKind::Ods, _) if prefix.ends_with("__ct/") => {

@@ -12,10 +12,11 @@ use arrow::{
     datatypes::DataType,
     error::ArrowError,
 };
+use shared::column_type::ColumnType;
 
 use super::{
     Reason,
-    types::ColumnType,
+    types::{self, data_type},
     value::{boolean, date, decimal, integer, real, short_decimal, time, timestamp, unsigned},
 };
 
@@ -48,7 +49,7 @@ struct Texts {
 
 impl Column {
     pub(super) fn new(column_type: ColumnType) -> Self {
-        Self { column_type, values: Values::new(&column_type.data_type()), nulls: NullBufferBuilder::new(FIRST_ROWS) }
+        Self { column_type, values: Values::new(&data_type(column_type)), nulls: NullBufferBuilder::new(FIRST_ROWS) }
     }
 
     /// Appends a value. If it does not fit, nothing is appended. What has only white space is null, unless the column is text.
@@ -106,7 +107,7 @@ impl Column {
     /// All rows. The column is empty then.
     pub(super) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let nulls = self.nulls.finish();
-        let data_type = self.column_type.data_type();
+        let data_type = data_type(self.column_type);
         Ok(match (&mut self.values, data_type) {
             (Values::Int32(values), DataType::Date32) => Arc::new(Date32Array::new(taken(values), nulls)),
             (Values::Int32(values), data_type @ DataType::Decimal32(..)) => {
@@ -206,7 +207,7 @@ impl Values {
 fn whole(column_type: ColumnType, text: &[u8]) -> Result<i64, Reason> {
     match column_type {
         ColumnType::Decimal { precision, scale } => short_decimal(text, precision, scale),
-        ColumnType::Integer { bytes, signed } => integer(text, &ColumnType::range(bytes, signed)),
+        ColumnType::Integer { bytes, signed } => integer(text, &types::range(bytes, signed)),
         _ => Err(Reason::NotAnInteger),
     }
 }

@@ -1,9 +1,8 @@
 //! What is known about the columns of an object before it is read.
 
 use serde::Deserialize;
+use shared::column_type::ColumnType;
 use thiserror::Error;
-
-use super::types::ColumnType;
 
 /// Columns in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! The `.dfm` that Qlik Replicate writes beside each file: JSON with the dialect, the columns and the number of records.
 
 use serde::Deserialize;
+use shared::column_type::ColumnType;
 
 use super::{
     declaration::{AsText, Declaration, DeclarationError, Declared},
     dialect::Dialect,
-    types::ColumnType,
 };
 
 /// What a `.dfm` says.

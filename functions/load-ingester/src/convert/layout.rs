@@ -3,13 +3,14 @@
 use std::{collections::HashSet, sync::Arc};
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use shared::column_type::ColumnType;
 
 use super::{
     ConvertError,
     declaration::Declared,
     plan::Plan,
     summary::{OutputColumn, Renamed, Summary},
-    types::ColumnType,
+    types::data_type,
 };
 
 /// Holds the members of a JSON object that are not declared.
@@ -124,7 +125,7 @@ impl Layout {
         }
         let fields = layout.summary.columns.iter();
         let fields: Vec<_> =
-            fields.map(|column| Field::new(&column.name, column.column_type.data_type(), true)).collect();
+            fields.map(|column| Field::new(&column.name, data_type(column.column_type), true)).collect();
         layout.schema = Arc::new(Schema::new(fields));
         layout
     }

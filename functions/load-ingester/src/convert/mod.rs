@@ -52,7 +52,6 @@ pub use self::{
     plan::{Format, Kind, Limits, OnMisfit, Plan},
     sink::{Part, Quarantined, Sink},
     summary::{OutputColumn, Renamed, Summary},
-    types::{ColumnType, UnknownType},
 };
 
 /// Converts one object. The same bytes and the same plan give the same parts, however many bytes a read returns.

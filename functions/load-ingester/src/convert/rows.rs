@@ -9,6 +9,7 @@ use super::{
     parts::Parts,
     plan::{OnMisfit, Plan},
     sink::{Quarantined, shortened},
+    types::data_type,
 };
 
 /// Arrow's positions in texts have 31 bits, which no row group may need.
@@ -115,7 +116,7 @@ impl<'a, S: Sink> Rows<'a, S> {
         let mut arrays = Vec::with_capacity(self.layout.sources.len());
         for source in &self.layout.sources {
             arrays.push(match source {
-                Source::Missing(column_type) => new_null_array(&column_type.data_type(), self.count),
+                Source::Missing(column_type) => new_null_array(&data_type(*column_type), self.count),
                 Source::Field(field) => match self.columns.get_mut(*field) {
                     Some(column) => column.finish()?,
                     None => continue,

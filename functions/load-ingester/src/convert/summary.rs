@@ -1,6 +1,8 @@
 //! What became of an object.
 
-use super::{declaration::AsText, sink::Part, types::ColumnType};
+use shared::column_type::ColumnType;
+
+use super::{declaration::AsText, sink::Part};
 
 /// What became of an object. Each of its records is a row or in the quarantine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use parquet::{arrow::arrow_reader::ParquetRecordBatchReaderBuilder, file::metadata::ParquetMetaDataReader};
 use proptest::prelude::*;
+use shared::column_type::ColumnType;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use super::{super::Reason, digit, split_sign};
 
 /// The most digits of a decimal number.
-pub(in super::super) const MAX_DIGITS: u32 = 38;
+const MAX_DIGITS: u32 = shared::column_type::MAX_DIGITS as u32;
 /// So many digits fit into 63 bits, whatever they are.
 const SAFE_DIGITS: usize = 18;
 /// Exponents beyond this have the same effect as this.

@@ -10,7 +10,7 @@ mod time;
 mod tests;
 
 pub(super) use self::{
-    decimal::{MAX_DIGITS, decimal, short_decimal},
+    decimal::{decimal, short_decimal},
     integer::{integer, unsigned},
     time::{date, time, timestamp},
 };
