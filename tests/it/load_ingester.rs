@@ -527,7 +527,9 @@ async fn an_object_that_is_too_large_stays_for_a_day_so_that_another_job_can_tak
     let mut world = World::new(tables()).await;
     world.ingester.config.max_object_bytes = 10;
     world.put("cubic/dmap/agg_sample/1.csv", b"day,taps\n2026-11-20,1\n").await;
+    world.put("shop/orders/1.parquet", &read_back("only copied, whatever its size")).await;
     world.run().await;
+    assert!(world.loads().await[1].contains("|archived|"), "{:?}", world.loads().await);
     assert!(world.loads().await[0].contains("|ready_for_erroring|too_large|"), "{:?}", world.loads().await);
     assert_eq!(world.keys(INCOMING, ""), ["cubic/dmap/agg_sample/1.csv"]);
     let later = "alter table cubic_loads disable trigger cubic_loads_transition; \

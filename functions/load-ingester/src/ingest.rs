@@ -42,13 +42,6 @@ pub struct Ingested {
 /// Ingests the object of a load within `time`.
 pub async fn ingest(app: &App, load: &Load, time: Duration) -> Result<Ingested, IngestError> {
     let size = u64::try_from(load.s3_size).unwrap_or_default();
-    if size > app.config.max_object_bytes {
-        let (has, limit) = (size >> 20, app.config.max_object_bytes >> 20);
-        return Err(IngestError::Hopeless(
-            Hopeless::TooLarge,
-            format!("the object has {has} MiB, and the limit is {limit}"),
-        ));
-    }
     let ingested = async {
         match Format::of_key(&load.s3_key) {
             Some(format) => converted(app, load, format, size).await,
@@ -62,6 +55,13 @@ pub async fn ingest(app: &App, load: &Load, time: Duration) -> Result<Ingested, 
 }
 
 async fn converted(app: &App, load: &Load, format: Format, size: u64) -> Result<Ingested, IngestError> {
+    if size > app.config.max_object_bytes {
+        let (has, limit) = (size >> 20, app.config.max_object_bytes >> 20);
+        return Err(IngestError::Hopeless(
+            Hopeless::TooLarge,
+            format!("the object has {has} MiB, and the limit is {limit}"),
+        ));
+    }
     let plan = plan(app, load, format).await?;
     let id = plan_id(&plan);
     let (bytes_to, bytes_from) = mpsc::channel::<Bytes>(QUEUED);
