@@ -2,79 +2,54 @@
 
 import argparse
 import gzip
+import io
 import json
 import sys
-import threading
 import time
 import traceback
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 
 import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from pyspark.sql import SparkSession
+from registrar import LEASE_S, Lease, Lost, ask
 from rules import Refused, blocks, dfm_key, header, need, parquet, plan_of, quarantined
 
-BLOCK_BYTES, LEASE_S, RENEW_S, MARGIN_S, DFM_COMES_WITHIN_S = 64 << 20, 900, 120, 60, 600
+RANGE_BYTES, BLOCK_BYTES, PUTS, ATTEMPTS, DFM_COMES_WITHIN_S = 8 << 20, 64 << 20, 3, 5, 600
 GONE = {"NoSuchKey": "object_gone", "NoSuchVersion": "object_gone", "PreconditionFailed": "superseded"}
 
 
-class Lost(Exception):
-    """load-registrar refuses the step, or may soon: another job has the load, and nothing may be changed any more."""
+class Stored(io.RawIOBase):
+    """The object as it was registered. A range of it whose connection breaks is asked for again."""
 
+    def __init__(self, s3, load):
+        version = {"VersionId": load["s3_version"]} if load["s3_version"] else {}
+        named = {"Bucket": load["s3_bucket"], "Key": load["s3_key"], "IfMatch": f'"{load["s3_etag"]}"', **version}
+        self.get, self.at, self.size = partial(s3.get_object, **named), 0, load["s3_size"]
 
-def ask(client, function, command, **members):
-    """Asks load-registrar, by invocation."""
-    answer = client.invoke(FunctionName=function, Payload=json.dumps({"command": command, **members}))
-    result = json.load(answer["Payload"])
-    if "FunctionError" in answer:
-        raise (Lost if result.get("errorType") == "Refused" else OSError)(result.get("errorMessage"))
-    return result
+    def readable(self):
+        return True
 
-
-class Lease(threading.Thread):
-    """Renews the lease of a load, and cancels its tasks when that is lost."""
-
-    def __init__(self, ask, load, cancel):
-        super().__init__(daemon=True)
-        self.ask, self.load, self.cancel = ask, {"id": load["id"], "lease": load["lease"]}, cancel
-        self.until, self.ended = time.monotonic() + LEASE_S - MARGIN_S, threading.Event()
-
-    def run(self):
-        while not self.ended.wait(RENEW_S):
-            self.renew()
-            if time.monotonic() >= self.until:
-                self.cancel()
-
-    def renew(self):
-        asked = time.monotonic()
-        try:
-            self.ask("loads_renew", loads=[self.load], lease_seconds=LEASE_S)
-            self.until = asked + LEASE_S - MARGIN_S
-        except Lost:
-            self.until = asked
-        except Exception as error:  # There is time to ask again until the lease ends.
-            print(f"load {self.load['id']}: the lease could not be renewed: {error}", flush=True)
-
-    def check(self):
-        if time.monotonic() >= self.until:
-            raise Lost("the lease has ended")
-
-    def step(self, status, reason=None, **result):
-        self.ask("loads_set_status", loads=[{**self.load, **result}], status=status, reason=reason, by="glue")
-
-
-def opened(s3, load):
-    """The object as it was registered, inflated."""
-    version = {"VersionId": load["s3_version"]} if load["s3_version"] else {}
-    etag = f'"{load["s3_etag"]}"'
-    try:
-        body = s3.get_object(Bucket=load["s3_bucket"], Key=load["s3_key"], IfMatch=etag, **version)["Body"]
-    except ClientError as error:
-        raise Refused(GONE[error.response["Error"]["Code"]]) if error.response["Error"]["Code"] in GONE else error
-    return gzip.GzipFile(fileobj=body) if load["s3_key"].lower().endswith(".gz") else body
+    def readinto(self, buffer):
+        last = min(self.at + len(buffer), self.size) - 1
+        for attempt in range(ATTEMPTS if self.at <= last else 0):
+            try:
+                data = self.get(Range=f"bytes={self.at}-{last}")["Body"].read()
+                buffer[: len(data)] = data
+                self.at += len(data)
+                return len(data)
+            except ClientError as error:
+                reason = GONE.get(error.response["Error"]["Code"])
+                raise Refused(reason) if reason else error
+            except (BotoCoreError, OSError) as error:
+                print(f"the object is read on at byte {self.at}: {error}", flush=True)
+                if attempt == ATTEMPTS - 1:
+                    raise
+        return 0
 
 
 def dfm(s3, load):
@@ -92,18 +67,26 @@ def dfm(s3, load):
 
 def cut(s3, load, plan, lease):
     """Puts blocks of the object under keys of this job. The first one says what columns there are."""
-    kept = []
+    kept, puts, began = [], [], time.monotonic()
+    source = io.BufferedReader(Stored(s3, load), RANGE_BYTES)
+    source = gzip.GzipFile(fileobj=source) if load["s3_key"].lower().endswith(".gz") else source
     try:
-        for line, block in blocks(opened(s3, load).read, BLOCK_BYTES, plan["dialect"]):
-            lease.check()
-            if "columns" not in plan:
-                line, block = header(plan, line, block)
-            key = f"work/glue/{load['id']}-{load['lease']}/{len(kept):06}"
-            s3.put_object(Bucket=plan["lake"], Key=key, Body=block)
-            kept.append((line, key))
-            print(f"load {load['id']}: {len(kept)} blocks are cut", flush=True)
+        with ThreadPoolExecutor(PUTS) as pool:
+            for line, block in blocks(source.read, BLOCK_BYTES, plan["dialect"]):
+                lease.check()
+                if "columns" not in plan:
+                    line, block = header(plan, line, block)
+                kept.append((line, f"work/glue/{load['id']}-{load['lease']}/{len(kept):06}"))
+                puts.append(pool.submit(s3.put_object, Bucket=plan["lake"], Key=kept[-1][1], Body=block))
+                puts[-PUTS:][0].result()
+                if len(kept) % 10 == 1:
+                    print(f"load {load['id']}: {len(kept)} blocks in {time.monotonic() - began:.0f} s", flush=True)
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise Refused("invalid_gzip") from None
+    for put in puts:
+        put.result()
+    if "columns" not in plan:
+        header(plan, 1, b"")
     return kept
 
 
@@ -122,7 +105,7 @@ def ingest(spark, s3, arguments, load, lease):
     lake, most = arguments.lake_bucket, arguments.max_quarantined_rows
     plan = plan_of(load, dfm(s3, load)) | {"lake": lake, "most_misfits": most}
     kept = cut(s3, load, plan, lease)
-    made = spark.sparkContext.parallelize(kept, len(kept) or 1).map(partial(convert, plan)).collect()
+    made = spark.sparkContext.parallelize(kept, len(kept)).map(partial(convert, plan)).collect() if kept else []
     misfits = [misfit for *_, some in made for misfit in some]
     need(plan["on_misfit"] != "fail" or not misfits, "misfit", *misfits[:1])
     need(len(misfits) <= most, "too_many_misfits")
@@ -152,23 +135,24 @@ def clear(s3, lake, load):
 
 def take(spark, s3, ask, arguments, number, is_too_large):
     """Claims a load and takes it further. Whether that is done, by this job or by another one."""
-    try:
-        if is_too_large:
+    if is_too_large:
+        with suppress(Lost):  # Another job was faster.
             ask("loads_set_status", loads=[{"id": number}], status="ready", reason="for_glue", by="glue")
-        claimed = ask("loads_next", loads=[number], step="ingest", limit=1, lease_seconds=LEASE_S, by="glue")["loads"]
-    except Lost as refusal:
-        claimed = print(f"load {number}: {refusal}") or []
+    claimed = ask("loads_next", loads=[number], step="ingest", limit=1, lease_seconds=LEASE_S, by="glue")["loads"]
     if not claimed:
-        return print(f"load {number}: another job has it, or it does not wait to be ingested", flush=True) is None
-    lease = Lease(ask, claimed[0], spark.sparkContext.cancelAllJobs)
+        print(f"load {number}: another job has it, or it does not wait to be ingested", flush=True)
+        return True
+    [load] = claimed
+    lease = Lease(ask, load, spark.sparkContext.cancelAllJobs)
     lease.start()
     try:
-        result = ingest(spark, s3, arguments, claimed[0], lease)
-        lease.step("ready_for_archiving", result=result)
-        print(f"load {number}: ingested, {json.dumps(result)}", flush=True)
-    except Refused as refused:
-        lease.step("ready_for_erroring", reason=refused.args[0])
-        print(f"load {number}: given up: {refused}", flush=True)
+        try:
+            step = {"status": "ready_for_archiving", "result": ingest(spark, s3, arguments, load, lease)}
+        except Refused as refused:
+            step = {"status": "ready_for_erroring", "reason": refused.args[0]}
+            print(f"load {number}: given up: {refused}", flush=True)
+        lease.step(**step)
+        print(f"load {number}: {json.dumps(step)}", flush=True)
     except Exception:  # What it was is in the log. If the lease is lost, the load cannot be given back.
         traceback.print_exc()
         with suppress(Exception):
@@ -176,7 +160,7 @@ def take(spark, s3, ask, arguments, number, is_too_large):
         return False
     finally:
         lease.ended.set()
-        clear(s3, arguments.lake_bucket, claimed[0])
+        clear(s3, arguments.lake_bucket, load)
     return True
 
 

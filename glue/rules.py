@@ -8,7 +8,8 @@ import re
 from collections import Counter
 from datetime import date, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
-from functools import partial
+from functools import lru_cache, partial
+from operator import itemgetter
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -65,6 +66,7 @@ def boolean(text):
     return WORDS[text.lower()]
 
 
+@lru_cache(1 << 16)
 def days(text, reason):
     try:
         return date.fromisoformat(text).toordinal() - EPOCH
@@ -175,7 +177,11 @@ def whole_records(block, dialect):
     """Where the last line ends that ends a record; 0 if none does."""
     if dialect.is_plain(block):
         return block.rfind(dialect.end.encode()) + 1
-    return max((behind for _, _, behind, ended_by in records(block, 1, dialect) if ended_by == "line"), default=0)
+    record, at = f"{dialect.field('(?:')}(?:{re.escape(dialect.delimiter)}{dialect.field('(?:')})*", 0
+    many = re.compile(f"(?:{record}{re.escape(dialect.end)}){{1,1000}}".encode(), re.DOTALL)
+    while match := many.match(block, at):
+        at = match.end()
+    return at
 
 
 def blocks(read, size, dialect):
@@ -373,7 +379,9 @@ def rows(block, line, plan, counts):
     """Of each record its values by field; or None and the line, the column, the value, the reason and the record."""
     is_json, on_misfit = plan.get("is_json"), plan["on_misfit"]
     split = json_fields(plan["names"]) if is_json else csv_fields(plan["dialect"])
-    fields = sorted((field, name, kind(declared)[2]) for name, declared, field in plan["columns"] if field is not None)
+    fields = [(field, name, kind(declared)[2]) for name, declared, field in plan["columns"] if field is not None]
+    fields = [(field, name, read and lru_cache(1 << 16)(read)) for field, name, read in sorted(fields, key=itemgetter(0))]
+    typed = [(field, name, read) for field, name, read in fields if read]
     for at, record, _, ended_by in records(block, line, plan["dialect"]):
         if not (record.strip() if is_json else record or len(fields) == 1):
             continue
@@ -381,15 +389,15 @@ def rows(block, line, plan, counts):
             need(len(record) <= LONGEST_RECORD, "too_long", None, "")
             need(ended_by != "quote", "unclosed_quote", None, "")
             values = split(record)
-            need(len(values) >= len(fields), "too_few_fields", None, str(len(values)))
-            need(len(values) <= len(fields), "too_many_fields", None, str(len(values)))
+            if len(values) != len(fields):
+                raise Refused("too_few_fields" if len(values) < len(fields) else "too_many_fields", None, str(len(values)))
             if not is_json and not record.isascii():
                 for field, name, _ in fields:
                     need(not is_damaged(values[field]), "invalid_utf8", name, shortened(as_bytes(values[field] or "")))
-            for field, name, read in fields:
-                if read and (text := values[field]) is not None:
+            for field, name, read in typed:
+                if (text := values[field]) is not None:
                     try:
-                        values[field] = read(text.strip(SPACE)) if text.strip(SPACE) else None
+                        values[field] = read(stripped) if (stripped := text.strip(SPACE)) else None
                     except Refused as refused:
                         need(on_misfit == "null", refused.args[0], name, shortened(text.encode()))
                         values[field] = None
@@ -404,7 +412,7 @@ def parquet(block, line, plan):
     """A Parquet file of a block, the numbers of its rows, bytes and values that became null, and what does not fit."""
     counts, misfits, group, file, columns = Counter(rows=0, nulled=0, bytes=0), [], [], io.BytesIO(), plan["columns"]
     kinds = [kind(declared) for _, declared, _ in columns]
-    schema = pa.schema([(name, found[0]) for (name, *_), found in zip(columns, kinds)], metadata=plan["footer"])
+    schema = pa.schema([(name, found[0]) for (name, *_), found in zip(columns, kinds)])
 
     def write(writer):
         counts["rows"] += len(group)
@@ -427,6 +435,7 @@ def parquet(block, line, plan):
                     write(writer)
         if group:
             write(writer)
+        writer.add_key_value_metadata(plan["footer"])
     counts["bytes"] = len(file.getvalue()) if counts["rows"] else 0
     return file.getvalue(), counts, misfits
 

@@ -6,10 +6,12 @@ import gzip
 import io
 import json
 import re
+import tempfile
 import threading
 import unittest
 from datetime import date, datetime, time, timezone
 from decimal import Decimal, localcontext
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -17,9 +19,12 @@ import boto3
 import ingest
 import pyarrow as pa
 import pyarrow.parquet as pq
+import registrar as registrar_client
 import rules
+from botocore.exceptions import ResponseStreamingError
+from botocore.response import StreamingBody
+from fake_registrar import Registrar
 from pyspark.sql import SparkSession
-from registrar import Registrar
 
 GLUE = Path(__file__).parents[1]
 TESTDATA = GLUE.parent / "functions" / "load-ingester" / "testdata"
@@ -144,9 +149,14 @@ class Job(unittest.TestCase):
         metadata = pq.read_metadata(io.BytesIO(read(f"{PLACE}{number}-0.parquet"))).metadata
         self.assertEqual((metadata[b"landfall.load"], metadata[b"landfall.key"]), (str(number).encode(), KEY.encode()))
         self.assertNotIn(b"ARROW:schema", metadata)
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "0.parquet").write_bytes(read(f"{PLACE}{number}-0.parquet"))
+            found = spark.read.parquet(folder)
+            self.assertEqual([tuple(row) for row in found.collect()], [(1, "a")])
+            self.assertEqual(found.dtypes, [("id", "bigint"), ("name", "string")])
 
     def test_files_of_other_writers_are_read_as_load_ingester_reads_them(self) -> None:
-        corpus = (TESTDATA / "readers.ndjson").read_text().splitlines()
+        corpus = (TESTDATA / "readers.ndjson").read_text().strip("\n").split("\n")
         self.assertGreaterEqual(len(corpus), 100)
         read_back = spark.sparkContext.parallelize(corpus, 2).map(read_case).collect()
         for number, (line, found) in enumerate(zip(corpus, read_back)):
@@ -236,7 +246,7 @@ class Job(unittest.TestCase):
         whole = gzip.compress(b"a,b\n" + b"1,2\n" * 5_000)
         for body, reason, members in [
             (whole[:-9], "invalid_gzip", {"key": f"{KEY}.gz"}),
-            (whole[:-1] + b"\0", "invalid_gzip", {"key": f"{KEY}.gz"}),
+            (whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:], "invalid_gzip", {"key": f"{KEY}.gz"}),
             (b"a,b\n", "invalid_gzip", {"key": f"{KEY}.gz"}),
             (b'a,"b\n1,2\n', "invalid_header", {}),
             (b"\xff,b\n1,2\n", "invalid_header", {}),
@@ -401,13 +411,13 @@ class Job(unittest.TestCase):
         registrar.at = lose
         cancelled = threading.Event()
         claimed = registrar.loads_next([number], 1, 900, "glue", "ingest")["loads"][0]
-        asking = ingest.partial(ingest.ask, boto3.client("lambda"), "landfall-load-registrar")
-        with mock.patch.object(ingest, "RENEW_S", 0.01):
-            lease = ingest.Lease(asking, claimed, cancelled.set)
+        asking = partial(registrar_client.ask, boto3.client("lambda"), "landfall-load-registrar")
+        with mock.patch.object(registrar_client, "RENEW_S", 0.01):
+            lease = registrar_client.Lease(asking, claimed, cancelled.set)
             lease.start()
             self.assertTrue(cancelled.wait(10))
         lease.ended.set()
-        self.assertRaises(ingest.Lost, lease.check)
+        self.assertRaises(registrar_client.Lost, lease.check)
 
     def test_a_registrar_that_does_not_answer_is_asked_again_until_the_lease_ends(self) -> None:
         number = self.put(b"a\n1\n")
@@ -421,6 +431,24 @@ class Job(unittest.TestCase):
         registrar.at = fail_once
         self.assertEqual(self.ingested(number)["a"].to_pylist(), ["1"])
         self.assertEqual(len(failures), 1)
+
+    def test_a_connection_that_breaks_is_taken_up_where_it_broke(self) -> None:
+        # The emulator gives the whole object for a range of a version.
+        number = self.put(b"a\n" + b"1234567\n" * 2_000, bucket=UNVERSIONED)
+        broken = [0]
+        read_body = StreamingBody.read
+
+        def break_sometimes(body: StreamingBody, amt: int | None = None) -> bytes:
+            broken[0] += body._content_length == "4000"
+            if broken[0] in (2, 3) and body._content_length == "4000":
+                raise ResponseStreamingError(error="reset")
+            return read_body(body, amt)
+
+        with mock.patch.object(ingest, "RANGE_BYTES", 4_000), mock.patch.object(StreamingBody, "read", break_sometimes):
+            with mock.patch.object(ingest, "BLOCK_BYTES", 5_000):
+                self.assertEqual(self.run_job("--loads", number), 0, self.log.getvalue())
+        self.assertEqual(self.log.getvalue().count("the object is read on at byte"), 2)
+        self.assertEqual(registrar.loads[number]["result"]["rows"], 2_000)
 
     def test_what_fails_for_now_is_given_back(self) -> None:
         number = self.put(b"a\n1\n")
