@@ -1,4 +1,4 @@
-"""The Spark job for loads that are too large for load-ingester: the same steps, rows, types and names. See README.md."""
+"""The Spark job for loads that are too large for load-ingester: the same steps, rows, types and names."""
 
 import argparse
 import gzip
@@ -10,7 +10,7 @@ import traceback
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import partial
 
 import boto3
@@ -44,7 +44,7 @@ class Stored(io.RawIOBase):
                 return len(data)
             except ClientError as error:
                 reason = GONE.get(error.response["Error"]["Code"])
-                raise Refused(reason) if reason else error
+                raise (Refused(reason) if reason else error) from None
             except (BotoCoreError, OSError) as error:
                 print(f"the object is read on at byte {self.at}: {error}", flush=True)
                 if attempt == ATTEMPTS - 1:
@@ -59,8 +59,8 @@ def dfm(s3, load):
     try:
         return s3.get_object(Bucket=load["s3_bucket"], Key=dfm_key(load["s3_key"]))["Body"].read()
     except ClientError as error:
-        age = datetime.now(timezone.utc) - datetime.fromisoformat(load["s3_modified"].replace("Z", "+00:00"))
-        if error.response["Error"]["Code"] != "NoSuchKey" or not load["columns"] and age.total_seconds() < DFM_COMES_WITHIN_S:
+        age = time.time() - datetime.fromisoformat(load["s3_modified"].replace("Z", "+00:00")).timestamp()
+        if error.response["Error"]["Code"] != "NoSuchKey" or load["columns"] is None and age < DFM_COMES_WITHIN_S:
             raise
     return None
 
@@ -96,7 +96,8 @@ def convert(plan, block):
     s3 = boto3.client("s3")
     file, counts, misfits = parquet(s3.get_object(Bucket=plan["lake"], Key=key)["Body"].read(), line, plan)
     if counts["rows"]:
-        s3.put_object(Bucket=plan["lake"], Key=f"{key}.parquet", Body=file, ContentType="application/vnd.apache.parquet")
+        kind = "application/vnd.apache.parquet"
+        s3.put_object(Bucket=plan["lake"], Key=f"{key}.parquet", Body=file, ContentType=kind)
     return f"{key}.parquet", counts, misfits
 
 
@@ -119,7 +120,8 @@ def ingest(spark, s3, arguments, load, lease):
         name = f"springboard/{load['place']}{load['id']}-{number}.parquet"
         s3.copy_object(Bucket=lake, Key=name, CopySource={"Bucket": lake, "Key": key})
     total = {name: sum(counts[name] for _, counts, _ in made) for name in ("rows", "nulled", "bytes")}
-    result = {**total, "quarantined": len(misfits), "files": len(files), "missing": plan["missing"], "added": plan["added"]}
+    result = {**total, "quarantined": len(misfits), "files": len(files)}
+    result |= {"missing": plan["missing"], "added": plan["added"]}
     is_right = plan["records"] in (None, total["rows"] + len(misfits))
     return result if is_right else {**result, "declared_records": plan["records"]}
 

@@ -10,15 +10,18 @@ from datetime import date, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from functools import lru_cache, partial
 from operator import itemgetter
+from types import FunctionType
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 PARQUET = {"compression": "zstd", "compression_level": 1, "store_schema": False, "store_decimal_as_integer": True}
 GROUP_ROWS, LONGEST_CUT = 1 << 17, 256 << 20
 SPACE, LONGEST_RECORD, KEPT_BYTES = " \t\n\r\f", 16 << 20, 64 << 10
-EXACT, EPOCH, DAY_US = Context(prec=1 << 24, Emin=MIN_EMIN, Emax=MAX_EMAX), date(1970, 1, 1).toordinal(), 86_400_000_000
+EXACT = Context(prec=1 << 24, Emin=MIN_EMIN, Emax=MAX_EMAX)
+EPOCH, DAY_US = date(1970, 1, 1).toordinal(), 86_400_000_000
 INTEGER = re.compile(r"[+-]?[0-9]{1,4000}").fullmatch
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,15})?").fullmatch
 DAY, CLOCK = "([0-9]{4}-[0-9]{2}-[0-9]{2})", "([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])(?:[.,]([0-9]+))?"
@@ -99,15 +102,31 @@ def moment(text):
     return utc
 
 
+# How values are usually written, and Arrow reads them at once and in the same way.
+USUAL_DAY, USUAL_CLOCK = "[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}", "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+USUAL = {
+    (integer, -(2**31), 2**31 - 1): "^-?[0-9]{1,9}$",
+    (integer, -(2**63), 2**63 - 1): "^-?[0-9]{1,18}$",
+    (real, float("inf")): "^-?[0-9]{1,17}(\\.[0-9]{1,20})?$",
+    boolean: "^(true|false)$",
+    day: f"^{USUAL_DAY}$",
+    clock: f"^{USUAL_CLOCK}(\\.[0-9]+)?$",
+    moment: f"^{USUAL_DAY}[ T]{USUAL_CLOCK}(\\.[0-9]+)?$",
+}
+
 # The type of a column in Arrow, the type that its values are collected in, and what reads one; None for text.
-TEXT, I32, I64, NUMBERS = (pa.string(), pa.string(), None), pa.int32(), pa.int64(), pa.string()
+TEXT, I32, I64, D20 = (pa.string(), pa.string(), None), pa.int32(), pa.int64(), pa.decimal128(20, 0)
 KINDS = {
-    **{f"int{size}": ((I32, I32, I32, I64)[at], ) * 2 + (partial(integer, -(1 << 8 * size - 1), (1 << 8 * size - 1) - 1),)
-       for at, size in enumerate((1, 2, 4, 8))},
-    **{f"uint{size}": ((I32, I32, I64, pa.decimal128(20, 0))[at], ) * 2 + (partial(integer, 0, (1 << 8 * size) - 1),)
-       for at, size in enumerate((1, 2, 4, 8))},
-    "real4": (pa.float32(), NUMBERS, partial(real, 2.0**128 - 2.0**103)),
-    "real8": (pa.float64(), NUMBERS, partial(real, float("inf"))),
+    "int1": (I32, I32, partial(integer, -(2**7), 2**7 - 1)),
+    "int2": (I32, I32, partial(integer, -(2**15), 2**15 - 1)),
+    "int4": (I32, I32, partial(integer, -(2**31), 2**31 - 1)),
+    "int8": (I64, I64, partial(integer, -(2**63), 2**63 - 1)),
+    "uint1": (I32, I32, partial(integer, 0, 2**8 - 1)),
+    "uint2": (I32, I32, partial(integer, 0, 2**16 - 1)),
+    "uint4": (I64, I64, partial(integer, 0, 2**32 - 1)),
+    "uint8": (D20, D20, partial(integer, 0, 2**64 - 1)),
+    "real4": (pa.float32(), pa.string(), partial(real, 2.0**128 - 2.0**103)),
+    "real8": (pa.float64(), pa.string(), partial(real, float("inf"))),
     "boolean": (pa.bool_(), pa.bool_(), boolean),
     "date": (pa.date32(), I32, day),
     "time": (pa.time64("us"), I64, clock),
@@ -116,7 +135,14 @@ KINDS = {
 }
 OTHER_NAMES = {
     **dict.fromkeys(["wstring", "clob", "nclob", "blob", "bytes", "string", "varchar", "char", "json"], "text"),
-    **{"tinyint": "int1", "smallint": "int2", "integer": "int4", "int": "int4", "bigint": "int8", "datetime": "timestamp"},
+    **{
+        "tinyint": "int1",
+        "smallint": "int2",
+        "integer": "int4",
+        "int": "int4",
+        "bigint": "int8",
+        "datetime": "timestamp",
+    },
     **{"real": "real4", "float4": "real4", "double": "real8", "double precision": "real8", "float": "real8"},
     **{"float8": "real8", "bool": "boolean"},
 }
@@ -153,7 +179,8 @@ class Dialect(NamedTuple):
         return f"(?:{group}{quoted})|(?!{quote})){group}{rest})" if quote else f"{group}){group}{rest})"
 
     def is_plain(self, block):
-        return not any(one and one.encode() in block for one in (self.quote, self.escape))
+        quote, escape = self.quote.encode(), self.escape.encode()
+        return not (quote and quote in block or escape and escape in block)
 
 
 def records(block, line, dialect):
@@ -205,7 +232,9 @@ def csv_fields(dialect):
 
     def text(quoted, rest):
         if not quoted:
-            return None if rest == null else escaped.sub(r"\1", rest)
+            return None if rest == null else escaped.sub(r"\1", rest) if escape else rest
+        if not escape:
+            return quoted[1:-1].replace(quote * 2, quote) + rest
         return inner.sub(lambda match: match[1] or quote, quoted[1:-1]) + escaped.sub(r"\1", rest)
 
     def split(record):
@@ -225,6 +254,7 @@ def as_bytes(text):
 
 
 def is_damaged(text):
+    """Whether a text comes from bytes that are no UTF-8."""
     return text is not None and not text.isascii() and text.encode(errors="replace") != as_bytes(text)
 
 
@@ -274,11 +304,12 @@ def members(text):
 
 def shortened(value):
     """The first KiB, without a character that would be cut."""
-    return value.decode(errors="replace") if len(value) <= 1024 else value[:1024].decode(errors="replace").rstrip("\ufffd")
+    short = value[:1024].decode(errors="replace")
+    return short if len(value) <= 1024 else short.rstrip("\ufffd")
 
 
 def layout(names, declared, changes):
-    """The columns of an object whose header has these names, (name, type, field) each; which are missing, and which are new."""
+    """Name, type and field of each column, for an object whose header has these names; which are missing, which are new."""
     need(len(set(names) - {""}) == sum(name != "" for name in names), "invalid_header")
     fields = {name: names.index(name) for name, _ in declared or () if name in names}
     for name, _ in declared or ():
@@ -322,9 +353,10 @@ def plan_of(load, dfm):
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Refused("columns_unusable") from None
     names = [name for name, _ in declared or ()]
-    need(len(set(names)) == len(names) and "" not in names and all(kind(type_) for _, type_ in declared or ()), "columns_unusable")
-    footer = {f"landfall.{name}": str(load[member]) for name, member in
-              (("load", "id"), ("table", "table"), ("key", "s3_key"), ("etag", "s3_etag"))}
+    need(len(set(names)) == len(names) and "" not in names, "columns_unusable")
+    need(all(kind(type_) for _, type_ in declared or ()), "columns_unusable")
+    about = (("load", "id"), ("table", "table"), ("key", "s3_key"), ("etag", "s3_etag"))
+    footer = {f"landfall.{name}": str(load[member]) for name, member in about}
     plan = {"dialect": dialect, "declared": declared, "records": records, "changes": load["changes"], "footer": footer}
     plan |= {"on_misfit": load["on_misfit"], "names": None, "missing": [], "added": []}
     if end[1].lower() == "json":
@@ -338,17 +370,18 @@ def plan_of(load, dfm):
 def read_dfm(dfm):
     """The dialect, the columns and the number of records that a `.dfm` names."""
     given = (dfm.get("formatInfo") or {}).get("options") or {}
-    end = given.get("recordDelimiter") or "\n"
-    quote = given.get("quoteChar")
-    dialect = Dialect(
-        given.get("fieldDelimiter") or ",", '"' if quote is None else quote, given.get("escapeChar") or "",
-        "\n" if end == "\r\n" else end, given.get("nullValue") or "")
-    dialect = dialect._replace(escape="" if dialect.escape == dialect.quote else dialect.escape)
+    quote, escape = given.get("quoteChar"), given.get("escapeChar") or ""
+    quote = '"' if quote is None else quote
+    end = (given.get("recordDelimiter") or "\n").replace("\r\n", "\n")
+    escape = "" if escape == quote else escape
+    dialect = Dialect(given.get("fieldDelimiter") or ",", quote, escape, end, given.get("nullValue") or "")
     special = [one for one in dialect[:4] if one]
-    need(len(set(special)) == len(special) and all(len(one) == 1 and one.isascii() and one != "\r" for one in special), "columns_unusable")
-    columns = sorted(dfm["dataInfo"]["columns"], key=lambda column: column["ordinal"])
+    need(len(set(special)) == len(special), "columns_unusable")
+    need(all(len(one) == 1 and one.isascii() and one != "\r" for one in special), "columns_unusable")
+    columns = sorted(dfm["dataInfo"]["columns"], key=itemgetter("ordinal"))
     count = (dfm.get("fileInfo") or {}).get("recordCount")
-    return dialect, [(column["name"], type_of_dfm(column)) for column in columns], count if count is None or count >= 0 else None
+    records = count if count is None or count >= 0 else None
+    return dialect, [(column["name"], type_of_dfm(column)) for column in columns], records
 
 
 def type_of_dfm(column):
@@ -375,13 +408,11 @@ def header(plan, line, block):
     return line + block.count(plan["dialect"].end.encode(), 0, behind), block[behind:]
 
 
-def rows(block, line, plan, counts):
-    """Of each record its values by field; or None and the line, the column, the value, the reason and the record."""
-    is_json, on_misfit = plan.get("is_json"), plan["on_misfit"]
+def rows(block, line, plan):
+    """Of each record: the line that it begins in, its bytes, and its fields; or no fields, and why, the column and the value."""
+    is_json = plan.get("is_json")
     split = json_fields(plan["names"]) if is_json else csv_fields(plan["dialect"])
-    fields = [(field, name, kind(declared)[2]) for name, declared, field in plan["columns"] if field is not None]
-    fields = [(field, name, read and lru_cache(1 << 16)(read)) for field, name, read in sorted(fields, key=itemgetter(0))]
-    typed = [(field, name, read) for field, name, read in fields if read]
+    fields = sorted((field, name) for name, _, field in plan["columns"] if field is not None)
     for at, record, _, ended_by in records(block, line, plan["dialect"]):
         if not (record.strip() if is_json else record or len(fields) == 1):
             continue
@@ -390,74 +421,127 @@ def rows(block, line, plan, counts):
             need(ended_by != "quote", "unclosed_quote", None, "")
             values = split(record)
             if len(values) != len(fields):
-                raise Refused("too_few_fields" if len(values) < len(fields) else "too_many_fields", None, str(len(values)))
-            if not is_json and not record.isascii():
-                for field, name, _ in fields:
+                reason = "too_few_fields" if len(values) < len(fields) else "too_many_fields"
+                raise Refused(reason, None, str(len(values)))
+            if not is_json and not record.isascii() and is_damaged(as_text(record)):
+                for field, name in fields:
                     need(not is_damaged(values[field]), "invalid_utf8", name, shortened(as_bytes(values[field] or "")))
-            for field, name, read in typed:
+            yield at, record, values, None
+        except Refused as refused:
+            yield at, record, None, refused.args
+
+
+def column_of(texts, kind):
+    """A column, if all values are written as usual. None if each has to be looked at."""
+    arrow, _, read = kind
+    column = pa.array(texts, pa.string())
+    if read is None:
+        return column
+    if pa.types.is_decimal(arrow) and arrow.scale < arrow.precision:
+        shape = f"^-?[0-9]{{1,{arrow.precision - arrow.scale}}}(\\.[0-9]{{1,{max(arrow.scale, 1)}}})?$"
+        shape = shape if arrow.scale else shape.replace("(\\.[0-9]{1,1})?", "")
+    else:
+        shape = USUAL.get(read if isinstance(read, FunctionType) else (read.func, *read.args))
+    try:
+        if not shape or pc.all(pc.match_substring_regex(column, shape)).as_py() is False:
+            return None
+        if read is clock:
+            column = pc.binary_join_element_wise("1970-01-01", column, " ")
+        if read in (clock, moment):
+            column = pc.utf8_slice_codeunits(column, 0, 26).cast(pa.timestamp("us"))
+        return column.cast(arrow)
+    except pa.ArrowInvalid:
+        return None
+
+
+def typed(group, plan, kinds, counts):
+    """The rows of a group whose values fit, and what does not."""
+    fields = [(field, name, kind[2]) for (name, _, field), kind in zip(plan["columns"], kinds, strict=True) if kind[2]]
+    fields = sorted((one for one in fields if one[0] is not None), key=itemgetter(0))
+    fit, misfits = [], []
+    for line, record, values in group:
+        try:
+            for field, name, read in fields:
                 if (text := values[field]) is not None:
                     try:
                         values[field] = read(stripped) if (stripped := text.strip(SPACE)) else None
                     except Refused as refused:
-                        need(on_misfit == "null", refused.args[0], name, shortened(text.encode()))
+                        need(plan["on_misfit"] == "null", refused.args[0], name, shortened(text.encode()))
                         values[field] = None
                         counts["nulled"] += 1
-            yield values, None
+            fit.append(values)
         except Refused as refused:
             reason, column, value = refused.args
-            yield None, (at, column, value, reason, record[:KEPT_BYTES] if reason == "too_long" else record)
+            misfits.append((line, column, value, reason, record))
+    return fit, misfits
 
 
 def parquet(block, line, plan):
     """A Parquet file of a block, the numbers of its rows, bytes and values that became null, and what does not fit."""
     counts, misfits, group, file, columns = Counter(rows=0, nulled=0, bytes=0), [], [], io.BytesIO(), plan["columns"]
     kinds = [kind(declared) for _, declared, _ in columns]
-    schema = pa.schema([(name, found[0]) for (name, *_), found in zip(columns, kinds)])
+    schema = pa.schema([(name, found[0]) for (name, *_), found in zip(columns, kinds, strict=True)])
+    most = 0 if plan["on_misfit"] == "fail" else plan["most_misfits"]
 
     def write(writer):
-        counts["rows"] += len(group)
-        fields, arrays = list(zip(*group)), []
-        for (_, _, field), (arrow, collected, _) in zip(columns, kinds):
+        fields, arrays = list(zip(*(values for *_, values in group), strict=True)), []
+        for (_, _, field), found in zip(columns, kinds, strict=True):
             is_there = field is not None
-            arrays.append(pa.array(fields[field], collected).cast(arrow) if is_there else pa.nulls(len(group), arrow))
-        writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            arrays.append(column_of(fields[field], found) if is_there else pa.nulls(len(group), found[0]))
+        if any(array is None for array in arrays):
+            fit, more = typed(group, plan, kinds, counts)
+            misfits.extend(more)
+            fields, arrays = list(zip(*fit, strict=True)) or [()] * len(columns), []
+            for (_, _, field), (arrow, collected, _) in zip(columns, kinds, strict=True):
+                is_there = field is not None
+                arrays.append(pa.array(fields[field], collected).cast(arrow) if is_there else pa.nulls(len(fit), arrow))
+        if len(arrays[0]):
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        counts["rows"] += len(arrays[0])
         group.clear()
 
     with pq.ParquetWriter(file, schema, **PARQUET) as writer:
-        for values, misfit in rows(block, line, plan, counts):
-            if misfit:
-                misfits.append(misfit)
-                if plan["on_misfit"] == "fail" or len(misfits) > plan["most_misfits"]:
-                    break
+        for at, record, values, why in rows(block, line, plan):
+            if why:
+                reason, column, value = why
+                misfits.append((at, column, value, reason, record[:KEPT_BYTES] if reason == "too_long" else record))
             else:
-                group.append(values)
-                if len(group) == GROUP_ROWS:
-                    write(writer)
+                group.append((at, record, values))
+            if len(group) == GROUP_ROWS:
+                write(writer)
+            if len(misfits) > most:
+                break
         if group:
             write(writer)
         writer.add_key_value_metadata(plan["footer"])
     counts["bytes"] = len(file.getvalue()) if counts["rows"] else 0
-    return file.getvalue(), counts, misfits
+    return file.getvalue(), counts, sorted(misfits, key=itemgetter(0))
 
 
 def quarantined(load, misfits):
     """Keys and bytes of the objects that keep rows which do not fit: a thousand in each, named by what is in them."""
     sent = datetime.fromisoformat(load["s3_modified"].replace("Z", "+00:00"))
+    millis = f"{sent.microsecond // 1000:03}Z"
     for first in range(0, len(misfits), 1000):
-        kept = sorted((described(load, f"{sent:%Y-%m-%dT%H:%M:%S}.{sent.microsecond // 1000:03}Z", misfit)
-                       for misfit in misfits[first : first + 1000]), key=lambda record: (record["id"], record["body_base64"]))
+        kept = [described(load, f"{sent:%Y-%m-%dT%H:%M:%S}.{millis}", one) for one in misfits[first : first + 1000]]
+        kept.sort(key=itemgetter("id", "body_base64"))
         identity = "".join(sorted(f"{record['id']} {record['body_base64']}\n" for record in kept))
-        name = f"{sent:%Y%m%dT%H%M%S}{sent.microsecond // 1000:03}Z-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        name = f"{sent:%Y%m%dT%H%M%S}{millis}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         body = "".join(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n" for record in kept)
         yield f"quarantine/load-ingester/{sent:%Y/%m/%d}/{name}.ndjson", body.encode()
 
 
 def described(load, sent_at, misfit):
+    """A row that does not fit, as the quarantine keeps it."""
     line, column, value, reason, record = misfit
     where = f"line {line}" + (f", column {column}" if column is not None else "")
+    about = {"column": column, "key": load["s3_key"], "line": line, "load": load["id"], "table": load["table"]}
     return {
-        "function": "load-ingester", "reason": reason, "detail": f"{where}: {reason}: {json.dumps(value, ensure_ascii=False)}",
-        "id": f"{load['id']}:{line}", "sent_at": sent_at,
-        "attributes": {"column": column, "key": load["s3_key"], "line": line, "load": load["id"], "table": load["table"], "value": value},
+        "function": "load-ingester",
+        "reason": reason,
+        "detail": f"{where}: {reason}: {json.dumps(value, ensure_ascii=False)}",
+        "id": f"{load['id']}:{line}",
+        "sent_at": sent_at,
+        "attributes": {**about, "value": value},
         "body_base64": base64.b64encode(record).decode(),
     }

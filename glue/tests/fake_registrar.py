@@ -63,7 +63,10 @@ class Registrar:
         found = [load for load in found if after is None or load["id"] > after["id"]]
         more = len(found) > min(limit, self.page)
         found = found[: min(limit, self.page)]
-        return {"loads": found, "next": {"s3_modified": found[-1]["s3_modified"], "id": found[-1]["id"]} if more else None}
+        return {
+            "loads": found,
+            "next": {"s3_modified": found[-1]["s3_modified"], "id": found[-1]["id"]} if more else None,
+        }
 
     def loads_next(self, loads: list[int], limit: int, lease_seconds: int, by: str, step: str) -> Any:
         assert step == "ingest" and limit >= 1
@@ -105,7 +108,9 @@ class Registrar:
     def held(self, reference: dict[str, Any]) -> dict[str, Any]:
         load = self.loads[reference["id"]]
         if load["status"] != "ingesting" or reference.get("lease") != load["lease"]:
-            raise Refusal(f"lease {reference.get('lease')} of load {load['id']} is not its current one, which is {load['lease']}")
+            raise Refusal(
+                f"lease {reference.get('lease')} of load {load['id']} is not its current one, which is {load['lease']}"
+            )
         if load["leased_until"] <= time.monotonic():
             raise Refusal(f"lease {reference['lease']} of load {load['id']} ran out")
         return load

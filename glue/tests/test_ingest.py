@@ -32,7 +32,12 @@ SAMPLE = (TESTDATA / "EDW.SAMPLE" / "LOAD00000001.csv").read_bytes()
 SAMPLE_DFM = (TESTDATA / "EDW.SAMPLE" / "LOAD00000001.dfm").read_bytes()
 CHANGES = (TESTDATA / "EDW.SAMPLE__ct" / "20220102-204950406.csv").read_bytes()
 CHANGES_DFM = (TESTDATA / "EDW.SAMPLE__ct" / "20220102-204950406.dfm").read_bytes()
-INCOMING, UNVERSIONED, LAKE, KEY = "glue-incoming", "glue-unversioned", "glue-lake", "cubic/ods_qlik/EDW.SAMPLE/LOAD1.csv"
+INCOMING, UNVERSIONED, LAKE, KEY = (
+    "glue-incoming",
+    "glue-unversioned",
+    "glue-lake",
+    "cubic/ods_qlik/EDW.SAMPLE/LOAD1.csv",
+)
 PLACE = "springboard/cubic/ods_qlik/EDW.SAMPLE/snapshot=20220101T204020Z/"
 
 
@@ -75,18 +80,32 @@ class Job(unittest.TestCase):
         boto3.resource("s3").Bucket(LAKE).objects.all().delete()
         boto3.resource("s3").Bucket(INCOMING).object_versions.delete()
 
-    def put(self, body: bytes, key: str = KEY, dfm: bytes | None = None, bucket: str = INCOMING, **members: object) -> int:
+    def put(
+        self, body: bytes, key: str = KEY, dfm: bytes | None = None, bucket: str = INCOMING, **members: object
+    ) -> int:
         """Puts an object and registers it."""
         if dfm:
             s3.put_object(Bucket=bucket, Key=re.sub(r"\.csv(\.gz)?$", ".dfm", key), Body=dfm)
         put = s3.put_object(Bucket=bucket, Key=key, Body=body)
         kind = "ods" if dfm else "other"
-        named = {"s3_key": key, "s3_size": len(body), "s3_etag": put["ETag"].strip('"'), "s3_version": put.get("VersionId")}
+        named = {
+            "s3_key": key,
+            "s3_size": len(body),
+            "s3_etag": put["ETag"].strip('"'),
+            "s3_version": put.get("VersionId"),
+        }
         return registrar.register(**{"kind": kind, "s3_bucket": bucket, **named, **members})
 
     def run_job(self, *words: object) -> int:
         self.log = io.StringIO()
-        common = ["--lake_bucket", LAKE, "--registrar_function", "landfall-load-registrar", "--JOB_NAME", "landfall-ingest"]
+        common = [
+            "--lake_bucket",
+            LAKE,
+            "--registrar_function",
+            "landfall-load-registrar",
+            "--JOB_NAME",
+            "landfall-ingest",
+        ]
         with contextlib.redirect_stdout(self.log), contextlib.redirect_stderr(self.log):
             return ingest.main([*common, *map(str, words)])
 
@@ -137,7 +156,10 @@ class Job(unittest.TestCase):
         number = self.put(CHANGES, dfm=CHANGES_DFM, changes=True)
         table = self.ingested(number)
         kinds = [f"{name} {kind}" for name, kind in zip(table.column_names, table.schema.types)][:3]
-        self.assertEqual(kinds, ["header__change_seq decimal128(35, 0)", "header__change_oper string", "header__timestamp timestamp[us]"])
+        self.assertEqual(
+            kinds,
+            ["header__change_seq decimal128(35, 0)", "header__change_oper string", "header__timestamp timestamp[us]"],
+        )
         self.assertEqual("".join(table["header__change_oper"].to_pylist()), "IBUD")
         self.assertEqual(table["header__change_seq"][0].as_py(), 20220102204946000000000000000000005)
         self.assertEqual(table["SAMPLE_NAME"].to_pylist()[3], None)
@@ -189,7 +211,7 @@ class Job(unittest.TestCase):
 
     def test_what_does_not_fit_is_kept_where_load_ingester_keeps_it(self) -> None:
         body = 'a,b,c\n"x\ny",1,2021-12-01\nz,40000,2021-12-01\nz,2,gone\nw,3,\nv,4\nü,5,2021-12-01,\n'.encode()
-        body += b"\xff,6,2021-12-01\n\xe9\"q,7,2021-12-01\n\"r,8,"
+        body += b'\xff,6,2021-12-01\n\xe9"q,7,2021-12-01\n"r,8,'
         number = self.put(body, columns=declared(a="text", b="smallint", c="date"))
         table = self.ingested(number)
         self.assertEqual(table["a"].to_pylist(), ["x\ny", "w"])
@@ -205,7 +227,7 @@ class Job(unittest.TestCase):
             (7, None, "too_few_fields", b"v,4"),
             (8, None, "too_many_fields", "ü,5,2021-12-01,".encode()),
             (9, "a", "invalid_utf8", b"\xff,6,2021-12-01"),
-            (10, "a", "invalid_utf8", b"\xe9\"q,7,2021-12-01"),
+            (10, "a", "invalid_utf8", b'\xe9"q,7,2021-12-01'),
             (11, None, "unclosed_quote", b'"r,8,'),
         ]
         self.assertEqual(found, expected)
@@ -253,7 +275,11 @@ class Job(unittest.TestCase):
             (b"a", "unknown_format", {"key": "a/b.parquet"}),
             (b"a\n", "columns_unusable", {"columns": declared(a="geometry")}),
             (b"a\n", "columns_unusable", {"dfm": b'{"dataInfo":{"columns":[{"ordinal":1,"type":"INT4"}]}}'}),
-            (b"a\n", "columns_unusable", {"dfm": SAMPLE_DFM.replace(b'"fieldDelimiter":\t","', b'"fieldDelimiter":\t"\\""')}),
+            (
+                b"a\n",
+                "columns_unusable",
+                {"dfm": SAMPLE_DFM.replace(b'"fieldDelimiter":\t","', b'"fieldDelimiter":\t"\\""')},
+            ),
         ]:
             self.given_up_after_setup(body, reason, **members)
 
@@ -318,7 +344,9 @@ class Job(unittest.TestCase):
         self.assertEqual(self.ingested(number)["a"].to_pylist(), ["1"])
 
     def test_another_number_of_records_than_declared_is_reported(self) -> None:
-        number = self.put(SAMPLE.replace(b"4,,", b"x,,"), dfm=SAMPLE_DFM.replace(b'"recordCount":\t6', b'"recordCount":\t7'))
+        number = self.put(
+            SAMPLE.replace(b"4,,", b"x,,"), dfm=SAMPLE_DFM.replace(b'"recordCount":\t6', b'"recordCount":\t7')
+        )
         self.assertEqual(self.ingested(number).num_rows, 5)
         self.assertEqual(registrar.loads[number]["result"]["declared_records"], 7)
 
