@@ -438,8 +438,8 @@ def column_of(texts, kind):
     if read is None:
         return column
     if pa.types.is_decimal(arrow) and arrow.scale < arrow.precision:
-        shape = f"^-?[0-9]{{1,{arrow.precision - arrow.scale}}}(\\.[0-9]{{1,{max(arrow.scale, 1)}}})?$"
-        shape = shape if arrow.scale else shape.replace("(\\.[0-9]{1,1})?", "")
+        fraction = f"(\\.[0-9]{{1,{arrow.scale}}})?" if arrow.scale else ""
+        shape = f"^-?[0-9]{{1,{arrow.precision - arrow.scale}}}{fraction}$"
     else:
         shape = USUAL.get(read if isinstance(read, FunctionType) else (read.func, *read.args))
     try:
