@@ -170,7 +170,7 @@ def too_large(ask, table):
     """The loads that load-ingester found too large, and that nobody has moved away yet."""
     page = {"next": None}
     while page:
-        page = ask("loads_list", table=table, status="ready_for_erroring", after=page["next"], limit=1000)
+        page = ask("loads_list", table=table, status="ready_for_erroring", after=page["next"], limit=50)
         yield from (load["id"] for load in page["loads"] if load["status_reason"] == "too_large")
         page = page["next"] and page
 
