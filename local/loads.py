@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from local import objects, queues
+from local import ingesting, objects, queues
 from local.objects import Incoming
 from local.progress import Step, step
 from local.stack import Stack
@@ -44,6 +44,11 @@ class Registered:
 def run(stack: Stack, seed: int, console: Console) -> list[str]:
     """Runs it. Returns what is wrong."""
     incoming = objects.generate(seed)
+    return [*_register(stack, seed, incoming, console), *ingesting.run(stack, incoming, console)]
+
+
+def _register(stack: Stack, seed: int, incoming: Sequence[Incoming], console: Console) -> list[str]:
+    """Registers the objects. Returns what is wrong."""
     announced = [one for one in incoming if one.announced]
     unannounced = [one for one in incoming if not one.announced]
     with step(f"Declaring {len(objects.TABLES)} tables"):
@@ -121,16 +126,20 @@ def run(stack: Stack, seed: int, console: Console) -> list[str]:
 
 
 def _upload_in_an_order(stack: Stack, announced: Sequence[Incoming], rng: random.Random, step: Step) -> None:
-    """Early changes, then snapshots, then the changes that belong to them, in different seconds; the rest anywhere."""
+    """Early changes, then snapshots, then the changes that belong to them, in different seconds; the rest anywhere.
+
+    Qlik describes an object after it has written it.
+    """
     snapshots = [one for one in announced if one.is_snapshot]
     before = [one for one in announced if one.becomes == objects.NO_SNAPSHOT]
     after = [one for one in announced if one.is_changes]
-    anywhere = [one for one in announced if one not in snapshots + before + after]
+    descriptions = [one for one in announced if one.becomes == objects.NOT_DATA]
+    anywhere = [one for one in announced if one not in snapshots + before + after + descriptions]
     rng.shuffle(anywhere)
     before += anywhere[::2]
     after += anywhere[1::2]
     done = 0
-    for part in (before, snapshots, after):
+    for part in (before, snapshots, after, descriptions):
         rng.shuffle(part)
         _upload(stack, part, step, done, len(announced))
         done += len(part)

@@ -25,10 +25,23 @@ KAFKA = "partner/kafka/sample/"
 ORDERS = "shop/orders/"
 UNDECLARED = "warehouse/stock levels/"
 
+# The columns of one ODS table are what Qlik says beside each object, those of the other one are declared.
 TABLES = [
     {"prefix": SAMPLE, "kind": "ods"},
-    {"prefix": DEVICE, "kind": "ods"},
-    {"prefix": DMAP, "kind": "dmap"},
+    {
+        "prefix": DEVICE,
+        "kind": "ods",
+        "columns": [{"name": "ID", "type": "integer"}, {"name": "NAME", "type": "varchar(40)"}],
+    },
+    {
+        "prefix": DMAP,
+        "kind": "dmap",
+        "columns": [
+            {"name": "day", "type": "date"},
+            {"name": "station", "type": "text"},
+            {"name": "taps", "type": "integer"},
+        ],
+    },
     {"prefix": KAFKA, "kind": "kafka"},
 ]
 LATE_TABLE = {"name": "orders", "prefix": ORDERS, "kind": "dms"}  # as in examples/tables.toml
@@ -41,6 +54,14 @@ NO_SNAPSHOT = "no_snapshot"
 EMPTY = "empty_object"
 NO_TABLE = "no table"
 NOT_DATA = "not data"
+
+# How loads end. One without a snapshot waits for it for a day.
+ARCHIVED = "archived"
+ERRORED = "errored"
+WAITING = "ready_for_erroring"
+# Why some loads cannot be ingested.
+INVALID_GZIP = "invalid_gzip"
+INVALID_PARQUET = "invalid_parquet"
 
 EARLY_CHANGES = 12
 SAMPLE_CHANGES = 28
@@ -68,11 +89,24 @@ class Incoming:
     becomes: str
     announced: bool = True
     """Whether the bucket sends a notification about it."""
+    rows: int = 0
+    """Rows that fit their columns."""
+    misfits: int = 0
+    """Rows that do not."""
+    fails: str = ""
+    """Why it cannot be ingested although it can be registered."""
 
     @property
     def is_load(self) -> bool:
         """Whether it should be registered as a load."""
         return self.becomes in (READY, NO_SNAPSHOT, EMPTY)
+
+    @property
+    def ends(self) -> str:
+        """The last status of its load, and the reason."""
+        if self.becomes == READY and not self.fails:
+            return ARCHIVED
+        return f"{WAITING if self.becomes == NO_SNAPSHOT else ERRORED}: {self.fails or self.becomes}"
 
     @property
     def is_snapshot(self) -> bool:
@@ -99,6 +133,8 @@ def generate(seed: int) -> list[Incoming]:
         Incoming(f"{DMAP}{_day(EXTRACTS + extracts)}.csv", b"", DMAP, EMPTY),
         *_topic(rng, TOPIC_FILES),
         *_orders(rng),
+        Incoming(f"{ORDERS}cut off.parquet", b"PAR1", ORDERS, READY, fails=INVALID_PARQUET),
+        Incoming(f"{DMAP}cut off.csv.gz", gzip.compress(b"day,station,taps\n")[:-4], DMAP, READY, fails=INVALID_GZIP),
         *_extracts(rng, UNDECLARED, UNDECLARED_FILES, 0, NO_TABLE),
         *_unannounced(change for change in _changes(rng, DEVICE, device, DEVICE_CHANGES, READY) if change.is_load),
         *_unannounced(_extracts(rng, DMAP, extracts, EXTRACTS, READY)),
@@ -112,11 +148,12 @@ def _unannounced(announced: Iterator[Incoming]) -> Iterator[Incoming]:
 
 def _snapshot(rng: random.Random, prefix: str) -> Iterator[Incoming]:
     rows = [[n, rng.choice(STATIONS)] for n in range(1, 6)]
-    return _qlik(prefix, f"{prefix}{SNAPSHOT}", ["ID", "NAME"], rows, READY)
+    return _qlik(prefix, f"{prefix}{SNAPSHOT}", {"ID": "INT4", "NAME": "STRING"}, rows, READY)
 
 
 def _changes(rng: random.Random, prefix: str, count: int, first: int, becomes: str) -> Iterator[Incoming]:
-    columns = ["header__change_seq", "header__change_oper", "header__timestamp", "ID", "NAME"]
+    header = {"header__change_seq": "STRING", "header__change_oper": "STRING", "header__timestamp": "DATETIME"}
+    columns = {**header, "ID": "INT4", "NAME": "STRING"}
     for n in range(first, first + count):
         at = FIRST_DAY + timedelta(minutes=15 * n, milliseconds=rng.randrange(60_000))
         rows = [
@@ -133,13 +170,15 @@ def _changes(rng: random.Random, prefix: str, count: int, first: int, becomes: s
         yield from _qlik(prefix, f"{prefix[:-1]}__ct/{name}.csv.gz", columns, rows, becomes)
 
 
-def _qlik(prefix: str, key: str, columns: list[str], rows: list[list[Any]], becomes: str) -> Iterator[Incoming]:
+def _qlik(prefix: str, key: str, columns: dict[str, str], rows: list[list[Any]], becomes: str) -> Iterator[Incoming]:
     """A file as Qlik writes it, with its description."""
-    yield Incoming(key, gzip.compress(_csv(columns, rows), mtime=0), prefix, becomes)
+    yield Incoming(key, gzip.compress(_csv(list(columns), rows), mtime=0), prefix, becomes, rows=len(rows))
     described = key.removesuffix(".csv.gz")
     description = {
         "fileInfo": {"name": described.rpartition("/")[2], "extension": "csv.gz", "recordCount": len(rows)},
-        "dataInfo": {"columns": [{"ordinal": n, "name": name} for n, name in enumerate(columns, 1)]},
+        "dataInfo": {
+            "columns": [{"ordinal": n, "name": name, "type": type_} for n, (name, type_) in enumerate(columns.items(), 1)]
+        },
     }
     yield Incoming(f"{described}.dfm", json.dumps(description).encode(), prefix, NOT_DATA)
 
@@ -149,7 +188,10 @@ def _extracts(rng: random.Random, prefix: str, count: int, first: int, becomes: 
     for n in range(first, first + count):
         rows = [[_day(n), station, rng.randrange(100_000)] for station in STATIONS]
         name = f"{_day(n)} (Nachträge + 100 %)" if n % 5 == 4 else _day(n)
-        yield Incoming(f"{prefix}{name}.csv", _csv(["day", "station", "taps"], rows), prefix, becomes)
+        if misfits := int(n % 7 == 3):
+            rows[rng.randrange(len(rows))][2] = "unknown"
+        body = _csv(["day", "station", "taps"], rows)
+        yield Incoming(f"{prefix}{name}.csv", body, prefix, becomes, rows=len(rows) - misfits, misfits=misfits)
 
 
 def _topic(rng: random.Random, count: int) -> Iterator[Incoming]:
@@ -157,7 +199,7 @@ def _topic(rng: random.Random, count: int) -> Iterator[Incoming]:
         name = "".join(rng.choices(UUID_LETTERS, k=UUID_LENGTH))
         records = [{"device": rng.randrange(1_000), "station": rng.choice(STATIONS)} for _ in range(rng.randint(1, 5))]
         body = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
-        yield Incoming(f"{KAFKA}{name}.json", body, KAFKA, READY)
+        yield Incoming(f"{KAFKA}{name}.json", body, KAFKA, READY, rows=len(records))
 
 
 def _orders(rng: random.Random) -> Iterator[Incoming]:
@@ -168,7 +210,7 @@ def _orders(rng: random.Random) -> Iterator[Incoming]:
             for _ in range(rng.randint(1, 5))
         ]
         name = f"{at:%Y/%m/%d/%H/%Y%m%d-%H%M%S}{at.microsecond // 1000:03}"
-        yield Incoming(f"{ORDERS}{name}.parquet", _parquet(rows), ORDERS, READY)
+        yield Incoming(f"{ORDERS}{name}.parquet", _parquet(rows), ORDERS, READY, rows=len(rows))
 
 
 def _parquet(rows: list[dict[str, Any]]) -> bytes:

@@ -40,6 +40,9 @@ EVENTS = Feed(
 PUTS = Feed(
     "PutsQueueUrl", "PutsDeadLetterQueueUrl", "LoadRegistrarMappingId", "LoadRegistrarFunctionName", "notifications"
 )
+LOADS = Feed(
+    "LoadsQueueUrl", "LoadsDeadLetterQueueUrl", "LoadIngesterMappingId", "LoadIngesterFunctionName", "loads"
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import json
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -24,6 +25,7 @@ ARTIFACTS_BUCKET = "landfall-artifacts"
 # Names of outputs. A stack without a database has no registrar.
 WRITER = "ParquetWriterFunctionName"
 REGISTRAR = "LoadRegistrarFunctionName"
+INGESTER = "LoadIngesterFunctionName"
 
 # The variables that the commands of the documents use, and the outputs that they stand for.
 DOCUMENTED = {
@@ -39,6 +41,8 @@ PARAMETERS = {
     "WriterDrainTargetBytes": str(64 * 1024 * 1024),
     "WriterDrainMaxSeconds": "20",
     "WriterConcurrency": "0",
+    "IngesterConcurrency": "0",
+    "IngesterMaxQueued": "1000",
     "FunctionTimeoutSeconds": "60",
     "WriterBatchWindowSeconds": "1",
 }
@@ -78,12 +82,26 @@ class Stack:
 
     def pages(self, command: str, **members: Any) -> Iterator[Any]:
         """The responses to a command whose response comes in pages."""
-        after = None
         while True:
-            response = self.ask(command, **members, after=after)
+            response = self.ask(command, **members)
             yield response
-            if (after := response["next"]) is None:
+            if not response["next"]:
                 return
+            members["after"] = response["next"]
+
+    @contextmanager
+    def without_ticks(self, function: str) -> Iterator[None]:
+        """Disables the schedule of a function. `function` is the name of an output."""
+        events, functions = self.client("events"), self.client("lambda")
+        arn = functions.get_function_configuration(FunctionName=self.outputs[function])["FunctionArn"]
+        rules = events.list_rule_names_by_target(TargetArn=arn)["RuleNames"]
+        for rule in rules:
+            events.disable_rule(Name=rule)
+        try:
+            yield
+        finally:
+            for rule in rules:
+                events.enable_rule(Name=rule)
 
     def tick(self, function: str, at: datetime) -> None:
         """Invokes a function with the event of its schedule, as it will be then. `function` is the name of an output."""

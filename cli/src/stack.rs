@@ -12,11 +12,14 @@ pub const WRITER: &str = "parquet-writer";
 pub const COLLECT: &str = "collect";
 pub const ROLLER: &str = "kafka-roller";
 pub const REGISTRAR: &str = "load-registrar";
+pub const INGESTER: &str = "load-ingester";
 
 /// The queue of events.
 pub const EVENTS: &str = "events";
 /// The queue of S3 notifications.
 pub const PUTS: &str = "puts";
+/// The queue of claimed loads.
+pub const LOADS: &str = "loads";
 
 /// Why something of a stack cannot be found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

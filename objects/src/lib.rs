@@ -13,4 +13,4 @@ mod version;
 pub use aws_sdk_s3::Client;
 pub use bucket::{Attributes, Bucket, BucketError, Created, Head, Listed, Records, Stored, Upload};
 pub use s3::{Opened, S3};
-pub use version::Version;
+pub use version::{ListedVersion, Version};

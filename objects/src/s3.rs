@@ -332,6 +332,10 @@ impl Bucket for S3 {
 
     async fn abort(&self, upload: &Upload) -> Result<(), BucketError> {
         let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(&upload.key).upload_id(&upload.id);
-        abort.send().await.map(drop).map_err(|error| self.error("aborted", &upload.key, &error))
+        match abort.send().await {
+            // It was completed, and only the answer was lost, or aborted before.
+            Err(error) if code(&error) == Some("NoSuchUpload") => Ok(()),
+            done => done.map(drop).map_err(|error| self.error("aborted", &upload.key, &error)),
+        }
     }
 }

@@ -29,6 +29,27 @@ pub struct Version<'a> {
     pub e_tag: &'a str,
 }
 
+/// A version in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedVersion {
+    /// The object's key.
+    pub key: String,
+    /// The version's id; none in a bucket that has no versions.
+    pub id: Option<String>,
+    /// The ETag, without quotes.
+    pub e_tag: String,
+    /// When it was written, in milliseconds since 1970-01-01T00:00:00Z.
+    pub modified_ms: i64,
+}
+
+impl ListedVersion {
+    /// The version to read, copy or delete.
+    #[must_use]
+    pub fn version(&self) -> Version<'_> {
+        Version { key: &self.key, id: self.id.as_deref(), e_tag: &self.e_tag }
+    }
+}
+
 impl Version<'_> {
     fn id(&self) -> Option<String> {
         self.id.map(str::to_owned)
@@ -47,6 +68,31 @@ impl S3 {
         let object = get.if_match(version.e_tag()).set_range(range).send().await;
         let object = object.map_err(|error| self.changed("read", version.key, &error))?;
         Ok(self.opened(version.key, object))
+    }
+
+    /// Lists all versions of all objects whose keys start with `prefix`, without markers of deletions.
+    pub async fn versions(&self, prefix: &str) -> Result<Vec<ListedVersion>, BucketError> {
+        let (mut key, mut id) = (None, None);
+        let mut listed = Vec::new();
+        loop {
+            let list = self.client.list_object_versions().bucket(&self.bucket).prefix(prefix);
+            let page = list.set_key_marker(key).set_version_id_marker(id).send().await;
+            let page = page.map_err(|error| self.error("listed", prefix, &error))?;
+            listed.extend(page.versions.unwrap_or_default().into_iter().filter_map(|version| {
+                // Written before the bucket had versions. Where it has none still, the ETag tells whether it is the same.
+                let is_only = version.version_id.as_deref() == Some("null") && version.is_latest == Some(true);
+                Some(ListedVersion {
+                    key: version.key?,
+                    id: version.version_id.filter(|_| !is_only),
+                    e_tag: version.e_tag?.trim_matches('"').to_owned(),
+                    modified_ms: version.last_modified?.to_millis().ok()?,
+                })
+            }));
+            if page.is_truncated != Some(true) {
+                return Ok(listed);
+            }
+            (key, id) = (page.next_key_marker, page.next_version_id_marker);
+        }
     }
 
     /// Asks for the size, ETag and metadata of a version.

@@ -157,6 +157,19 @@ pub enum Command {
         lease_seconds: u32,
         /// Who claims them. Recorded with each change.
         by: String,
+        /// Whether they go into a queue first, where waiting counts as no attempt. A job then begins with `loads_begin`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        queued: bool,
+    },
+    /// Begins to work on loads that were claimed for a queue, all or none. Each gets another lease, so that one job can begin with
+    /// it. Answer: [`LoadList`].
+    LoadsBegin {
+        /// The loads, each with the lease of its claim.
+        loads: Vec<LoadRef>,
+        /// Length of the new lease.
+        lease_seconds: u32,
+        /// Who works on them. Recorded with each change.
+        by: String,
     },
     /// Renews leases, all or none. Answer: [`LoadList`], of the loads as they are now.
     LoadsRenew {
@@ -582,7 +595,7 @@ pub struct Load {
     pub places: Vec<String>,
     /// Number of its current lease, or of the last one.
     pub lease: i64,
-    /// How often it has been claimed to be ingested.
+    /// How often a job has begun to ingest it.
     pub attempts: i32,
     /// The job that has claimed it.
     pub leased_by: Option<String>,
@@ -725,8 +738,15 @@ mod tests {
         )
         .unwrap();
         let (table, by) = (Some("t".to_owned()), "me".to_owned());
-        let expected =
-            Command::LoadsNext { table, loads: Vec::new(), step: Step::Ingest, limit: 5, lease_seconds: 60, by };
+        let expected = Command::LoadsNext {
+            table,
+            loads: Vec::new(),
+            step: Step::Ingest,
+            limit: 5,
+            lease_seconds: 60,
+            by,
+            queued: false,
+        };
         assert_eq!(command, expected);
         let json = serde_json::to_value(Command::Migrate {}).unwrap();
         assert_eq!(json, serde_json::json!({"command": "migrate"}));

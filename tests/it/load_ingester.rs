@@ -480,19 +480,99 @@ async fn a_message_of_a_lease_that_has_ended_is_done_with_and_changes_nothing() 
 }
 
 #[tokio::test]
-async fn while_the_bucket_fails_a_load_is_given_back_without_losing_an_attempt() {
+async fn what_s3_refuses_is_tried_again_after_growing_pauses_and_given_up_in_the_end() {
     let world = World::new(tables()).await;
     world.put("cubic/dmap/agg_sample/1.csv", b"day,taps\n2026-11-20,1\n").await;
-    for _ in 0..7 {
+    world.cloud.state().buckets.conflicts = usize::MAX;
+    for minutes in [5, 20, 80, 320, 360] {
         world.tick().await.unwrap();
         let message = world.cloud.state().queue.remove(0);
-        world.cloud.state().buckets.conflicts = 100;
         assert!(world.deliver(&message).await);
-        assert!(world.loads().await[0].contains("|ready|"), "{:?}", world.loads().await);
+        let pause = "select status, round(extract(epoch from leased_until - now()) / 60) from cubic_loads";
+        assert_eq!(world.scratch.lines(pause).await, [format!("ingesting|{minutes}")]);
+        world.tick().await.unwrap();
+        assert!(world.cloud.state().queue.is_empty(), "it does not keep others from the queue");
+        world.expire_leases().await;
     }
     world.cloud.state().buckets.conflicts = 0;
+    world.tick().await.unwrap();
     world.run().await;
-    assert!(world.loads().await[0].contains("|archived|"));
+    assert!(world.loads().await[0].contains("|errored|attempts_exhausted|"), "{:?}", world.loads().await);
+    assert_eq!(world.keys(LAKE, "error/").len(), 1);
+}
+
+#[tokio::test]
+async fn waiting_in_the_queue_counts_as_no_attempt() {
+    let world = World::new(tables()).await;
+    world.put("cubic/dmap/agg_sample/1.csv", b"day,taps\n2026-11-20,1\n").await;
+    // The event source mapping is disabled for a day.
+    for _ in 0..24 {
+        world.tick().await.unwrap();
+        world.expire_leases().await;
+    }
+    world.tick().await.unwrap();
+    let messages = std::mem::take(&mut world.cloud.state().queue);
+    assert_eq!(messages.len(), 25);
+    for message in messages {
+        assert!(world.deliver(&message).await);
+    }
+    assert!(world.loads().await[0].contains("|archived|"), "{:?}", world.loads().await);
+    let attempts =
+        "select attempts, (select count(*) from cubic_load_transitions where reason = 'begun') from cubic_loads";
+    assert_eq!(world.scratch.lines(attempts).await, ["1|1"]);
+}
+
+#[tokio::test]
+async fn an_object_that_is_too_large_stays_for_a_day_so_that_another_job_can_take_the_load() {
+    let mut world = World::new(tables()).await;
+    world.ingester.config.max_object_bytes = 10;
+    world.put("cubic/dmap/agg_sample/1.csv", b"day,taps\n2026-11-20,1\n").await;
+    world.run().await;
+    assert!(world.loads().await[0].contains("|ready_for_erroring|too_large|"), "{:?}", world.loads().await);
+    assert_eq!(world.keys(INCOMING, ""), ["cubic/dmap/agg_sample/1.csv"]);
+    let later = "alter table cubic_loads disable trigger cubic_loads_transition; \
+        update cubic_loads set updated_at = now() - interval '25 hours'; \
+        alter table cubic_loads enable trigger cubic_loads_transition";
+    world.scratch.client().await.batch_execute(later).await.unwrap();
+    world.run().await;
+    assert!(world.loads().await[0].contains("|errored|too_large|"), "{:?}", world.loads().await);
+}
+
+#[tokio::test]
+async fn objects_that_cannot_be_moved_do_not_hold_up_ingesting() {
+    let world = World::new(tables()).await;
+    let client = world.scratch.client().await;
+    let many = "insert into cubic_loads (table_id, is_changes, status, s3_key, s3_modified, s3_size, s3_etag) \
+        select t.id, false, s.status::cubic_load_status, 'shop/orders/' || s.status || n || '.csv', now() - n * interval '1 second', 1, 'e' \
+        from cubic_tables as t, generate_series(1, 60) as n, (values ('ready'), ('ready_for_erroring')) as s (status) \
+        where t.name = 'shop__orders'";
+    client.batch_execute(many).await.unwrap();
+    world.tick().await.unwrap();
+    let claimed = "select status, count(*), bool_and(is_queued) from cubic_loads where leased_until is not null group by 1 order by 1";
+    assert_eq!(world.scratch.lines(claimed).await, ["ingesting|33|t", "erroring|17|t"]);
+    // There is no more room.
+    world.tick().await.unwrap();
+    assert_eq!(world.cloud.state().queue.len(), 50);
+}
+
+#[tokio::test]
+async fn each_version_of_a_key_has_the_dfm_that_was_written_with_it() {
+    let world = World::new(tables()).await;
+    let key = "cubic/ods_qlik/EDW.SAMPLE/LOAD001.dfm";
+    for (kind, value) in [("INT8", "1"), ("STRING", "two"), ("DATE", "2026-11-20")] {
+        world.put(LOAD, &gz(&format!("EDW_ID\n{value}\n"))).await;
+        world.put_silently(key, &dfm(&[("EDW_ID", kind)], 1));
+    }
+    world.run().await;
+    let rows = world.rows("cubic/ods_qlik/");
+    let types: Vec<String> = rows.iter().map(|rows| rows.schema().field(0).data_type().to_string()).collect();
+    assert_eq!(types, ["Int64", "Utf8", "Date32"]);
+    assert_eq!(world.keys(LAKE, "quarantine/"), Vec::<String>::new());
+    let archived: Vec<Vec<u8>> =
+        world.keys(LAKE, "archive/").iter().filter(|key| key.ends_with(".dfm")).map(|key| world.body(key)).collect();
+    assert_eq!(archived, ["INT8", "STRING", "DATE"].map(|kind| dfm(&[("EDW_ID", kind)], 1)));
+    let left: usize = world.cloud.state().buckets.versions.values().map(Vec::len).sum();
+    assert_eq!(left, 0, "each .dfm has left the incoming bucket with its object");
 }
 
 #[test]

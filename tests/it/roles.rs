@@ -116,7 +116,10 @@ impl Role {
                 self.assert_allows("s3:GetObject", &object);
                 self.assert_allows("s3:ListBucket", bucket);
             }
-            "GetObjectVersion" => self.assert_allows("s3:GetObjectVersion", &object),
+            "GetObjectVersion" => {
+                self.assert_allows("s3:GetObjectVersion", &object);
+                self.assert_allows("s3:ListBucketVersions", bucket);
+            }
             "DeleteObjectVersion" => self.assert_allows("s3:DeleteObjectVersion", &object),
             // A condition reads.
             "DeleteObject" => {
@@ -124,6 +127,7 @@ impl Role {
                 self.assert_allows("s3:GetObject", &object);
             }
             "DeleteObjects" => self.assert_allows("s3:DeleteObject", &object),
+            "ListObjectVersions" => self.assert_allows("s3:ListBucketVersions", bucket),
             "ListObjectsV2" => self.assert_allows("s3:ListBucket", bucket),
             other => panic!("nobody has said which permission {other} needs"),
         }

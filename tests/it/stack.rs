@@ -17,6 +17,7 @@ use std::{
 };
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageBatchRequestEntry};
 use landfall::{Cli, clients::Clients, console::Console, context::Context};
@@ -67,6 +68,8 @@ const POLLER_NOTICES: Duration = Duration::from_secs(2);
 const EVENTS: &str = "ParquetWriterMappingId";
 /// The event source mapping of the queue of S3 notifications.
 const PUTS: &str = "LoadRegistrarMappingId";
+/// The event source mapping of the queue of claimed loads.
+const LOADS: &str = "LoadIngesterMappingId";
 
 /// Clients of the stack.
 struct Deployed {
@@ -432,7 +435,15 @@ async fn objects_of_the_incoming_bucket_become_loads() {
     // The notification of this object is not delivered, because the event source mapping is disabled.
     deployed.set_mapping_enabled(PUTS, false);
     tokio::time::sleep(POLLER_NOTICES).await;
-    deployed.s3.put_object().bucket(bucket).key("stack/dmap/2.csv").body(b"x\n".to_vec().into()).send().await.unwrap();
+    deployed
+        .s3
+        .put_object()
+        .bucket(bucket)
+        .key("stack/dmap/2.csv")
+        .body(b"x\n1\n".to_vec().into())
+        .send()
+        .await
+        .unwrap();
     let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/", "--dry-run"]).await;
     assert_eq!((compared["missing"].as_u64(), code), (Some(1), 3));
     let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/"]).await;
@@ -448,6 +459,23 @@ async fn objects_of_the_incoming_bucket_become_loads() {
     assert_eq!(set("ready_for_archiving", &id).await, 1, "the lease is not named");
     assert_eq!(deployed.landfall(&["loads", "renew", &lease]).await.1, 0);
     assert_eq!(set("ready_for_archiving", &lease).await, 0);
+
+    // What is left is taken further by the deployed function.
+    deployed.set_mapping_enabled(LOADS, false);
+    tokio::time::sleep(POLLER_NOTICES).await;
+    let tick = events::file("load-ingester-tick.json").to_string();
+    let invoke = Clients::of(&deployed.stack.config().await).lambda.invoke();
+    let ticked = invoke.function_name(deployed.stack.output("LoadIngesterFunctionName")).payload(Blob::new(tick));
+    assert_eq!(ticked.send().await.unwrap().function_error(), None);
+    deployed.set_mapping_enabled(LOADS, true);
+    eventually("archiving", SOON, || async {
+        let (list, _) = deployed.landfall(&["loads", "list", "--table", &dmap, "--status", "archived"]).await;
+        (list["loads"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    let files: Vec<String> =
+        deployed.objects("springboard/stack/dmap/").await.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(files.len(), 1, "of the load that no job had before: {files:?}");
 }
 
 /// Where the emulator has what the output `CollectUrl` names on AWS.
@@ -676,14 +704,17 @@ async fn status_shows_every_part_and_the_alarms_that_ring() {
         let ringing = status["alarms"].as_array().unwrap().iter().any(|alarm| alarm["name"] == "EventsAreOld");
         assert_eq!((ringing, status["complete"].as_bool().unwrap()), (rings, code == 0), "{status:#}");
         assert!(!rings || code == 1);
-        assert_eq!(status["functions"], json!(["parquet-writer", "collect", "kafka-roller", "load-registrar"]));
+        assert_eq!(
+            status["functions"],
+            json!(["parquet-writer", "collect", "kafka-roller", "load-registrar", "load-ingester"])
+        );
         let names = |of: &str, name: &str| -> Vec<String> {
             status[of].as_array().unwrap().iter().map(|it| it[name].as_str().unwrap().to_owned()).collect()
         };
-        assert_eq!(names("queues", "name").len(), 4);
+        assert_eq!(names("queues", "name").len(), 6);
         assert_eq!(
             names("sources", "source"),
-            ["landfall-events", "landfall-clicks", "landfall-kafka", "landfall-puts"]
+            ["landfall-events", "landfall-clicks", "landfall-kafka", "landfall-puts", "landfall-loads"]
         );
         assert_eq!(status["unknown"], json!([]));
     }

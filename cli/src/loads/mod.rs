@@ -254,6 +254,7 @@ async fn next(args: &NextArgs, context: &Context, console: &Console) -> Result<C
         limit: args.limit,
         lease_seconds: args.lease.seconds(),
         by: args.by.name(context),
+        queued: false,
     };
     let list = args.registrar.ask(&command, context, console).await?;
     Ok(Claimed { list, table: args.table.clone(), step: args.step })
@@ -441,6 +442,7 @@ id  table                    status              modified                 size  
                 limit: 5,
                 lease_seconds: 5_400,
                 by: "nightly".to_owned(),
+                queued: false,
             };
             assert_eq!(command, expected);
             let mut claimed = load(7, "archiving");

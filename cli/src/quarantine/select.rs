@@ -4,11 +4,12 @@ use clap::Args;
 
 use crate::{
     replay::plan::{Selection, UNREADABLE},
+    stack,
     when::Times,
 };
 
 /// The functions that quarantine records, and their reasons.
-pub const FUNCTIONS: [(&str, &[&str]); 3] = [
+pub const FUNCTIONS: [(&str, &[&str]); 4] = [
     ("parquet-writer", &["empty_body", "invalid_base64", "invalid_protobuf", "invalid_sent_timestamp", "missing_type"]),
     (
         "kafka-roller",
@@ -24,6 +25,27 @@ pub const FUNCTIONS: [(&str, &[&str]); 3] = [
             "nested_too_deep",
             "unknown_envelope",
             "unsupported_version",
+        ],
+    ),
+    (
+        stack::INGESTER,
+        &[
+            "invalid_utf8",
+            "not_a_boolean",
+            "not_a_date",
+            "not_a_decimal",
+            "not_a_number",
+            "not_a_time",
+            "not_a_timestamp",
+            "not_an_integer",
+            "not_an_object",
+            "not_json",
+            "out_of_range",
+            "too_few_fields",
+            "too_long",
+            "too_many_decimals",
+            "too_many_fields",
+            "unclosed_quote",
         ],
     ),
 ];

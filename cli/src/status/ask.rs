@@ -39,7 +39,7 @@ const METRICS_SINCE: Duration = Duration::from_secs(15 * 60);
 pub(super) async fn functions(context: &Context) -> Result<Vec<(&'static str, Function)>, StackError> {
     let mut functions = Vec::new();
     let mut missing = None;
-    for part in [stack::WRITER, stack::COLLECT, stack::ROLLER, stack::REGISTRAR] {
+    for part in [stack::WRITER, stack::COLLECT, stack::ROLLER, stack::REGISTRAR, stack::INGESTER] {
         match context.function(&context.named(part)).await {
             Ok(function) => functions.push((part, function)),
             Err(error @ StackError::Missing { .. }) => drop(missing.get_or_insert(error)),
@@ -52,10 +52,14 @@ pub(super) async fn functions(context: &Context) -> Result<Vec<(&'static str, Fu
     }
 }
 
-pub(super) async fn queues(context: &Context, events: bool, puts: bool) -> Result<Vec<QueueStatus>, String> {
+pub(super) async fn queues(
+    context: &Context,
+    functions: &[(&'static str, Function)],
+) -> Result<Vec<QueueStatus>, String> {
     let mut queues = Vec::new();
-    for part in [(events, stack::EVENTS), (puts, stack::PUTS)].into_iter().filter(|(has, _)| *has).map(|(_, part)| part)
-    {
+    let parts = [(stack::WRITER, stack::EVENTS), (stack::REGISTRAR, stack::PUTS), (stack::INGESTER, stack::LOADS)];
+    let has = |part: &str| functions.iter().any(|(name, _)| *name == part);
+    for part in parts.into_iter().filter(|(part, _)| has(part)).map(|(_, queue)| queue) {
         for (part, is_dead_letter) in [(part.to_owned(), false), (format!("{part}-dead-letter"), true)] {
             let url = context.queue(&part).await.map_err(|error| error.to_string())?;
             let (_, depth) = queue::describe(&context.clients.sqs, &url).await.map_err(|error| error.to_string())?;

@@ -118,7 +118,7 @@ pub async fn status(_: &StatusArgs, context: &Context, console: &Console) -> Res
     let functions = ask::functions(context).await?;
     let has = |part: &str| functions.iter().any(|(name, _)| *name == part);
     let (queues, sources, quarantine, windows, loads, alarms) = tokio::join!(
-        ask::queues(context, has(stack::WRITER), has(stack::REGISTRAR)),
+        ask::queues(context, &functions),
         ask::sources(context, &functions),
         ask::quarantine(context, &functions),
         ask::windows(context, &functions),

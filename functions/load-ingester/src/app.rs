@@ -7,7 +7,7 @@ use objects::S3;
 
 use crate::{config::Config, registrar::Registrar};
 
-/// When an attempt of a call to AWS fails. A claim of load-registrar may take longer than S3 does.
+/// When an attempt of a call to AWS fails.
 pub const ATTEMPT: Duration = Duration::from_secs(30);
 
 /// Everything a handler needs.
@@ -28,7 +28,7 @@ impl App {
     pub fn new(config: Config, aws: &SdkConfig) -> Self {
         let s3 = objects::Client::new(aws);
         Self {
-            registrar: Registrar::new(aws_sdk_lambda::Client::new(aws), &config.registrar),
+            registrar: Registrar::new(aws, &config.registrar),
             sqs: aws_sdk_sqs::Client::new(aws),
             incoming: S3::new(&s3, &config.incoming_bucket),
             lake: S3::new(&s3, &config.lake_bucket),

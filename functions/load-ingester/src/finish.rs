@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use objects::{Bucket, BucketError, S3, Version};
+use objects::{Bucket, BucketError, ListedVersion, S3, Version};
 use shared::registrar::Load;
 use tracing::warn;
 
-use crate::{app::App, error::IngestError, place::Places};
+use crate::{app::App, companion::Companions, error::IngestError, place::Places};
 
 /// What became of the object of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +48,15 @@ pub async fn error(app: &App, load: &Load) -> Result<Moved, IngestError> {
 /// Copies the version that was registered, with the `.dfm` beside it, and then deletes it.
 async fn move_object(app: &App, load: &Load, to: &str) -> Result<Moved, IngestError> {
     let places = Places::of(load);
+    let mut is_here = true;
     let moved = match app.lake.copy(&app.incoming, places.object(), to).await {
         Ok(()) => Moved::There,
         Err(BucketError::Missing { .. } | BucketError::Replaced { .. }) => match app.lake.head(to).await {
             // It was moved before, and only the answer was lost.
-            Ok(_) => Moved::There,
+            Ok(_) => {
+                is_here = false;
+                Moved::There
+            }
             Err(BucketError::Missing { .. }) => Moved::Gone,
             Err(error) => return Err(error.into()),
         },
@@ -60,14 +64,12 @@ async fn move_object(app: &App, load: &Load, to: &str) -> Result<Moved, IngestEr
     };
     if moved == Moved::There {
         check(app, load, to).await?;
-        let dfm = places.dfm();
-        let has_dfm = copy_dfm(app, &dfm, &with_dfm(to)).await?;
-        match app.incoming.delete_version(places.object()).await {
-            Ok(()) | Err(BucketError::Replaced { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if let Some(version) = has_dfm {
-            delete_dfm(app, load, &dfm, &version).await?;
+        let dfm = copy_dfm(app, load, &with_dfm(to), is_here).await?;
+        delete(app, places.object()).await?;
+        if let Some(dfm) = dfm
+            && !Companions::of(&app.incoming, load).await?.is_needed(&dfm)
+        {
+            delete(app, dfm.version()).await?;
         }
     }
     Ok(moved)
@@ -87,34 +89,21 @@ fn with_dfm(key: &str) -> String {
     format!("{key}.dfm")
 }
 
-/// The `ETag` and version of the `.dfm`, if there is one.
-async fn copy_dfm(app: &App, dfm: &str, to: &str) -> Result<Option<(String, Option<String>)>, IngestError> {
-    let head = match app.incoming.head(dfm).await {
-        Ok(head) => head,
-        Err(BucketError::Missing { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
+/// Copies the `.dfm` of a load. When the object is gone already, so may be its `.dfm`, and one that is not its own stays.
+async fn copy_dfm(app: &App, load: &Load, to: &str, is_here: bool) -> Result<Option<ListedVersion>, IngestError> {
+    let companions = Companions::of(&app.incoming, load).await?;
+    let Some(chosen) = companions.chosen().filter(|chosen| is_here || chosen.is_own) else {
+        return Ok(None);
     };
-    let version = Version { key: dfm, id: head.version.as_deref(), e_tag: &head.e_tag };
-    match app.lake.copy(&app.incoming, version, to).await {
-        Ok(()) => Ok(Some((head.e_tag, head.version))),
+    match app.lake.copy(&app.incoming, chosen.dfm.version(), to).await {
+        Ok(()) => Ok(Some(chosen.dfm.clone())),
         Err(BucketError::Missing { .. } | BucketError::Replaced { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Deletes the `.dfm` that was copied, unless another version of the object still needs it.
-async fn delete_dfm(
-    app: &App,
-    load: &Load,
-    dfm: &str,
-    (e_tag, version): &(String, Option<String>),
-) -> Result<(), IngestError> {
-    match app.incoming.head(&load.s3_key).await {
-        Ok(_) => return Ok(()),
-        Err(BucketError::Missing { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let version = Version { key: dfm, id: version.as_deref(), e_tag };
+/// Deletes a version, unless it was replaced in a bucket without versions.
+async fn delete(app: &App, version: Version<'_>) -> Result<(), IngestError> {
     match app.incoming.delete_version(version).await {
         Ok(()) | Err(BucketError::Replaced { .. }) => Ok(()),
         Err(error) => Err(error.into()),

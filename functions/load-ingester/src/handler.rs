@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::{
     FUNCTION,
     app::App,
-    error::IngestError,
+    error::{Hopeless, IngestError},
     finish::{self, Moved},
     ingest::{Ingested, ingest},
     registrar::{RegistrarError, reference},
@@ -25,8 +25,16 @@ use crate::{
 
 /// Who takes the steps, for the log of load-registrar.
 const BY: &str = FUNCTION;
-/// How long a load may wait in the queue, and a job that died may have it.
-const QUEUED_SECONDS: u32 = 900;
+/// How long a load may wait in the queue. Then it is claimed again, and its message is of no use any more.
+const QUEUED_SECONDS: u32 = 3_600;
+/// Loads of a claim, so that an answer with hundreds of columns a load stays below the 6 MB of Lambda.
+const PAGE: u32 = 50;
+/// At most this part of the room is for loads whose objects have to be moved, so that objects that cannot be moved do not hold up
+/// ingesting.
+const ROOM_TO_MOVE: u32 = 3;
+/// When a load is tried again after S3 refused something: after the first attempt, and four times as long after each other one.
+const FIRST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 /// How much longer than the invocation a lease lasts, so that no zombie has one.
 const BEYOND: Duration = Duration::from_secs(60);
 /// What is kept of the invocation for the step at its end.
@@ -84,22 +92,33 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
 /// Claims what waits and has room in the queue: first what is nearly done.
 async fn dispatch(app: &App) -> Result<(), HandleError> {
     let waiting = queued(app).await?;
-    let mut room = app.config.max_queued.saturating_sub(waiting);
+    let room = app.config.max_queued.saturating_sub(waiting);
+    let to_move = room.div_ceil(ROOM_TO_MOVE);
     let mut claimed = 0;
-    for step in [Step::Archive, Step::Error, Step::Ingest] {
-        if room == 0 {
-            break;
-        }
-        let loads = app.registrar.claim(step, Vec::new(), room, QUEUED_SECONDS, BY).await?;
-        let number = u32::try_from(loads.len()).unwrap_or(u32::MAX);
-        room = room.saturating_sub(number);
-        claimed += number;
-        send(app, &loads).await;
+    for (step, most) in [(Step::Archive, to_move), (Step::Error, to_move), (Step::Ingest, room), (Step::Archive, room)]
+    {
+        claimed += claim(app, step, most.min(room.saturating_sub(claimed))).await?;
     }
     info!(claimed, waiting, "loads claimed");
     let all = Metrics::of(&app.config.stack, FUNCTION).put("loads_claimed", Unit::Count, u64::from(claimed));
     metrics::print([all]);
     Ok(())
+}
+
+/// Claims and queues at most so many loads. How many there were.
+async fn claim(app: &App, step: Step, most: u32) -> Result<u32, HandleError> {
+    let mut claimed = 0;
+    while claimed < most {
+        let wanted = PAGE.min(most - claimed);
+        let loads = app.registrar.queue(step, wanted, QUEUED_SECONDS, BY).await?;
+        let number = u32::try_from(loads.len()).unwrap_or(u32::MAX);
+        send(app, &loads).await;
+        claimed += number;
+        if number < wanted {
+            break;
+        }
+    }
+    Ok(claimed)
 }
 
 /// Messages in the queue, also those that are being worked on.
@@ -150,7 +169,7 @@ async fn take(app: &App, record: &Record, deadline_ms: u64) -> bool {
         }
     };
     let id = named.id;
-    let load = match app.registrar.renew(named, lease_seconds(deadline_ms)).await {
+    let load = match app.registrar.begin(named, lease_seconds(deadline_ms), BY).await {
         Ok(Some(load)) => load,
         Ok(None) => return true,
         Err(RegistrarError::Refused(cause)) => {
@@ -167,7 +186,7 @@ async fn take(app: &App, record: &Record, deadline_ms: u64) -> bool {
     if let Err(cause) = &result {
         error!(load = load.id, key = ?load.s3_key, %cause, "the load was not taken further");
         tally.failed = u64::from(!matches!(cause, IngestError::Waiting));
-        give_back_after(app, &load, cause).await;
+        set_aside(app, &load, cause).await;
     }
     tally.report(&app.config.stack);
     !matches!(result, Err(IngestError::Registrar(RegistrarError::Unavailable(_))))
@@ -178,12 +197,25 @@ fn lease_seconds(deadline_ms: u64) -> u32 {
     u32::try_from((clock::remaining(deadline_ms) + BEYOND).as_secs()).unwrap_or(QUEUED_SECONDS)
 }
 
-/// Gives a load back if what failed may work the next time. Otherwise it stays claimed until its lease expires, so that the attempt
-/// counts.
-async fn give_back_after(app: &App, load: &Load, cause: &IngestError) {
-    if !matches!(cause, IngestError::Time | IngestError::Thread | IngestError::Registrar(_)) {
-        give_back(app, load, "given_back").await;
+/// Decides when a load that was not taken further is claimed again. One that waits for something is given back. Otherwise it stays
+/// claimed until its lease expires, so that the attempt counts, and what S3 refuses today does not keep others from the queue.
+async fn set_aside(app: &App, load: &Load, cause: &IngestError) {
+    match cause {
+        IngestError::Waiting => give_back(app, load, "given_back").await,
+        IngestError::Bucket(_) | IngestError::Quarantine => {
+            if let Err(cause) = app.registrar.renew(load, pause(load)).await {
+                warn!(load = load.id, %cause, "the lease was not renewed; it expires");
+            }
+        }
+        _ => {}
     }
+}
+
+/// Seconds until a load is tried again. Only attempts to ingest are counted.
+fn pause(load: &Load) -> u32 {
+    let before = u32::try_from(load.attempts).unwrap_or(0).saturating_sub(1).min(8);
+    let pause = FIRST_PAUSE.saturating_mul(4_u32.pow(before)).min(LONGEST_PAUSE);
+    u32::try_from(pause.as_secs()).unwrap_or(QUEUED_SECONDS)
 }
 
 /// Gives a load back, to be claimed again.
@@ -204,17 +236,19 @@ async fn give_back(app: &App, load: &Load, reason: &str) {
 async fn work(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Result<(), IngestError> {
     match load.status {
         LoadStatus::Ingesting => {
-            let step = ingest_one(app, load, deadline_ms, tally).await?;
+            let Some(step) = ingest_one(app, load, deadline_ms, tally).await? else {
+                return Ok(());
+            };
             if clock::remaining(deadline_ms) < TO_MOVE {
                 return Ok(());
             }
             // What is not moved now is claimed by a later tick.
-            let claimed = app.registrar.claim(step, vec![load.id], 1, lease_seconds(deadline_ms), BY).await;
-            for load in claimed.unwrap_or_default() {
-                if let Err(cause) = finish_one(app, &load, tally).await {
-                    warn!(load = load.id, key = ?load.s3_key, %cause, "the object was not moved yet");
-                    give_back_after(app, &load, &cause).await;
-                }
+            let claimed = app.registrar.claim(step, load.id, lease_seconds(deadline_ms), BY).await;
+            if let Ok(Some(load)) = claimed
+                && let Err(cause) = finish_one(app, &load, tally).await
+            {
+                warn!(load = load.id, key = ?load.s3_key, %cause, "the object was not moved yet");
+                set_aside(app, &load, &cause).await;
             }
             Ok(())
         }
@@ -223,8 +257,8 @@ async fn work(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Re
     }
 }
 
-/// Ingests a load, or gives it up. What is to be done with its object.
-async fn ingest_one(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Result<Step, IngestError> {
+/// Ingests a load, or gives it up. What is to be done with its object now: one that is too large waits for a job that can read it.
+async fn ingest_one(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Result<Option<Step>, IngestError> {
     let time = clock::remaining(deadline_ms).saturating_sub(RESERVE);
     match ingest(app, load, time).await {
         Ok(Ingested { result, quarantined }) => {
@@ -235,13 +269,13 @@ async fn ingest_one(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally)
             tally.rows += rows;
             tally.bytes += bytes;
             tally.quarantined = quarantined;
-            Ok(Step::Archive)
+            Ok(Some(Step::Archive))
         }
         Err(IngestError::Hopeless(why, what)) => {
             let reason = why.reason();
             app.registrar.step(load, LoadStatus::ReadyForErroring, Some(reason), None, BY).await?;
             error!(load = load.id, key = ?load.s3_key, reason, what, "load given up");
-            Ok(Step::Error)
+            Ok((why != Hopeless::TooLarge).then_some(Step::Error))
         }
         Err(error) => Err(error),
     }

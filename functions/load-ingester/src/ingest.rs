@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use objects::{Bucket, BucketError, S3};
+use objects::{ListedVersion, S3};
 use runtime::clock;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -15,6 +15,7 @@ use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 
 use crate::{
     app::App,
+    companion::{self, Companions},
     convert::{self, ConvertError, Declaration, Dfm, Format, ParquetInfo, Plan, Summary, convert, parquet_info},
     error::{Hopeless, IngestError},
     place::Places,
@@ -67,7 +68,7 @@ async fn converted(app: &App, load: &Load, format: Format, size: u64) -> Result<
     let (made_to, made_from) = mpsc::channel(QUEUED);
     let mut outlet = Outlet::new(made_to, load.clone());
     let converting = spawn_blocking(move || convert(Pipe::new(bytes_from, size), &plan, &mut outlet));
-    let reading = read(&app.incoming, Places::of(load).object(), bytes_to);
+    let reading = read(&app.incoming, Places::of(load).object(), size, bytes_to);
     let (read, written, summary) = tokio::join!(reading, write(app, load, &id, made_from), converting);
     // What failed first makes the others fail: the object, then the files.
     let summary: Result<Summary, ConvertError> = summary.map_err(|_| IngestError::Thread)?;
@@ -110,10 +111,12 @@ async fn plan(app: &App, load: &Load, format: Format) -> Result<Plan, IngestErro
         ("landfall.etag".to_owned(), load.s3_etag.clone()),
     ];
     if load.kind == TableKind::Ods {
-        match dfm(app, load).await? {
-            Some(dfm) => plan = plan.with_dfm(dfm),
-            None if load.columns.is_none() && is_recent(load) => return Err(IngestError::Waiting),
-            None => {}
+        let companions = Companions::of(&app.incoming, load).await?;
+        match companions.chosen() {
+            Some(chosen) if chosen.is_own || !is_recent(load) => plan = plan.with_dfm(dfm(app, chosen.dfm).await?),
+            // Columns that are declared do not wait for one.
+            _ if load.columns.is_none() && is_recent(load) => return Err(IngestError::Waiting),
+            _ => {}
         }
     }
     if let Some(columns) = &load.columns {
@@ -122,12 +125,17 @@ async fn plan(app: &App, load: &Load, format: Format) -> Result<Plan, IngestErro
     Ok(plan)
 }
 
-async fn dfm(app: &App, load: &Load) -> Result<Option<Dfm>, IngestError> {
-    match app.incoming.get(&Places::of(load).dfm(), None).await {
-        Ok(bytes) => Ok(Some(Dfm::parse(&bytes)?)),
-        Err(BucketError::Missing { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+async fn dfm(app: &App, listed: &ListedVersion) -> Result<Dfm, IngestError> {
+    let mut object = app.incoming.open_version(listed.version(), 0).await?;
+    let mut bytes = Vec::new();
+    while let Some(some) = object.next().await? {
+        bytes.extend_from_slice(&some);
+        if bytes.len() > companion::MAX_BYTES {
+            let what = format!("{} is larger than {} MiB", listed.key, companion::MAX_BYTES >> 20);
+            return Err(IngestError::Hopeless(Hopeless::ColumnsUnusable, what));
+        }
     }
+    Ok(Dfm::parse(&bytes)?)
 }
 
 fn is_recent(load: &Load) -> bool {

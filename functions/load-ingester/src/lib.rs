@@ -9,6 +9,7 @@
 //! | `registrar` | asks load-registrar |
 //! | `app` | holds settings and clients for as long as the sandbox lives |
 //! | `place` | names the keys of a load |
+//! | `companion` | finds the `.dfm` of an object |
 //! | `error` | says why a load was not taken further |
 //! | `read` | reads an object as a stream |
 //! | `write` | uploads files while they are made, and quarantines rows |
@@ -17,6 +18,7 @@
 //! | `handler` | runs one invocation |
 
 pub mod app;
+pub mod companion;
 pub mod config;
 pub mod convert;
 pub mod error;

@@ -10,11 +10,14 @@ use tracing::warn;
 /// How often reading goes on after a connection broke.
 const RESUMED: usize = 5;
 
-/// Reads a version to its end, or until nobody wants more of it. A connection that breaks is made again where it broke.
-pub async fn read(bucket: &S3, version: Version<'_>, to: Sender<Bytes>) -> Result<(), BucketError> {
+/// Reads a version of this size to its end, or until nobody wants more of it. A connection that breaks is made again where it
+/// broke.
+pub async fn read(bucket: &S3, version: Version<'_>, size: u64, to: Sender<Bytes>) -> Result<(), BucketError> {
     let (mut at, mut broken) = (0, 0);
     loop {
         match read_from(bucket, version, &mut at, &to).await {
+            // There is nothing behind the last byte that could be asked for.
+            Err(BucketError::Failed { .. }) if at == size && size > 0 => return Ok(()),
             Err(error @ BucketError::Failed { .. }) if broken < RESUMED => {
                 broken += 1;
                 warn!(cause = %error, at, "the object is read on from where the connection broke");

@@ -1,7 +1,10 @@
 //! load-registrar, by invocation: it alone speaks to Postgres.
 
-use aws_sdk_lambda::{Client, primitives::Blob};
-use runtime::failure::cause;
+use std::time::Duration;
+
+use aws_config::{SdkConfig, retry::RetryConfig};
+use aws_sdk_lambda::{Client, config, primitives::Blob};
+use runtime::{aws, failure::cause};
 use serde::{Deserialize, de::DeserializeOwned};
 use shared::registrar::{Command, Load, LoadList, LoadRef, LoadResult, LoadStatus, LoadsMoved, REFUSED, Step};
 
@@ -16,6 +19,9 @@ pub enum RegistrarError {
     Unavailable(String),
 }
 
+/// load-registrar ends within a minute, so an attempt that takes longer has failed, and not before.
+const ATTEMPT: Duration = Duration::from_secs(65);
+
 /// A client of load-registrar.
 #[derive(Debug, Clone)]
 pub struct Registrar {
@@ -26,27 +32,47 @@ pub struct Registrar {
 impl Registrar {
     /// The function of this name.
     #[must_use]
-    pub fn new(client: Client, function: &str) -> Self {
-        Self { client, function: function.to_owned() }
+    pub fn new(aws: &SdkConfig, function: &str) -> Self {
+        let config = config::Builder::from(aws).timeout_config(aws::timeouts(ATTEMPT)).build();
+        Self { client: Client::from_conf(config), function: function.to_owned() }
     }
 
-    /// Claims loads that wait for a step; only those of `loads`, unless it is empty.
-    pub async fn claim(
+    /// Claims the oldest loads that wait for a step, to be put into a queue.
+    pub async fn queue(
         &self,
         step: Step,
-        loads: Vec<i64>,
         limit: u32,
         lease_seconds: u32,
         by: &str,
     ) -> Result<Vec<Load>, RegistrarError> {
-        let command = Command::LoadsNext { table: None, loads, step, limit, lease_seconds, by: by.to_owned() };
-        Ok(self.ask::<LoadList>(&command).await?.loads)
+        let (loads, by) = (Vec::new(), by.to_owned());
+        let command = Command::LoadsNext { table: None, loads, step, limit, lease_seconds, by, queued: true };
+        Ok(self.once::<LoadList>(&command).await?.loads)
     }
 
-    /// Renews the lease of a load and returns the load as it is now.
-    pub async fn renew(&self, load: LoadRef, lease_seconds: u32) -> Result<Option<Load>, RegistrarError> {
-        let list: LoadList = self.ask(&Command::LoadsRenew { loads: vec![load], lease_seconds }).await?;
-        Ok(list.loads.into_iter().next())
+    /// Begins to work on a load that comes out of the queue.
+    pub async fn begin(&self, load: LoadRef, lease_seconds: u32, by: &str) -> Result<Option<Load>, RegistrarError> {
+        let command = Command::LoadsBegin { loads: vec![load], lease_seconds, by: by.to_owned() };
+        Ok(self.once::<LoadList>(&command).await?.loads.into_iter().next())
+    }
+
+    /// Claims a load for its next step, to work on it now. `None`: it does not wait for it.
+    pub async fn claim(
+        &self,
+        step: Step,
+        load: i64,
+        lease_seconds: u32,
+        by: &str,
+    ) -> Result<Option<Load>, RegistrarError> {
+        let (loads, by) = (vec![load], by.to_owned());
+        let command = Command::LoadsNext { table: None, loads, step, limit: 1, lease_seconds, by, queued: false };
+        Ok(self.once::<LoadList>(&command).await?.loads.into_iter().next())
+    }
+
+    /// Renews the lease of a load.
+    pub async fn renew(&self, load: &Load, lease_seconds: u32) -> Result<(), RegistrarError> {
+        let loads = vec![reference(load, None)];
+        self.ask::<LoadList>(&Command::LoadsRenew { loads, lease_seconds }).await.map(drop)
     }
 
     /// Takes a step with a load, by its lease. Taking it again changes nothing.
@@ -65,6 +91,20 @@ impl Registrar {
     }
 
     async fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, RegistrarError> {
+        self.invoke(command, None).await
+    }
+
+    /// Asks for what gives a lease, which a second attempt would not get again.
+    async fn once<T: DeserializeOwned>(&self, command: &Command) -> Result<T, RegistrarError> {
+        let once = config::Builder::new().retry_config(RetryConfig::standard().with_max_attempts(1));
+        self.invoke(command, Some(once)).await
+    }
+
+    async fn invoke<T: DeserializeOwned>(
+        &self,
+        command: &Command,
+        settings: Option<config::Builder>,
+    ) -> Result<T, RegistrarError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Failure {
@@ -75,7 +115,8 @@ impl Registrar {
         }
         let unavailable = |error: serde_json::Error| RegistrarError::Unavailable(error.to_string());
         let request = serde_json::to_vec(command).map_err(unavailable)?;
-        let answer = self.client.invoke().function_name(&self.function).payload(Blob::new(request)).send().await;
+        let invoke = self.client.invoke().function_name(&self.function).payload(Blob::new(request));
+        let answer = invoke.customize().config_override(settings.unwrap_or_default()).send().await;
         let answer = answer.map_err(|error| RegistrarError::Unavailable(cause(&error)))?;
         let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
         if answer.function_error().is_none() {

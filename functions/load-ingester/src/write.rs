@@ -4,6 +4,7 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 use objects::{Attributes, Bucket, BucketError, Created, S3, Upload, quarantine};
+use runtime::clock;
 use serde_json::{json, value::to_raw_value};
 use shared::{
     metrics::CountsByReason,
@@ -117,7 +118,7 @@ pub async fn write(app: &App, load: &Load, plan: &str, mut from: Receiver<Made>)
             }
             Made::End => {
                 if let Some(file) = file.take() {
-                    file.end(&app.lake).await?;
+                    file.end(app, load).await?;
                     written.files += 1;
                 }
             }
@@ -174,7 +175,8 @@ impl File {
         Ok(())
     }
 
-    async fn end(mut self, bucket: &S3) -> Result<(), BucketError> {
+    async fn end(mut self, app: &App, load: &Load) -> Result<(), IngestError> {
+        let bucket = &app.lake;
         let rest = self.waiting.split().freeze();
         let Some(mut upload) = self.upload.take() else {
             return match bucket.create(&self.key, rest.clone(), &self.attributes).await? {
@@ -182,6 +184,7 @@ impl File {
                 Created::Exists => match self.other(bucket).await? {
                     None => Ok(()),
                     Some(e_tag) => {
+                        hold(app, load).await?;
                         let instead = bucket.replace(&self.key, rest, &self.attributes, &e_tag).await?;
                         self.decided(bucket, &instead)
                     }
@@ -192,8 +195,9 @@ impl File {
         match bucket.complete(&upload).await? {
             Created::New { .. } => Ok(()),
             Created::Exists => match self.other(bucket).await? {
-                None => bucket.abort(&upload).await,
+                None => Ok(bucket.abort(&upload).await?),
                 Some(e_tag) => {
+                    hold(app, load).await?;
                     let instead = bucket.complete_instead(&upload, &e_tag).await?;
                     self.decided(bucket, &instead)
                 }
@@ -208,10 +212,17 @@ impl File {
         Ok((!is_same).then_some(head.e_tag))
     }
 
-    fn decided(&self, bucket: &S3, created: &Created) -> Result<(), BucketError> {
+    fn decided(&self, bucket: &S3, created: &Created) -> Result<(), IngestError> {
         match created {
             Created::New { .. } => Ok(()),
-            Created::Exists => Err(bucket.conflict(&self.key)),
+            Created::Exists => Err(bucket.conflict(&self.key).into()),
         }
     }
+}
+
+/// Makes sure that the lease of a load has not been taken away, before something is replaced.
+async fn hold(app: &App, load: &Load) -> Result<(), IngestError> {
+    let until = load.leased_until.map_or(0, |until| until.as_millisecond());
+    let left = u32::try_from((until - clock::unix_ms()) / 1_000).unwrap_or(0);
+    Ok(app.registrar.renew(load, left.max(1)).await?)
 }

@@ -54,9 +54,12 @@ pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, Comma
             let change = Move { loads: &loads, to: status, reason: reason.as_deref(), by: &by, revoke };
             serde_json::to_value(loads::set_status(app, &change, time).await?)
         }
-        Command::LoadsNext { table, loads, step, limit, lease_seconds, by } => {
-            let claim = Claim { table: table.as_deref(), loads: &loads, step, limit, lease_seconds, by: &by };
+        Command::LoadsNext { table, loads, step, limit, lease_seconds, by, queued } => {
+            let claim = Claim { table: table.as_deref(), loads: &loads, step, limit, lease_seconds, by: &by, queued };
             serde_json::to_value(loads::next(app, &claim, time).await?)
+        }
+        Command::LoadsBegin { loads, lease_seconds, by } => {
+            serde_json::to_value(loads::begin(app, &loads, lease_seconds, &by, time).await?)
         }
         Command::LoadsRenew { loads, lease_seconds } => {
             serde_json::to_value(loads::renew(app, &loads, lease_seconds, time).await?)

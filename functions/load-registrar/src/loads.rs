@@ -17,7 +17,7 @@ use crate::{
 };
 
 const COLUMNS: &str = "l.id, t.name, l.is_changes, l.status::text, l.status_reason, l.s3_key, l.s3_modified, l.s3_size, \
-    l.s3_etag, l.s3_version, o.snapshot, l.lease, l.attempts, l.leased_by, l.leased_until, place_of(l), \
+    l.s3_etag, l.s3_version, o.snapshot, l.lease, l.attempts, l.leased_by, l.leased_until, place_for_job(l), \
     (select p.place from cubic_load_places as p where p.load_id = l.id and p.is_complete), \
     array(select distinct p.place from cubic_load_places as p where p.load_id = l.id order by 1), \
     t.kind::text, t.columns::text, t.on_misfit, l.result::text";
@@ -28,8 +28,10 @@ const FROM: &str = "from cubic_loads as l join cubic_tables as t on t.id = l.tab
 /// Most loads that a command names.
 const PAGE: usize = page::MAX_ROWS as usize;
 
-/// A load of an ODS table can come before its snapshot, so it is not moved away at once.
-const SNAPSHOT_COMES: &str = "interval '1 day'";
+/// Why loads are not moved away at once: a snapshot may come late, and a job for large objects may take the load.
+const MAY_RECOVER: &str = "coalesce(l.status_reason, '') in ('no_snapshot', 'too_large')";
+/// How long these loads wait.
+const RECOVERS_WITHIN: &str = "interval '1 day'";
 
 /// Which loads to list. Each condition that is given has to hold.
 #[derive(Debug, Clone, Default)]
@@ -75,10 +77,10 @@ impl StepSql {
                  and (l.status = '{waiting}' or l.leased_until <= clock_timestamp()) \
                  and ($1::bigint is null and t.is_active or l.table_id = $1) \
                  and (l.id = any ($2) or $2::bigint[] = '{{}}' \
-                   and (l.status_reason is distinct from 'no_snapshot' or l.updated_at < now() - {SNAPSHOT_COMES})) \
+                   and (not {MAY_RECOVER} or l.updated_at < now() - {RECOVERS_WITHIN})) \
                order by l.s3_modified, l.id limit $3 for update of l skip locked) \
              update cubic_loads as l set status = '{claimed}', leased_by = $4, \
-               leased_until = clock_timestamp() + make_interval(secs => $5::int) \
+               leased_until = clock_timestamp() + make_interval(secs => $5::int), is_queued = $6 \
              from claimable where l.id = claimable.id returning l.id"
         )
     }
@@ -204,6 +206,8 @@ pub struct Claim<'a> {
     pub limit: u32,
     pub lease_seconds: u32,
     pub by: &'a str,
+    /// Whether they go into a queue, from which jobs [`begin`] with them.
+    pub queued: bool,
 }
 
 /// Claims the oldest loads that wait for a job or whose lease has expired. Concurrent jobs get different loads.
@@ -225,10 +229,45 @@ pub async fn next(app: &App, claim: &Claim<'_>, time: Duration) -> Result<LoadLi
             if claim.step == Step::Ingest {
                 transaction.execute(GIVE_UP, &[&table, &claim.loads]).await?;
             }
-            let parameters: [&(dyn ToSql + Sync); 5] = [&table, &claim.loads, &limit, &claim.by, &seconds];
+            let parameters: [&(dyn ToSql + Sync); 6] =
+                [&table, &claim.loads, &limit, &claim.by, &seconds, &claim.queued];
             let claimed = transaction.query(&StepSql::of(claim.step).claim(), &parameters).await?;
             let ids: Vec<i64> = claimed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
             let loads = loads_of(&transaction, &ids, &app.config.incoming_bucket).await?;
+            transaction.commit().await?;
+            Ok(LoadList { loads, next: None })
+        })
+        .await
+}
+
+/// Begins to work on loads that were claimed for a queue, all or none. Each gets another lease, so only one job can begin.
+pub async fn begin(
+    app: &App,
+    loads: &[LoadRef],
+    lease_seconds: u32,
+    by: &str,
+    time: Duration,
+) -> Result<LoadList, DatabaseError> {
+    let update = "update cubic_loads as l set by_lease = named.lease, is_queued = false, leased_by = $4, \
+            leased_until = clock_timestamp() + make_interval(secs => $3::int) \
+            from unnest($1::bigint[], $2::bigint[]) as named (id, lease) where l.id = named.id";
+    check_leases(loads)?;
+    let seconds = self::lease_seconds(lease_seconds)?;
+    let (ids, leases) = columns(loads);
+    let (ids, leases) = (&ids, &leases);
+    // Not retried when the answer is lost: the lease that is named has ended then.
+    app.database
+        .attempt(time, |mut session| async move {
+            let transaction = session.transaction().await?;
+            set_author(&transaction, by, None).await?;
+            lock(&transaction, loads).await?;
+            let begun = "select id from cubic_loads where id = any ($1) and not is_queued order by id limit 1";
+            if let Some(row) = transaction.query_opt(begun, &[ids]).await? {
+                let id: i64 = row.try_get(0)?;
+                return Err(DatabaseError::Refused(format!("load {id} does not wait in a queue; nothing was changed")));
+            }
+            transaction.execute(update, &[ids, leases, &seconds, &by]).await?;
+            let loads = loads_of(&transaction, ids, &app.config.incoming_bucket).await?;
             transaction.commit().await?;
             Ok(LoadList { loads, next: None })
         })
@@ -242,14 +281,8 @@ pub async fn renew(
     lease_seconds: u32,
     time: Duration,
 ) -> Result<LoadList, DatabaseError> {
-    check_number(loads.len())?;
+    check_leases(loads)?;
     let seconds = self::lease_seconds(lease_seconds)?;
-    if let Some(load) = loads.iter().find(|load| load.lease.is_none()) {
-        return Err(DatabaseError::Refused(format!(
-            "only a lease can be renewed, and none is named of load {}",
-            load.id
-        )));
-    }
     let (ids, leases) = columns(loads);
     let (ids, leases) = (&ids, &leases);
     app.database
@@ -265,6 +298,15 @@ pub async fn renew(
             Ok(LoadList { loads, next: None })
         })
         .await
+}
+
+/// Checks that there are not too many loads, and that a lease of each is named.
+fn check_leases(loads: &[LoadRef]) -> Result<(), DatabaseError> {
+    check_number(loads.len())?;
+    match loads.iter().find(|load| load.lease.is_none()) {
+        None => Ok(()),
+        Some(load) => Err(DatabaseError::Refused(format!("this takes leases, and none is named of load {}", load.id))),
+    }
 }
 
 fn check_number(loads: usize) -> Result<(), DatabaseError> {

@@ -135,7 +135,49 @@ async fn a_lease_is_renewed_while_it_lasts() {
     assert_eq!(world.scratch.lines(left).await, ["t|1|1"]);
     let nameless = json!({"command": "loads_renew", "loads": [{"id": ids[0]}], "lease_seconds": 600});
     let error = world.ask(nameless).await.unwrap_err();
-    assert_eq!(error, format!("only a lease can be renewed, and none is named of load {}", ids[0]));
+    assert_eq!(error, format!("this takes leases, and none is named of load {}", ids[0]));
+}
+
+#[tokio::test]
+async fn a_load_that_waits_in_a_queue_is_begun_once_and_only_that_is_an_attempt() {
+    for (step, [done, back]) in STEPS {
+        let (world, ids) = World::with_loads(1).await;
+        let id = ids[0];
+        bring_to(&world, id, step).await;
+        let attempts = async || world.scratch.lines("select attempts, is_queued from cubic_loads").await.remove(0);
+        let before = attempts().await;
+        let places = world.count("cubic_load_places").await;
+        let queue = async || {
+            let command = json!({"command": "loads_next", "step": step, "limit": 1, "lease_seconds": 600, "by": "queue", "queued": true});
+            serde_json::from_value::<LoadList>(world.ask(command).await.unwrap()).unwrap().loads[0].lease
+        };
+        let begin = async |lease: i64| {
+            let loads = json!([{"id": id, "lease": lease}]);
+            let command = json!({"command": "loads_begin", "loads": loads, "lease_seconds": 600, "by": "a job"});
+            let begun = world.ask(command).await?;
+            Ok::<_, String>(serde_json::from_value::<LoadList>(begun).unwrap().loads.remove(0))
+        };
+        // Given back, or forgotten, it is as before.
+        let first = queue().await;
+        assert!(world.step(id, Some(first), back).await.unwrap());
+        queue().await;
+        world.expire_leases().await;
+        let queued = queue().await;
+        assert_eq!(attempts().await, before.replace("|f", "|t"));
+        assert_eq!(world.count("cubic_load_places").await, places, "nobody writes files yet");
+        let error = world.step(id, Some(queued), done).await.unwrap_err();
+        assert!(error.contains("waits in a queue; a job has to begin with it"), "{error}");
+
+        let begun = begin(queued).await.unwrap();
+        assert_eq!((begun.lease, begun.leased_by.as_deref()), (queued + 1, Some("a job")));
+        assert_eq!(begun.attempts, if step == Step::Error { 0 } else { 1 });
+        let error = begin(queued).await.unwrap_err();
+        assert!(error.contains("does not wait in a queue"), "{error}");
+        let error = world.step(id, Some(queued), done).await.unwrap_err();
+        assert!(error.contains("is not its current one"), "{error}");
+        assert!(world.step(id, Some(begun.lease), done).await.unwrap());
+        assert_eq!(attempts().await, format!("{}|f", begun.attempts));
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shared::registrar::{LoadStatus, Settled, Step, TablesPlan};
@@ -36,6 +37,10 @@ fn objects() -> Vec<Version> {
 enum Event {
     Declare(Value),
     Put(Vec<usize>),
+    /// A job takes all that is ready, and keeps it or archives it.
+    Claim {
+        archives: bool,
+    },
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -61,19 +66,36 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => table.prop_map(Event::Declare),
         1 => proptest::collection::vec(0..objects().len(), 1..8).prop_map(Event::Put),
+        1 => any::<bool>().prop_map(|archives| Event::Claim { archives }),
     ]
 }
 
-/// What is registered, without ids.
-async fn registered(world: &World) -> Vec<String> {
+/// What is registered, without ids and without these versions.
+async fn registered(world: &World, without: &[(String, i64)]) -> Vec<String> {
     let mut lines = world.dump().await;
     lines.retain(|line| line.starts_with("load|") || line.starts_with("unregistered|"));
+    let times =
+        without.iter().map(|(key, at)| format!("|{key}|{}", Timestamp::from_second(*at).unwrap().strftime("%F %T")));
+    let times: Vec<String> = times.collect();
+    lines.retain(|line| times.iter().all(|time| !line.contains(time)));
     lines
 }
 
 impl World {
     async fn settle(&self) -> Settled {
         serde_json::from_value(self.ask(json!({"command": "tables_settle"})).await.unwrap()).unwrap()
+    }
+
+    /// Takes all that is ready. What it was: keys, and when they were modified.
+    async fn work(&self, archives: bool) -> Vec<(String, i64)> {
+        let taken = self.claim("a job", Step::Ingest).await;
+        for load in taken.iter().filter(|_| archives) {
+            self.step(load.id, Some(load.lease), LoadStatus::ReadyForArchiving).await.unwrap();
+        }
+        for load in if archives { self.claim("a job", Step::Archive).await } else { Vec::new() } {
+            self.step(load.id, Some(load.lease), LoadStatus::Archived).await.unwrap();
+        }
+        taken.into_iter().map(|load| (load.s3_key, load.s3_modified.as_second())).collect()
     }
 
     async fn plan(&self, tables: &[Value]) -> TablesPlan {
@@ -93,6 +115,7 @@ proptest! {
             let objects = objects();
             let changing = World::empty().await;
             let mut tables: BTreeMap<String, Value> = BTreeMap::new();
+            let mut taken = Vec::new();
             for event in events {
                 match event {
                     Event::Declare(table) => {
@@ -101,6 +124,7 @@ proptest! {
                         prop_assert_eq!(applied, plan, "{}", table);
                         tables.insert(table["prefix"].to_string(), table);
                     }
+                    Event::Claim { archives } => taken.extend(changing.work(archives).await),
                     Event::Put(at) => changing.put(&at.iter().map(|at| objects[*at].clone()).collect::<Vec<_>>()).await,
                 }
             }
@@ -112,7 +136,7 @@ proptest! {
                 constant.declare(&tables).await;
             }
             constant.put(&objects).await;
-            prop_assert_eq!(registered(&changing).await, registered(&constant).await);
+            prop_assert_eq!(registered(&changing, &taken).await, registered(&constant, &taken).await);
             Ok(())
         })?;
     }
@@ -136,6 +160,22 @@ async fn what_a_job_has_decided_stays_with_its_table() {
     let sql =
         "select t.name, count(*) from cubic_loads l join cubic_tables t on t.id = l.table_id group by 1 order by 1";
     assert_eq!(world.scratch.lines(sql).await, ["p|1", "p__x|3"]);
+}
+
+#[tokio::test]
+async fn an_object_that_was_claimed_starts_the_snapshot_of_a_table_that_becomes_ods() {
+    let world = World::empty().await;
+    world.declare(&[declaration("p/x/", "other")]).await;
+    let at = |key: &str, second: i64| Version::new(key, NOON + second, 1);
+    world.put(&[at("p/x/LOAD001.csv.gz", 10), at("p/x/1.csv", 5), at("p/x/2.csv", 15)]).await;
+    let claimed = world.claim("a job", Step::Ingest).await;
+    let second = claimed.iter().find(|load| load.s3_key == "p/x/2.csv").unwrap();
+    world.step(second.id, Some(second.lease), LoadStatus::Ready).await.unwrap();
+    world.declare(&[declaration("p/x/", "ods")]).await;
+    let snapshots = "select l.s3_key, l.status, o.snapshot is not null from cubic_loads as l \
+        left join cubic_load_ods_snapshots as o on o.load_id = l.id order by l.s3_key";
+    let expected = ["p/x/1.csv|ingesting|f", "p/x/2.csv|ready|t", "p/x/LOAD001.csv.gz|ingesting|t"];
+    assert_eq!(world.scratch.lines(snapshots).await, expected);
 }
 
 /// A million takes a minute, in steps of a second; this is a twentieth of it.

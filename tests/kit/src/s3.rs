@@ -100,6 +100,7 @@ impl Call {
             "PUT" if is_copy => "CopyObject",
             "PUT" => "PutObject",
             "HEAD" => "HeadObject",
+            "GET" if query.contains_key("versions") => "ListObjectVersions",
             "GET" if key.is_empty() => "ListObjectsV2",
             "GET" => "GetObject",
             "POST" if query.contains_key("uploads") => "CreateMultipartUpload",
@@ -318,6 +319,7 @@ impl Buckets {
             "DeleteObject" => self.remove(&place, call, request),
             "CopyObject" => self.copy(place, request),
             "UploadPartCopy" => self.copy_part(call, request),
+            "ListObjectVersions" => self.list_versions(call),
             "ListObjectsV2" => self.list(call),
             operation => match self.read(&place, call.parameter("versionId"), request.headers().get("if-match")) {
                 Ok(object) if operation == "HeadObject" => object.response(None),
@@ -451,6 +453,54 @@ impl Buckets {
             self.objects.remove(&(call.bucket.clone(), member(object, "Key").unwrap()));
         }
         respond(200, "<DeleteResult></DeleteResult>", &[])
+    }
+
+    /// Keys in their order, the newest version first; a page ends after any version.
+    fn list_versions(&self, call: &Call) -> HttpResponse {
+        let text = |name| call.parameter(name).unwrap_or_default();
+        let (bucket, prefix) = (call.bucket.clone(), text("prefix").to_owned());
+        let mut all: Vec<(&str, &Object, bool)> = Vec::new();
+        let keys = self
+            .objects
+            .keys()
+            .chain(self.versions.keys())
+            .filter(|(of, key)| *of == bucket && key.starts_with(&prefix));
+        for place in keys.collect::<BTreeSet<_>>() {
+            let current = self.objects.get(place);
+            let versions = self.versions.get(place).into_iter().flatten().rev();
+            let unversioned = current.filter(|object| object.version.is_none());
+            all.extend(
+                unversioned
+                    .into_iter()
+                    .chain(versions)
+                    .map(|object| (place.1.as_str(), object, Some(object) == current)),
+            );
+        }
+        let id = |object: &Object| object.version.clone().unwrap_or_else(|| "null".to_owned());
+        let marker = (text("key-marker"), text("version-id-marker"));
+        let begun =
+            all.iter().position(|(key, object, _)| (*key, id(object).as_str()) == marker).map_or(0, |at| at + 1);
+        let page = if self.page == 0 { 1_000 } else { self.page };
+        let mut list = String::from("<ListVersionsResult>");
+        for (key, object, is_latest) in all.iter().skip(begun).take(page) {
+            list += &format!(
+                "<Version><Key>{}</Key><VersionId>{}</VersionId><IsLatest>{is_latest}</IsLatest><LastModified>{}</LastModified>\
+                 <ETag>{}</ETag><Size>{}</Size></Version>",
+                key.replace('&', "&amp;").replace('<', "&lt;"),
+                id(object),
+                object.modified().timestamp(),
+                object.e_tag().replace('"', "&quot;"),
+                object.body.len(),
+            );
+        }
+        if let Some((key, object, _)) = all.get(begun + page - 1).filter(|_| all.len() > begun + page) {
+            list += &format!(
+                "<IsTruncated>true</IsTruncated><NextKeyMarker>{key}</NextKeyMarker>\
+                 <NextVersionIdMarker>{}</NextVersionIdMarker>",
+                id(object),
+            );
+        }
+        respond(200, list + "</ListVersionsResult>", &[])
     }
 
     fn list(&self, call: &Call) -> HttpResponse {
