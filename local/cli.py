@@ -8,9 +8,9 @@ from local import environment
 from local.paths import LAKE, STATE
 from local.progress import Failure
 
-NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test"}
+NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test", "glue"}
 NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check", "ddl"}
-NEEDS_NO_RUST = {"down", "lake", "clean", "cost", "dashboard", "proto-check"}
+NEEDS_NO_RUST = {"down", "lake", "clean", "cost", "dashboard", "proto-check", "glue"}
 
 
 def main(arguments: list[str]) -> int:
@@ -98,6 +98,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import ddl
 
             return ddl.run()
+        case "glue":
+            from local import glue
+
+            return glue.run()
         case "test":
             from local import tests
 
@@ -170,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         "against", nargs="?", default="", help="a git ref, or a folder like proto/ (default: the last release)"
     )
     commands.add_parser("ddl", help="parse the recorded scripts of `landfall ddl`, and execute those for DuckDB")
+    commands.add_parser("glue", help="test the Spark job with Spark on this machine, which is 500 MB and needs Java")
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
     commands.add_parser("package", help="zips of every function for AWS, their checksums and bill of materials")
     commands.add_parser("dashboard", help="draw docs/dashboard.svg, the dashboard of template.yaml with demo data")
