@@ -6,6 +6,7 @@
 
 #![deny(missing_docs)]
 
+pub mod dmap;
 pub mod event;
 pub mod expectation;
 pub mod json;
