@@ -208,7 +208,9 @@ mod tests {
     #[test]
     fn a_relative_url_begins_with_a_slash_and_leaves_the_key_to_the_function() {
         assert_eq!(relative_url_problem("/datasets/agg_sample?format=csv"), None);
-        for bad in ["", "x", "//evil.example/", "https://evil.example/", "/a b", "/a#b", "/a?apikey=x", "/a?b&last_updated=1"] {
+        for bad in
+            ["", "x", "//evil.example/", "https://evil.example/", "/a b", "/a#b", "/a?apikey=x", "/a?b&last_updated=1"]
+        {
             assert!(relative_url_problem(bad).is_some(), "{bad}");
         }
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The functions that quarantine records, and their reasons.
-pub const FUNCTIONS: [(&str, &[&str]); 3] = [
+pub const FUNCTIONS: [(&str, &[&str]); 5] = [
     ("parquet-writer", &["empty_body", "invalid_base64", "invalid_protobuf", "invalid_sent_timestamp", "missing_type"]),
     (
         "kafka-roller",
@@ -26,7 +26,32 @@ pub const FUNCTIONS: [(&str, &[&str]); 3] = [
             "unsupported_version",
         ],
     ),
+    (
+        "load-ingester",
+        &[
+            "invalid_utf8",
+            "not_a_boolean",
+            "not_a_date",
+            "not_a_decimal",
+            "not_a_number",
+            "not_a_time",
+            "not_a_timestamp",
+            "not_an_integer",
+            "not_an_object",
+            "not_json",
+            "out_of_range",
+            "too_few_fields",
+            "too_long",
+            "too_many_decimals",
+            "too_many_fields",
+            "unclosed_quote",
+        ],
+    ),
+    ("dmap-fetch", &["duplicate_dataset", "invalid_id", "invalid_result", "invalid_time", "invalid_url"]),
 ];
+
+/// Those of them whose records can be sent again. What the others quarantine was part of an object, or of an answer.
+pub const REPLAYED: [&str; 3] = ["parquet-writer", "kafka-roller", "load-registrar"];
 
 /// The options of every command about quarantined records.
 #[derive(Debug, Args)]

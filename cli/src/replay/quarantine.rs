@@ -18,7 +18,7 @@ use crate::{
     context::Context,
     quarantine::{
         place::{self, Found},
-        select::{FUNCTIONS, SelectArgs},
+        select::{REPLAYED, SelectArgs},
     },
     queue::{self, Delivery},
     stack,
@@ -63,7 +63,7 @@ pub struct QuarantineArgs {
     pub to: Option<String>,
     /// Function that refused the records.
     #[arg(long, value_name = "NAME", default_value = "parquet-writer")]
-    #[arg(value_parser = PossibleValuesParser::new(FUNCTIONS.map(|(function, _)| function)))]
+    #[arg(value_parser = PossibleValuesParser::new(REPLAYED))]
     pub function: String,
     #[command(flatten)]
     pub select: SelectArgs,

@@ -259,8 +259,15 @@ mod tests {
             result("agg_sample", "good", TIME, URL),
         ]);
         let expected = [
-            "invalid_result", "invalid_result", "invalid_id", "invalid_id", "invalid_id", "invalid_time", "invalid_url",
-            "invalid_url", "invalid_time",
+            "invalid_result",
+            "invalid_result",
+            "invalid_id",
+            "invalid_id",
+            "invalid_id",
+            "invalid_time",
+            "invalid_url",
+            "invalid_url",
+            "invalid_time",
         ];
         assert_eq!(reasons(&answered), expected);
         assert_eq!(answered.found.len(), 1);

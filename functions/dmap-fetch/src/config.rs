@@ -96,7 +96,11 @@ mod tests {
         assert_eq!((config.hosts.to_string().as_str(), config.max_dataset_bytes), ("dmap.example", 2_048 << 20));
         for (variable, value, sentence) in [
             ("DMAP_BASE_URL", "", "DMAP_BASE_URL is not set; it is what the relative URLs of feeds follow"),
-            ("DMAP_BASE_URL", "http://dmap.example/", "DMAP_BASE_URL is \"…\"; it must be like https://dmap.example/api"),
+            (
+                "DMAP_BASE_URL",
+                "http://dmap.example/",
+                "DMAP_BASE_URL is \"…\"; it must be like https://dmap.example/api",
+            ),
             ("DMAP_BASE_URL", "https://me:secret@dmap.example/", "DMAP_BASE_URL is \"…\""),
             ("DMAP_BASE_URL", "https://dmap.example/?apikey=secret", "DMAP_BASE_URL is \"…\""),
             ("DMAP_HOSTS", "files.example,https://x", "DMAP_HOSTS is \"https://x\"; it must be names of hosts"),

@@ -162,10 +162,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_range_makes_it_panic(range in "(bytes )?[0-9*/-]{0,12}", at in any::<u64>(), length in any::<Option<u64>>()) {
-            if continues(&range, at, length) {
-                prop_assert!(range.contains(&format!("bytes {at}-")) || range.starts_with("bytes 0"));
-            }
+        fn a_rest_is_one_from_the_next_byte_on_only(at in any::<u64>(), first in any::<u64>(), length in any::<u64>()) {
+            let range = |first: u64| format!("bytes {first}-{}/{length}", length.wrapping_sub(1));
+            prop_assert!(continues(&range(at), at, Some(length)));
+            prop_assert_eq!(continues(&range(first), at, Some(length)), first == at);
+        }
+
+        #[test]
+        fn no_range_makes_it_panic(range in "(bytes )?[0-9*/-]{0,12}") {
+            let is_from_zero = continues(&range, 0, None);
+            prop_assert!(!is_from_zero || range.starts_with("bytes 0"));
         }
     }
 }

@@ -177,7 +177,9 @@ async fn dataset(
     tally: &mut Tally,
 ) -> Result<(), DatasetError> {
     let before = match look(app, dataset).await? {
-        Some((There::This(version), _)) => return recorded(app, feed, dataset, version.last_updated, version.object, tally).await,
+        Some((There::This(version), _)) => {
+            return recorded(app, feed, dataset, version.last_updated, version.object, tally).await;
+        }
         before => before,
     };
     let (found, e_tag) = match before {

@@ -14,7 +14,9 @@ pub enum Forbidden {
     #[error("{0} names a user or a password")]
     User(String),
     /// The host, or its port, is not declared.
-    #[error("{0} is not one of the declared hosts; add it to DMAP_HOSTS (parameter DmapHosts) if datasets are to come from there")]
+    #[error(
+        "{0} is not one of the declared hosts; add it to DMAP_HOSTS (parameter DmapHosts) if datasets are to come from there"
+    )]
     Host(String),
 }
 
@@ -123,7 +125,9 @@ mod tests {
     #[test]
     fn what_is_no_host_is_refused() {
         assert!(hosts("").is_ok());
-        for wrong in ["https://files.example", "files.example/path", "a b", "files.example:x", "user@files.example", "a?b"] {
+        for wrong in
+            ["https://files.example", "files.example/path", "a b", "files.example:x", "user@files.example", "a?b"]
+        {
             assert_eq!(hosts(wrong), Err(wrong.to_owned()), "{wrong}");
         }
     }

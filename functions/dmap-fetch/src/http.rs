@@ -116,7 +116,8 @@ pub struct Answer {
 impl Http {
     /// A client that trusts the authorities of this system.
     pub fn with_native_roots() -> io::Result<Self> {
-        let builder = HttpsConnectorBuilder::new().with_provider_and_native_roots(Arc::new(ring::default_provider()))?;
+        let builder =
+            HttpsConnectorBuilder::new().with_provider_and_native_roots(Arc::new(ring::default_provider()))?;
         Ok(Self::of(builder.https_only().enable_http1().wrap_connector(connector()), PAUSE))
     }
 

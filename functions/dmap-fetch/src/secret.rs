@@ -135,8 +135,7 @@ impl Secret {
 
     async fn read(&self) -> Result<Keys, SecretError> {
         let answer = self.client.get_secret_value().secret_id(&self.arn).send().await;
-        let answer =
-            answer.map_err(|error| SecretError::Unreadable { arn: self.arn.clone(), cause: cause(&error) })?;
+        let answer = answer.map_err(|error| SecretError::Unreadable { arn: self.arn.clone(), cause: cause(&error) })?;
         answer.secret_string().and_then(Keys::parse).ok_or_else(|| SecretError::Invalid(self.arn.clone()))
     }
 }
@@ -153,7 +152,9 @@ mod tests {
         let named = Keys::parse(r#"{"public": "p", "controlled": "c"}"#).unwrap();
         assert_eq!(named.get("arn", Some("public")).unwrap().text(), "p");
         assert!(named.get("arn", None).unwrap_err().to_string().contains("has the keys controlled, public; name one"));
-        assert!(named.get("arn", Some("x")).unwrap_err().to_string().ends_with("no key \"x\"; it has controlled, public"));
+        assert!(
+            named.get("arn", Some("x")).unwrap_err().to_string().ends_with("no key \"x\"; it has controlled, public")
+        );
         assert_eq!(Keys::parse(r#"{"public": "p"}"#).unwrap().get("arn", None).unwrap().text(), "p");
         for wrong in ["", "{}", "{\"a\": 1}", "{\"a\": \"\"}", "two words", "{"] {
             assert_eq!(Keys::parse(wrong), None, "{wrong}");

@@ -50,7 +50,9 @@ pub fn there(dataset: &Dataset, head: &Head) -> There {
     let time = head.metadata.get(UPDATED_METADATA).and_then(|time| time.parse().ok());
     let object = StoredDataset { e_tag: head.e_tag.clone(), size: head.size, sha256: None };
     match time.filter(|_| is_of) {
-        Some(last_updated) if last_updated >= dataset.last_updated => There::This(OtherVersion { last_updated, object }),
+        Some(last_updated) if last_updated >= dataset.last_updated => {
+            There::This(OtherVersion { last_updated, object })
+        }
         Some(last_updated) => There::Earlier(OtherVersion { last_updated, object }),
         None => There::Foreign,
     }
