@@ -64,25 +64,27 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Summary
     let (mut tally, mut failed) = (Tally::default(), 0);
     let mut unavailable = None;
     for feed in &feeds {
+        if Instant::now() >= until {
+            break;
+        }
         match Box::pin(fetch::feed(app, feed, until, &mut tally)).await {
-            Ok(()) => {}
-            Err(FeedError::Http(HttpError::OutOfTime)) => {
-                warn!(feed = %feed.name, "no time is left, the next invocation asks the feed");
-                break;
-            }
+            Ok(()) => continue,
             Err(FeedError::Registrar(error @ RegistrarError::Unavailable(_))) => {
                 unavailable = Some(error);
                 break;
             }
+            Err(FeedError::Http(HttpError::OutOfTime)) => {
+                warn!(feed = %feed.name, "no time is left, the next invocation asks the feed after the others");
+            }
             Err(cause) => {
                 error!(feed = %feed.name, %cause, "the feed could not be fetched");
                 failed += 1;
-                // The next invocation asks the others first.
-                if let Err(error @ RegistrarError::Unavailable(_)) = app.registrar.asked(&feed.name).await {
-                    unavailable = Some(error);
-                    break;
-                }
             }
+        }
+        // The next invocation asks the others first.
+        if let Err(error @ RegistrarError::Unavailable(_)) = app.registrar.asked(&feed.name).await {
+            unavailable = Some(error);
+            break;
         }
     }
     let summary = report(app, feeds.len() as u64, failed, tally);

@@ -77,14 +77,15 @@ create function settle_dmap_dataset(of_type text, of_identifier text) returns vo
 language sql
 as $$
   update cubic_dmap_datasets as d
-  set fetched_at = now(), s3_etag = l.s3_etag, s3_size = l.s3_size
-  from (select s3_key, s3_etag, s3_size, s3_modified from cubic_loads
-    where s3_key = 'cubic/dmap/' || of_type || '/' || of_identifier || '.csv.gz'
-    order by s3_modified desc limit 1) as l
-  where d.type = of_type and d.identifier = of_identifier and d.s3_key = l.s3_key and d.fetched_at is null
-    and l.s3_modified >= d.begun_at - interval '1 minute'
-    -- The object of another version, which was recorded after it was stored.
-    and not exists (select from cubic_dmap_datasets as o
-      where o.type = of_type and o.identifier = of_identifier and o.s3_etag = l.s3_etag
-        and o.fetched_at >= l.s3_modified - interval '1 minute');
+  set fetched_at = now(), s3_etag = found.s3_etag, s3_size = found.s3_size
+  from (select b.id, l.s3_etag, l.s3_size
+    from cubic_dmap_datasets as b
+    join cubic_loads as l on l.s3_key = b.s3_key and l.s3_modified >= b.begun_at - interval '1 minute'
+    where b.type = of_type and b.identifier = of_identifier and b.fetched_at is null
+      -- It is not the object of another version, which was recorded after it was stored.
+      and not exists (select from cubic_dmap_datasets as o
+        where o.type = of_type and o.identifier = of_identifier and o.s3_etag = l.s3_etag
+          and o.fetched_at >= l.s3_modified - interval '1 minute')
+    order by l.s3_modified desc, l.id desc limit 1) as found
+  where d.id = found.id;
 $$;
