@@ -53,7 +53,7 @@ pub struct Answered {
 /// Why a result cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum ResultError {
-    #[error("it is not an object with id, dataset_id, last_updated and url: {0}")]
+    #[error("it is no object with id, dataset_id, last_updated and url: {0}")]
     Shape(String),
     #[error("id or dataset_id {0}")]
     Id(String),
@@ -115,8 +115,8 @@ struct Entry {
 }
 
 /// Reads an answer. The error says why it is none.
-pub fn read(feed: &Segment, body: &[u8]) -> Result<Answered, serde_json::Error> {
-    let Body { results } = serde_json::from_slice(body)?;
+pub fn read(feed: &Segment, body: &[u8]) -> Result<Answered, String> {
+    let Body { results } = serde_json::from_slice(body).map_err(|error| told(&error))?;
     let mut answered = Answered::default();
     let mut newest: BTreeMap<String, (Found, &RawValue)> = BTreeMap::new();
     for raw in results {
@@ -145,7 +145,7 @@ pub fn read(feed: &Segment, body: &[u8]) -> Result<Answered, serde_json::Error> 
 
 fn entry(raw: &RawValue) -> Result<Found, ResultError> {
     let Entry { id, dataset_id, start_date, end_date, last_updated, url } =
-        serde_json::from_str(raw.get()).map_err(|error| ResultError::Shape(error.to_string()))?;
+        serde_json::from_str(raw.get()).map_err(|error| ResultError::Shape(told(&error)))?;
     let wrong_url = |what| Err(ResultError::Url(what));
     let Ok(url) = url.parse::<Url>() else { return wrong_url("cannot be read") };
     if url.scheme() != "https" {
@@ -175,6 +175,16 @@ fn date(member: &'static str, text: Option<String>) -> Result<Option<civil::Date
     let Some(text) = text else { return Ok(None) };
     let expected = "date such as 2026-11-20";
     text.parse().map(Some).map_err(|_| ResultError::Time { member, text: first(&text), expected })
+}
+
+/// What is wrong with JSON. The parser's text can quote a value, which may hold a signature.
+fn told(error: &serde_json::Error) -> String {
+    let (text, place) = (error.to_string(), format!("line {} column {}", error.line(), error.column()));
+    if error.is_data() && text.starts_with("missing field") {
+        return text;
+    }
+    let what = if error.is_data() { "a value is of another type" } else { "it is no JSON" };
+    format!("{what} at {place}")
 }
 
 /// The beginning of a text, for an error.
@@ -247,7 +257,7 @@ mod tests {
     #[test]
     fn each_bad_result_is_kept_with_its_reason_and_hurts_no_other() {
         let answered = answer(&[
-            "7".to_owned(),
+            json!("https://files.example/?S3CR3T").to_string(),
             r#"{"id": "agg_sample", "dataset_id": "x", "last_updated": "2026-11-20"}"#.to_owned(),
             result("..", "x", TIME, URL),
             result("agg_sample", "../../x", TIME, URL),
@@ -271,10 +281,22 @@ mod tests {
         ];
         assert_eq!(reasons(&answered), expected);
         assert_eq!(answered.found.len(), 1);
-        assert_eq!(answered.bad[0].body().unwrap(), b"7");
+        assert_eq!(answered.bad[0].body().unwrap(), br#""https://files.example/?S3CR3T""#);
+        assert!(answered.bad[1].detail.contains("missing field `url`"), "{}", answered.bad[1].detail);
         assert_eq!(answered.bad[2].sent_at.as_deref(), Some("2026-11-20T06:00:00.123Z"));
         for bad in &answered.bad {
             assert!(!bad.detail.contains("S3CR3T"), "{}", bad.detail);
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_not_repeated() {
+        for (body, expected) in [
+            ("<html>S3CR3T", "it is no JSON at line 1 column 1"),
+            ("{}", "missing field `results` at line 1 column 2"),
+            (r#"{"results": "S3CR3T"}"#, "a value is of another type at line 1 column 20"),
+        ] {
+            assert_eq!(read(&feed(), body.as_bytes()).unwrap_err(), expected);
         }
     }
 

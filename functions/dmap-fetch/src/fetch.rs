@@ -48,7 +48,7 @@ pub enum FeedError {
     Url(#[from] url::ParseError),
     /// The text of the answer is not repeated.
     #[error("the answer is no JSON object with results: {0}")]
-    Answer(serde_json::Error),
+    Answer(String),
     #[error(transparent)]
     Registrar(#[from] RegistrarError),
 }
