@@ -184,8 +184,7 @@ impl Dmap {
             _ => {}
         }
         let (answer, body_bytes) = if path.starts_with("/api/") {
-            let answer = state.feed(query);
-            (answer, 0)
+            state.feed(query)
         } else {
             state.file(path, range.as_deref(), header("if-range").as_deref())
         };
@@ -216,14 +215,14 @@ fn text(status: u16, body: &str, headers: &str) -> Vec<u8> {
 }
 
 impl State {
-    /// What DMAP answers to a question for datasets.
-    fn feed(&self, query: &str) -> Vec<u8> {
+    /// What DMAP answers to a question for datasets, and the size of the body.
+    fn feed(&self, query: &str) -> (Vec<u8>, usize) {
         let parameter = |name: &str| {
             let value = query.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}=")))?;
             Some(percent_encoding::percent_decode_str(value).decode_utf8().unwrap().into_owned())
         };
         if parameter("apikey").as_ref() != Some(&self.key) {
-            return text(403, "the key is wrong", "");
+            return (text(403, "the key is wrong", ""), 0);
         }
         let instant = |time: &str| time.parse::<jiff::civil::DateTime>().unwrap();
         let since = parameter("last_updated").map(|time| instant(&time));
@@ -240,7 +239,8 @@ impl State {
             })
         });
         let results: Vec<Value> = named.chain(self.odd.iter().cloned()).collect();
-        text(200, &json!({"success": true, "results": results}).to_string(), "content-type: application/json\r\n")
+        let body = json!({"success": true, "results": results}).to_string();
+        (text(200, &body, "content-type: application/json\r\n"), body.len())
     }
 
     /// A file, or the rest of it, and the size of the body.
