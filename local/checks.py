@@ -34,7 +34,7 @@ EXAMPLES = [*CARGO_TEST, "--workspace", "--doc"]
 # Tests that need the deployed stack or Postgres, and the one that restarts the Postgres which the others use.
 # `.config/nextest.toml` has the same for nextest.
 SHARING_THE_STACK = ["stack::", "replay::"]
-SHARING_POSTGRES = "load_registrar::"
+SHARING_POSTGRES = ["load_registrar::", "load_ingester::", "dmap_fetch::"]
 RESTARTING_POSTGRES = "load_registrar::a_restart_of_postgres"
 
 
@@ -61,7 +61,7 @@ def _tests_of_code() -> list[list[str]]:
     if shutil.which("cargo-nextest"):
         return [NEXTEST, EXAMPLES]
     # Modules of other packages have these names too, so they are skipped in one package only.
-    skipped = [word for name in (*SHARING_THE_STACK, SHARING_POSTGRES) for word in ("--skip", name)]
+    skipped = [word for name in (*SHARING_THE_STACK, *SHARING_POSTGRES) for word in ("--skip", name)]
     return [
         [*CARGO_TEST, "--workspace", "--exclude", "tests"],
         [*CARGO_TEST, "--package", "tests", "--", *skipped],
@@ -80,7 +80,7 @@ def _tests_with_the_stack() -> list[list[str]]:
     return [
         *_tests_of_code(),
         [*together, *SHARING_THE_STACK, "--test-threads=1"],
-        [*together, SHARING_POSTGRES, "--skip", RESTARTING_POSTGRES],
+        [*together, *SHARING_POSTGRES, "--skip", RESTARTING_POSTGRES],
         [*together, RESTARTING_POSTGRES],
     ]
 

@@ -12,6 +12,7 @@ pub mod console;
 pub mod context;
 pub mod days;
 pub mod ddl;
+pub mod dmap;
 pub mod lake;
 pub mod loads;
 pub mod migrate;
@@ -33,7 +34,7 @@ pub mod when;
 use clap::{Arg, Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
-    audit::AuditArgs, console::Console, context::Context, ddl::Ddl, loads::Loads, migrate::MigrateArgs,
+    audit::AuditArgs, console::Console, context::Context, ddl::Ddl, dmap::Dmap, loads::Loads, migrate::MigrateArgs,
     outcome::conclude, quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay, status::StatusArgs,
     tables::Tables, trace::TraceArgs,
 };
@@ -88,6 +89,9 @@ pub enum Command {
     /// Lists loads, claims them and changes their status.
     #[command(subcommand)]
     Loads(Loads),
+    /// Shows how far the feeds of DMAP have been fetched.
+    #[command(subcommand)]
+    Dmap(Dmap),
     /// Compares the bucket with the loads and registers what no event announced.
     Reconcile(ReconcileArgs),
     /// Checks that the files rolled from a stream hold every record exactly once, and repairs gaps.
@@ -139,6 +143,7 @@ pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
         Command::Migrate(args) => conclude(migrate::migrate(args, context, console).await, cli.json, console),
         Command::Tables(command) => tables::run(command, cli.json, context, console).await,
         Command::Loads(command) => loads::run(command, cli.json, context, console).await,
+        Command::Dmap(Dmap::List(args)) => conclude(dmap::list(args, context, console).await, cli.json, console),
         Command::Reconcile(args) => conclude(reconcile::reconcile(args, context, console).await, cli.json, console),
         Command::Audit(args) => conclude(audit::audit(args, context, console).await, cli.json, console),
         Command::Ddl(command) => conclude(ddl::ddl(command), cli.json, console),

@@ -13,6 +13,7 @@ pub const COLLECT: &str = "collect";
 pub const ROLLER: &str = "kafka-roller";
 pub const REGISTRAR: &str = "load-registrar";
 pub const INGESTER: &str = "load-ingester";
+pub const FETCHER: &str = "dmap-fetch";
 
 /// The queue of events.
 pub const EVENTS: &str = "events";

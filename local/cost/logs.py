@@ -21,6 +21,7 @@ USUAL = {
     "kafka-roller": ["records_staged", "bytes_staged", "bytes_rolled", "oldest_record_age", "oldest_open_age", "ticks"],
     "collect": ["hits_stored", "bytes_stored"],
     "load-registrar": ["loads_registered"],
+    "dmap-fetch": ["datasets_fetched", "bytes_fetched"],
 }
 ZERO = {
     "parquet-writer": [
@@ -50,6 +51,7 @@ ZERO = {
         "records_ignored",
         "messages_retried",
     ],
+    "dmap-fetch": ["datasets_failed", "datasets_left", "feeds_failed"],
 }
 # In total and by reason.
 ROLLED = ["files_rolled", "records_rolled"]
@@ -159,6 +161,11 @@ def objects_registered() -> int:
     """load-registrar has handled notifications."""
     names = ("registered", "known", "unregistered", "snapshots", "released", "retried")
     return message({"message": "objects registered", **{name: 100 for name in names}})
+
+
+def feed_asked() -> int:
+    """dmap-fetch has asked a feed."""
+    return message({"message": "feed asked", "feed": "agg_sample", "results": 1, "unfetched": 1, "complete": True})
 
 
 def _bytes(line: dict[str, object]) -> int:

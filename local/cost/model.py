@@ -337,6 +337,31 @@ class Model:
                 return left_ms + (right_ms - left_ms) * max(0.0, objects - left) / (right - left)
         return points[-1][1]
 
+    # --- dmap-fetch --------------------------------------------------------------------------------------------------
+
+    def dmap(self, feeds: float, datasets_day: float, megabytes: float, settings: Settings) -> Bill:
+        """DMAP → S3, every hour. load-registrar's part is in the bill, its database is not."""
+        rate, figures = datasets_day / 86_400, self.figures
+        bill, memory_mb = Bill(rate), self.template.of("DmapFetchFunction", "MemorySize")
+        ticks = 1 / 3_600
+        asked_ms = figures["dmap_answer_ms"] + 2 * figures["dmap_registrar_ms"]
+        download_ms = megabytes / figures["dmap_megabytes_second"] * 1_000
+        dataset_ms = download_ms + 2 * figures["dmap_registrar_ms"] + 2 * figures["s3_ms"]
+        tick_ms = self._cpu_ms(self._overhead_ms(settings), memory_mb) + feeds * asked_ms
+        self._lambda(bill, [(ticks, tick_ms + rate / ticks * dataset_ms)], memory_mb)
+        # load-registrar waits as long as it is waited for.
+        questions = ticks * (1 + 2 * feeds) + rate * 2
+        registrar_mb = self.template.of("LoadRegistrarFunction", "MemorySize")
+        gb_seconds = questions * figures["dmap_registrar_ms"] / 1_000 * registrar_mb / 1_024
+        bill.add("Lambda", self._month("lambda_gb_second", gb_seconds) + self._month("lambda_request", questions))
+        parts = ceil(megabytes * 1e6 / figures["part_bytes"])
+        bill.add("S3", self._month("s3_put", rate * (parts + 2 if parts > 1 else 1)))
+        lines = logs.usual_metrics("dmap-fetch", settings.zeros["dmap-fetch"]) + self._lambda_lines(settings)
+        self._logs(bill, ticks * (lines + feeds * logs.feed_asked()) + rate * logs.feed_asked())
+        bill.add("metrics", self.prices.of("metric_month", logs.series("dmap-fetch", settings.zeros["dmap-fetch"])))
+        bill.add("alarms", self.prices.of("alarm_month", self.template.count("AWS::CloudWatch::Alarm", "HasDmap")))
+        return bill
+
     # --- What it is compared with ------------------------------------------------------------------------------------
 
     def _firehose_gb(self, name: str, rate: float, size: float) -> float:

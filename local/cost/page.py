@@ -44,6 +44,7 @@ def _blocks() -> dict[str, str]:
         "parts": _parts(model, settings),
         "effects": _effects(model, settings),
         "tables": _tables(model, settings),
+        "dmap": _dmap(model, settings),
         "snowflake": _snowflake(model, settings),
         "depends": _depends(model, settings),
         "assumptions": _assumptions(model),
@@ -219,6 +220,15 @@ def _tables(model: Model, settings: Settings) -> str:
         "Firehose",
     ]
     return _table(header, rows)
+
+
+def _dmap(model: Model, settings: Settings) -> str:
+    rows = []
+    for feeds, datasets, megabytes in ((1, 1, 1), (10, 10, 10), (10, 10, 1_000), (100, 1_000, 10)):
+        bill = model.dmap(feeds, datasets, megabytes, settings)
+        of_parts = [_large(bill.parts[part]) for part in ("Lambda", "S3", "logs", "metrics", "alarms")]
+        rows.append([f"{feeds:,}", f"{datasets:,}", f"{megabytes:,}", *of_parts, _large(bill.own)])
+    return _table(["feeds", "datasets a day", "MB each", "Lambda", "S3", "logs", "metrics", "alarms", "all"], rows)
 
 
 def _snowflake(model: Model, settings: Settings) -> str:

@@ -32,6 +32,7 @@ class Day:
         files = self._kafka_roller()
         self._load_registrar(files)
         self._load_ingester()
+        self._dmap_fetch()
 
     def series(self, namespace: str, metric: str, about: str, stat: str) -> Series:
         """A metric. One that the day does not have is an error, so that nothing on the dashboard is forgotten here."""
@@ -220,6 +221,18 @@ class Day:
         invocations = [5 + count for count in arrived]
         median = [70 + 120 * count for count in ingested]
         self._lambda("LoadIngesterFunction", "LoadIngesterLogs", invocations, median, _never(), at_once=3)
+
+    def _dmap_fetch(self) -> None:
+        hourly = [at % 12 == 1 for at in range(STEPS)]
+        fetched = [6 if _within(at, 6, 6.5) and now else 0 for at, now in enumerate(hourly)]
+        function = "dmap-fetch"
+        self._put("Landfall", function, datasets_fetched=fetched, datasets_left=_never(), feeds_failed=_never())
+        self._put("Landfall", function, datasets_failed=[1 if at == 85 else 0 for at in range(STEPS)])
+        self._put("Landfall", function, bytes_fetched=[count * 48_000_000 for count in fetched])
+        self._put("Landfall", function, records_quarantined=_never())
+        median = [700 * self._noise(0.2) + 2_400 * count if now else 0 for count, now in zip(fetched, hourly)]
+        invocations = [int(now) for now in hourly]
+        self._lambda("DmapFetchFunction", "DmapFetchLogs", invocations, median, _never(), at_once=1)
 
     def _lambda(
         self,

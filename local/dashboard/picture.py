@@ -27,7 +27,12 @@ from local.dashboard.template import Template
 
 SEED = 1
 # Of the template, so that every part is on the picture.
-PARAMETERS = {"DatabaseUrl": "postgres://landfall@db.example/landfall", "LoadIngester": "true"}
+PARAMETERS = {
+    "DatabaseUrl": "postgres://landfall@db.example/landfall",
+    "LoadIngester": "true",
+    "DmapBaseUrl": "https://dmap.example",
+    "DmapSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:dmap",
+}
 PERIOD_S = 900
 
 # In pixels. CloudWatch has 24 columns.

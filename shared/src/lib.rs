@@ -7,6 +7,7 @@
 #![deny(missing_docs)]
 
 pub mod column_type;
+pub mod dmap;
 pub mod event;
 pub mod expectation;
 pub mod json;

@@ -81,6 +81,12 @@ impl CountsByReason {
         }
     }
 
+    /// Number of items, whatever the reason.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.0.values().sum()
+    }
+
     /// The counts as a metric of `function` in `stack`, by `reason`.
     pub fn metrics(&self, stack: &str, function: &str, name: &'static str) -> impl Iterator<Item = Metrics> {
         let of = move |(reason, count): (&String, &usize)| {

@@ -11,7 +11,10 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::expectation::Expectation;
+use crate::{
+    dmap::{Dataset, FeedDeclaration, OtherVersion, Segment, StoredDataset},
+    expectation::Expectation,
+};
 
 /// Declares an enum whose variants stand for words, with `ALL`, `as_str`, `Display`, `FromStr` and serde.
 macro_rules! words {
@@ -78,12 +81,18 @@ pub enum Command {
     TablesPlan {
         /// The declared tables.
         tables: Vec<TableDeclaration>,
+        /// The declared feeds of DMAP.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        feeds: Vec<FeedDeclaration>,
     },
     /// Creates and changes tables as they are declared, in one transaction, and gives objects to the tables that they belong to
     /// now, as far as the time reaches. Answer: [`TablesPlan`], of what was done.
     TablesApply {
         /// The declared tables.
         tables: Vec<TableDeclaration>,
+        /// The declared feeds of DMAP.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        feeds: Vec<FeedDeclaration>,
     },
     /// Goes on giving objects to the tables that they belong to after tables changed. Answer: [`Settled`].
     TablesSettle {},
@@ -206,6 +215,43 @@ pub enum Command {
     },
     /// Does the same for the schedule, from where the last one ran out of time. Answer: [`Reconciliation`].
     ReconcileScheduled {},
+    /// Lists the feeds of DMAP. Answer: [`FeedList`](crate::dmap::FeedList).
+    DmapFeeds {},
+    /// Asks which datasets of an answer have to be fetched: those of which neither this version nor a later one was fetched.
+    /// Answer: [`Unfetched`](crate::dmap::Unfetched).
+    DmapUnfetched {
+        /// The feed, which must exist.
+        feed: Segment,
+        /// Datasets of its answer, up to 1,000.
+        datasets: Vec<Dataset>,
+    },
+    /// Announces that a dataset is going to be fetched. Answer: [`Begun`](crate::dmap::Begun).
+    DmapBegin {
+        /// The feed, which must exist.
+        feed: Segment,
+        /// The dataset.
+        dataset: Dataset,
+        /// The version that is in the bucket and is going to be replaced.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found: Option<OtherVersion>,
+    },
+    /// Records that a dataset is in the bucket. Answer: [`Recorded`](crate::dmap::Recorded).
+    DmapFetched {
+        /// The feed, which must exist.
+        feed: Segment,
+        /// The dataset.
+        dataset: Dataset,
+        /// Its object.
+        object: StoredDataset,
+    },
+    /// Records that every dataset of an answer has been fetched. Answer: [`Recorded`](crate::dmap::Recorded).
+    DmapAnswered {
+        /// The feed, which must exist.
+        feed: Segment,
+        /// The greatest `last_updated` of the answer, if it had any dataset.
+        #[serde(default)]
+        last_updated: Option<Timestamp>,
+    },
 }
 
 /// Answer to [`Command::Migrate`].
@@ -314,6 +360,28 @@ pub struct TablesPlan {
     /// Whether there was no time for all of them: [`Command::TablesSettle`] goes on.
     #[serde(default)]
     pub unsettled: bool,
+    /// The same for feeds of DMAP.
+    #[serde(default, skip_serializing_if = "FeedsPlan::is_empty")]
+    pub feeds: FeedsPlan,
+}
+
+/// The part of a [`TablesPlan`] about feeds of DMAP.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedsPlan {
+    /// By name.
+    pub changes: Vec<TableChange>,
+    /// Number of feeds that are as declared.
+    pub unchanged: u32,
+    /// Names of feeds that exist and are not declared. They are left as they are.
+    pub undeclared: Vec<String>,
+}
+
+impl FeedsPlan {
+    /// Whether there are no feeds.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Answer to [`Command::TablesSettle`].
@@ -329,10 +397,10 @@ pub struct Settled {
     pub unsettled: bool,
 }
 
-/// One table that is not as declared.
+/// One table, or one feed of DMAP, that is not as declared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableChange {
-    /// Name of the table.
+    /// Its name.
     pub name: String,
     /// Whether it does not exist yet.
     pub create: bool,
@@ -340,12 +408,12 @@ pub struct TableChange {
     pub fields: Vec<FieldChange>,
 }
 
-/// One property of a table.
+/// One property of a table or feed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldChange {
     /// Its name in a declaration.
     pub field: String,
-    /// The value before; `None` for a new table.
+    /// The value before; `None` if it had none.
     pub from: Option<String>,
     /// The declared value; `None` if it has none.
     pub to: Option<String>,

@@ -37,7 +37,7 @@ use crate::{
 const NOON: i64 = 1_795_176_000;
 const LOAD: &str = "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz";
 /// Number of the newest migration.
-const SCHEMA: i32 = 8;
+const SCHEMA: i32 = 9;
 
 /// A function, its bucket and its database.
 struct World {

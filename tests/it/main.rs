@@ -1,7 +1,7 @@
 //! One binary for every test that crosses a crate's border.
 //!
 //! `parquet_writer`, `load_registrar`, `collect` and `kafka_roller` run the handlers against an AWS of their own, in memory;
-//! `load_registrar` and `load_ingester`, which asks it, need a Postgres. `objects` and `silence` run what they share against buckets in memory and against a
+//! `load_registrar`, and `load_ingester` and `dmap_fetch`, which ask it, need a Postgres. `objects` and `silence` run what they share against buckets in memory and against a
 //! server that never answers. `schemas` runs parquet-writer with other event types. `kafka_model` runs random histories of kafka-roller. `stack` and `replay` run against
 //! the deployed local stack. Tests that need Postgres or the stack run only in `make test`. `tidy` checks that code,
 //! template, events and documentation agree.
@@ -10,6 +10,8 @@
 mod aws;
 #[cfg(test)]
 mod collect;
+#[cfg(test)]
+mod dmap_fetch;
 #[cfg(test)]
 mod events;
 #[cfg(test)]

@@ -55,6 +55,7 @@ static COLLECT: OnceLock<Role> = OnceLock::new();
 static ROLLER: OnceLock<Role> = OnceLock::new();
 static REGISTRAR: OnceLock<Role> = OnceLock::new();
 static INGESTER: OnceLock<Role> = OnceLock::new();
+static DMAP: OnceLock<Role> = OnceLock::new();
 
 pub(crate) fn writer() -> &'static Role {
     WRITER.get_or_init(|| Role::of("ParquetWriterRole"))
@@ -74,6 +75,10 @@ pub(crate) fn registrar() -> &'static Role {
 
 pub(crate) fn ingester() -> &'static Role {
     INGESTER.get_or_init(|| Role::of("LoadIngesterRole"))
+}
+
+pub(crate) fn dmap() -> &'static Role {
+    DMAP.get_or_init(|| Role::of("DmapFetchRole"))
 }
 
 impl Role {

@@ -356,7 +356,8 @@ mod tests {
         assert_eq!(none.out, "no record is selected\n");
         let typo = lake.run(&["list", "--reason", "missing_typ"]).await;
         assert!(
-            typo.code == 2 && typo.err.contains("there is no reason \"missing_typ\"; there are empty_body,"),
+            typo.code == 2
+                && typo.err.contains("there is no reason \"missing_typ\"; there are duplicate_dataset, empty_body,"),
             "{typo:?}"
         );
     }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The functions that quarantine records, and their reasons.
-pub const FUNCTIONS: [(&str, &[&str]); 4] = [
+pub const FUNCTIONS: [(&str, &[&str]); 5] = [
     ("parquet-writer", &["empty_body", "invalid_base64", "invalid_protobuf", "invalid_sent_timestamp", "missing_type"]),
     (
         "kafka-roller",
@@ -28,7 +28,7 @@ pub const FUNCTIONS: [(&str, &[&str]); 4] = [
         ],
     ),
     (
-        stack::INGESTER,
+        "load-ingester",
         &[
             "invalid_utf8",
             "not_a_boolean",
@@ -48,7 +48,11 @@ pub const FUNCTIONS: [(&str, &[&str]); 4] = [
             "unclosed_quote",
         ],
     ),
+    ("dmap-fetch", &["duplicate_dataset", "invalid_id", "invalid_result", "invalid_time", "invalid_url"]),
 ];
+
+/// Those of them whose records can be sent again. What the others quarantine was part of an object, or of an answer.
+pub const REPLAYED: [&str; 3] = ["parquet-writer", "kafka-roller", "load-registrar"];
 
 /// The options of every command about quarantined records.
 #[derive(Debug, Args)]

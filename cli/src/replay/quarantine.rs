@@ -18,7 +18,7 @@ use crate::{
     context::Context,
     quarantine::{
         place::{self, Found},
-        select::{FUNCTIONS, SelectArgs},
+        select::{REPLAYED, SelectArgs},
     },
     queue::{self, Delivery},
     stack,
@@ -55,11 +55,6 @@ Examples:
   landfall --stack staging replay quarantine --function load-registrar --since 2026-11-20T14:00:00Z --json
   landfall replay quarantine --bucket $BUCKET --to $QUEUE_URL --limit 10";
 
-/// The functions whose records go back to a queue or a stream. Rows of loads came from neither.
-fn replayable() -> impl Iterator<Item = &'static str> {
-    FUNCTIONS.into_iter().map(|(function, _)| function).filter(|function| *function != stack::INGESTER)
-}
-
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub struct QuarantineArgs {
@@ -68,7 +63,7 @@ pub struct QuarantineArgs {
     pub to: Option<String>,
     /// Function that refused the records.
     #[arg(long, value_name = "NAME", default_value = "parquet-writer")]
-    #[arg(value_parser = PossibleValuesParser::new(replayable()))]
+    #[arg(value_parser = PossibleValuesParser::new(REPLAYED))]
     pub function: String,
     #[command(flatten)]
     pub select: SelectArgs,

@@ -39,7 +39,7 @@ const METRICS_SINCE: Duration = Duration::from_secs(15 * 60);
 pub(super) async fn functions(context: &Context) -> Result<Vec<(&'static str, Function)>, StackError> {
     let mut functions = Vec::new();
     let mut missing = None;
-    for part in [stack::WRITER, stack::COLLECT, stack::ROLLER, stack::REGISTRAR, stack::INGESTER] {
+    for part in [stack::WRITER, stack::COLLECT, stack::ROLLER, stack::REGISTRAR, stack::INGESTER, stack::FETCHER] {
         match context.function(&context.named(part)).await {
             Ok(function) => functions.push((part, function)),
             Err(error @ StackError::Missing { .. }) => drop(missing.get_or_insert(error)),

@@ -8,6 +8,7 @@ use std::{
 
 use serde::Deserialize;
 use shared::{
+    dmap::{FeedDeclaration, Segment, relative_url_problem},
     expectation::Expectation,
     registrar::{ColumnDeclaration, OnMisfit, TableDeclaration, TableKind, table_name},
 };
@@ -50,6 +51,15 @@ fn lines(mistakes: &[Mistake]) -> String {
 struct Document {
     #[serde(default)]
     table: Vec<Spanned<Entry>>,
+    #[serde(default)]
+    feed: Vec<Spanned<FeedEntry>>,
+}
+
+/// What a file declares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    pub tables: Vec<TableDeclaration>,
+    pub feeds: Vec<FeedDeclaration>,
 }
 
 /// A table as it is written. Everything is optional, so that a missing member can be reported with the table's line.
@@ -68,44 +78,63 @@ struct Entry {
     expect: Option<Spanned<String>>,
 }
 
-/// Reads the tables that a file declares.
-pub fn read(file: &Path) -> Result<Vec<TableDeclaration>, FileError> {
+/// A feed as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FeedEntry {
+    name: Option<Spanned<String>>,
+    relative_url: Option<Spanned<String>>,
+    api_key: Option<Spanned<String>>,
+    active: Option<bool>,
+}
+
+/// Reads what a file declares.
+pub fn read(file: &Path) -> Result<Declared, FileError> {
     let text = fs::read_to_string(file).map_err(|cause| FileError::Unreadable { file: file.to_owned(), cause })?;
     match parse(&text) {
-        Ok(tables) if tables.is_empty() => Err(FileError::Empty(file.to_owned())),
-        Ok(tables) => Ok(tables),
+        Ok(declared) if declared == Declared::default() => Err(FileError::Empty(file.to_owned())),
+        Ok(declared) => Ok(declared),
         Err(mistakes) => Err(FileError::Mistakes { file: file.to_owned(), mistakes }),
     }
 }
 
-/// Reads the tables that a text declares. An error is at least one mistake.
-pub fn parse(text: &str) -> Result<Vec<TableDeclaration>, Vec<Mistake>> {
+/// Reads what a text declares. An error is at least one mistake.
+pub fn parse(text: &str) -> Result<Declared, Vec<Mistake>> {
     let line_of = |position: usize| text.bytes().take(position).filter(|byte| *byte == b'\n').count() + 1;
     let document: Document = toml::from_str(text).map_err(|error| {
         let line = line_of(error.span().map_or(0, |span| span.start));
         vec![Mistake { line, what: described(error.message()) }]
     })?;
-    let mut checked = Checked { line_of, names: HashMap::new(), prefixes: HashMap::new(), mistakes: Vec::new() };
+    let mut checked = Checked {
+        line_of,
+        names: HashMap::new(),
+        prefixes: HashMap::new(),
+        feeds: HashMap::new(),
+        mistakes: Vec::new(),
+    };
     let tables: Vec<_> = document.table.into_iter().filter_map(|entry| checked.table(entry)).collect();
+    let feeds: Vec<_> = document.feed.into_iter().filter_map(|entry| checked.feed(entry)).collect();
     let Checked { mut mistakes, .. } = checked;
     mistakes.sort_by_key(|mistake| mistake.line);
-    if mistakes.is_empty() { Ok(tables) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(Declared { tables, feeds }) } else { Err(mistakes) }
 }
 
 /// The parser's message on one line, or a better one where it does not say what to do.
 fn described(message: &str) -> String {
     let message = message.trim().lines().collect::<Vec<_>>().join(", ");
     if message.ends_with("expected a sequence") {
-        return "a table begins with [[table]], in double brackets".to_owned();
+        return "a table begins with [[table]], and a feed with [[feed]], in double brackets".to_owned();
     }
     message
 }
 
-/// The tables read so far, to find duplicates, and their mistakes.
+/// What was read so far, to find duplicates, and the mistakes.
 struct Checked<F> {
     line_of: F,
     names: HashMap<String, usize>,
     prefixes: HashMap<String, usize>,
+    /// Names and URLs of feeds. No name begins with `/`, as every URL does.
+    feeds: HashMap<String, usize>,
     mistakes: Vec<Mistake>,
 }
 
@@ -164,6 +193,52 @@ impl<F: Fn(usize) -> usize> Checked<F> {
             columns,
             on_misfit,
             expect,
+        })
+    }
+
+    /// `None` if a member is missing or cannot be used.
+    fn feed(&mut self, entry: Spanned<FeedEntry>) -> Option<FeedDeclaration> {
+        let feed_line = (self.line_of)(entry.span().start);
+        let FeedEntry { name, relative_url, api_key, active } = entry.into_inner();
+        let Some(name) = name else {
+            self.mistake(feed_line, "the feed has no name; add name = \"…\", such as \"agg_sample\"");
+            return None;
+        };
+        let Some(relative_url) = relative_url else {
+            self.mistake(
+                feed_line,
+                "the feed has no relative_url; add relative_url = \"/…\", which follows the base URL",
+            );
+            return None;
+        };
+        for taken in [&name, &relative_url] {
+            let line = (self.line_of)(taken.span().start);
+            match self.feeds.get(taken.get_ref()) {
+                Some(first) => {
+                    let what =
+                        format!("{:?} is also that of the feed at line {first}; remove one of them", taken.get_ref());
+                    self.mistake(line, what);
+                }
+                None => drop(self.feeds.insert(taken.get_ref().clone(), line)),
+            }
+        }
+        if let Some(problem) = relative_url_problem(relative_url.get_ref()) {
+            let what = format!("relative_url {:?} cannot be used; write one that {problem}", relative_url.get_ref());
+            self.mistake((self.line_of)(relative_url.span().start), what);
+        }
+        if let Some(key) = api_key.as_ref().filter(|key| key.get_ref().is_empty()) {
+            let line = (self.line_of)(key.span().start);
+            self.mistake(line, "api_key is empty; remove it if the secret has only one key");
+        }
+        let segment = name.get_ref().parse::<Segment>();
+        if let Err(problem) = &segment {
+            self.mistake((self.line_of)(name.span().start), format!("name {problem}"));
+        }
+        Some(FeedDeclaration {
+            name: segment.ok()?,
+            relative_url: relative_url.into_inner(),
+            api_key: api_key.map(Spanned::into_inner),
+            active: active.unwrap_or(true),
         })
     }
 
@@ -237,7 +312,9 @@ mod tests {
 
     #[test]
     fn the_example_declares_one_table_of_each_kind() {
-        let tables = parse(include_str!("../../../examples/tables.toml")).unwrap();
+        let Declared { tables, feeds } = parse(include_str!("../../../examples/tables.toml")).unwrap();
+        let urls: Vec<_> = feeds.iter().map(|feed| (feed.relative_url.as_str(), feed.active)).collect();
+        assert_eq!(urls, [("/datasetpublicusersapi/aggregations/agg_sample", true)]);
         let kinds: Vec<_> = tables.iter().map(|table| table.kind).collect();
         assert_eq!(kinds, TableKind::ALL);
         assert_eq!(tables[0].snapshot_key.as_deref(), Some("cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz"));
@@ -256,11 +333,14 @@ mod tests {
             .replace("  # name", "  name")
             .replace("  # snapshot", "  snapshot")
             .replace("  # active", "  active")
-            .replace("  # expect", "  expect");
-        let table = parse(&every_member).unwrap().remove(0);
+            .replace("  # expect", "  expect")
+            .replace("  # api_key", "  api_key");
+        let declared = parse(&every_member).unwrap();
+        assert_eq!(declared.feeds[0].api_key.as_deref(), Some("public"));
+        let table = &declared.tables[0];
         assert_eq!((table.name.as_deref(), table.active), (Some("edw_sample"), false));
-        assert_eq!(table.expect.unwrap().to_string(), "daily by 06:00 America/New_York");
-        assert!(parse(file).unwrap()[0].active);
+        assert_eq!(table.expect.as_ref().unwrap().to_string(), "daily by 06:00 America/New_York");
+        assert!(parse(file).unwrap().tables[0].active);
     }
 
     #[test]
@@ -270,8 +350,11 @@ mod tests {
                 "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nprefx = \"a/\"\n",
                 "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`, `max_attempts`, `columns`, `on_misfit`, `expect`",
             ),
-            ("\n[[tables]]\n", "line 2: unknown field `tables`, expected `table`"),
-            ("\n[table]\nprefix = \"a/\"\n", "line 2: a table begins with [[table]], in double brackets"),
+            ("\n[[tables]]\n", "line 2: unknown field `tables`, expected `table` or `feed`"),
+            (
+                "\n[table]\nprefix = \"a/\"\n",
+                "line 2: a table begins with [[table]], and a feed with [[feed]], in double brackets",
+            ),
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"odss\"\n",
                 "line 3: unknown variant `odss`, expected one of `ods`, `dmap`, `kafka`, `dms`, `other`",
@@ -327,6 +410,35 @@ mod tests {
         ] {
             assert_eq!(mistakes(text), expected, "{text}");
         }
+        let feed = "[[feed]]\nname = \"a\"\nrelative_url = \"/a\"\n";
+        for (text, expected) in [
+            (
+                "[[feed]]\nname = \"a\"\n",
+                "line 1: the feed has no relative_url; add relative_url = \"/…\", which follows the base URL",
+            ),
+            (
+                "[[feed]]\nrelative_url = \"/a\"\n",
+                "line 1: the feed has no name; add name = \"…\", such as \"agg_sample\"",
+            ),
+            (
+                "[[feed]]\nname = \"../a\"\nrelative_url = \"/a\"\n",
+                "line 2: name \"../a\" is not 1 to 200 letters, digits, _, - and dots, beginning with none of . and -",
+            ),
+            (
+                "[[feed]]\nname = \"a\"\nrelative_url = \"https://x.example/\"\n",
+                "line 3: relative_url \"https://x.example/\" cannot be used; write one that begins with one /, and follows the base URL, such as /datasets/agg_sample",
+            ),
+            (
+                "[[feed]]\nname = \"a\"\nrelative_url = \"/a\"\napi_key = \"\"\n",
+                "line 4: api_key is empty; remove it if the secret has only one key",
+            ),
+            (
+                &[feed, feed].concat(),
+                "line 5: \"a\" is also that of the feed at line 2; remove one of them\nline 6: \"/a\" is also that of the feed at line 3; remove one of them",
+            ),
+        ] {
+            assert_eq!(mistakes(text), expected, "{text}");
+        }
         assert!(
             mistakes("[[table]]\nprefix = a/\n").starts_with("line 2: "),
             "{}",
@@ -345,7 +457,7 @@ mod tests {
         assert_eq!(mistakes(&[table("a/b.c/"), table("a/b-c/")].concat()), same_name);
         let named = "[[table]]\nname = \"a__b_c\"\nprefix = \"x/\"\nkind = \"dmap\"\n";
         assert_eq!(mistakes(&[&table("a/b.c/"), named].concat()), same_name);
-        assert_eq!(parse(&[&table("a/b.c/"), named].concat().replace("a__b_c", "x")).unwrap().len(), 2);
+        assert_eq!(parse(&[&table("a/b.c/"), named].concat().replace("a__b_c", "x")).unwrap().tables.len(), 2);
     }
 
     #[test]
@@ -360,7 +472,7 @@ mod tests {
 
     #[test]
     fn a_file_without_tables_is_a_mistake() {
-        assert_eq!(parse("# nothing\n"), Ok(vec![]));
+        assert_eq!(parse("# nothing\n"), Ok(Declared::default()));
         let error = FileError::Empty("tables.toml".into()).to_string();
         assert_eq!(error, "tables.toml declares no table; begin each with a line [[table]]");
     }
@@ -374,7 +486,7 @@ mod tests {
             let text: String = folders.iter().enumerate().map(|(n, folder)| {
                 format!("[[table]]\nname = \"t{n}\"\nprefix = '{folder}/'\nkind = \"other\"\nactive = {active}\n")
             }).collect();
-            let tables = parse(&text).unwrap();
+            let tables = parse(&text).unwrap().tables;
             let declared = folders.iter().enumerate().map(|(n, folder)| TableDeclaration {
                 name: Some(format!("t{n}")),
                 prefix: format!("{folder}/"),
@@ -397,7 +509,7 @@ mod tests {
         ) {
             let kind = if ods { "ods" } else { "dms" };
             let key = key.map(|key| format!("snapshot_key = {key:?}\n")).unwrap_or_default();
-            if let Ok(tables) = parse(&format!("[[table]]\nprefix = {prefix:?}\nkind = {kind:?}\n{key}")) {
+            if let Ok(Declared { tables, .. }) = parse(&format!("[[table]]\nprefix = {prefix:?}\nkind = {kind:?}\n{key}")) {
                 let TableDeclaration { prefix, snapshot_key, .. } = &tables[0];
                 prop_assert!(prefix.len() > 1 && prefix.ends_with('/') && !prefix.starts_with('/'));
                 prop_assert!(snapshot_key.as_ref().is_none_or(|key| ods && key.starts_with(prefix)));

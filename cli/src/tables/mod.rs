@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use shared::registrar::{Command, Settled, TablesPlan};
 
 use self::{
-    file::FileError,
+    file::{Declared, FileError},
     report::{Done, Listed, Planned},
     unregistered::{UnregisteredArgs, unregistered},
 };
@@ -26,7 +26,7 @@ use crate::{
 macro_rules! file_help {
     () => {
         "\
-FILE is TOML with one [[table]] per table:
+FILE is TOML with one [[table]] per table, and one [[feed]] per feed of DMAP that dmap-fetch asks:
 
   [[table]]
   prefix = \"cubic/ods_qlik/EDW.SAMPLE/\"  # prefix of its objects' keys; ends with /
@@ -37,13 +37,19 @@ FILE is TOML with one [[table]] per table:
   # max_attempts = 3                     # a load is given up after as many expired leases; 5 by default
   # expect = \"daily by 06:00 America/New_York\"  # or weekdays by …, hourly by :15, every 15m
 
+  [[feed]]
+  name = \"agg_sample\"
+  relative_url = \"/datasetpublicusersapi/aggregations/agg_sample\"  # follows the base URL of the stack
+  # api_key = \"public\"                   # which key, if the secret has several
+  # active = false                       # it is not asked
+
 Kinds: ods has snapshots, and a sibling folder …__ct/ of changes. The others say what writes the objects
 and make no difference otherwise: dmap (daily extracts), kafka (kafka-roller), dms (AWS Database Migration
 Service), other.
 
 A table that expects objects is late when none came in time: see landfall tables list --help.
 
-Tables that are not in the file stay as they are; nothing is deleted. To stop registering the objects of
+Tables and feeds that are not in the file stay as they are; nothing is deleted. To stop registering the objects of
 a table, declare it with active = false.
 "
     };
@@ -63,7 +69,7 @@ Examples:
 const APPLY_HELP: &str = concat!(
     file_help!(),
     "
-The tables are changed in one transaction, without asking for confirmation; applying the same file again
+Tables and feeds are changed in one transaction, without asking for confirmation; applying the same file again
 changes nothing. Then objects that came before their table was declared become its loads, and loads that nobody
 has ingested go to the table that they belong to now. If that is interrupted, the next reconciliation goes on.
 
@@ -163,13 +169,15 @@ pub async fn run(command: &Tables, json: bool, context: &Context, console: &mut 
 }
 
 async fn plan(args: &PlanArgs, context: &Context, console: &Console) -> Result<Planned, TablesError> {
-    let command = Command::TablesPlan { tables: file::read(&args.file)? };
+    let Declared { tables, feeds } = file::read(&args.file)?;
+    let command = Command::TablesPlan { tables, feeds };
     let plan = args.registrar.ask(&command, context, console).await?;
     Ok(Planned { plan, done: Done::No { exit_code: args.exit_code } })
 }
 
 async fn apply(args: &ApplyArgs, context: &Context, console: &Console) -> Result<Planned, TablesError> {
-    let command = Command::TablesApply { tables: file::read(&args.file)? };
+    let Declared { tables, feeds } = file::read(&args.file)?;
+    let command = Command::TablesApply { tables, feeds };
     let mut plan: TablesPlan = args.registrar.ask(&command, context, console).await?;
     let progress = console.progress("Settled", "objects", None);
     while plan.unsettled && !context.interrupt.is_set() {
@@ -218,9 +226,9 @@ mod tests {
             ("apply", "Applied: 0 created, 0 changed, 3 unchanged\n"),
         ] {
             let context = canned::registrar(move |command| {
-                let tables = match command {
-                    Command::TablesPlan { tables } if verb == "plan" => tables,
-                    Command::TablesApply { tables } if verb == "apply" => tables,
+                let (tables, feeds) = match command {
+                    Command::TablesPlan { tables, feeds } if verb == "plan" => (tables, feeds),
+                    Command::TablesApply { tables, feeds } if verb == "apply" => (tables, feeds),
                     other => panic!("{other:?}"),
                 };
                 let declared: Vec<_> = tables.iter().map(|table| (table.prefix.as_str(), table.kind)).collect();
@@ -232,6 +240,7 @@ mod tests {
                     ("shop/uploads/", TableKind::Other),
                 ];
                 assert_eq!(declared, expected);
+                assert_eq!(feeds[0].name.to_string(), "agg_sample");
                 Reply::Answer(plan_of(json!([])))
             })
             .await;
@@ -264,7 +273,11 @@ mod tests {
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let other = run(&context, &["tables", "plan", manifest]).await;
         assert_eq!((other.code, other.out.as_str()), (2, ""));
-        assert!(other.err.contains("Cargo.toml, line ") && other.err.contains(", expected `table`"), "{}", other.err);
+        assert!(
+            other.err.contains("Cargo.toml, line ") && other.err.contains(", expected `table` or `feed`"),
+            "{}",
+            other.err
+        );
     }
 
     fn list_of(tables: Vec<Value>) -> Value {

@@ -31,16 +31,19 @@ impl Outcome for Planned {
     }
 
     fn to_text(&self) -> String {
-        let TablesPlan { changes, unchanged, undeclared, picked_up, moved, set_aside, unsettled } = &self.plan;
-        let mut text: String = changes.iter().map(|change| self.change(change)).collect();
-        for name in undeclared {
-            text += &format!("· {} is not in the file and stays as it is\n", printable(name));
+        let TablesPlan { changes, unchanged, undeclared, picked_up, moved, set_aside, unsettled, feeds } = &self.plan;
+        let mut text: String = changes.iter().map(|change| self.change("", change)).collect();
+        text.extend(feeds.changes.iter().map(|change| self.change("feed ", change)));
+        let undeclared = undeclared.iter().map(|name| ("", name));
+        for (what, name) in undeclared.chain(feeds.undeclared.iter().map(|name| ("feed ", name))) {
+            text += &format!("· {what}{} is not in the file and stays as it is\n", printable(name));
         }
         if !text.is_empty() {
             text.push('\n');
         }
-        let created = changes.iter().filter(|change| change.create).count();
-        let (created, changed, unchanged) = (grouped(created), grouped(changes.len() - created), grouped(*unchanged));
+        let all = || changes.iter().chain(&feeds.changes);
+        let (created, unchanged) = (all().filter(|change| change.create).count(), unchanged + feeds.unchanged);
+        let (created, changed, unchanged) = (grouped(created), grouped(all().count() - created), grouped(unchanged));
         text += &match self.done {
             Done::No { .. } => format!("Plan: {created} to create, {changed} to change, {unchanged} unchanged"),
             Done::Yes => format!("Applied: {created} created, {changed} changed, {unchanged} unchanged"),
@@ -65,7 +68,7 @@ impl Outcome for Planned {
     }
 
     fn exit(&self) -> Exit {
-        let has_work = !self.plan.changes.is_empty();
+        let has_work = !self.plan.changes.is_empty() || !self.plan.feeds.changes.is_empty();
         match self.done {
             Done::Yes if self.plan.unsettled => Exit::Incomplete,
             Done::No { exit_code: true } if has_work => Exit::Different,
@@ -75,14 +78,15 @@ impl Outcome for Planned {
 }
 
 impl Planned {
-    fn change(&self, change: &TableChange) -> String {
+    /// The lines of a change; `what` is in front of the name.
+    fn change(&self, what: &str, change: &TableChange) -> String {
         let verb = match (change.create, self.done) {
             (true, Done::No { .. }) => "+ create",
             (true, Done::Yes) => "+ created",
             (false, Done::No { .. }) => "~ change",
             (false, Done::Yes) => "~ changed",
         };
-        let mut text = format!("{verb} {}\n", printable(&change.name));
+        let mut text = format!("{verb} {what}{}\n", printable(&change.name));
         for FieldChange { field, from, to } in &change.fields {
             let to = to.as_deref().map_or("none".into(), printable);
             let value = match from {
@@ -180,6 +184,7 @@ impl Outcome for Listed {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use shared::registrar::FeedsPlan;
 
     use super::*;
 
@@ -231,6 +236,27 @@ mod tests {
 Plan: 2 to create, 1 to change, 3 unchanged; would pick up 17 waiting objects; would move 1 load to another table
 ";
         assert_eq!(Planned { plan: plan(), done: Done::No { exit_code: false } }.to_text(), expected);
+    }
+
+    #[test]
+    fn feeds_are_planned_like_tables() {
+        let changes = vec![TableChange {
+            name: "agg_sample".to_owned(),
+            create: true,
+            fields: vec![field("relative_url", None, Some("/a")), field("active", None, Some("true"))],
+        }];
+        let feeds = FeedsPlan { changes, unchanged: 2, undeclared: vec!["old".to_owned()] };
+        let plan = TablesPlan { unchanged: 1, feeds, ..TablesPlan::default() };
+        let expected = "\
++ create feed agg_sample
+    relative_url: /a
+    active: true
+· feed old is not in the file and stays as it is
+
+Plan: 1 to create, 0 to change, 3 unchanged
+";
+        let planned = Planned { plan, done: Done::No { exit_code: true } };
+        assert_eq!((planned.to_text().as_str(), planned.exit()), (expected, Exit::Different));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     app::App,
     config::Place,
     database::DatabaseError,
-    inventory,
+    dmap, inventory,
     loads::{self, Claim, Filter, Move},
     migrate,
     reconcile::{self, ReconcileError, Times},
@@ -36,8 +36,12 @@ pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, Comma
     let database = &app.database;
     let answer = match serde_json::from_slice(event)? {
         Command::Migrate {} => serde_json::to_value(migrate::migrate(database, time).await?),
-        Command::TablesPlan { tables } => serde_json::to_value(tables::plan(database, tables, time).await?),
-        Command::TablesApply { tables } => serde_json::to_value(tables::apply(database, tables, time).await?),
+        Command::TablesPlan { tables, feeds } => {
+            serde_json::to_value(tables::plan(database, tables, &feeds, time).await?)
+        }
+        Command::TablesApply { tables, feeds } => {
+            serde_json::to_value(tables::apply(database, tables, &feeds, time).await?)
+        }
         Command::TablesSettle {} => {
             serde_json::to_value(settle::settle(database, time.min(PROGRESS_INTERVAL), time).await?)
         }
@@ -78,6 +82,19 @@ pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, Comma
             serde_json::to_value(inventory::reconcile(app, &place, dry_run, after, times).await?)
         }
         Command::ReconcileScheduled {} => serde_json::to_value(schedule::run(app, time).await?),
+        Command::DmapFeeds {} => serde_json::to_value(dmap::feeds(database, time).await?),
+        Command::DmapUnfetched { feed, datasets } => {
+            serde_json::to_value(dmap::unfetched(database, &feed, &datasets, time).await?)
+        }
+        Command::DmapBegin { feed, dataset, found } => {
+            serde_json::to_value(dmap::begin(database, &feed, &dataset, found.as_ref(), time).await?)
+        }
+        Command::DmapFetched { feed, dataset, object } => {
+            serde_json::to_value(dmap::fetched(database, &feed, &dataset, &object, time).await?)
+        }
+        Command::DmapAnswered { feed, last_updated } => {
+            serde_json::to_value(dmap::answered(database, &feed, last_updated, time).await?)
+        }
     };
     Ok(answer?)
 }

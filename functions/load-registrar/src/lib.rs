@@ -18,6 +18,7 @@
 //! | `unregistered` | records and lists objects that are no loads |
 //! | `migrate` | applies the migrations |
 //! | `settle` | gives objects to their tables after tables changed |
+//! | `dmap` | declares feeds of DMAP, and records what was fetched of them |
 //! | `tables` | compares declared tables with the database and applies the difference |
 //! | `loads` | lists loads, claims them, renews leases and sets statuses |
 //! | `reconcile` | compares the bucket with the loads |
@@ -31,6 +32,7 @@ pub mod app;
 pub mod command;
 pub mod config;
 pub mod database;
+pub mod dmap;
 pub mod envelope;
 pub mod error;
 pub mod handler;

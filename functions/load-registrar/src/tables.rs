@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use shared::{
     column_type::ColumnType,
+    dmap::FeedDeclaration,
     expectation::Expectation,
     registrar::{
         ColumnDeclaration, FieldChange, LoadStatus, OnMisfit, Table, TableChange, TableDeclaration, TableKind,
@@ -21,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::{
     database::{self, Database, DatabaseError},
-    settle,
+    dmap, settle,
 };
 
 /// After this time, the caller hears how far it is, and goes on with [`settle::settle`].
@@ -181,16 +182,19 @@ fn difference(declared: &[Declared], existing: &BTreeMap<String, Declared>) -> T
 pub async fn plan(
     database: &Database,
     tables: Vec<TableDeclaration>,
+    feeds: &[FeedDeclaration],
     time: Duration,
 ) -> Result<TablesPlan, DatabaseError> {
     let declared = complete(tables)?;
     let declared = &declared;
+    dmap::check(feeds)?;
     database
         .run(time, |mut session| async move {
             let transaction = session.transaction().await?;
             let existing = existing(&transaction).await?;
             check_prefixes(declared, &existing)?;
             let mut plan = difference(declared, &existing);
+            plan.feeds = dmap::plan(&transaction, feeds).await?;
             if !plan.changes.is_empty() {
                 let mut after = existing;
                 after.extend(declared.iter().map(|table| (table.name.clone(), table.clone())));
@@ -235,17 +239,20 @@ async fn count_objects(
 pub async fn apply(
     database: &Database,
     tables: Vec<TableDeclaration>,
+    feeds: &[FeedDeclaration],
     time: Duration,
 ) -> Result<TablesPlan, DatabaseError> {
     let (declared, begun) = (complete(tables)?, Instant::now());
     let declared = &declared;
+    dmap::check(feeds)?;
     let mut plan = database
         .run(time, |mut session| async move {
             let transaction = session.transaction().await?;
             transaction.batch_execute("select pg_advisory_xact_lock(7236101)").await?;
             let existing = existing(&transaction).await?;
             check_prefixes(declared, &existing)?;
-            let plan = difference(declared, &existing);
+            let mut plan = difference(declared, &existing);
+            plan.feeds = dmap::apply(&transaction, feeds).await?;
             let is_changed = |table: &&Declared| plan.changes.iter().any(|change| change.name == table.name);
             let changed: Vec<&Declared> = declared.iter().filter(is_changed).collect();
             for table in changed {
@@ -261,7 +268,7 @@ pub async fn apply(
     plan.moved = settled.moved;
     plan.set_aside = settled.set_aside;
     plan.unsettled = settled.unsettled;
-    info!(tables.changed = plan.changes.len(), "tables applied");
+    info!(tables.changed = plan.changes.len(), feeds.changed = plan.feeds.changes.len(), "tables applied");
     Ok(plan)
 }
 

@@ -14,6 +14,10 @@ use crate::events::root;
 /// The address of a database, which a stack is created without connecting to.
 const DATABASE: &str = "postgres://landfall:secret@db.example:5432/landfall";
 
+/// Where DMAP is, and the secret with its key.
+const DMAP: &str = "https://dmap.example/api";
+const DMAP_SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:dmap-AbCdEf";
+
 /// What a script of `tests/clients` says to sets of parameters.
 fn run<T: DeserializeOwned>(script: &str, sets: &[Value]) -> Vec<T> {
     let mut python = Command::new("bash")
@@ -83,29 +87,32 @@ impl Created {
 /// What a stack with one function alone must have, and nothing of the others.
 #[test]
 fn a_stack_has_nothing_of_the_functions_that_it_leaves_out() {
-    // load-ingester comes with load-registrar.
-    let parts = ["ParquetWriter", "Collect", "KafkaRoller", "LoadRegistrar", "LoadIngester"];
+    // load-ingester and dmap-fetch come with load-registrar.
+    let parts = ["ParquetWriter", "Collect", "KafkaRoller", "LoadRegistrar", "LoadIngester", "DmapFetch"];
     let only = |part: &str| {
         let mut set = json!({});
         for other in &parts[..3] {
             set[*other] = json!((*other == part).to_string());
         }
-        set["DatabaseUrl"] = json!(if part.starts_with("Load") { DATABASE } else { "" });
+        let is_dmap = part == "DmapFetch";
+        set["DatabaseUrl"] = json!(if part.starts_with("Load") || is_dmap { DATABASE } else { "" });
+        set["DmapBaseUrl"] = json!(if is_dmap { DMAP } else { "" });
+        set["DmapSecretArn"] = json!(if is_dmap { DMAP_SECRET } else { "" });
         set["LoadIngester"] = json!((part == "LoadIngester").to_string());
         set
     };
     // Types of the resources of which each part has its own, and how many.
     let own = [
-        ("AWS::SQS::Queue", [2, 0, 0, 2, 4]),
-        ("AWS::Kinesis::Stream", [0, 1, 1, 0, 0]),
-        ("AWS::KinesisFirehose::DeliveryStream", [0, 1, 0, 0, 0]),
-        ("AWS::ApiGatewayV2::Api", [0, 1, 0, 0, 0]),
-        ("AWS::Lambda::Function", [1, 1, 1, 1, 2]),
-        ("AWS::Lambda::EventSourceMapping", [1, 0, 1, 1, 2]),
-        ("AWS::Events::Rule", [1, 0, 1, 1, 2]),
-        ("AWS::S3::Bucket", [1, 1, 1, 2, 2]),
-        ("AWS::CloudWatch::Alarm", [9, 8, 12, 11, 18]),
-        ("AWS::CloudWatch::Dashboard", [1, 1, 1, 1, 1]),
+        ("AWS::SQS::Queue", [2, 0, 0, 2, 4, 2]),
+        ("AWS::Kinesis::Stream", [0, 1, 1, 0, 0, 0]),
+        ("AWS::KinesisFirehose::DeliveryStream", [0, 1, 0, 0, 0, 0]),
+        ("AWS::ApiGatewayV2::Api", [0, 1, 0, 0, 0, 0]),
+        ("AWS::Lambda::Function", [1, 1, 1, 1, 2, 2]),
+        ("AWS::Lambda::EventSourceMapping", [1, 0, 1, 1, 2, 1]),
+        ("AWS::Events::Rule", [1, 0, 1, 1, 2, 2]),
+        ("AWS::S3::Bucket", [1, 1, 1, 2, 2, 2]),
+        ("AWS::CloudWatch::Alarm", [9, 8, 12, 11, 18, 17]),
+        ("AWS::CloudWatch::Dashboard", [1, 1, 1, 1, 1, 1]),
     ];
     let created: Vec<Created> = run("subsets.py", &parts.map(only));
     for (at, (part, created)) in parts.iter().zip(created).enumerate() {
@@ -122,6 +129,8 @@ fn a_dashboard_shows_everything_that_its_stack_has() {
     let sets = [json!({}), json!({"CollectToLake": "false"}), json!({"Dashboard": "false"})].map(|mut set| {
         set["DatabaseUrl"] = json!(DATABASE);
         set["LoadIngester"] = json!("true");
+        set["DmapBaseUrl"] = json!(DMAP);
+        set["DmapSecretArn"] = json!(DMAP_SECRET);
         set
     });
     let created: Vec<Created> = run("subsets.py", &sets);
@@ -155,6 +164,10 @@ fn parameters_that_cannot_work_are_refused() {
             "DatabaseIamUser, DatabaseResourceId and DatabaseHost",
         ),
         (json!({"DatabaseResourceId": "arn:aws:rds:eu-west-1:123456789012:db:x"}), "DatabaseResourceId"),
+        (json!({"DmapBaseUrl": DMAP}), "DmapBaseUrl and DmapSecretArn"),
+        (json!({"DmapSecretArn": DMAP_SECRET}), "DmapBaseUrl and DmapSecretArn"),
+        (json!({"DmapBaseUrl": "http://dmap.example", "DmapSecretArn": DMAP_SECRET}), "DmapBaseUrl"),
+        (json!({"DatabaseUrl": "", "DmapBaseUrl": DMAP, "DmapSecretArn": DMAP_SECRET}), "DmapBaseUrl needs a database"),
         (json!({"RegistrarInventoryBucket": "inventories"}), "RegistrarInventoryBucket and RegistrarInventoryPrefix"),
         (
             json!({"RegistrarInventoryBucket": "inventories", "RegistrarInventoryPrefix": "all"}),
@@ -200,6 +213,7 @@ fn parameters_that_work_are_accepted() {
         json!({"KeyArn": key, "RollerStreamArn": stream, "RollerStreamKeyArn": key, "DatabaseCaLayerArn": layer}),
         json!({"RegistrarReservesConcurrency": "true", "RegistrarConcurrency": "50", "WriterConcurrency": "2"}),
         json!({"DatabaseUrl": "", "WriterNotify": "s3", "CollectToLake": "false"}),
+        json!({"DmapBaseUrl": DMAP, "DmapSecretArn": DMAP_SECRET, "DmapHosts": "files.example, files.example:8443"}),
         json!({"Tracing": "true", "Release": "v1.2.0-3-gabc1234"}),
         json!({"CollectShards": "2", "RollerShards": "1", "CollectConcurrency": "20", "QuarantineDays": "90"}),
     ];
