@@ -4,7 +4,6 @@ use clap::Args;
 
 use crate::{
     replay::plan::{Selection, UNREADABLE},
-    stack,
     when::Times,
 };
 
