@@ -384,8 +384,8 @@ async fn connections_that_are_cut_are_made_again() {
         let client = world.scratch.client().await;
         tokio::spawn(async move {
             for _ in 0..40 {
-                let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
-                    where datname = current_database() and pid <> pg_backend_pid()";
+                let sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() \
+                    and backend_type = 'client backend' and pid <> pg_backend_pid()";
                 client.batch_execute(sql).await.unwrap();
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
