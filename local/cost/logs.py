@@ -21,6 +21,7 @@ USUAL = {
     "kafka-roller": ["records_staged", "bytes_staged", "bytes_rolled", "oldest_record_age", "oldest_open_age", "ticks"],
     "collect": ["hits_stored", "bytes_stored"],
     "load-registrar": ["loads_registered"],
+    "load-ingester": ["loads_ingested", "loads_finished", "rows_written", "bytes_written"],
     "dmap-fetch": ["datasets_fetched", "bytes_fetched"],
 }
 ZERO = {
@@ -51,6 +52,7 @@ ZERO = {
         "records_ignored",
         "messages_retried",
     ],
+    "load-ingester": ["loads_given_up", "loads_failed", "objects_gone"],
     "dmap-fetch": ["datasets_failed", "datasets_left", "feeds_failed"],
 }
 # In total and by reason.
@@ -161,6 +163,12 @@ def objects_registered() -> int:
     """load-registrar has handled notifications."""
     names = ("registered", "known", "unregistered", "snapshots", "released", "retried")
     return message({"message": "objects registered", **{name: 100 for name in names}})
+
+
+def load_ingested() -> int:
+    """load-ingester has taken a load further."""
+    members = {"message": "load ingested", "load": 1201, "key": ROLLED_KEY, "rows": 10_000, "files": 1, "bytes": 483_387}
+    return message(members)
 
 
 def feed_asked() -> int:

@@ -337,6 +337,35 @@ class Model:
                 return left_ms + (right_ms - left_ms) * max(0.0, objects - left) / (right - left)
         return points[-1][1]
 
+    # --- load-ingester -----------------------------------------------------------------------------------------------
+
+    def ingester(self, loads_day: float, megabytes: float, settings: Settings) -> Bill:
+        """incoming/ → springboard/ and archive/, for objects with so many MB of text. The questions to load-registrar are in the bill."""
+        rate, figures = loads_day / 86_400, self.figures
+        bill, memory_mb = Bill(rate), self.template.of("LoadIngesterFunction", "MemorySize")
+        # Begin, say that it is ingested, claim to archive, say that it is archived; and a page of claims for each step.
+        asked_ms = figures["registrar_question_ms"]
+        moved_mb = megabytes / figures["text_in_gzip"]
+        convert_ms = self._cpu_ms(megabytes / figures["ingest_megabytes_second"] * 1_000, memory_mb)
+        overhead_ms = self._cpu_ms(self._overhead_ms(settings), memory_mb)
+        load_ms = overhead_ms + convert_ms + 4 * asked_ms + 7 * figures["s3_ms"]
+        self._lambda(bill, [(rate, load_ms), (TICKS_A_SECOND, overhead_ms + 4 * asked_ms)], memory_mb)
+        questions = 4 * rate + 4 * TICKS_A_SECOND
+        registrar_mb = self.template.of("LoadRegistrarFunction", "MemorySize")
+        gb_seconds = questions * asked_ms / 1_000 * registrar_mb / 1_024
+        bill.add("Lambda", self._month("lambda_gb_second", gb_seconds) + self._month("lambda_request", questions))
+        bill.add("SQS", self._queue(rate, 100, min(BATCH_ENTRIES, max(1.0, rate / TICKS_A_SECOND)), rate, 1))
+        parts = ceil(moved_mb * 1e6 / figures["part_bytes"])
+        # The file, the copy, listings of files and of the versions beside the object; reads and looks at the object and the copy.
+        bill.add("S3", self._month("s3_put", rate * ((parts + 2 if parts > 1 else 1) + 3)))
+        bill.add("S3", self._month("s3_get", rate * 4))
+        lines = logs.usual_metrics("load-ingester", settings.zeros["load-ingester"]) + self._lambda_lines(settings)
+        self._logs(bill, rate * (lines + 2 * logs.load_ingested()))
+        self._logs(bill, TICKS_A_SECOND * (logs.metrics_line("load-ingester", ["loads_claimed"]) + self._lambda_lines(settings)))
+        bill.add("metrics", self.prices.of("metric_month", logs.series("load-ingester", settings.zeros["load-ingester"]) + 1))
+        bill.add("alarms", self.prices.of("alarm_month", self.template.count("AWS::CloudWatch::Alarm", "HasIngester")))
+        return bill
+
     # --- dmap-fetch --------------------------------------------------------------------------------------------------
 
     def dmap(self, feeds: float, datasets_day: float, megabytes: float, settings: Settings) -> Bill:
@@ -344,15 +373,15 @@ class Model:
         rate, figures = datasets_day / 86_400, self.figures
         bill, memory_mb = Bill(rate), self.template.of("DmapFetchFunction", "MemorySize")
         ticks = 1 / 3_600
-        asked_ms = figures["dmap_answer_ms"] + 2 * figures["dmap_registrar_ms"]
+        asked_ms = figures["dmap_answer_ms"] + 2 * figures["registrar_question_ms"]
         download_ms = megabytes / figures["dmap_megabytes_second"] * 1_000
-        dataset_ms = download_ms + 2 * figures["dmap_registrar_ms"] + 2 * figures["s3_ms"]
+        dataset_ms = download_ms + 2 * figures["registrar_question_ms"] + 2 * figures["s3_ms"]
         tick_ms = self._cpu_ms(self._overhead_ms(settings), memory_mb) + feeds * asked_ms
         self._lambda(bill, [(ticks, tick_ms + rate / ticks * dataset_ms)], memory_mb)
         # load-registrar waits as long as it is waited for.
         questions = ticks * (1 + 2 * feeds) + rate * 2
         registrar_mb = self.template.of("LoadRegistrarFunction", "MemorySize")
-        gb_seconds = questions * figures["dmap_registrar_ms"] / 1_000 * registrar_mb / 1_024
+        gb_seconds = questions * figures["registrar_question_ms"] / 1_000 * registrar_mb / 1_024
         bill.add("Lambda", self._month("lambda_gb_second", gb_seconds) + self._month("lambda_request", questions))
         parts = ceil(megabytes * 1e6 / figures["part_bytes"])
         bill.add("S3", self._month("s3_put", rate * (parts + 2 if parts > 1 else 1)))

@@ -44,6 +44,7 @@ def _blocks() -> dict[str, str]:
         "parts": _parts(model, settings),
         "effects": _effects(model, settings),
         "tables": _tables(model, settings),
+        "ingester": _ingester(model, settings),
         "dmap": _dmap(model, settings),
         "snowflake": _snowflake(model, settings),
         "depends": _depends(model, settings),
@@ -220,6 +221,16 @@ def _tables(model: Model, settings: Settings) -> str:
         "Firehose",
     ]
     return _table(header, rows)
+
+
+def _ingester(model: Model, settings: Settings) -> str:
+    rows = []
+    parts = ("Lambda", "SQS", "S3", "logs", "metrics", "alarms")
+    for loads, megabytes in ((100, 1), (10_000, 1), (100_000, 1), (1_000, 100), (1_000, 1_000)):
+        bill = model.ingester(loads, megabytes, settings)
+        of_parts = [_large(bill.parts[part]) for part in parts]
+        rows.append([f"{loads:,}", f"{megabytes:,}", *of_parts, _large(bill.own)])
+    return _table(["loads a day", "MB of text each", *parts, "all"], rows)
 
 
 def _dmap(model: Model, settings: Settings) -> str:
