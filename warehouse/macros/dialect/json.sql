@@ -59,3 +59,9 @@ cross join lateral flatten(input => {{ value }}) as {{ alias }}
 {% macro default__json_literal(text) -%}cast('{{ text }}' as json){%- endmacro %}
 {% macro snowflake__json_literal(text) -%}parse_json('{{ text }}'){%- endmacro %}
 {% macro redshift__json_literal(text) -%}json_parse('{{ text }}'){%- endmacro %}
+
+{# The value as JSON. #}
+{% macro json_serialized(value) %}{{ return(adapter.dispatch('json_serialized')(value)) }}{% endmacro %}
+{% macro default__json_serialized(value) -%}cast({{ value }} as varchar){%- endmacro %}
+{% macro snowflake__json_serialized(value) -%}to_json({{ value }}){%- endmacro %}
+{% macro redshift__json_serialized(value) -%}json_serialize({{ value }}){%- endmacro %}
