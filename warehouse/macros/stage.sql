@@ -1,8 +1,8 @@
 {#
   The events of one type: those of the stream and those of the backfill, with typed columns, each once.
 
-  `column` is that of the raw table, `types` are the names by which the backfill calls the type, and a field has a name and a type:
-  text, integer, bigint, timestamp, or decimal, which is a message with units and scale.
+  `column` is that of the raw table, and `types` are the names by which the backfill calls the type. A field has a name, the name of its
+  protobuf field if that is another one, and a type: text, integer, bigint, timestamp, or decimal, a message with units and scale.
 
   Copies of an event have the same `event_key`: the producer's own id, or without one the hash of the canonical payload, which is
   the same for the stream and for the backfill. Of copies, one from the stream is kept, and the one that was recorded first, so the
@@ -47,6 +47,24 @@ delivered as (
   inner join new_files as f on f.source_name = 'events_backfill' and f.file = b._file
   where b.type in ({% for type in types %}'{{ type }}', 'landfall.events.v1.{{ type }}'{{ ', ' if not loop.last }}{% endfor %})
 ),
+texts as (
+  select
+    producer_id,
+    delivery_id,
+    origin,
+    source,
+    recorded_at,
+    {%- for field in fields %}
+    {%- if field.type == 'decimal' %}
+    {{ json_text('payload', [field.name, 'units']) }} as {{ field.name }}_units,
+    {{ json_text('payload', [field.name, 'scale']) }} as {{ field.name }}_scale,
+    {%- else %}
+    {{ json_text('payload', [field.field or field.name]) }} as {{ field.name }},
+    {%- endif %}
+    {%- endfor %}
+    loaded_at
+  from delivered
+),
 typed as (
   select
     producer_id,
@@ -55,10 +73,10 @@ typed as (
     source,
     recorded_at,
     {%- for field in fields %}
-    {{ _stage_field(field) }},
+    {{ _typed(field) }},
     {%- endfor %}
     loaded_at
-  from delivered
+  from texts
 ),
 hashed as (
   select
@@ -87,19 +105,17 @@ qualify row_number() over (
 ) = 1
 {% endmacro %}
 
-{% macro _stage_field(field) -%}
+{% macro _typed(field) -%}
 {%- if field.type == 'text' -%}
-{{ json_text('payload', [field.name]) }} as {{ field.name }}
+{{ field.name }}
 {%- elif field.type == 'timestamp' -%}
-{{ utc_of_text(json_text('payload', [field.name])) }} as {{ field.name }}
+{{ utc_of_text(field.name) }} as {{ field.name }}
 {%- elif field.type in ('integer', 'bigint') -%}
-{{ try_cast_text(json_text('payload', [field.name]), field.type) }} as {{ field.name }}
+{{ try_cast_text(field.name, field.type) }} as {{ field.name }}
 {%- elif field.type == 'decimal' -%}
-{%- set units = json_text('payload', [field.name, 'units']) -%}
-{%- set scale = json_text('payload', [field.name, 'scale']) -%}
-{{ exact_decimal(units, scale) }} as {{ field.name }},
-    {{ units }} as {{ field.name }}_units,
-    {{ scale }} as {{ field.name }}_scale
+{{ exact_decimal(field.name ~ '_units', field.name ~ '_scale') }} as {{ field.name }},
+    {{ field.name }}_units,
+    {{ field.name }}_scale
 {%- else -%}
 {{ exceptions.raise_compiler_error(field.name ~ " has the type " ~ field.type ~ ": write text, integer, bigint, timestamp or decimal") }}
 {%- endif -%}
@@ -108,8 +124,8 @@ qualify row_number() over (
 {# The length of each value before it, so that two payloads never have the same text. #}
 {% macro _canonical(fields) -%}
 {%- for field in fields -%}
-{%- set text = 'cast(' ~ field.name ~ ' as ' ~ dbt.type_string() ~ ')' -%}
-coalesce(cast(length({{ text }}) as {{ dbt.type_string() }}) || ':' || {{ text }}, '-'){{ " || " if not loop.last }}
+{%- set text = 'cast(' ~ field.name ~ ' as ' ~ text_type() ~ ')' -%}
+coalesce(cast(length({{ text }}) as {{ text_type() }}) || ':' || {{ text }}, '-'){{ " || " if not loop.last }}
 {%- endfor -%}
 {%- endmacro %}
 

@@ -17,7 +17,7 @@ nullif({{ value }}{% for name in path %}['{{ name }}']{% endfor %}::varchar, '')
 {# A cast to text gives the text of a string, and no other value. #}
 {% macro redshift__json_text(value, path) -%}
 {%- set found = redshift__json_value(value, path) -%}
-nullif(case json_typeof({{ found }}) when 'string' then cast({{ found }} as varchar) when 'null' then null else json_serialize({{ found }}) end, '')
+nullif(case json_typeof({{ found }}) when 'string' then cast({{ found }} as {{ text_type() }}) when 'null' then null else json_serialize({{ found }}) end, '')
 {%- endmacro %}
 
 {# The value as it is. #}

@@ -1,3 +1,8 @@
+{# Text of any length. In Redshift, a varchar or text without a length has 256 bytes. #}
+{% macro text_type() %}{{ return(adapter.dispatch('text_type')()) }}{% endmacro %}
+{% macro default__text_type() -%}varchar{%- endmacro %}
+{% macro redshift__text_type() -%}varchar(65535){%- endmacro %}
+
 {# Text as a number or a time. Null if it is none. #}
 
 {% macro try_cast_text(text, type) %}{{ return(adapter.dispatch('try_cast_text')(text, type)) }}{% endmacro %}

@@ -41,7 +41,7 @@ select
   entries.sport,
   entries.player_name,
   entries.team_name,
-  entries.parallel,
+  entries.card_parallel,
   entries.print_run,
   entries.sku is null as is_inferred,
   coalesce(entries.entry_count, 0) as entries,

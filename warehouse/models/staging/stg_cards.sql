@@ -8,7 +8,7 @@
     {'name': 'sport', 'type': 'text'},
     {'name': 'player_name', 'type': 'text'},
     {'name': 'team_name', 'type': 'text'},
-    {'name': 'parallel', 'type': 'text'},
+    {'name': 'card_parallel', 'field': 'parallel', 'type': 'text'},
     {'name': 'print_run', 'type': 'integer'},
   ],
 ) }}
