@@ -1,0 +1,26 @@
+"""`make warehouse`: the files of the lake become tables in an embedded DuckDB, by the models in `warehouse/`.
+
+It runs in an environment of its own, so only the standard library here.
+"""
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from local import environment
+from local.paths import ROOT, WAREHOUSE_REQUIREMENTS, WAREHOUSE_VENV
+
+
+def run(*arguments: str) -> int:
+    """Runs `python -m local.warehouse` with these arguments. Its exit code."""
+    return subprocess.run([ensure(), "-m", "local.warehouse", *arguments], check=False, cwd=ROOT).returncode
+
+
+def ensure() -> Path:
+    """The Python of the environment, which is installed when it is missing."""
+    return environment.ensure(WAREHOUSE_VENV, WAREHOUSE_REQUIREMENTS, "Installing dbt, DuckDB and plotly", "--no-deps")
+
+
+def check(parser: Sequence[str | Path]) -> int:
+    """Runs the tests of the project, and then `parser`, which is given the compiled SQL of the other warehouses."""
+    return run("check") or subprocess.run(parser, check=False, cwd=ROOT).returncode

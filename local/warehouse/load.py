@@ -62,6 +62,21 @@ def create(database: duckdb.DuckDBPyConnection) -> None:
         database.execute(f'alter table raw.events add column if not exists "{column}" JSON')
 
 
+def files(lake: Path) -> dict[str, list[Path]]:
+    """The files of each raw table."""
+    return {
+        table: sorted(path for path in (lake / folder).rglob(f"*{suffix}") if path.is_file())
+        for table, (folder, suffix) in FOLDERS.items()
+    }
+
+
+def gone(database: duckdb.DuckDBPyConnection, lake: Path) -> int:
+    """How many files were loaded that are not in the lake."""
+    create(database)
+    known = {file for (file,) in database.execute("select file from raw.loaded").fetchall()}
+    return len(known - {path.relative_to(lake).as_posix() for some in files(lake).values() for path in some})
+
+
 def load(database: duckdb.DuckDBPyConnection, lake: Path) -> dict[str, int]:
     """Loads the files that are new. Returns how many, by table."""
     create(database)
@@ -71,28 +86,28 @@ def load(database: duckdb.DuckDBPyConnection, lake: Path) -> dict[str, int]:
         "collect": _hits,
     }
     loaded = {}
-    for table, (folder, suffix) in FOLDERS.items():
+    found = files(lake)
+    for table, (folder, _) in FOLDERS.items():
         known = {
             file for (file,) in database.execute("select file from raw.loaded where table_name = ?", [table]).fetchall()
         }
-        found = sorted(path for path in (lake / folder).rglob(f"*{suffix}") if path.is_file())
-        new = [path for path in found if path.relative_to(lake).as_posix() not in known]
+        new = [path for path in found[table] if path.relative_to(lake).as_posix() not in known]
         loaded[table] = len(new)
         if not new:
             continue
         with step(f"Loading {folder}/ into raw.{table}") as s:
             done = 0
-            for files in _chunks(new):
-                keys = [(table, path.relative_to(lake).as_posix()) for path in files]
+            for some in _chunks(new):
+                keys = [(table, path.relative_to(lake).as_posix()) for path in some]
                 database.begin()
                 try:
-                    loaders[table](database, files, len(str(lake)) + 2)
+                    loaders[table](database, some, len(str(lake)) + 2)
                     database.executemany("insert into raw.loaded values (?, ?)", keys)
                 except duckdb.Error as error:
                     database.rollback()
                     raise Failure(f"A file under {lake / folder} cannot be loaded, so none of its batch was: {error}") from None
                 database.commit()
-                done += len(files)
+                done += len(some)
                 s.count(done, len(new), "files")
     return loaded
 
