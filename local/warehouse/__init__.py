@@ -4,7 +4,6 @@ It runs in an environment of its own, so only the standard library here.
 """
 
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 from local import environment
@@ -19,8 +18,3 @@ def run(*arguments: str) -> int:
 def ensure() -> Path:
     """The Python of the environment, which is installed when it is missing."""
     return environment.ensure(WAREHOUSE_VENV, WAREHOUSE_REQUIREMENTS, "Installing dbt, DuckDB and plotly", "--no-deps")
-
-
-def check(parser: Sequence[str | Path]) -> int:
-    """Runs the tests of the project, and then `parser`, which is given the compiled SQL of the other warehouses."""
-    return run("check") or subprocess.run(parser, check=False, cwd=ROOT).returncode

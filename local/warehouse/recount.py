@@ -92,13 +92,13 @@ def _typed(name: str, value: Any) -> Any:
 
 def hits(lake: Path) -> dict[str, Any]:
     """Sessions, page views, purchases and revenue, in all and by hour."""
-    lines: dict[str, dict[str, Any]] = {}
-    for line in _lines(lake):
-        known = lines.get(line["event_id"])
+    unique: dict[str, dict[str, Any]] = {}
+    for line in lines(lake):
+        known = unique.get(line["event_id"])
         if known is None or _when(line) < _when(known):
-            lines[line["event_id"]] = line
+            unique[line["event_id"]] = line
     accepted, rejected = [], 0
-    for line in lines.values():
+    for line in unique.values():
         body = line["request"]["body"]
         if line["hit"]["type"] or body.get("t") or body.get("en"):
             accepted.append(line)
@@ -137,7 +137,8 @@ def hits(lake: Path) -> dict[str, Any]:
     }
 
 
-def _lines(lake: Path) -> Iterator[dict[str, Any]]:
+def lines(lake: Path) -> Iterator[dict[str, Any]]:
+    """The lines of the files of collect."""
     for path in (lake / "collect").rglob("*"):
         if path.is_file():
             content = path.read_bytes()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,14 @@ def write(lake: Path, delivery: int, seed: int, events: int, hits: int) -> None:
     stream, backfill = _events(random.Random(seed), events)
     lines = list(traffic(golden_lines(), random.Random(seed), hits))
     rng = random.Random(f"{seed} {delivery}")
-    _write_events(lake, _part(stream, delivery), f"{delivery}")
-    _write_backfill(lake, _part(backfill, delivery), f"{delivery}")
-    _write_hits(lake, _part(lines, delivery), delivery)
+    write_events(lake, _part(stream, delivery), f"{delivery}")
+    write_backfill(lake, _part(backfill, delivery), f"{delivery}")
+    write_hits(lake, _part(lines, delivery), delivery)
     if delivery == DELIVERIES - 1:
         # What came before comes again: files of another name, messages in another mix, hits that were sent twice.
-        _write_events(lake, rng.sample(stream, len(stream) // 3), "again")
-        _write_backfill(lake, rng.sample(backfill, len(backfill) // 4), "again")
-        _write_hits(lake, rng.sample(lines, len(lines) // 4), delivery + 1)
+        write_events(lake, rng.sample(stream, len(stream) // 3), "again")
+        write_backfill(lake, rng.sample(backfill, len(backfill) // 4), "again")
+        write_hits(lake, rng.sample(lines, len(lines) // 4), delivery + 1)
 
 
 def _part(things: list[Any], delivery: int) -> list[Any]:
@@ -105,11 +105,11 @@ def _events(rng: random.Random, count: int) -> tuple[list[Row], list[Row]]:
             stream.append({**row, "message_id": f"{message}-2", "event_id": row["event_id"] if has_id else f"{message}-2"})
         if at < FIRST_DAY + timedelta(days=1):
             known = has_id and rng.random() < 0.5
-            backfill.append(_exported(row, name, payload, row["event_id"] if known else None))
+            backfill.append(exported(row, name, payload, row["event_id"] if known else None))
     return stream, backfill
 
 
-def _exported(row: Row, name: str, payload: Row, event_id: str | None) -> Row:
+def exported(row: Row, name: str, payload: Row, event_id: str | None) -> Row:
     """A row of the table of the old system. Its JSON is protobuf's, where a 64-bit integer is text."""
 
     def value(thing: Any) -> Any:
@@ -219,23 +219,27 @@ def _as_hit(line: Row, rng: random.Random, event_id: str, client: str, at_ms: in
         line["products"] = []
 
 
-def _write_events(lake: Path, rows: list[Row], name: str) -> None:
+def write_events(lake: Path, rows: list[Row], name: str) -> None:
+    """A file for each day, as parquet-writer names them."""
     schema = pq.read_schema(GOLDEN_EVENTS)
-    for day in sorted({row["sent_at"].date() for row in rows}):
-        of_day = [row for row in rows if row["sent_at"].date() == day]
+    by_day: dict[date, list[Row]] = {}
+    for row in rows:
+        by_day.setdefault(row["sent_at"].date(), []).append(row)
+    for day, of_day in sorted(by_day.items()):
         columns = [pa.array([row.get(field.name) for row in of_day], field.type) for field in schema]
         path = lake / "events" / f"{day:%Y/%m/%d}" / f"{day:%Y%m%d}T000000000Z-{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
 
 
-def _write_backfill(lake: Path, rows: list[Row], name: str) -> None:
+def write_backfill(lake: Path, rows: list[Row], name: str) -> None:
+    """A file of the export of the old system."""
     path = lake / "backfill" / f"export-{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=BACKFILL), path)
 
 
-def _write_hits(lake: Path, lines: list[Row], delivery: int) -> None:
+def write_hits(lake: Path, lines: list[Row], delivery: int) -> None:
     """By the hour in which they were received, compressed as Firehose does it, and some not, as the emulator."""
     by_hour: dict[str, list[Row]] = {}
     for line in lines:
