@@ -102,6 +102,8 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import warehouse
 
             lake = ["--lake", chosen.lake] if chosen.lake else []
+            if chosen.what == "test":
+                return warehouse.test()
             return warehouse.run(chosen.what, *lake, *(["--fresh"] if chosen.fresh else []))
         case "test":
             from local import tests
@@ -182,8 +184,8 @@ def _parser() -> argparse.ArgumentParser:
         "what",
         nargs="?",
         default="build",
-        choices=("build", "check", "compare"),
-        help="check: test the models on a lake of their own; compare: build, and recount in plain Python (default: %(default)s)",
+        choices=("build", "compare", "test"),
+        help="test: the models on a lake of their own; compare: build, and recount in plain Python (default: %(default)s)",
     )
     warehouse.add_argument("--lake", help="a folder with files as in .local/lake (default: that one)")
     warehouse.add_argument("--fresh", action="store_true", help="begin with an empty warehouse, as after a change of columns")

@@ -1,6 +1,7 @@
 """The commands of `python3 -m local warehouse`, in the environment that has dbt."""
 
 import argparse
+import json
 import shutil
 import sys
 from datetime import datetime, timezone
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from local.paths import LAKE, REPORT, ROOT, WAREHOUSE_FILE
+from local.paths import COMPILED_MODELS, LAKE, REPORT, ROOT, WAREHOUSE_FILE
 from local.progress import Failure, step
 from local.warehouse import check, load, project, report
 
@@ -16,7 +17,7 @@ from local.warehouse import check, load, project, report
 def main() -> int:
     """Runs one command. Its exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m local warehouse")
-    parser.add_argument("command", choices=("build", "check", "compare"))
+    parser.add_argument("command", choices=("build", "check", "compare", "compile"))
     parser.add_argument("--lake", type=Path, default=LAKE)
     parser.add_argument("--fresh", action="store_true")
     chosen = parser.parse_args()
@@ -24,6 +25,8 @@ def main() -> int:
         match chosen.command:
             case "check":
                 return check.run()
+            case "compile":
+                _compile()
             case "compare":
                 _build(chosen.lake, chosen.fresh)
                 print(f"{check.compare(WAREHOUSE_FILE, chosen.lake):,} numbers are those of a recount in plain Python")
@@ -64,6 +67,20 @@ def _forget_another(lake: Path) -> None:
     if gone:
         WAREHOUSE_FILE.unlink()
         print(f"{gone:,} files that were loaded are not in the lake any more, so this begins with an empty warehouse.")
+
+
+def _compile() -> None:
+    """Compiles the models for the warehouses that are not here, as for a first run and as for those after it."""
+    shutil.rmtree(COMPILED_MODELS, ignore_errors=True)
+    project.configure(WAREHOUSE_FILE)
+    with step("Compiling the models for Snowflake and Redshift") as s:
+        for target in ("snowflake", "redshift"):
+            for incremental in (False, True):
+                s.say(f"{target}, {'incremental' if incremental else 'first'} run")
+                folder = COMPILED_MODELS / f"{target}-{incremental}"
+                variables = json.dumps({"assume_incremental": incremental})
+                offline = ["--no-introspect", "--no-populate-cache"]
+                project.dbt("compile", "--target", target, *offline, "--vars", variables, "--target-path", str(folder))
 
 
 def _report(lake: Path) -> None:

@@ -11,8 +11,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from local.warehouse import load, project, recount, sample
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from local.paths import ROOT
 from local.progress import Failure, step
+from local.warehouse import load, project, recount, sample
 
 SEED = 7
 EVENTS = 2_000
@@ -30,6 +34,7 @@ def run() -> int:
 
 
 def _check(folder: Path) -> None:
+    _golden_is_current()
     lake, database = folder / "lake", folder / "in_parts.duckdb"
     project.configure(database)
     live: dict[str, tuple[int, int]] = {}
@@ -59,6 +64,15 @@ def _check(folder: Path) -> None:
         project.dbt("run")
     _same("a run over everything", "the incremental runs", project.fingerprints(at_once), found)
     print(f"warehouse: {len(found)} models the same in every order, and {counted} counts as recounted")
+
+
+def _golden_is_current() -> None:
+    """The sample lake has the event types of proto/, as the file does whose schema it takes."""
+    schema = pq.read_schema(sample.GOLDEN_EVENTS)
+    columns = [field.name for field in schema if pa.types.is_struct(field.type)]
+    if columns != load.event_columns():
+        golden = sample.GOLDEN_EVENTS.relative_to(ROOT)
+        raise Failure(f"{golden} has the event types {columns}: make demo, and put a file of .local/lake/events/ in its place.")
 
 
 def _load(database: Path, lake: Path) -> None:
