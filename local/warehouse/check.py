@@ -47,6 +47,7 @@ def _check(folder: Path) -> None:
         with step(f"Delivery {delivery + 1} of {sample.DELIVERIES}: {'every model and test' if last else 'the models'}"):
             project.dbt("build" if last else "run")
     counted = compare(database, lake)
+    versions = _replicated(database)
     found = project.fingerprints(database)
     if not found or not all(rows for name, (rows, _) in found.items()):
         raise Failure(f"Models without rows prove nothing: {[name for name, (rows, _) in found.items() if not rows]}")
@@ -63,7 +64,10 @@ def _check(folder: Path) -> None:
     with step("A run over everything at once"):
         project.dbt("run")
     _same("a run over everything", "the incremental runs", project.fingerprints(at_once), found)
-    print(f"warehouse: {len(found)} models the same in every order, and {counted} counts as recounted")
+    print(
+        f"warehouse: {len(found)} models the same in every order, {counted} counts as recounted, "
+        f"and {versions:,} rows of a replicated table as they were after each hour"
+    )
 
 
 def _golden_is_current() -> None:
@@ -78,6 +82,30 @@ def _golden_is_current() -> None:
 def _load(database: Path, lake: Path) -> None:
     with project.connected(database) as connection:
         load.load(connection, lake)
+
+
+def _replicated(database: Path) -> int:
+    """Compares the latest state and every hour of the history with the table. Returns how many rows."""
+    columns = ("customer_id", "name", "email", "balance", "segment")
+    changes, states = sample.replicated(SEED)
+    compared = 0
+    with project.connected(database) as connection:
+        for number, state in enumerate(states):
+            expected = {tuple(row.get(column) for column in columns) for row in state.values()}
+            seen_at = changes[number][-1].at.replace(tzinfo=None)
+            version = "valid_from <= ? and (valid_to is null or valid_to > ?)"
+            query = f"select {', '.join(columns)} from cdc.customers_history where {version}"
+            found = set(connection.execute(query, [seen_at, seen_at]).fetchall())
+            if found != expected:
+                raise Failure(f"After hour {number} the history has {len(found - expected)} rows that the table had not")
+            compared += len(found)
+        latest = connection.execute(f"select {', '.join(columns)} from cdc.customers_latest").fetchall()
+        if set(latest) != expected or len(latest) != len(expected):
+            raise Failure("The latest state is not what the table holds")
+        qlik = connection.execute("select sample_id, sample_name, station_count from cdc.sample_latest order by all").fetchall()
+    if qlik[:2] != [(1, "Park Street, renamed", 5), (3, None, -1)] or (7, "Alewife", 1) not in qlik or 2 in {row[0] for row in qlik}:
+        raise Failure(f"The changes of Qlik's sample are not applied: {qlik}")
+    return compared
 
 
 def _named(fingerprints: Mapping[str, tuple[int, int]], schema: str) -> dict[str, tuple[int, int]]:

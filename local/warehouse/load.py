@@ -33,13 +33,15 @@ BACKFILL = {
     "payload": "JSON NOT NULL",
 }
 HITS = {"data": "JSON NOT NULL"}
+CHANGES = {"data": "JSON NOT NULL", "_row": "BIGINT NOT NULL"}
 FILE = {"_file": "VARCHAR NOT NULL"}
 
 # The raw tables, the folders of the lake that their files are in, and how the files end.
 FOLDERS = {
-    "events": ("events", ".parquet"),
-    "events_backfill": ("backfill", ".parquet"),
-    "collect": ("collect", ""),
+    "events": (["events"], ".parquet"),
+    "events_backfill": (["backfill"], ".parquet"),
+    "collect": (["collect"], ""),
+    "changes": (["cdc", "springboard"], ".parquet"),
 }
 
 
@@ -54,7 +56,7 @@ def create(database: duckdb.DuckDBPyConnection) -> None:
     database.execute("create schema if not exists raw")
     database.execute("create table if not exists raw.loaded (table_name varchar, file varchar)")
     types = dict.fromkeys(event_columns(), "JSON")
-    tables = {"events": {**ENVELOPE, **types}, "events_backfill": BACKFILL, "collect": HITS}
+    tables = {"events": {**ENVELOPE, **types}, "events_backfill": BACKFILL, "collect": HITS, "changes": CHANGES}
     for name, columns in tables.items():
         declared = ", ".join(f'"{column}" {type_}' for column, type_ in {**columns, **FILE}.items())
         database.execute(f"create table if not exists raw.{name} ({declared})")
@@ -65,8 +67,8 @@ def create(database: duckdb.DuckDBPyConnection) -> None:
 def files(lake: Path) -> dict[str, list[Path]]:
     """The files of each raw table."""
     return {
-        table: sorted(path for path in (lake / folder).rglob(f"*{suffix}") if path.is_file())
-        for table, (folder, suffix) in FOLDERS.items()
+        table: sorted(path for folder in folders for path in (lake / folder).rglob(f"*{suffix}") if path.is_file())
+        for table, (folders, suffix) in FOLDERS.items()
     }
 
 
@@ -84,10 +86,11 @@ def load(database: duckdb.DuckDBPyConnection, lake: Path) -> dict[str, int]:
         "events": _events,
         "events_backfill": _backfill,
         "collect": _hits,
+        "changes": _changes,
     }
     loaded = {}
     found = files(lake)
-    for table, (folder, _) in FOLDERS.items():
+    for table, (folders, _) in FOLDERS.items():
         known = {
             file for (file,) in database.execute("select file from raw.loaded where table_name = ?", [table]).fetchall()
         }
@@ -95,7 +98,7 @@ def load(database: duckdb.DuckDBPyConnection, lake: Path) -> dict[str, int]:
         loaded[table] = len(new)
         if not new:
             continue
-        with step(f"Loading {folder}/ into raw.{table}") as s:
+        with step(f"Loading {', '.join(folders)} into raw.{table}") as s:
             done = 0
             for some in _chunks(new):
                 keys = [(table, path.relative_to(lake).as_posix()) for path in some]
@@ -105,7 +108,7 @@ def load(database: duckdb.DuckDBPyConnection, lake: Path) -> dict[str, int]:
                     database.executemany("insert into raw.loaded values (?, ?)", keys)
                 except duckdb.Error as error:
                     database.rollback()
-                    raise Failure(f"A file under {lake / folder} cannot be loaded, so none of its batch was: {error}") from None
+                    raise Failure(f"A file under {', '.join(folders)} in {lake} cannot be loaded, so none of its batch was: {error}") from None
                 database.commit()
                 done += len(some)
                 s.count(done, len(new), "files")
@@ -145,6 +148,29 @@ def _hits(database: duckdb.DuckDBPyConnection, files: Sequence[Path], key_at: in
             database.execute(
                 f"insert into raw.collect by name select json as data, substring(filename, {key_at}) as _file from {source}"
             )
+
+
+def _changes(database: duckdb.DuckDBPyConnection, files: Sequence[Path], key_at: int) -> None:
+    """File by file, because each table has columns of its own, and more of them with time.
+
+    A decimal is text in the JSON: DuckDB would read one of 35 digits as a floating-point number.
+    """
+    for path in files:
+        source = f"read_parquet({_list([path])}, filename = true, file_row_number = true)"
+        columns = [row[:2] for row in database.execute(f"describe select * from {source}").fetchall()]
+        values = [
+            f"""{_quoted(name)} := {f"cast({_quoted(name)} as varchar)" if type_.startswith("DECIMAL") else _quoted(name)}"""
+            for name, type_ in columns
+            if name not in ("filename", "file_row_number")
+        ]
+        database.execute(
+            f"insert into raw.changes by name select to_json(struct_pack({', '.join(values)})) as data, "
+            f"file_row_number as _row, substring(filename, {key_at}) as _file from {source}"
+        )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _begins(path: Path) -> bytes:

@@ -14,7 +14,7 @@ from local.progress import Failure
 TARGET = STATE / "warehouse-target"
 
 # What models of the project hold, and so what a rerun must not change. `loaded_at` says which run made a row.
-COMPARED = ("marts", "events", "stats")
+COMPARED = ("cdc", "marts", "events", "stats")
 LIVE = "events_live"
 
 

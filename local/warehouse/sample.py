@@ -5,12 +5,14 @@ collect wrote for real clients (`tests/golden/collect.expected.ndjson`) with oth
 """
 
 import copy
+import csv
 import gzip
 import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from local.paths import ROOT
+from local.warehouse import replica
 
 GOLDEN_EVENTS = ROOT / "warehouse" / "testdata" / "events.parquet"
 GOLDEN_HITS = ROOT / "tests" / "golden" / "collect.expected.ndjson"
+QLIK = ROOT / "functions" / "load-ingester" / "testdata"
 BACKFILL = pa.schema(
     [
         ("source", pa.string()),
@@ -37,6 +41,8 @@ DAY_S = 86_400
 DELIVERIES = 3
 SKUS = 40
 NEVER_PRODUCED = 5
+REPLICATED_HOURS = 24
+REPLICATED_CHANGES = 120
 STATUSES = ["CREATED", "PAID", "SHIPPED", "CANCELLED"]
 
 SESSION_GAP_MS = 30 * 60_000
@@ -62,6 +68,7 @@ def write(lake: Path, delivery: int, seed: int, events: int, hits: int) -> None:
     write_events(lake, _part(stream, delivery), f"{delivery}")
     write_backfill(lake, _part(backfill, delivery), f"{delivery}")
     write_hits(lake, _part(lines, delivery), delivery)
+    _write_changes(lake, delivery, seed)
     if delivery == DELIVERIES - 1:
         # What came before comes again: files of another name, messages in another mix, hits that were sent twice.
         write_events(lake, rng.sample(stream, len(stream) // 3), "again")
@@ -163,6 +170,55 @@ def _payload(rng: random.Random, number: int, at: datetime) -> tuple[str, str, R
         "defect_rate_estimate": {"units": rng.randrange(500), "scale": 5},
     }
     return "manufacturing_batch", "ManufacturingBatch", batch
+
+
+def replicated(seed: int) -> tuple[list[list[replica.Change]], list[dict[int, Row]]]:
+    """The changes of each hour of a table, and what it holds after each."""
+    table = replica.Table(random.Random(seed))
+    changes, states = [], []
+    for number in range(REPLICATED_HOURS):
+        changes.append(table.step(number, REPLICATED_CHANGES))
+        states.append(dict(table.rows))
+    return changes, states
+
+
+def _write_changes(lake: Path, delivery: int, seed: int) -> None:
+    """The hours of a third of the time, of which every fifth comes last, and some come again."""
+    changes, _ = replicated(seed)
+    for number, of_hour in enumerate(changes):
+        is_late = number % 5 == 3
+        if delivery == (DELIVERIES - 1 if is_late else number * DELIVERIES // len(changes)):
+            replica.write(lake, number, of_hour)
+        if delivery == DELIVERIES - 1 and number % 7 == 2:
+            replica.write(lake, number, of_hour, "-again")
+    source = QLIK / ("EDW.SAMPLE" if delivery == 0 else "EDW.SAMPLE__ct")
+    if delivery < 2:
+        _write_qlik(lake, source)
+
+
+def _write_qlik(lake: Path, source: Path) -> None:
+    """The sample of Qlik Replicate in the columns and the place that load-ingester gives it."""
+    (file,) = source.glob("*.csv")
+    with file.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    columns = [(name, pa.string()) for name in rows[0]]
+    types = {"header__change_seq": pa.decimal128(35, 0), "header__timestamp": pa.timestamp("us")}
+    types |= {"SAMPLE_ID": pa.int64(), "STATION_COUNT": pa.int32()}
+    schema = pa.schema([(name, types.get(name, type_)) for name, type_ in columns])
+    values = [{name: _qlik(value, schema.field(name).type) for name, value in row.items()} for row in rows]
+    path = lake / "springboard" / "cubic" / "ods_qlik" / source.name / "snapshot=20220101T204020Z" / "1-0.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(values, schema=schema), path)
+
+
+def _qlik(value: str, type_: pa.DataType) -> Any:
+    if not value:
+        return None
+    if pa.types.is_decimal(type_):
+        return Decimal(value)
+    if pa.types.is_timestamp(type_):
+        return datetime.fromisoformat(value)
+    return int(value) if pa.types.is_integer(type_) else value
 
 
 def golden_lines() -> list[Row]:

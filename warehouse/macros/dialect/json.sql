@@ -3,22 +3,25 @@
   Google Analytics can contain a dot.
 #}
 
-{# The value as text. Null if it is missing, null or empty. #}
-{% macro json_text(value, path) %}{{ return(adapter.dispatch('json_text')(value, path)) }}{% endmacro %}
+{# The value as text. Null if it is missing or null. #}
+{% macro json_string(value, path) %}{{ return(adapter.dispatch('json_string')(value, path)) }}{% endmacro %}
 
-{% macro default__json_text(value, path) -%}
-nullif(json_extract_string({{ value }}, '$.{% for name in path %}"{{ name }}"{{ '.' if not loop.last }}{% endfor %}'), '')
+{% macro default__json_string(value, path) -%}
+json_extract_string({{ value }}, '$.{% for name in path %}"{{ name }}"{{ '.' if not loop.last }}{% endfor %}')
 {%- endmacro %}
 
-{% macro snowflake__json_text(value, path) -%}
-nullif({{ value }}{% for name in path %}['{{ name }}']{% endfor %}::varchar, '')
+{% macro snowflake__json_string(value, path) -%}
+{{ value }}{% for name in path %}['{{ name }}']{% endfor %}::varchar
 {%- endmacro %}
 
 {# A cast to text gives the text of a string, and no other value. #}
-{% macro redshift__json_text(value, path) -%}
+{% macro redshift__json_string(value, path) -%}
 {%- set found = redshift__json_value(value, path) -%}
-nullif(case json_typeof({{ found }}) when 'string' then cast({{ found }} as {{ text_type() }}) when 'null' then null else json_serialize({{ found }}) end, '')
+case json_typeof({{ found }}) when 'string' then cast({{ found }} as {{ text_type() }}) when 'null' then null else json_serialize({{ found }}) end
 {%- endmacro %}
+
+{# The same, and null if it is empty. #}
+{% macro json_text(value, path) -%}nullif({{ json_string(value, path) }}, ''){%- endmacro %}
 
 {# The value as it is. #}
 {% macro json_value(value, path) %}{{ return(adapter.dispatch('json_value')(value, path)) }}{% endmacro %}

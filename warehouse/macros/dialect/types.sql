@@ -31,3 +31,9 @@
 {% macro default__sha256(text) -%}sha256({{ text }}){%- endmacro %}
 {% macro snowflake__sha256(text) -%}sha2({{ text }}, 256){%- endmacro %}
 {% macro redshift__sha256(text) -%}sha2({{ text }}, 256){%- endmacro %}
+
+{# Text such as 20260120T101500Z as a time. #}
+{% macro compact_time(text) %}{{ return(adapter.dispatch('compact_time')(text)) }}{% endmacro %}
+{% macro default__compact_time(text) -%}try_strptime({{ text }}, '%Y%m%dT%H%M%SZ'){%- endmacro %}
+{% macro snowflake__compact_time(text) -%}try_to_timestamp_ntz({{ text }}, 'YYYYMMDD"T"HH24MISS"Z"'){%- endmacro %}
+{% macro redshift__compact_time(text) -%}to_timestamp({{ text }}, 'YYYYMMDD"T"HH24MISS"Z"') at time zone 'UTC'{%- endmacro %}

@@ -4,7 +4,7 @@
 
   A run stamps all files that it finds with the same time, later than that of every run before, also if the clock was set back.
 #}
-{% set sources = ['events', 'events_backfill', 'collect'] %}
+{% set sources = ['events', 'events_backfill', 'collect', 'changes'] %}
 with found as (
 {% for name in sources %}
   select '{{ name }}' as source_name, _file as file, count(*) as row_count
