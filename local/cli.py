@@ -188,7 +188,9 @@ def _parser() -> argparse.ArgumentParser:
         help="test: the models on a lake of their own; compare: build, and recount in plain Python (default: %(default)s)",
     )
     warehouse.add_argument("--lake", help="a folder with files as in .local/lake (default: that one)")
-    warehouse.add_argument("--fresh", action="store_true", help="begin with an empty warehouse, as after a change of columns")
+    warehouse.add_argument(
+        "--fresh", action="store_true", help="begin with an empty warehouse, as after a change of columns"
+    )
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
     commands.add_parser("package", help="zips of every function for AWS, their checksums and bill of materials")
     commands.add_parser("dashboard", help="draw docs/dashboard.svg, the dashboard of template.yaml with demo data")

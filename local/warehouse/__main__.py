@@ -4,7 +4,7 @@ import argparse
 import json
 import shutil
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -88,7 +88,7 @@ def _report(lake: Path) -> None:
         project.dbt("docs", "generate", "--static")
     with project.connected(WAREHOUSE_FILE) as database:
         found = report.results(database, lake)
-    made_at = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    made_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     report.write(found, REPORT, made_at)
     documentation = REPORT.parent / "models.html"
     shutil.copy(project.TARGET / "static_index.html", documentation)

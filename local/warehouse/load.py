@@ -4,6 +4,7 @@ A file is loaded once: its key is noted in the transaction that inserts its rows
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,8 @@ def gone(database: duckdb.DuckDBPyConnection, lake: Path) -> int:
     return len(known - {path.relative_to(lake).as_posix() for some in files(lake).values() for path in some})
 
 
-def load(database: duckdb.DuckDBPyConnection, lake: Path) -> dict[str, int]:
-    """Loads the files that are new. Returns how many, by table."""
+def load(database: duckdb.DuckDBPyConnection, lake: Path, quiet: bool = False) -> dict[str, int]:
+    """Loads the files that are new. Returns how many, by table. Quietly, for whoever shows a step already."""
     create(database)
     loaders: dict[str, Callable[[Any, Sequence[Path], int], None]] = {
         "events": _events,
@@ -98,7 +99,8 @@ def load(database: duckdb.DuckDBPyConnection, lake: Path) -> dict[str, int]:
         loaded[table] = len(new)
         if not new:
             continue
-        with step(f"Loading {', '.join(folders)} into raw.{table}") as s:
+        shown = nullcontext() if quiet else step(f"Loading {', '.join(folders)} into raw.{table}")
+        with shown as s:
             done = 0
             for some in _chunks(new):
                 keys = [(table, path.relative_to(lake).as_posix()) for path in some]
@@ -108,10 +110,13 @@ def load(database: duckdb.DuckDBPyConnection, lake: Path) -> dict[str, int]:
                     database.executemany("insert into raw.loaded values (?, ?)", keys)
                 except duckdb.Error as error:
                     database.rollback()
-                    raise Failure(f"A file under {', '.join(folders)} in {lake} cannot be loaded, so none of its batch was: {error}") from None
+                    raise Failure(
+                        f"A file under {', '.join(folders)} in {lake} cannot be loaded, so none of its batch was: {error}"
+                    ) from None
                 database.commit()
                 done += len(some)
-                s.count(done, len(new), "files")
+                if s is not None:
+                    s.count(done, len(new), "files")
     return loaded
 
 
@@ -158,11 +163,11 @@ def _changes(database: duckdb.DuckDBPyConnection, files: Sequence[Path], key_at:
     for path in files:
         source = f"read_parquet({_list([path])}, filename = true, file_row_number = true)"
         columns = [row[:2] for row in database.execute(f"describe select * from {source}").fetchall()]
-        values = [
-            f"""{_quoted(name)} := {f"cast({_quoted(name)} as varchar)" if type_.startswith("DECIMAL") else _quoted(name)}"""
-            for name, type_ in columns
-            if name not in ("filename", "file_row_number")
-        ]
+        values = []
+        for name, type_ in columns:
+            if name not in ("filename", "file_row_number"):
+                value = f"cast({_quoted(name)} as varchar)" if type_.startswith("DECIMAL") else _quoted(name)
+                values.append(f"{_quoted(name)} := {value}")
         database.execute(
             f"insert into raw.changes by name select to_json(struct_pack({', '.join(values)})) as data, "
             f"file_row_number as _row, substring(filename, {key_at}) as _file from {source}"

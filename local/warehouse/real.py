@@ -58,7 +58,9 @@ def _baskets(transactions: Path, lake: Path, count: int, seed: int) -> None:
     shared = days[len(days) // 2]
     stream = [row for row in rows if row["order_created"]["order_ts"].date() >= shared]
     backfill = [row for row in rows if row["order_created"]["order_ts"].date() <= shared]
-    stream += [{**row, "message_id": f"{row['message_id']}-again"} for row in random.Random(seed).sample(stream, DUPLICATES)]
+    stream += [
+        {**row, "message_id": f"{row['message_id']}-again"} for row in random.Random(seed).sample(stream, DUPLICATES)
+    ]
     with step(f"Writing {len(stream):,} rows of the stream and {len(backfill):,} of the backfill"):
         sample.write_events(lake, stream, "real")
         exported = [sample.exported(row, "OrderCreated", row["order_created"], row["event_id"]) for row in backfill]

@@ -4,7 +4,7 @@ import gzip
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,9 @@ def _canonical(payload: dict[str, Any]) -> str:
     return json.dumps(payload, sort_keys=True, default=str)
 
 
-def _delivered(lake: Path, column: str, types: set[str]) -> Iterator[tuple[str | None, tuple[Any, ...], dict[str, Any]]]:
+def _delivered(
+    lake: Path, column: str, types: set[str]
+) -> Iterator[tuple[str | None, tuple[Any, ...], dict[str, Any]]]:
     for path in (lake / "events").rglob("*.parquet"):
         rows = pq.read_table(path, columns=["event_id", "message_id", "sent_at", column], partitioning=None).to_pylist()
         for row in rows:
@@ -74,7 +76,11 @@ def _delivered(lake: Path, column: str, types: set[str]) -> Iterator[tuple[str |
         for row in pq.read_table(path, partitioning=None).to_pylist():
             if row["type"] in types:
                 parsed = json.loads(row["payload"])
-                yield row["event_id"], (1, row["occurred_at"]), {name: _typed(name, parsed.get(name)) for name in schema}
+                yield (
+                    row["event_id"],
+                    (1, row["occurred_at"]),
+                    {name: _typed(name, parsed.get(name)) for name in schema},
+                )
 
 
 def _fields(lake: Path, column: str) -> list[str]:
@@ -112,14 +118,22 @@ def hits(lake: Path) -> dict[str, Any]:
     begun: list[int] = []
     for times in clients.values():
         times.sort()
-        begun += [at for at, before in zip(times, [None, *times]) if before is None or at - before > SESSION_GAP_MS]
+        begun += [
+            at
+            for before, at in zip([None, *times[:-1]], times, strict=True)
+            if before is None or at - before > SESSION_GAP_MS
+        ]
     purchases: dict[str, dict[str, Any]] = {}
     for line in sorted(accepted, key=lambda line: (line["hit"]["time"], line["event_id"])):
         body = line["request"]["body"]
         if body.get("ti") and (str(body.get("pa")).lower() == "purchase" or body.get("t") == "transaction"):
             purchases.setdefault(body["ti"], line)
     views = [line["hit"]["time"] for line in accepted if _is_view(line)]
-    actions = sum(len(line["products"]) for line in accepted if line["request"]["body"].get("pa") or line["request"]["body"].get("t") == "transaction")
+    actions = sum(
+        len(line["products"])
+        for line in accepted
+        if line["request"]["body"].get("pa") or line["request"]["body"].get("t") == "transaction"
+    )
     revenue: dict[str, Decimal] = defaultdict(Decimal)
     for line in purchases.values():
         revenue[_hour(line["hit"]["time"])] += Decimal(str(line["request"]["body"].get("tr") or 0))
@@ -151,11 +165,13 @@ def _when(line: dict[str, Any]) -> tuple[int, int]:
 
 
 def _is_view(line: dict[str, Any]) -> bool:
-    return line["hit"]["type"] == "pageview" or (not line["hit"]["type"] and line["request"]["body"].get("en") == "page_view")
+    return line["hit"]["type"] == "pageview" or (
+        not line["hit"]["type"] and line["request"]["body"].get("en") == "page_view"
+    )
 
 
 def _hour(ms: int) -> str:
-    return datetime.fromtimestamp(ms // 1000, timezone.utc).strftime("%Y-%m-%d %H:00")
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%d %H:00")
 
 
 def _per_hour(times: list[int]) -> dict[str, int]:

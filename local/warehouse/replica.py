@@ -6,7 +6,7 @@ The files are those of a replication with an operation, a commit timestamp, befo
 
 import random
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FOLDER = Path("cdc") / "shop" / "customers"
-START = datetime(2026, 11, 1, tzinfo=timezone.utc)
+START = datetime(2026, 11, 1, tzinfo=UTC)
 # The column `segment` is added before this step, and columns that the models do not know before the next.
 DRIFT_AT = 8
 MORE_DRIFT_AT = 14

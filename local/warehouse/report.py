@@ -161,7 +161,9 @@ def _chart(title: str, result: Result, across: str, bars: str, line: str) -> gra
 
 def _table(result: Result) -> str:
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in result.columns)
-    rows = "".join("<tr>" + "".join(f"<td>{html.escape(_text(value))}</td>" for value in row) + "</tr>" for row in result.rows)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(_text(value))}</td>" for value in row) + "</tr>" for row in result.rows
+    )
     none = "" if result.rows else f'<tr><td colspan="{len(result.columns)}">none</td></tr>'
     return f"<h2>{html.escape(result.title)}</h2><table><tr>{heads}</tr>{rows}{none}</table>"
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ BACKFILL = pa.schema(
     ]
 )
 
-FIRST_DAY = datetime(2026, 11, 1, tzinfo=timezone.utc)
+FIRST_DAY = datetime(2026, 11, 1, tzinfo=UTC)
 DAYS = 3
 DAY_S = 86_400
 DELIVERIES = 3
@@ -109,7 +109,9 @@ def _events(rng: random.Random, count: int) -> tuple[list[Row], list[Row]]:
         stream.append(row)
         if number % 13 == 0:
             # The producer sent it again.
-            stream.append({**row, "message_id": f"{message}-2", "event_id": row["event_id"] if has_id else f"{message}-2"})
+            stream.append(
+                {**row, "message_id": f"{message}-2", "event_id": row["event_id"] if has_id else f"{message}-2"}
+            )
         if at < FIRST_DAY + timedelta(days=1):
             known = has_id and rng.random() < 0.5
             backfill.append(exported(row, name, payload, row["event_id"] if known else None))
@@ -264,7 +266,9 @@ def _as_hit(line: Row, rng: random.Random, event_id: str, client: str, at_ms: in
     line["context"]["user_id"] = None
     line["hit"]["time"] = at_ms
     # A hit that waited in its client (`qt`) is received later than it happened.
-    line["request"]["timestamp"] = at_ms + (rng.randint(1_000, 3_600_000) if rng.random() < 0.02 else rng.randint(0, 900))
+    line["request"]["timestamp"] = at_ms + (
+        rng.randint(1_000, 3_600_000) if rng.random() < 0.02 else rng.randint(0, 900)
+    )
     odd = rng.random()
     if odd < 0.005:
         line["hit"]["type"] = None
@@ -299,7 +303,7 @@ def write_hits(lake: Path, lines: list[Row], delivery: int) -> None:
     """By the hour in which they were received, compressed as Firehose does it, and some not, as the emulator."""
     by_hour: dict[str, list[Row]] = {}
     for line in lines:
-        at = datetime.fromtimestamp(line["request"]["timestamp"] / 1000, timezone.utc)
+        at = datetime.fromtimestamp(line["request"]["timestamp"] / 1000, UTC)
         by_hour.setdefault(f"{at:%Y/%m/%d/%H}", []).append(line)
     for number, (hour, some) in enumerate(sorted(by_hour.items())):
         text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in some).encode()

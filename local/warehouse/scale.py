@@ -65,7 +65,10 @@ def main() -> int:
         _fill(database, chosen.days, chosen.orders, chosen.hits)
     more, again = _run(), _run()
     with project.connected(chosen.database) as database:
-        rows = [database.execute(f"select count(*) from {table}").fetchall()[0][0] for table in ("marts.fct_orders", "events.logs")]
+        rows = [
+            database.execute(f"select count(*) from {table}").fetchall()[0][0]
+            for table in ("marts.fct_orders", "events.logs")
+        ]
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     size = chosen.database.stat().st_size / 1e9
     print(
