@@ -137,7 +137,10 @@ def write(found: Sequence[Result], path: Path, made_at: str) -> None:
         _chart("Produced, and defects in %", batches, "day", "produced", "defects %"),
         _chart("Sessions and conversion in % per hour", hours, "hour", "sessions", "conversion %"),
     ]
-    parts = [chart.to_html(full_html=False, include_plotlyjs=number == 0) for number, chart in enumerate(charts)]
+    parts = [
+        chart.to_html(full_html=False, include_plotlyjs=number == 0, config={"displayModeBar": False})
+        for number, chart in enumerate(charts)
+    ]
     tables = "".join(_table(result) for result in found)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(PAGE.format(made_at=html.escape(made_at), charts="".join(parts), tables=tables))
@@ -145,14 +148,15 @@ def write(found: Sequence[Result], path: Path, made_at: str) -> None:
 
 def _chart(title: str, result: Result, across: str, bars: str, line: str) -> graphs.Figure:
     chart = graphs.Figure()
-    x = result.column(across)
+    x = [str(value)[:16] for value in result.column(across)]
     chart.add_bar(x=x, y=result.column(bars), name=bars, marker_color="#4c78a8")
     chart.add_scatter(x=x, y=result.column(line), name=line, yaxis="y2", mode="lines+markers", line_color="#f58518")
     chart.update_layout(
         title=title,
         yaxis={"title": bars},
         yaxis2={"title": line, "overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False},
-        legend={"orientation": "h"},
+        legend={"orientation": "h", "y": 1.15, "x": 1, "xanchor": "right"},
+        xaxis={"type": "category"},
         height=360,
         template="plotly_white",
     )
