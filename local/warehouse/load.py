@@ -145,9 +145,10 @@ def _backfill(database: duckdb.DuckDBPyConnection, files: Sequence[Path], key_at
 
 def _hits(database: duckdb.DuckDBPyConnection, files: Sequence[Path], key_at: int) -> None:
     """Firehose compresses; the emulator gives the files the same names and does not."""
-    compressed = [path for path in files if _begins(path) == GZIP]
-    plain = [path for path in files if path not in set(compressed)]
-    for kind, some in (("gzip", compressed), ("uncompressed", plain)):
+    by_kind: dict[str, list[Path]] = {"gzip": [], "uncompressed": []}
+    for path in files:
+        by_kind["gzip" if _begins(path) == GZIP else "uncompressed"].append(path)
+    for kind, some in by_kind.items():
         if some:
             source = f"read_ndjson_objects({_list(some)}, compression = '{kind}', filename = true)"
             database.execute(

@@ -80,7 +80,7 @@ read as (
     {{ json_text('data', ['header__change_oper']) }} as op,
     {{ try_cast_text(json_text('data', ['header__timestamp']), 'timestamp') }} as changed_at,
     {{ json_text('data', ['header__change_seq']) }} as change_seq,
-    {{ compact_time("split_part(split_part(file, '/snapshot=', 2), '/', 1)") }} as snapshot_at,
+    {{ _time_of_snapshot("split_part(split_part(file, '/snapshot=', 2), '/', 1)") }} as snapshot_at,
     {{ _cdc_key(table) }} as cdc_key,
     data, file, row_in_file, loaded_at
   from new_rows
@@ -98,6 +98,11 @@ changes as (
   from (select read.*, row_number() over (partition by file order by row_in_file) as position from read where op is null) as loaded
   where position = 1
 )
+{%- endmacro %}
+
+{# 20260120T101500Z #}
+{% macro _time_of_snapshot(text) -%}
+{{ utc_of_text("substring(" ~ text ~ ", 1, 4) || '-' || substring(" ~ text ~ ", 5, 2) || '-' || substring(" ~ text ~ ", 7, 5) || ':' || substring(" ~ text ~ ", 12, 2) || ':' || substring(" ~ text ~ ", 14, 3)") }}
 {%- endmacro %}
 
 {% macro cdc_state(name) %}

@@ -5,7 +5,9 @@
 #}
 {% macro exact_decimal(units, scale) -%}
 {%- set places = 'coalesce(' ~ try_cast_text(scale, 'bigint') ~ ', 0)' -%}
-{%- set digits = "lpad(ltrim(" ~ units ~ ", '-'), cast(greatest(length(ltrim(" ~ units ~ ", '-')), " ~ places ~ " + 1) as integer), '0')" -%}
+{%- set absolute = "ltrim(" ~ units ~ ", '-')" -%}
+{#- With a digit before the point, if there are at most 18 places. -#}
+{%- set digits = "right('000000000000000000' || " ~ absolute ~ ", cast(greatest(length(" ~ absolute ~ "), " ~ places ~ " + 1) as integer))" -%}
 case
   when {{ places }} not between 0 and 18 then null
   when rtrim(substring({{ digits }}, cast(length({{ digits }}) - {{ places }} + 1 + {{ decimal_places() }} as integer), 18), '0') <> '' then null

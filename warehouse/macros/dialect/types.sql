@@ -18,7 +18,7 @@
 {# The same of text such as 2026-11-20T10:00:00Z. #}
 {% macro utc_of_text(text) %}{{ return(adapter.dispatch('utc_of_text')(text)) }}{% endmacro %}
 {% macro default__utc_of_text(text) -%}(try_cast({{ text }} as timestamptz) at time zone 'UTC'){%- endmacro %}
-{% macro snowflake__utc_of_text(text) -%}cast(convert_timezone('UTC', try_to_timestamp_tz({{ text }})) as timestamp_ntz){%- endmacro %}
+{% macro snowflake__utc_of_text(text) -%}cast(convert_timezone('UTC', try_cast({{ text }} as timestamp_tz)) as timestamp_ntz){%- endmacro %}
 {% macro redshift__utc_of_text(text) -%}(try_cast({{ text }} as timestamptz) at time zone 'UTC'){%- endmacro %}
 
 {# The same of milliseconds since 1970. #}
@@ -31,9 +31,3 @@
 {% macro default__sha256(text) -%}sha256({{ text }}){%- endmacro %}
 {% macro snowflake__sha256(text) -%}sha2({{ text }}, 256){%- endmacro %}
 {% macro redshift__sha256(text) -%}sha2({{ text }}, 256){%- endmacro %}
-
-{# Text such as 20260120T101500Z as a time. #}
-{% macro compact_time(text) %}{{ return(adapter.dispatch('compact_time')(text)) }}{% endmacro %}
-{% macro default__compact_time(text) -%}try_strptime({{ text }}, '%Y%m%dT%H%M%SZ'){%- endmacro %}
-{% macro snowflake__compact_time(text) -%}try_to_timestamp_ntz({{ text }}, 'YYYYMMDD"T"HH24MISS"Z"'){%- endmacro %}
-{% macro redshift__compact_time(text) -%}to_timestamp({{ text }}, 'YYYYMMDD"T"HH24MISS"Z"') at time zone 'UTC'{%- endmacro %}
