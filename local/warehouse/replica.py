@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 SCHEMA = [
     ("Op", pa.string()),
-    ("committed_at", pa.timestamp("us")),
+    ("committed_at", pa.string()),
     ("change_seq", pa.string()),
     ("customer_id", pa.int64()),
     ("BI_customer_id", pa.int64()),
@@ -121,7 +121,7 @@ def write(lake: Path, number: int, changes: list[Change], name: str = "") -> Non
         {
             **{column: change.row.get(column) for column, _ in columns},
             "Op": change.op,
-            "committed_at": change.at.replace(tzinfo=None),
+            "committed_at": f"{change.at:%Y-%m-%d %H:%M:%S.%f}",
             "change_seq": f"{change.seq:035d}",
             "BI_customer_id": change.old_key,
         }
