@@ -2,7 +2,7 @@ PYTHON ?= python3
 LOCAL = $(PYTHON) -m local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos up lake postgres down check test lint proto-check bench cost dashboard package clean
+.PHONY: help demo chaos up lake warehouse postgres down check test lint proto-check bench cost dashboard package clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -18,6 +18,9 @@ up: ## start the emulator and Postgres, deploy the stack, build landfall, and le
 
 lake: ## copy the files of the running stack to .local/lake
 	@$(LOCAL) lake
+
+warehouse: ## the files in .local/lake to marts in an embedded DuckDB, and a report of them in .local/report
+	@$(LOCAL) warehouse $(ARGS)
 
 postgres: ## start Postgres for the tests and print its address: eval "$(make -s postgres)"
 	@$(LOCAL) postgres

@@ -9,8 +9,8 @@ from local.paths import LAKE, STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test", "glue"}
-NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check", "ddl"}
-NEEDS_NO_RUST = {"down", "lake", "clean", "cost", "dashboard", "proto-check", "glue"}
+NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check", "ddl", "warehouse"}
+NEEDS_NO_RUST = {"down", "lake", "clean", "cost", "dashboard", "proto-check", "glue", "warehouse"}
 
 
 def main(arguments: list[str]) -> int:
@@ -102,6 +102,13 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import glue
 
             return glue.run()
+        case "warehouse":
+            from local import warehouse
+
+            lake = ["--lake", chosen.lake] if chosen.lake else []
+            if chosen.what == "test":
+                return warehouse.test()
+            return warehouse.run(chosen.what, *lake, *(["--fresh"] if chosen.fresh else []))
         case "test":
             from local import tests
 
@@ -175,6 +182,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_parser("ddl", help="parse the recorded scripts of `landfall ddl`, and execute those for DuckDB")
     commands.add_parser("glue", help="test the Spark job with Spark on this machine, which is 500 MB and needs Java")
+    warehouse = commands.add_parser(
+        "warehouse", help="run the models of warehouse/ on .local/lake in an embedded DuckDB, and write .local/report"
+    )
+    warehouse.add_argument(
+        "what",
+        nargs="?",
+        default="build",
+        choices=("build", "compare", "test"),
+        help="test: the models on a lake of their own; compare: build, and recount in plain Python (default: %(default)s)",
+    )
+    warehouse.add_argument("--lake", help="a folder with files as in .local/lake (default: that one)")
+    warehouse.add_argument(
+        "--fresh", action="store_true", help="begin with an empty warehouse, as after a change of columns"
+    )
     commands.add_parser("test", help="lint, then every test, with the stack deployed to the emulator")
     commands.add_parser("package", help="zips of every function for AWS, their checksums and bill of materials")
     commands.add_parser("dashboard", help="draw docs/dashboard.svg, the dashboard of template.yaml with demo data")

@@ -1,6 +1,6 @@
 """Every test, against a deployed stack, and the benchmarks."""
 
-from local import checks, clients, ddl, emulator, environment, glue, postgres, readers, stack
+from local import checks, clients, ddl, emulator, environment, glue, postgres, readers, stack, warehouse
 from local.command import run_shown
 from local.paths import PEERS_REQUIREMENTS, PEERS_VENV, STACK_FILE
 
@@ -22,7 +22,7 @@ def test() -> int:
                 {"LANDFALL_STACK": str(STACK_FILE), "LANDFALL_POSTGRES": deployed.postgres_url, **visitors},
             )
         # Two of those tests have just written the files. DuckDB is the reader that is installed anyway.
-        return code or readers.run(["duckdb"]) or ddl.run() or glue.run()
+        return code or readers.run(["duckdb"]) or ddl.run() or warehouse.test() or glue.run()
     finally:
         if not keep_stack:
             emulator.stop()

@@ -1,0 +1,29 @@
+"""`make warehouse`: the files of the lake become tables in an embedded DuckDB, by the models in `warehouse/`.
+
+It runs in an environment of its own, so only the standard library here.
+"""
+
+import subprocess
+from pathlib import Path
+
+from local import environment
+from local.paths import COMPILED_MODELS, DDL_REQUIREMENTS, DDL_VENV, ROOT, WAREHOUSE_REQUIREMENTS, WAREHOUSE_VENV
+
+
+def run(*arguments: str) -> int:
+    """Runs `python -m local.warehouse` with these arguments. Its exit code."""
+    return subprocess.run([ensure(), "-m", "local.warehouse", *arguments], check=False, cwd=ROOT).returncode
+
+
+def ensure() -> Path:
+    """The Python of the environment, which is installed when it is missing."""
+    return environment.ensure(WAREHOUSE_VENV, WAREHOUSE_REQUIREMENTS, "Installing dbt, DuckDB and plotly", "--no-deps")
+
+
+def test() -> int:
+    """The tests of the models, and whether the other warehouses would read them. 0 if all pass."""
+    if code := run("check") or run("compile"):
+        return code
+    parser = environment.ensure(DDL_VENV, DDL_REQUIREMENTS, "Installing sqlfluff and sqlglot", "--no-deps")
+    arguments = [parser, "-m", "local.warehouse.parse", str(COMPILED_MODELS)]
+    return subprocess.run(arguments, check=False, cwd=ROOT).returncode

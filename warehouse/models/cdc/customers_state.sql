@@ -1,0 +1,2 @@
+{{ config(unique_key='cdc_key') }}
+{{ cdc_state('customers') }}
