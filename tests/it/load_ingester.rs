@@ -597,14 +597,24 @@ async fn the_public_sample_of_the_reference_has_the_rows_that_pandas_reads() {
     assert_eq!(as_json(&world.rows("cubic/ods_qlik/EDW.SAMPLE/")), json!(expected));
     let expected =
         [(first, "I", "13", 4, 4), (second, "U", "13", 2, 2), (first, "U", "14", 4, 4), (second, "I", "15", 5, 5)];
-    let expected = expected.map(|(seq, oper, at, id, fires)| {
+    let rows = world.rows("cubic/ods_qlik/EDW.SAMPLE__ct/");
+    let sequences = rows.iter().flat_map(|rows| {
+        let column = rows.column_by_name("header__change_seq").unwrap();
+        arrow::array::AsArray::as_primitive::<arrow::datatypes::Decimal128Type>(column).values().to_vec()
+    });
+    let sequences: Vec<String> = sequences.map(|number| number.to_string()).collect();
+    assert_eq!(sequences, expected.map(|(seq, ..)| seq), "no digit is lost");
+    let expected = expected.map(|(_, oper, at, id, fires)| {
         let mut row = row(id, &format!("Sample {id} {}", "🔥".repeat(fires)));
-        row["header__change_seq"] = seq.into();
         row["header__change_oper"] = oper.into();
         row["header__timestamp"] = format!("2021-10-08T{at}:12:31.320").into();
         row
     });
-    assert_eq!(as_json(&world.rows("cubic/ods_qlik/EDW.SAMPLE__ct/")), json!(expected));
+    let mut read = as_json(&rows);
+    for row in read.as_array_mut().unwrap() {
+        row.as_object_mut().unwrap().remove("header__change_seq");
+    }
+    assert_eq!(read, json!(expected));
     assert!(world.keys(LAKE, "quarantine/").is_empty());
 }
 
