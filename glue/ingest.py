@@ -16,7 +16,7 @@ from functools import partial
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from pyspark.sql import SparkSession
-from registrar import LEASE_S, Lease, Lost, ask
+from registrar import CLAIMING, LEASE_S, Lease, Lost, ask
 from rules import Refused, blocks, companion, dfm_key, header, need, parquet, plan_of, quarantined
 
 RANGE_BYTES, BLOCK_BYTES, PUTS, ATTEMPTS, DFM_COMES_WITHIN_S = 8 << 20, 64 << 20, 3, 5, 600
@@ -186,7 +186,7 @@ def main(words):
     parser.add_argument("--max_quarantined_rows", type=int, default=10_000, help="more make the load too_many_misfits")
     arguments, _ = parser.parse_known_args(words)  # Glue adds some of its own.
     spark = SparkSession.builder.appName("landfall-ingest").getOrCreate()
-    asking = partial(ask, boto3.client("lambda"), arguments.registrar_function)
+    asking = partial(ask, boto3.client("lambda", config=CLAIMING), arguments.registrar_function)
     large = list(too_large(asking, arguments.table))
     wanted = [int(number) for number in arguments.loads.split(",")] if arguments.loads else large
     done = [take(spark, boto3.client("s3"), asking, arguments, number, number in large) for number in wanted]

@@ -4,7 +4,11 @@ import json
 import threading
 import time
 
+from botocore.config import Config
+
 LEASE_S, RENEW_S, MARGIN_S = 900, 120, 60
+# load-registrar ends within a minute. A claim that is asked twice gets nothing the second time.
+CLAIMING = Config(read_timeout=65, retries={"total_max_attempts": 1})
 
 
 class Lost(Exception):

@@ -6,12 +6,19 @@ use std::time::Duration;
 
 use aws_config::{SdkConfig, retry::RetryConfig};
 use aws_sdk_lambda::{Client, config, primitives::Blob};
-use runtime::{aws, failure::cause};
+use runtime::{
+    aws,
+    failure::{cause, code},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use shared::registrar::{Command, REFUSED};
+use tokio::time::sleep;
 
 /// load-registrar ends within a minute, so an attempt that takes longer has failed, and not before.
 const ATTEMPT: Duration = Duration::from_secs(65);
+
+/// Pauses after Lambda has refused to run it, which is certain not to have done anything, in milliseconds.
+const PAUSES_MS: [u64; 4] = [100, 300, 900, 2_700];
 
 /// Why load-registrar did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +30,12 @@ pub enum RegistrarError {
     #[error("load-registrar did not answer: {0}")]
     Unavailable(String),
 }
+
+/// Why an attempt failed.
+struct Failed(RegistrarError, Throttled);
+
+/// Whether Lambda has not run the function, because too many of it were running.
+struct Throttled(bool);
 
 /// A client of load-registrar.
 #[derive(Debug, Clone)]
@@ -42,20 +55,22 @@ impl Invoke {
     /// Sends a command and returns its answer, which is the type that the command's documentation names. An attempt that fails is
     /// repeated.
     pub async fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, RegistrarError> {
-        self.send(command, config::Builder::new()).await
+        self.send(command, config::Builder::new()).await.map_err(|failed| failed.0)
     }
 
     /// The same without a repetition, for what gives a lease: a second attempt would not get the one of the first.
     pub async fn ask_once<T: DeserializeOwned>(&self, command: &Command) -> Result<T, RegistrarError> {
-        let once = RetryConfig::standard().with_max_attempts(1);
-        self.send(command, config::Builder::new().retry_config(once)).await
+        let once = || config::Builder::new().retry_config(RetryConfig::standard().with_max_attempts(1));
+        for pause in PAUSES_MS {
+            match self.send(command, once()).await {
+                Err(Failed(_, Throttled(true))) => sleep(Duration::from_millis(pause)).await,
+                done => return done.map_err(|failed| failed.0),
+            }
+        }
+        self.send(command, once()).await.map_err(|failed| failed.0)
     }
 
-    async fn send<T: DeserializeOwned>(
-        &self,
-        command: &Command,
-        settings: config::Builder,
-    ) -> Result<T, RegistrarError> {
+    async fn send<T: DeserializeOwned>(&self, command: &Command, settings: config::Builder) -> Result<T, Failed> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Failure {
@@ -64,19 +79,21 @@ impl Invoke {
             #[serde(default)]
             error_message: String,
         }
-        let unavailable = |error: serde_json::Error| RegistrarError::Unavailable(error.to_string());
-        let request = serde_json::to_vec(command).map_err(unavailable)?;
+        let unavailable = |cause: String| Failed(RegistrarError::Unavailable(cause), Throttled(false));
+        let request = serde_json::to_vec(command).map_err(|error| unavailable(error.to_string()))?;
         let invoke = self.client.invoke().function_name(&self.function).payload(Blob::new(request));
-        let answer = invoke.customize().config_override(settings).send().await;
-        let answer = answer.map_err(|error| RegistrarError::Unavailable(cause(&error)))?;
+        let answer = invoke.customize().config_override(settings).send().await.map_err(|error| {
+            let throttled = Throttled(code(&error) == Some("TooManyRequestsException"));
+            Failed(RegistrarError::Unavailable(cause(&error)), throttled)
+        })?;
         let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
         if answer.function_error().is_none() {
-            return serde_json::from_slice(payload).map_err(unavailable);
+            return serde_json::from_slice(payload).map_err(|error| unavailable(error.to_string()));
         }
-        let failure: Failure = serde_json::from_slice(payload).map_err(unavailable)?;
+        let failure: Failure = serde_json::from_slice(payload).map_err(|error| unavailable(error.to_string()))?;
         Err(match failure.error_type == REFUSED {
-            true => RegistrarError::Refused(failure.error_message),
-            false => RegistrarError::Unavailable(failure.error_message),
+            true => Failed(RegistrarError::Refused(failure.error_message), Throttled(false)),
+            false => unavailable(failure.error_message),
         })
     }
 }

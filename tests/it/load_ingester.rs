@@ -46,6 +46,8 @@ struct State {
     checks_role: bool,
     /// The command that never reaches load-registrar.
     lost: Option<&'static str>,
+    /// How many commands are refused before one reaches load-registrar, because too many of it are running.
+    throttled: usize,
     /// Operations in order, with what they are about.
     calls: Vec<String>,
 }
@@ -68,6 +70,11 @@ impl Cloud {
                 let number = state.queue.len().to_string();
                 return respond_json(200, &json!({"Attributes": {"ApproximateNumberOfMessages": number}})).into();
             }
+            Some("AmazonSQS.ChangeMessageVisibility") => {
+                roles::ingester().assert_allows("sqs:ChangeMessageVisibility", "LoadsQueue");
+                state.calls.push(format!("ChangeMessageVisibility {}", http::json(request)["VisibilityTimeout"]));
+                return respond_json(200, &json!({})).into();
+            }
             Some("AmazonSQS.SendMessageBatch") => {
                 roles::ingester().assert_allows("sqs:SendMessage", "LoadsQueue");
                 let answer = kit::sqs::batch(&http::json(request), |entry| {
@@ -82,6 +89,11 @@ impl Cloud {
             let (registrar, command) = (state.registrar.clone().unwrap(), Bytes::copy_from_slice(http::body(request)));
             roles::ingester().assert_allows("lambda:InvokeFunction", "LoadRegistrarFunction");
             let name = http::json(request)["command"].as_str().unwrap().to_owned();
+            if state.throttled > 0 {
+                state.throttled -= 1;
+                let kind = [("x-amzn-errortype", "TooManyRequestsException".to_owned())];
+                return respond(429, r#"{"Type": "User", "message": "Rate Exceeded."}"#, &kind).into();
+            }
             if state.lost == Some(&name) {
                 return Reply::Lost;
             }
@@ -259,6 +271,13 @@ impl World {
     fn rows(&self, prefix: &str) -> Vec<RecordBatch> {
         let keys = self.keys(LAKE, &format!("springboard/{prefix}"));
         keys.iter().flat_map(|key| read(self.body(key))).collect()
+    }
+
+    async fn a_day_later(&self) {
+        let later = "alter table cubic_loads disable trigger cubic_loads_transition; \
+            update cubic_loads set updated_at = now() - interval '25 hours'; \
+            alter table cubic_loads enable trigger cubic_loads_transition";
+        self.scratch.client().await.batch_execute(later).await.unwrap();
     }
 
     /// Lets every lease run out.
@@ -497,6 +516,9 @@ async fn what_s3_refuses_is_tried_again_after_growing_pauses_and_given_up_in_the
     world.cloud.state().buckets.conflicts = 0;
     world.tick().await.unwrap();
     world.run().await;
+    assert!(world.loads().await[0].contains("|ready_for_erroring|attempts_exhausted|"), "for a day");
+    world.a_day_later().await;
+    world.run().await;
     assert!(world.loads().await[0].contains("|errored|attempts_exhausted|"), "{:?}", world.loads().await);
     assert_eq!(world.keys(LAKE, "error/").len(), 1);
 }
@@ -532,12 +554,62 @@ async fn an_object_that_is_too_large_stays_for_a_day_so_that_another_job_can_tak
     assert!(world.loads().await[1].contains("|archived|"), "{:?}", world.loads().await);
     assert!(world.loads().await[0].contains("|ready_for_erroring|too_large|"), "{:?}", world.loads().await);
     assert_eq!(world.keys(INCOMING, ""), ["cubic/dmap/agg_sample/1.csv"]);
-    let later = "alter table cubic_loads disable trigger cubic_loads_transition; \
-        update cubic_loads set updated_at = now() - interval '25 hours'; \
-        alter table cubic_loads enable trigger cubic_loads_transition";
-    world.scratch.client().await.batch_execute(later).await.unwrap();
+    world.a_day_later().await;
     world.run().await;
     assert!(world.loads().await[0].contains("|errored|too_large|"), "{:?}", world.loads().await);
+}
+
+#[tokio::test]
+async fn a_registrar_that_is_short_of_capacity_is_asked_again_and_then_soon() {
+    let world = World::new(tables()).await;
+    world.put("cubic/dmap/agg_sample/1.csv", b"day,taps\n2026-11-20,1\n").await;
+    world.cloud.state().throttled = 3;
+    world.tick().await.unwrap();
+    let message = world.cloud.state().queue.remove(0);
+    world.cloud.state().throttled = usize::MAX;
+    assert!(!world.deliver(&message).await, "nothing was begun");
+    assert_eq!(world.cloud.state().calls.last().unwrap(), "ChangeMessageVisibility 30");
+    world.cloud.state().throttled = 1;
+    assert!(world.deliver(&message).await);
+    assert!(world.loads().await[0].contains("|archived|"), "{:?}", world.loads().await);
+}
+
+/// As when its notification is lost, and the listing that finds it tells no version.
+#[tokio::test]
+async fn an_object_that_a_listing_found_is_read_as_it_was_although_it_was_overwritten() {
+    let world = World::new(tables()).await;
+    let key = "cubic/dmap/agg_sample/1.csv";
+    world.put(key, b"day,taps\n2026-11-20,1\n").await;
+    world.scratch.client().await.batch_execute("update cubic_loads set s3_version = null").await.unwrap();
+    world.put(key, b"day,taps\n2026-11-20,2\n2026-11-20,3\n").await;
+    world.run().await;
+    let rows: Vec<usize> = world.rows("cubic/dmap/agg_sample/").iter().map(RecordBatch::num_rows).collect();
+    assert_eq!(rows, [1, 2]);
+    let left: usize = world.cloud.state().buckets.versions.values().map(Vec::len).sum();
+    assert_eq!((left, world.keys(LAKE, "archive/").len()), (0, 2));
+}
+
+/// A job that says nothing about its files, with a snapshot that comes late.
+#[tokio::test]
+async fn files_of_another_job_are_moved_too() {
+    let world = World::new(tables()).await;
+    let key = "cubic/ods_qlik/EDW.SAMPLE__ct/1.csv.gz";
+    world.put(LOAD, &gz("EDW_ID\n1\n")).await;
+    let late = world.put_silently(LOAD, &gz("EDW_ID\n2\n"));
+    world.put(key, &gz("EDW_ID\n3\n")).await;
+    let next =
+        json!({"command": "loads_next", "step": "ingest", "loads": [2], "limit": 1, "lease_seconds": 60, "by": "job"});
+    let load = world.ask(next).await["loads"][0].clone();
+    let place = load["place"].as_str().unwrap();
+    let file = format!("springboard/{place}2-0.parquet");
+    world.cloud.state().buckets.write((LAKE.to_owned(), file.clone()), BTreeMap::new(), read_back("theirs"));
+    let named = json!([{"id": 2, "lease": load["lease"]}]);
+    let step = json!({"command": "loads_set_status", "loads": named, "status": "ready_for_archiving", "by": "job"});
+    world.ask(step).await;
+    world.announce(LOAD, &late).await;
+    world.run().await;
+    assert_eq!(world.rows("cubic/ods_qlik/EDW.SAMPLE__ct/snapshot=20261120T120002Z/").len(), 1);
+    assert!(!world.keys(LAKE, "springboard/").contains(&file));
 }
 
 #[tokio::test]
@@ -551,7 +623,7 @@ async fn objects_that_cannot_be_moved_do_not_hold_up_ingesting() {
     client.batch_execute(many).await.unwrap();
     world.tick().await.unwrap();
     let claimed = "select status, count(*), bool_and(is_queued) from cubic_loads where leased_until is not null group by 1 order by 1";
-    assert_eq!(world.scratch.lines(claimed).await, ["ingesting|33|t", "erroring|17|t"]);
+    assert_eq!(world.scratch.lines(claimed).await, ["ingesting|34|t", "erroring|16|t"]);
     // There is no more room.
     world.tick().await.unwrap();
     assert_eq!(world.cloud.state().queue.len(), 50);
@@ -645,6 +717,7 @@ fn every_statement_of_its_role_is_used() {
     a_late_snapshot_moves_files_and_objects_to_where_they_belong();
     a_file_of_several_parts_that_another_plan_made_is_replaced();
     what_is_ingested_twice_is_written_once();
+    a_registrar_that_is_short_of_capacity_is_asked_again_and_then_soon();
     roles::ingester().assert_everything_is_used();
 }
 

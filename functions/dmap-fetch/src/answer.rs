@@ -13,17 +13,20 @@ use url::Url;
 
 use crate::{FUNCTION, hosts::shown, secret::ApiKey};
 
+/// How late a dataset may become visible.
+const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+
 /// The URL that asks for the datasets that were updated since the last answer.
 ///
-/// It asks from a microsecond before that time on, so that a dataset of the same microsecond is named whether or not the
-/// server takes the time to be included. What was fetched before is recorded, and is not fetched again.
+/// It asks from a day before that time on, since a dataset may become visible later than one with a later time. What was fetched
+/// before is recorded, and is not fetched again.
 pub fn question(base: &Url, feed: &Feed, key: &ApiKey) -> Result<Url, url::ParseError> {
     let mut url = Url::parse(&format!("{}{}", base.as_str().trim_end_matches('/'), feed.relative_url))?;
     {
         let mut query = url.query_pairs_mut();
         query.append_pair("apikey", key.text());
         if let Some(last_updated) = feed.last_updated {
-            let from = last_updated.saturating_sub(SignedDuration::from_micros(1)).unwrap_or(last_updated);
+            let from = last_updated.saturating_sub(OVERLAP).unwrap_or(last_updated);
             query.append_pair("last_updated", &from.strftime("%Y-%m-%dT%H:%M:%S%.6f").to_string());
         }
     }
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_question_asks_from_just_before_the_last_answer_on() {
+    fn the_question_asks_from_a_day_before_the_last_answer_on() {
         let mut declared: Feed = serde_json::from_value(json!({
             "name": "agg_sample", "relative_url": "/public/agg?format=a b".replace(' ', "%20"), "api_key": null,
             "active": true, "last_updated": null, "asked_at": null, "answered_at": null, "fetched": 0, "unfinished": 0,
@@ -331,7 +334,7 @@ mod tests {
         declared.last_updated = Some("2026-11-20T06:00:00Z".parse().unwrap());
         let next = question(&base, &declared, &key).unwrap();
         let (_, time) = next.query_pairs().last().unwrap();
-        assert_eq!(time, "2026-11-20T05:59:59.999999");
+        assert_eq!(time, "2026-11-19T06:00:00.000000");
     }
 
     proptest! {

@@ -126,10 +126,13 @@ async fn move_within(lake: &S3, from: &str, to: &str) -> Result<bool, IngestErro
 /// Copies all files to the folder in which they belong. Those in other ones are removed afterwards.
 async fn move_files(app: &App, load: &Load, from: &str) -> Result<(), IngestError> {
     let places = Places::of(load);
+    let Some(result) = &load.result else {
+        return move_listed(app, load, from).await;
+    };
     // A job that was interrupted may have moved them before, to here or to a place that is none any more.
     let former = load.places.iter().map(String::as_str).filter(|place| *place != from && *place != load.place);
     let folders: Vec<&str> = [from, &load.place].into_iter().chain(former).collect();
-    for number in 0..load.result.as_ref().map_or(0, |result| result.files) {
+    for number in 0..result.files {
         let to = places.file(number);
         let mut found = Err(BucketError::Missing { bucket: app.lake.name().to_owned(), key: to.clone() });
         for folder in &folders {
@@ -144,6 +147,21 @@ async fn move_files(app: &App, load: &Load, from: &str) -> Result<(), IngestErro
             let version = Version { key: &key, id: head.version.as_deref(), e_tag: &head.e_tag };
             app.lake.copy(&app.lake, version, &to).await?;
         }
+    }
+    Ok(())
+}
+
+/// Copies the files of a job that did not say how many there are.
+async fn move_listed(app: &App, load: &Load, from: &str) -> Result<(), IngestError> {
+    let (here, there) = (Places::of(load).files_in(from), Places::of(load).files_in(&load.place));
+    let listed = app.lake.list(&here).await?;
+    if listed.is_empty() {
+        warn!(load = load.id, from, "no files of the load are where they were; a job may have given them other names");
+    }
+    for file in listed {
+        let head = app.lake.head(&file.key).await?;
+        let version = Version { key: &file.key, id: head.version.as_deref(), e_tag: &head.e_tag };
+        app.lake.copy(&app.lake, version, &format!("{there}{}", file.key.trim_start_matches(&here))).await?;
     }
     Ok(())
 }

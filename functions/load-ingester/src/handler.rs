@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use bytes::Bytes;
+use objects::ListedVersion;
 use runtime::{clock, failure::cause, metrics};
 use serde::Deserialize;
 use shared::{
@@ -26,7 +27,10 @@ use crate::{
 /// Who takes the steps, for the log of load-registrar.
 const BY: &str = FUNCTION;
 /// How long a load may wait in the queue. Then it is claimed again, and its message is of no use any more.
-const QUEUED_SECONDS: u32 = 3_600;
+const QUEUED_SECONDS: u32 = 4 * 3_600;
+/// When a message is delivered again whose load could not be begun, in seconds. The visibility timeout of the queue is for loads that
+/// are being worked on.
+const AGAIN_SECONDS: i32 = 30;
 /// Loads of a claim, so that an answer with hundreds of columns a load stays below the 6 MB of Lambda.
 const PAGE: u32 = 50;
 /// At most this part of the room is for loads whose objects have to be moved, so that objects that cannot be moved do not hold up
@@ -68,6 +72,7 @@ struct Messages {
 #[serde(rename_all = "camelCase")]
 struct Record {
     message_id: String,
+    receipt_handle: String,
     body: String,
 }
 
@@ -93,10 +98,10 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
 async fn dispatch(app: &App) -> Result<(), HandleError> {
     let waiting = queued(app).await?;
     let room = app.config.max_queued.saturating_sub(waiting);
-    let to_move = room.div_ceil(ROOM_TO_MOVE);
+    let to_move = room / ROOM_TO_MOVE;
     let mut claimed = 0;
-    for (step, most) in [(Step::Archive, to_move), (Step::Error, to_move), (Step::Ingest, room), (Step::Archive, room)]
-    {
+    let shares = [(Step::Archive, to_move), (Step::Error, to_move), (Step::Ingest, room)];
+    for (step, most) in shares.into_iter().chain([(Step::Archive, room), (Step::Error, room)]) {
         claimed += claim(app, step, most.min(room.saturating_sub(claimed))).await?;
     }
     info!(claimed, waiting, "loads claimed");
@@ -178,6 +183,8 @@ async fn take(app: &App, record: &Record, deadline_ms: u64) -> bool {
         }
         Err(cause @ RegistrarError::Unavailable(_)) => {
             warn!(load = id, %cause, "the load waits for another delivery");
+            again(app, record).await;
+            Tally { failed: 1, ..Tally::default() }.report(&app.config.stack);
             return false;
         }
     };
@@ -190,6 +197,29 @@ async fn take(app: &App, record: &Record, deadline_ms: u64) -> bool {
     }
     tally.report(&app.config.stack);
     !matches!(result, Err(IngestError::Registrar(RegistrarError::Unavailable(_))))
+}
+
+/// Has a message delivered again soon.
+async fn again(app: &App, record: &Record) {
+    let change = app.sqs.change_message_visibility().queue_url(&app.config.queue_url);
+    let change = change.receipt_handle(&record.receipt_handle).visibility_timeout(AGAIN_SECONDS);
+    if let Err(error) = change.send().await {
+        warn!(cause = cause(&error), "the message comes again after the visibility timeout");
+    }
+}
+
+/// The load with the version of its object. A listing, which finds what no notification announced, tells no versions.
+async fn with_version(app: &App, mut load: Load) -> Result<Load, IngestError> {
+    if load.s3_version.is_none() {
+        let listed = app.incoming.versions(&load.s3_key).await?;
+        let is_it = |one: &ListedVersion| {
+            let second = one.modified_ms.div_euclid(1_000);
+            (one.key.as_str(), one.e_tag.as_str(), second)
+                == (&load.s3_key, &load.s3_etag, load.s3_modified.as_second())
+        };
+        load.s3_version = listed.into_iter().find(is_it).and_then(|one| one.id);
+    }
+    Ok(load)
 }
 
 /// Until when a load is needed for this invocation.
@@ -234,6 +264,7 @@ async fn give_back(app: &App, load: &Load, reason: &str) {
 
 /// Takes one load as far as the time reaches.
 async fn work(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Result<(), IngestError> {
+    let load = &with_version(app, load.clone()).await?;
     match load.status {
         LoadStatus::Ingesting => {
             let Some(step) = ingest_one(app, load, deadline_ms, tally).await? else {
@@ -244,11 +275,12 @@ async fn work(app: &App, load: &Load, deadline_ms: u64, tally: &mut Tally) -> Re
             }
             // What is not moved now is claimed by a later tick.
             let claimed = app.registrar.claim(step, load.id, lease_seconds(deadline_ms), BY).await;
-            if let Ok(Some(load)) = claimed
-                && let Err(cause) = finish_one(app, &load, tally).await
-            {
-                warn!(load = load.id, key = ?load.s3_key, %cause, "the object was not moved yet");
-                set_aside(app, &load, &cause).await;
+            if let Ok(Some(claimed)) = claimed {
+                let load = Load { s3_version: load.s3_version.clone(), ..claimed };
+                if let Err(cause) = finish_one(app, &load, tally).await {
+                    warn!(load = load.id, key = ?load.s3_key, %cause, "the object was not moved yet");
+                    set_aside(app, &load, &cause).await;
+                }
             }
             Ok(())
         }

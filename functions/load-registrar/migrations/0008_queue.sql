@@ -44,6 +44,10 @@ begin
   new.updated_at := now();
   new.by_lease := null;
   new.lease := old.lease;
+  if is_claim then
+    -- Whoever claims without knowing of queues begins to work.
+    new.is_queued := coalesce(current_setting('landfall.queued', true), '') = 'on';
+  end if;
   new.attempts := old.attempts;
   if not is_step and by_lease is null
      and (new.leased_by, new.leased_until) is not distinct from (old.leased_by, old.leased_until) then

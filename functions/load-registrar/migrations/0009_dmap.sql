@@ -82,10 +82,9 @@ as $$
     from cubic_dmap_datasets as b
     join cubic_loads as l on l.s3_key = b.s3_key and l.s3_modified >= b.begun_at - interval '1 minute'
     where b.type = of_type and b.identifier = of_identifier and b.fetched_at is null
-      -- It is not the object of another version, which was recorded after it was stored.
+      -- It is not the object of another version, which somebody may have put again.
       and not exists (select from cubic_dmap_datasets as o
-        where o.type = of_type and o.identifier = of_identifier and o.s3_etag = l.s3_etag
-          and o.fetched_at >= l.s3_modified - interval '1 minute')
+        where o.type = of_type and o.identifier = of_identifier and o.s3_etag = l.s3_etag)
     order by l.s3_modified desc, l.id desc limit 1) as found
   where d.id = found.id;
 $$;

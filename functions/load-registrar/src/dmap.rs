@@ -276,7 +276,7 @@ pub async fn answered(
         .run(time, |session| async move {
             let client = session.client()?;
             let sql = "update cubic_dmap_feeds set asked_at = now(), answered_at = now(), \
-                last_updated = greatest(last_updated, $2) where name = $1";
+                last_updated = greatest(last_updated, least($2, now())) where name = $1";
             match client.execute(sql, &[&feed.to_string(), &last_updated]).await? {
                 0 => Err(unknown(client, feed).await),
                 _ => Ok(Recorded {}),

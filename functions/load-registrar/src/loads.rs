@@ -28,8 +28,9 @@ const FROM: &str = "from cubic_loads as l join cubic_tables as t on t.id = l.tab
 /// Most loads that a command names.
 const PAGE: usize = page::MAX_ROWS as usize;
 
-/// Why loads are not moved away at once: a snapshot may come late, and a job for large objects may take the load.
-const MAY_RECOVER: &str = "coalesce(l.status_reason, '') in ('no_snapshot', 'too_large')";
+/// Why loads are not moved away at once: a snapshot may come late, a job for large objects may take the load, and a person may mend
+/// what kept it from being ingested.
+const MAY_RECOVER: &str = "coalesce(l.status_reason, '') in ('no_snapshot', 'too_large', 'attempts_exhausted')";
 /// How long these loads wait.
 const RECOVERS_WITHIN: &str = "interval '1 day'";
 
@@ -80,7 +81,7 @@ impl StepSql {
                    and (not {MAY_RECOVER} or l.updated_at < now() - {RECOVERS_WITHIN})) \
                order by l.s3_modified, l.id limit $3 for update of l skip locked) \
              update cubic_loads as l set status = '{claimed}', leased_by = $4, \
-               leased_until = clock_timestamp() + make_interval(secs => $5::int), is_queued = $6 \
+               leased_until = clock_timestamp() + make_interval(secs => $5::int) \
              from claimable where l.id = claimable.id returning l.id"
         )
     }
@@ -229,8 +230,9 @@ pub async fn next(app: &App, claim: &Claim<'_>, time: Duration) -> Result<LoadLi
             if claim.step == Step::Ingest {
                 transaction.execute(GIVE_UP, &[&table, &claim.loads]).await?;
             }
-            let parameters: [&(dyn ToSql + Sync); 6] =
-                [&table, &claim.loads, &limit, &claim.by, &seconds, &claim.queued];
+            let queued = if claim.queued { "on" } else { "" };
+            transaction.execute("select set_config('landfall.queued', $1, true)", &[&queued]).await?;
+            let parameters: [&(dyn ToSql + Sync); 5] = [&table, &claim.loads, &limit, &claim.by, &seconds];
             let claimed = transaction.query(&StepSql::of(claim.step).claim(), &parameters).await?;
             let ids: Vec<i64> = claimed.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
             let loads = loads_of(&transaction, &ids, &app.config.incoming_bucket).await?;
@@ -265,6 +267,15 @@ pub async fn begin(
             if let Some(row) = transaction.query_opt(begun, &[ids]).await? {
                 let id: i64 = row.try_get(0)?;
                 return Err(DatabaseError::Refused(format!("load {id} does not wait in a queue; nothing was changed")));
+            }
+            // While it waited, a table may have been declared that it belongs to. It is settled as if it had never been claimed.
+            let moved = "update cubic_loads as l set status = 'ready', by_lease = named.lease \
+                    from unnest($1::bigint[], $2::bigint[]) as named (id, lease) where l.id = named.id \
+                    and l.status = 'ingesting' and table_of(folder_of(l.s3_key)) is distinct from l.table_id returning l.id";
+            if let Some(row) = transaction.query(moved, &[ids, leases]).await?.first() {
+                let id: i64 = row.try_get(0)?;
+                transaction.commit().await?;
+                return Err(DatabaseError::Refused(format!("load {id} belongs to another table now")));
             }
             transaction.execute(update, &[ids, leases, &seconds, &by]).await?;
             let loads = loads_of(&transaction, ids, &app.config.incoming_bucket).await?;

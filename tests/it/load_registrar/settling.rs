@@ -163,6 +163,22 @@ async fn what_a_job_has_decided_stays_with_its_table() {
 }
 
 #[tokio::test]
+async fn a_load_that_waits_in_a_queue_goes_to_a_table_that_is_declared_meanwhile() {
+    let world = World::empty().await;
+    world.declare(&[declaration("p/", "other")]).await;
+    world.put(&[Version::new("p/x/1.csv", NOON, 1)]).await;
+    let queue = json!({"command": "loads_next", "limit": 1, "lease_seconds": 600, "by": "queue", "queued": true});
+    let load = world.ask(queue).await.unwrap()["loads"][0].clone();
+    world.declare(&[declaration("p/x/", "other")]).await;
+    let loads = json!([{"id": load["id"], "lease": load["lease"]}]);
+    let begin = json!({"command": "loads_begin", "loads": loads, "lease_seconds": 600, "by": "a job"});
+    let error = world.ask(begin).await.unwrap_err();
+    assert!(error.contains("belongs to another table now"), "{error}");
+    assert_eq!(world.settle().await, Settled { moved: 1, ..Settled::default() });
+    assert_eq!(world.claim("a job", Step::Ingest).await[0].table, "p__x");
+}
+
+#[tokio::test]
 async fn an_object_that_was_claimed_starts_the_snapshot_of_a_table_that_becomes_ods() {
     let world = World::empty().await;
     world.declare(&[declaration("p/x/", "other")]).await;
