@@ -8,7 +8,7 @@ from local import environment
 from local.paths import LAKE, STATE
 from local.progress import Failure
 
-NEEDS_LINUX = {"up", "postgres", "demo", "demo-rabbitmq", "chaos", "consumer", "retail", "test"}
+NEEDS_LINUX = {"up", "postgres", "demo", "demo-rabbitmq", "chaos", "consumer", "consumer-bench", "image", "retail", "test"}
 NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check", "ddl"}
 NEEDS_NO_RUST = {"down", "lake", "clean", "cost", "dashboard", "proto-check"}
 
@@ -81,6 +81,14 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import consumer
 
             return consumer.run(consumer.Plan(chosen.messages, chosen.seed, queue_type=chosen.queue_type))
+        case "consumer-bench":
+            from local import consumer_bench
+
+            return consumer_bench.run(chosen.messages)
+        case "image":
+            from local import image
+
+            return image.run()
         case "retail":
             from local import retail
 
@@ -175,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     consumer.add_argument(
         "--queue-type", default="quorum", choices=("quorum", "classic"), help="of the queues (default: %(default)s)"
     )
+    pair = commands.add_parser("consumer-bench", help="the consumer beside pika and boto3, on one RabbitMQ and one stub of SQS")
+    pair.add_argument("--messages", type=int, default=60_000, help="how many (default: %(default)s)")
+    commands.add_parser("image", help="the container image of the consumer, by buildah, in target/image/")
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
     retail.add_argument(

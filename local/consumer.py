@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -31,6 +32,8 @@ BIG = 900_000  # bytes of a body that is larger in base64 than SQS takes
 SETTLE_S = 180
 MOST_MEMORY = 64_000_000
 BUCKET = "lake"
+# The C compiler of Debian's package musl-tools. Rust's part: rustup target add x86_64-unknown-linux-musl
+MUSL = {f"CC_{platform.machine()}_unknown_linux_musl": "musl-gcc"}
 
 
 @dataclass
@@ -158,12 +161,18 @@ class Published:
     """The reason for the quarantine by id."""
 
 
-def programs() -> dict[str, Path]:
-    """Compiles the consumer and the stub, unoptimised as everything that runs locally."""
-    with step("Compiling the consumer") as s:
-        run_logged(["cargo", "build", "--locked", "--package", "consumer", "--bins", "--examples"], s, "compile-consumer")
-    debug = build.target() / "debug"
-    return {"consumer": debug / "consumer", "stub": debug / "examples" / "aws_stub"}
+def programs(*, deployed: bool = False) -> dict[str, Path]:
+    """Compiles the consumer and the stub: unoptimised as everything that runs locally, or as they are deployed."""
+    flags, title = [], "Compiling the consumer"
+    folder = build.target() / "debug"
+    if deployed:
+        target = f"{platform.machine()}-unknown-linux-musl"
+        flags, title = ["--release", "--target", target], "Compiling the consumer as it is deployed: static and optimised"
+        folder = build.target() / target / "release"
+    with step(title) as s:
+        argv = ["cargo", "build", "--locked", "--package", "consumer", "--bins", "--examples", *flags]
+        run_logged(argv, s, "compile-consumer", MUSL if deployed else {})
+    return {"consumer": folder / "consumer", "stub": folder / "examples" / "aws_stub"}
 
 
 def connect(url: str, give_up_s: float = 60) -> "pika.BlockingConnection":

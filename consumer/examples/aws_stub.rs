@@ -2,7 +2,11 @@
 //!
 //! It prints its port. `POST /control` with `{"fail_entries": 0.2, "down": true, "lost": 0.01}` sets the faults; `GET /control`
 //! counts; `GET /events` has a line for each event with its id and how often it came; `GET /quarantine` has all records.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test double stops at the first thing that it does not expect")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test double stops at the first thing that it does not expect"
+)]
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -23,6 +27,8 @@ struct World {
     messages: usize,
     requests: usize,
     failed_entries: usize,
+    /// From the header `sent_us` to here, in microseconds.
+    latencies_us: Vec<u64>,
     /// What SQS would refuse, and a client should have known.
     violations: Vec<String>,
     objects: BTreeMap<String, (Vec<u8>, Vec<(String, String)>)>,
@@ -92,6 +98,8 @@ impl World {
                 let event = entry["MessageAttributes"]["event_id"]["StringValue"].as_str().unwrap_or("(none)");
                 *self.events.entry(event.to_owned()).or_default() += 1;
                 self.messages += 1;
+                let sent = entry["MessageAttributes"]["sent_us"]["StringValue"].as_str().and_then(|us| us.parse().ok());
+                self.latencies_us.extend(sent.map(|sent: u64| now_us().saturating_sub(sent)));
                 successful.push(json!({"Id": id, "MessageId": self.messages.to_string(), "MD5OfMessageBody": ""}));
             }
         }
@@ -105,8 +113,12 @@ impl World {
         self.down = set["down"].as_bool().unwrap_or(false);
     }
 
-    fn counts(&self) -> Value {
+    fn counts(&mut self) -> Value {
+        self.latencies_us.sort_unstable();
+        let count = self.latencies_us.len();
+        let at = |percent: usize| self.latencies_us.get((count * percent / 100).min(count.saturating_sub(1)));
         json!({
+            "latency_us": {"count": count, "p50": at(50), "p99": at(99), "most": self.latencies_us.last()},
             "messages": self.messages, "events": self.events.len(), "requests": self.requests,
             "failed_entries": self.failed_entries, "violations": self.violations,
             "objects": self.objects.len(),
@@ -129,6 +141,10 @@ impl World {
             _ => Answer { status: "404 Not Found", headers: Vec::new(), body: Vec::new() },
         }
     }
+}
+
+fn now_us() -> u64 {
+    u64::try_from(runtime::clock::since_epoch().as_micros()).unwrap()
 }
 
 fn bytes(entry: &Value) -> usize {

@@ -95,7 +95,7 @@ impl Broker {
         let mut pauses = Pauses(PAUSE);
         let mut hosts = self.config.hosts.iter().cycle();
         while !*stop.borrow() {
-            let Some(host) = hosts.next() else { return None };
+            let host = hosts.next()?;
             let name = format!("{}:{}", host.authority.host, host.authority.port);
             match timeout(CONNECT, self.connect(host)).await {
                 Err(_) => error!(host = name, "the broker does not answer"),

@@ -181,11 +181,8 @@ fn hosts(settings: &Settings<impl Lookup>, heartbeat_seconds: u16) -> Result<Vec
     let password = settings.optional("AMQP_PASSWORD");
     let hosts: Result<Vec<AMQPUri>, String> = list(&value).iter().map(|url| url.parse()).collect();
     // The value may have a password, so the error does not repeat it.
-    let invalid = |expected: &str| SettingError::Invalid {
-        name,
-        value: "(not shown)".to_owned(),
-        expected: expected.to_owned(),
-    };
+    let invalid =
+        |expected: &str| SettingError::Invalid { name, value: "(not shown)".to_owned(), expected: expected.to_owned() };
     let mut hosts = hosts.map_err(|_| invalid("addresses such as amqps://host:5671/vhost, separated by commas"))?;
     if hosts.is_empty() {
         return Err(invalid("at least one address, such as amqps://host:5671/vhost"));
@@ -196,7 +193,8 @@ fn hosts(settings: &Settings<impl Lookup>, heartbeat_seconds: u16) -> Result<Vec
         user.password = password.clone().unwrap_or_else(|| user.password.clone());
         host.query.heartbeat = Some(heartbeat_seconds);
     }
-    let is_remote = |host: &AMQPUri| !matches!(host.authority.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "[::1]");
+    let is_remote =
+        |host: &AMQPUri| !matches!(host.authority.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "[::1]");
     if hosts.iter().any(|host| host.scheme == AMQPScheme::AMQP && is_remote(host)) {
         tracing::warn!("a broker's address begins with amqp://: passwords and messages are sent without encryption");
     }
@@ -263,7 +261,8 @@ fn bindings(
             Err(SettingError::Invalid { name, value, expected })
         }
         None => {
-            let expected = "bindings such as cards=shop:card.#, of queues that QUEUES names, separated by commas".to_owned();
+            let expected =
+                "bindings such as cards=shop:card.#, of queues that QUEUES names, separated by commas".to_owned();
             Err(SettingError::Invalid { name, value, expected })
         }
     }
@@ -307,14 +306,38 @@ mod tests {
     #[test]
     fn every_error_names_the_variable() {
         for (variable, sentence) in [
-            (("AMQP_URLS", ""), "environment variable AMQP_URLS is not set; it gives the addresses of the broker, such as amqps://host:5671/vhost"),
-            (("QUEUES", ""), "environment variable QUEUES is not set; it names the queues of the broker, separated by commas"),
-            (("EVENTS_QUEUE_URL", "https://sqs/1/a.fifo"), "environment variable EVENTS_QUEUE_URL is \"https://sqs/1/a.fifo\"; it must be a standard queue; messages have no group that a FIFO queue needs"),
-            (("PREFETCH_MESSAGES", "0"), "environment variable PREFETCH_MESSAGES is \"0\"; it must be a whole number from 1 to 65535"),
-            (("DECLARE_QUEUES", "yes"), "environment variable DECLARE_QUEUES is \"yes\"; it must be \"no\", \"quorum\" or \"classic\""),
-            (("BINDINGS", "cards=shop:card.#"), "environment variable BINDINGS is \"cards=shop:card.#\"; it must be empty, because DECLARE_QUEUES is no"),
-            (("AMQP_CA_FILE", "/nowhere.pem"), "environment variable AMQP_CA_FILE is \"/nowhere.pem\"; it must be a file that can be read: No such file or directory (os error 2)"),
-            (("TYPE_FROM", "kind"), "environment variable TYPE_FROM is \"kind\"; it must be some of type, app-id, header:NAME, queue, exchange, routing-key, routing-key:N and =TEXT, separated by commas"),
+            (
+                ("AMQP_URLS", ""),
+                "environment variable AMQP_URLS is not set; it gives the addresses of the broker, such as amqps://host:5671/vhost",
+            ),
+            (
+                ("QUEUES", ""),
+                "environment variable QUEUES is not set; it names the queues of the broker, separated by commas",
+            ),
+            (
+                ("EVENTS_QUEUE_URL", "https://sqs/1/a.fifo"),
+                "environment variable EVENTS_QUEUE_URL is \"https://sqs/1/a.fifo\"; it must be a standard queue; messages have no group that a FIFO queue needs",
+            ),
+            (
+                ("PREFETCH_MESSAGES", "0"),
+                "environment variable PREFETCH_MESSAGES is \"0\"; it must be a whole number from 1 to 65535",
+            ),
+            (
+                ("DECLARE_QUEUES", "yes"),
+                "environment variable DECLARE_QUEUES is \"yes\"; it must be \"no\", \"quorum\" or \"classic\"",
+            ),
+            (
+                ("BINDINGS", "cards=shop:card.#"),
+                "environment variable BINDINGS is \"cards=shop:card.#\"; it must be empty, because DECLARE_QUEUES is no",
+            ),
+            (
+                ("AMQP_CA_FILE", "/nowhere.pem"),
+                "environment variable AMQP_CA_FILE is \"/nowhere.pem\"; it must be a file that can be read: No such file or directory (os error 2)",
+            ),
+            (
+                ("TYPE_FROM", "kind"),
+                "environment variable TYPE_FROM is \"kind\"; it must be some of type, app-id, header:NAME, queue, exchange, routing-key, routing-key:N and =TEXT, separated by commas",
+            ),
         ] {
             assert_eq!(with(&[variable]).unwrap_err(), sentence);
         }
@@ -330,12 +353,8 @@ mod tests {
             ("BINDINGS", "cards=shop:card.#, orders=shop:"),
         ])
         .unwrap();
-        let expected = [
-            Origin::Header("event-type".into()),
-            Origin::Type,
-            Origin::Word(2),
-            Origin::Text("Unknown".into()),
-        ];
+        let expected =
+            [Origin::Header("event-type".into()), Origin::Type, Origin::Word(2), Origin::Text("Unknown".into())];
         assert_eq!(config.type_from, expected);
         assert_eq!(config.bindings.len(), 2);
         assert_eq!((config.bindings[1].exchange.as_str(), config.bindings[1].routing_key.as_str()), ("shop", ""));

@@ -89,7 +89,6 @@ type Tcp = <Tokio as Reactor>::TcpStream;
 type Sleep = <Tokio as Reactor>::Sleep;
 
 /// A connection that is read while the gate is open.
-#[expect(missing_debug_implementations, reason = "the stream within has none")]
 pub struct GatedStream {
     stream: Tcp,
     reactor: GatedReactor,
@@ -117,10 +116,7 @@ impl Reactor for GatedReactor {
         self.tokio.interval(duration)
     }
 
-    fn tcp_connect_addr(
-        &self,
-        address: SocketAddr,
-    ) -> impl Future<Output = io::Result<GatedStream>> + Send + 'static {
+    fn tcp_connect_addr(&self, address: SocketAddr) -> impl Future<Output = io::Result<GatedStream>> + Send + 'static {
         let (connect, reactor) = (self.tokio.tcp_connect_addr(address), self.clone());
         async move { Ok(GatedStream { stream: connect.await?, reactor, pause: None }) }
     }
@@ -145,11 +141,7 @@ impl GatedStream {
 }
 
 impl AsyncRead for GatedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let allowed = ready!(self.poll_allowed(context)).min(buffer.len());
         let Some(buffer) = buffer.get_mut(..allowed) else { return Poll::Ready(Ok(0)) };
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
@@ -175,12 +167,15 @@ impl AsyncWrite for GatedStream {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::{future::poll_fn, task::Waker};
 
-    use futures_util::{AsyncReadExt, AsyncWriteExt};
-    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
 
     use super::*;
+
+    async fn read(stream: &mut GatedStream, buffer: &mut [u8]) -> usize {
+        poll_fn(|context| Pin::new(&mut *stream).poll_read(context, buffer)).await.unwrap()
+    }
 
     async fn connection(gate: &Gate) -> (GatedStream, tokio::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -196,14 +191,14 @@ mod tests {
         let (mut ours, mut theirs) = connection(&gate).await;
         theirs.write_all(&[7; 10_000]).await.unwrap();
         let mut buffer = [0; 100];
-        assert_eq!(ours.read(&mut buffer).await.unwrap(), 100);
+        assert_eq!(read(&mut ours, &mut buffer).await, 100);
 
         let (first, second) = (gate.take(600), gate.take(600));
         let mut context = Context::from_waker(Waker::noop());
         assert!(Pin::new(&mut ours).poll_read(&mut context, &mut buffer).is_pending());
-        ours.write_all(b"ack").await.unwrap();
+        assert!(Pin::new(&mut ours).poll_write(&mut context, b"ack").is_ready());
 
-        let reading = tokio::spawn(async move { ours.read(&mut [0; 100]).await.unwrap() });
+        let reading = tokio::spawn(async move { read(&mut ours, &mut [0; 100]).await });
         drop(first);
         assert_eq!(reading.await.unwrap(), 100, "reading goes on when bytes are given back");
         drop(second);
@@ -218,7 +213,7 @@ mod tests {
         theirs.write_all(&[7; 100_000]).await.unwrap();
         let begun = Instant::now();
         let mut buffer = vec![0; 100_000];
-        assert_eq!(ours.read(&mut buffer).await.unwrap(), TRICKLE_BYTES);
+        assert_eq!(read(&mut ours, &mut buffer).await, TRICKLE_BYTES);
         assert!(begun.elapsed() >= TRICKLE);
     }
 }

@@ -83,8 +83,11 @@ mod tests {
     #[test]
     fn a_process_is_unwell_when_the_broker_was_away_for_five_minutes() {
         let of = |disconnected: Option<u64>| {
-            let state =
-                State { in_flight: 3, oldest: Duration::from_secs(7), disconnected: disconnected.map(Duration::from_secs) };
+            let state = State {
+                in_flight: 3,
+                oldest: Duration::from_secs(7),
+                disconnected: disconnected.map(Duration::from_secs),
+            };
             verdict(state)
         };
         assert_eq!(of(None).0, "200 OK");

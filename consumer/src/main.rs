@@ -5,7 +5,10 @@ use std::{io::Write, process::ExitCode, sync::Arc, time::Duration};
 use consumer::{
     broker::Broker,
     config::{self, Config},
-    forward, gate::Gate, health, ledger::Ledger,
+    forward,
+    gate::Gate,
+    health,
+    ledger::Ledger,
 };
 use objects::S3;
 use runtime::{aws, metrics};
@@ -79,7 +82,8 @@ fn say(text: &str) {
 fn log() {
     let targets = Targets::new().with_default(LevelFilter::WARN).with_target("consumer", LevelFilter::INFO);
     let targets = targets.with_target("lapin", LevelFilter::OFF);
-    let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
+    let lines =
+        tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(false);
     tracing_subscriber::registry().with(lines).with(targets).init();
 }
 

@@ -147,7 +147,9 @@ impl Message {
     pub fn quarantined(&self, poison: &Poison) -> Result<QuarantineRecord, serde_json::Error> {
         let attribute = |(name, value): (&String, &Value)| {
             let value = match value {
-                Value::String(text) | Value::Number(text) => json!({"dataType": value.data_type(), "stringValue": text}),
+                Value::String(text) | Value::Number(text) => {
+                    json!({"dataType": value.data_type(), "stringValue": text})
+                }
                 Value::Binary(bytes) => json!({"dataType": "Binary", "binaryValue": base64(bytes)}),
             };
             (name.clone(), value)
@@ -297,7 +299,9 @@ fn is_type(attributes: &BTreeMap<String, Value>, kind: &str) -> bool {
 fn is_name(name: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let lower = name.to_ascii_lowercase();
-    let is_reserved = lower.starts_with("aws.") || lower.starts_with("amazon.") || ["type", "source", "event_id", REST].contains(&name);
+    let is_reserved = lower.starts_with("aws.")
+        || lower.starts_with("amazon.")
+        || ["type", "source", "event_id", REST].contains(&name);
     let has_stray_dot = name.starts_with('.') || name.ends_with('.') || name.contains("..");
     (1..=MOST_NAME).contains(&name.len()) && name.bytes().all(is_allowed) && !is_reserved && !has_stray_dot
 }
