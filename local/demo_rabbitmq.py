@@ -7,7 +7,7 @@ from collections import Counter
 import duckdb
 import pika
 
-from local import consumer, lake, protos, queues, rabbitmq, stack
+from local import build, consumer, lake, protos, queues, rabbitmq, stack
 from local.progress import Failure, step
 
 PORTION = 5_000  # as in the demo: a short queue is much faster in the emulator
@@ -19,7 +19,7 @@ def run(count: int, seed: int) -> int:
         raise Failure(f"This needs a RabbitMQ: {reason}")
     built = consumer.programs()
     protos.ensure()
-    deployed = stack.up(fresh=True)
+    deployed = stack.up(commands=build.with_linked(), fresh=True)
     from local.events import generate  # needs the generated classes
 
     with step(f"Making {count:,} events (seed {seed})"):

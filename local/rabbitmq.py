@@ -24,22 +24,36 @@ def missing() -> str | None:
         return "RabbitMQ is not installed. On Debian and Ubuntu: apt-get install --no-install-recommends rabbitmq-server"
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
         return "a RabbitMQ node does not run as root here, and setpriv is missing: install util-linux"
+    if shutil.which("openssl") is None:
+        return "openssl is missing, which makes the broker's certificate: install openssl"
     return None
 
 
 class Node:
     """A node with its data in a temporary folder. `with Node() as node` stops it and deletes its data."""
 
-    def __init__(self) -> None:
-        """Chooses the ports and writes the configuration."""
+    def __init__(self, *, tls: bool = False) -> None:
+        """Chooses the ports and writes the configuration; with `tls` also a certificate for localhost and the CA that signed it."""
         if reason := missing():
             raise Failure(reason)
         self.home = Path(tempfile.mkdtemp(prefix="landfall-rabbitmq-"))
-        self.port, self._dist_port, self._epmd_port = free_ports(3)
-        (self.home / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
-            "loopback_users = none\nvm_memory_high_watermark.absolute = 1GB\ndisk_free_limit.absolute = 50MB\n"
-        )
+        self.port, self.tls_port, self._dist_port, self._epmd_port = free_ports(4)
+        self.ca = self.home / "ca.pem"
+        settings = {
+            "listeners.tcp.1": f"127.0.0.1:{self.port}",
+            "loopback_users": "none",
+            "vm_memory_high_watermark.absolute": "1GB",
+            "disk_free_limit.absolute": "50MB",
+        }
+        if tls:
+            _make_certificates(self.home)
+            settings |= {
+                "listeners.ssl.1": f"127.0.0.1:{self.tls_port}",
+                "ssl_options.cacertfile": str(self.ca),
+                "ssl_options.certfile": str(self.home / "server.pem"),
+                "ssl_options.keyfile": str(self.home / "server.key"),
+            }
+        (self.home / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
         (self.home / "plugins").write_text("[].\n")
         # Erlang compares the processes' shared secret, which has to be a file that only its user can read.
         cookie = self.home / ".erlang.cookie"
@@ -53,6 +67,11 @@ class Node:
     def url(self) -> str:
         """What a client connects to."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/%2f"
+
+    @property
+    def tls_url(self) -> str:
+        """The same with TLS. The certificate is of localhost."""
+        return f"amqps://guest:guest@localhost:{self.tls_port}/%2f"
 
     def start(self) -> None:
         """Starts the node and waits until it takes connections."""
@@ -142,6 +161,22 @@ class Node:
             nobody = pwd.getpwnam("nobody")
             for path in (self.home, *self.home.rglob("*")):
                 os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+
+def _make_certificates(home: Path) -> None:
+    """A CA of our own, and what it signed."""
+
+    def openssl(*arguments: str) -> None:
+        done = subprocess.run(["openssl", *arguments], cwd=home, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Failure(f"openssl {arguments[0]} failed:\n{done.stderr}")
+
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *new, "-days", "2", "-subj", "/CN=Landfall test CA", "-keyout", "ca.key", "-out", "ca.pem")
+    openssl("req", *new, "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr")
+    (home / "names").write_text("subjectAltName = DNS:localhost\nbasicConstraints = CA:FALSE\n")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+    openssl("x509", "-req", "-in", "server.csr", *signed, "-out", "server.pem")
 
 
 def _as_nobody() -> list[str]:

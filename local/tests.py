@@ -1,11 +1,11 @@
 """Every test, against a deployed stack, and the benchmarks."""
 
-from local import checks, clients, consumer, ddl, emulator, environment, postgres, readers, stack
+from local import checks, clients, consumer, consumer_cases, ddl, emulator, environment, postgres, readers, stack
 from local.command import run_shown
 from local.paths import PEERS_REQUIREMENTS, PEERS_VENV, STACK_FILE
 
 # `python -m local consumer` is the long one.
-SMALL = consumer.Plan(messages=2_000, seed=1, broker_kills=1, consumer_kills=2, down_s=3)
+SMALL = consumer.Plan(messages=1_000, seed=1, broker_kills=1, consumer_kills=2, down_s=2)
 BENCHES = ["cargo", "bench", "--locked", "--package", "bench"]
 
 
@@ -24,7 +24,7 @@ def test() -> int:
                 {"LANDFALL_STACK": str(STACK_FILE), "LANDFALL_POSTGRES": deployed.postgres_url, **visitors},
             )
         # Two of those tests have just written the files. DuckDB is the reader that is installed anyway.
-        return code or readers.run(["duckdb"]) or ddl.run() or consumer.run(SMALL)
+        return code or readers.run(["duckdb"]) or ddl.run() or consumer_cases.run() or consumer.run(SMALL)
     finally:
         if not keep_stack:
             emulator.stop()

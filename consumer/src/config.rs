@@ -8,6 +8,9 @@ use runtime::settings::{self, Lookup, SettingError, Settings};
 /// How long opening a connection may take, TLS and handshake included.
 pub const CONNECT: Duration = Duration::from_secs(10);
 
+/// The largest frame. The AMQP library has two buffers of 32 frames for a connection; the broker's default would make them 8 MB.
+const FRAME_BYTES: u32 = 32_768;
+
 /// The settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -30,7 +33,7 @@ pub struct Config {
     pub bindings: Vec<Binding>,
     /// `PREFETCH_MESSAGES`: messages of each queue that are in flight at most; 1,000 by default.
     pub prefetch_messages: u16,
-    /// `PREFETCH_BYTES`: bytes of all messages in flight above which nothing more is read from the broker; 8 MiB by default.
+    /// `PREFETCH_BYTES`: bytes of all messages in flight above which nothing more is read from the broker; 4 MiB by default.
     pub prefetch_bytes: usize,
     /// `EVENTS_QUEUE_URL`: the SQS queue that messages are sent to. Required.
     pub queue_url: String,
@@ -149,7 +152,7 @@ impl Config {
             declare,
             single_active: settings.one_of("SINGLE_ACTIVE_CONSUMER", false, &[("no", false), ("yes", true)])?,
             prefetch_messages: settings.number("PREFETCH_MESSAGES", 1_000, 1..=u16::MAX)?,
-            prefetch_bytes: settings.number("PREFETCH_BYTES", 8 << 20, 1 << 20..=1 << 30)?,
+            prefetch_bytes: settings.number("PREFETCH_BYTES", 4 << 20, 1 << 20..=1 << 30)?,
             queue_url: queue_url(settings)?,
             bucket: settings.required("LAKE_BUCKET", "it names the bucket of the quarantine")?,
             type_from: origins(settings, "TYPE_FROM", Origin::Type)?,
@@ -192,6 +195,7 @@ fn hosts(settings: &Settings<impl Lookup>, heartbeat_seconds: u16) -> Result<Vec
         user.username = username.clone().unwrap_or_else(|| user.username.clone());
         user.password = password.clone().unwrap_or_else(|| user.password.clone());
         host.query.heartbeat = Some(heartbeat_seconds);
+        host.query.frame_max = Some(FRAME_BYTES);
     }
     let is_remote =
         |host: &AMQPUri| !matches!(host.authority.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "[::1]");
