@@ -5,12 +5,12 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test double stops at the first thing that it does not expect"
+    clippy::print_stdout,
+    reason = "a test double stops at the first thing that it does not expect, and says where it listens"
 )]
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io::Write as _,
     sync::{Arc, Mutex},
 };
 
@@ -20,6 +20,9 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
 };
+
+/// Its bytes and its metadata.
+type Object = (Vec<u8>, Vec<(String, String)>);
 
 #[derive(Default)]
 struct World {
@@ -31,7 +34,7 @@ struct World {
     latencies_us: Vec<u64>,
     /// What SQS would refuse, and a client should have known.
     violations: Vec<String>,
-    objects: BTreeMap<String, (Vec<u8>, Vec<(String, String)>)>,
+    objects: BTreeMap<String, Object>,
     fail_entries: f64,
     lost: f64,
     down: bool,
@@ -251,7 +254,7 @@ async fn serve(stream: TcpStream, world: Arc<Mutex<World>>) -> std::io::Result<(
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    writeln!(std::io::stdout(), "{}", listener.local_addr().unwrap().port()).unwrap();
+    println!("{}", listener.local_addr().unwrap().port());
     let world = Arc::new(Mutex::new(World { seed: 1, ..World::default() }));
     loop {
         let (stream, _) = listener.accept().await.unwrap();
