@@ -8,7 +8,7 @@ from pathlib import Path
 import pika
 
 from local import rabbitmq
-from local.consumer import BUCKET, MOST_MEMORY, Consumer, Stub, connect, declare, depth, programs
+from local.consumer import BUCKET, MOST_MEMORY, QUEUES, Consumer, Stub, connect, declare, depth, programs
 from local.progress import Failure, step
 
 WAIT_S = 30
@@ -65,6 +65,15 @@ def wait(what: str, is_so: Callable[[], bool], seconds: float = WAIT_S) -> None:
         if time.monotonic() > deadline:
             raise Failure(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.1)
+
+
+def _empty(url: str) -> None:
+    """Declares the queues anew: a consumer that was killed may have sent messages that it had not acknowledged yet."""
+    with connect(url) as connection:
+        channel = connection.channel()
+        for queue in QUEUES:
+            channel.queue_delete(queue)
+    declare(url, "quorum")
 
 
 def _arrive(world: World, ids: set[str]) -> None:
@@ -208,7 +217,7 @@ def run() -> int:
     failed = 0
     with rabbitmq.Node(tls=True) as node:
         for case in CASES:
-            declare(node.url, "quorum")
+            _empty(node.url)
             world = World(node, built)
             title = case.__name__.replace("_", " ")
             try:
