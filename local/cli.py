@@ -78,9 +78,10 @@ def _run(chosen: argparse.Namespace) -> int:
 
             return demo_rabbitmq.run(chosen.events, chosen.seed)
         case "consumer":
-            from local import consumer
+            from local import consumer, consumer_cases
 
-            return consumer.run(consumer.Plan(chosen.messages, chosen.seed, queue_type=chosen.queue_type))
+            plan = consumer.Plan(chosen.messages, chosen.seed, queue_type=chosen.queue_type)
+            return consumer_cases.run([*consumer_cases.CASES, *consumer_cases.LONG_CASES]) or consumer.run(plan)
         case "consumer-bench":
             from local import consumer_bench
 
