@@ -2,7 +2,6 @@
 //! quarantined and acknowledged when SQS can never take it.
 
 use std::{
-    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -301,7 +300,6 @@ impl Forwarder {
                 Ok(record) => {
                     // The record has the body now, and two copies of a large one would count twice in the memory.
                     delivered.message.body = String::new();
-                    delivered.message.attributes = mem::take(&mut delivered.message.attributes);
                     records.push((kept.len(), record));
                     kept.push(delivered);
                 }
