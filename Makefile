@@ -2,13 +2,16 @@ PYTHON ?= python3
 LOCAL = $(PYTHON) -m local
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chaos up lake warehouse postgres down check test lint proto-check bench cost dashboard package clean
+.PHONY: help demo demo-rabbitmq chaos up lake warehouse postgres down check test lint proto-check bench cost dashboard package clean
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 demo: ## 20,000 events and 300 objects through the local stack, counted; starts from an empty one: what a running one holds is deleted
 	@$(LOCAL) demo $(ARGS)
+
+demo-rabbitmq: ## 20,000 events from a RabbitMQ through the consumer and the local stack, counted; starts from an empty one
+	@$(LOCAL) demo-rabbitmq $(ARGS)
 
 chaos: ## the same while functions are killed, Postgres crashes and requests to AWS fail, counted too
 	@$(LOCAL) chaos $(ARGS)

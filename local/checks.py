@@ -12,7 +12,7 @@ FORMAT = ["cargo", "fmt", "--check"]
 COST = [sys.executable, "-m", "local", "cost", "--check"]
 CLIPPY = ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]
 # `sam validate --lint` is the same cfn-lint, without the rules that only inform.
-TEMPLATE = ["cfn-lint", "--include-checks", "I", "--", "template.yaml", "glue/template.yaml"]
+TEMPLATE = ["cfn-lint", "--include-checks", "I", "--", "template.yaml", "glue/template.yaml", "consumer/template.yaml"]
 # After cfn-lint, because checkov passes a template that it cannot read. What it would download is the names that a
 # commercial platform has for its checks.
 CHECKOV = str(SCAN_VENV / "bin" / "checkov")

@@ -8,7 +8,9 @@ from local import environment
 from local.paths import LAKE, STATE
 from local.progress import Failure
 
-NEEDS_LINUX = {"up", "postgres", "demo", "chaos", "retail", "test", "glue"}
+NEEDS_LINUX = {
+    *("up", "postgres", "demo", "demo-rabbitmq", "chaos", "consumer", "consumer-bench", "image", "retail", "test", "glue")
+}
 NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check", "ddl", "warehouse"}
 NEEDS_NO_RUST = {"down", "lake", "clean", "cost", "dashboard", "proto-check", "glue", "warehouse"}
 
@@ -73,6 +75,23 @@ def _run(chosen: argparse.Namespace) -> int:
             from local.chaos import run as chaos
 
             return chaos.run(chosen.events, chosen.records, chosen.hits, chosen.objects, chosen.seed)
+        case "demo-rabbitmq":
+            from local import demo_rabbitmq
+
+            return demo_rabbitmq.run(chosen.events, chosen.seed)
+        case "consumer":
+            from local import consumer, consumer_cases
+
+            plan = consumer.Plan(chosen.messages, chosen.seed, queue_type=chosen.queue_type)
+            return consumer_cases.run([*consumer_cases.CASES, *consumer_cases.LONG_CASES]) or consumer.run(plan)
+        case "consumer-bench":
+            from local import consumer_bench
+
+            return consumer_bench.run(chosen.messages)
+        case "image":
+            from local import image
+
+            return image.run()
         case "retail":
             from local import retail
 
@@ -165,6 +184,22 @@ def _parser() -> argparse.ArgumentParser:
     for what, number in {"events": 20_000, "records": 30_000, "hits": 5_000, "objects": 1_500}.items():
         chaos.add_argument(f"--{what}", type=int, default=number, help="how many (default: %(default)s)")
     chaos.add_argument("--seed", type=int, default=1, help="of what is sent and of the faults (default: %(default)s)")
+    rabbitmq = commands.add_parser(
+        "demo-rabbitmq", help="seeded events through a RabbitMQ, the consumer and the whole stack, counted at the other end"
+    )
+    rabbitmq.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
+    rabbitmq.add_argument("--seed", type=int, default=1, help="the same seed sends the same (default: %(default)s)")
+    consumer = commands.add_parser(
+        "consumer", help="messages through the consumer while broker, consumer and SQS fail, counted; needs RabbitMQ"
+    )
+    consumer.add_argument("--messages", type=int, default=50_000, help="how many (default: %(default)s)")
+    consumer.add_argument("--seed", type=int, default=1, help="of messages and faults (default: %(default)s)")
+    consumer.add_argument(
+        "--queue-type", default="quorum", choices=("quorum", "classic"), help="of the queues (default: %(default)s)"
+    )
+    pair = commands.add_parser("consumer-bench", help="the consumer beside pika and boto3, on one RabbitMQ and one stub of SQS")
+    pair.add_argument("--messages", type=int, default=60_000, help="how many (default: %(default)s)")
+    commands.add_parser("image", help="the container image of the consumer, by buildah, in target/image/")
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
     retail.add_argument(

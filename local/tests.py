@@ -1,9 +1,24 @@
 """Every test, against a deployed stack, and the benchmarks."""
 
-from local import checks, clients, ddl, emulator, environment, glue, postgres, readers, stack, warehouse
+from local import (
+    checks,
+    clients,
+    consumer,
+    consumer_cases,
+    ddl,
+    emulator,
+    environment,
+    glue,
+    postgres,
+    readers,
+    stack,
+    warehouse,
+)
 from local.command import run_shown
 from local.paths import PEERS_REQUIREMENTS, PEERS_VENV, STACK_FILE
 
+# `python -m local consumer` is the long one.
+SMALL = consumer.Plan(messages=1_000, seed=1, broker_kills=1, consumer_kills=2, down_s=2)
 BENCHES = ["cargo", "bench", "--locked", "--package", "bench"]
 
 
@@ -22,12 +37,19 @@ def test() -> int:
                 {"LANDFALL_STACK": str(STACK_FILE), "LANDFALL_POSTGRES": deployed.postgres_url, **visitors},
             )
         # Two of those tests have just written the files. DuckDB is the reader that is installed anyway.
-        return code or readers.run(["duckdb"]) or ddl.run() or warehouse.test() or glue.run()
+        if code:
+            return code
+        return readers.run(["duckdb"]) or ddl.run() or _others()
     finally:
         if not keep_stack:
             emulator.stop()
         if not keep_postgres:
             postgres.stop()
+
+
+def _others() -> int:
+    """What is tested besides the workspace. 0 if all pass."""
+    return consumer_cases.run() or consumer.run(SMALL) or warehouse.test() or glue.run()
 
 
 def bench() -> int:

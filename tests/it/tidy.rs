@@ -156,6 +156,29 @@ fn every_reason_is_in_the_readme() {
     }
 }
 
+/// The consumer is no function, and has a template of its own.
+#[test]
+fn everything_that_the_consumer_reads_prints_and_refuses_is_in_its_readme_and_its_template() {
+    let code = rust_files("consumer/src");
+    let (readme, template) = (text("consumer/README.md"), text("consumer/template.yaml"));
+    let all = |extract: fn(&str) -> Vec<String>| code.iter().flat_map(|(_, source)| extract(source)).collect();
+    let found: [Vec<String>; 3] = [all(variables), all(metrics), all(reasons)];
+    for names in &found {
+        assert!(names.len() > 3, "{names:?}");
+    }
+    for name in found.iter().flatten() {
+        assert!(readme.contains(&format!("`{name}`")), "{name} is not in the README");
+    }
+    for variable in &found[0] {
+        assert!(template.contains(&format!("Name: {variable},")), "{variable} is not in the template");
+    }
+    for alarm in template.split("Namespace: Landfall\n").skip(1) {
+        let metric = property(alarm, "MetricName");
+        assert!(found[1].iter().any(|printed| printed == metric) || metric == "records_quarantined", "{metric}");
+        assert!(alarm.contains("{Name: function, Value: consumer}"), "{alarm}");
+    }
+}
+
 /// The table of everyday changes names files, and a file that was moved or deleted misleads its reader.
 #[test]
 fn every_path_of_the_architecture_exists() {
