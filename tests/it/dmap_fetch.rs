@@ -329,7 +329,7 @@ async fn datasets_are_put_once_and_the_next_question_is_for_what_is_newer() {
     world.cloud.state().calls.clear();
     assert_eq!(summary(&world.tick().await), [0; 5]);
     let again = world.requests();
-    assert_eq!(again, [format!("/api/public/agg?apikey={KEY}&last_updated=2026-11-20T12%3A00%3A00.000001")]);
+    assert_eq!(again, [format!("/api/public/agg?apikey={KEY}&last_updated=2026-11-19T12%3A00%3A00.000002")]);
     assert_eq!(world.cloud.state().calls, ["dmap_feeds", "dmap_unfetched", "dmap_answered"]);
     assert_eq!(world.puts().len(), 2);
 }
