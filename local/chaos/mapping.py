@@ -125,7 +125,7 @@ class QueueDeliveries(Deliveries):
         while len(batch) < self.batch_size:
             got = sqs.receive_message(
                 QueueUrl=self._url,
-                MaxNumberOfMessages=RECEIVE_MESSAGES,
+                MaxNumberOfMessages=min(RECEIVE_MESSAGES, self.batch_size - len(batch)),
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
             ).get("Messages")

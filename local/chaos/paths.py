@@ -36,7 +36,8 @@ CRASHES_OF_POSTGRES = 3
 TABLES = ("chaos/orders/", "chaos/riders/", "chaos/stations/")
 NO_TABLE = "elsewhere/"
 INGESTED = "chaos/fares/"
-INGESTER_TIMEOUT_S = 20  # a load whose function is killed comes back a minute after that
+INGESTER_TIMEOUT_S = 45  # a load whose function is killed comes back a minute after that
+ROUND_S = 10
 ROUNDS = 60
 
 # Pauses between two kills, in seconds: the shorter an invocation, the shorter. More kills and outages than now mostly make the run
@@ -261,7 +262,7 @@ def ingested(stack: Stack, count: int, seed: int, faults: Faults) -> Count:
             s.count(count - left, count, "finished")
             if not left:
                 break
-            time.sleep(INGESTER_TIMEOUT_S)
+            time.sleep(ROUND_S)
     counted = Count("load-ingester", "objects", set(names), once=True)
     with step("Fetching the lake"):
         fetched = lake.fetch(stack)
@@ -295,7 +296,7 @@ def _end_pauses(stack: Stack) -> int:
     """Ends the pauses of loads that met an error of S3, as `landfall loads retry --revoke` does. How many loads are not finished."""
     unfinished = [load for load in loads.every(stack) if load["s3_key"].startswith(INGESTED) and load["status"] != "archived"]
     back = {"ingesting": "ready", "archiving": "ready_for_archiving"}
-    soon = datetime.now(timezone.utc) + timedelta(seconds=2 * INGESTER_TIMEOUT_S + 60)
+    soon = datetime.now(timezone.utc) + timedelta(seconds=INGESTER_TIMEOUT_S + 90)
     for load in unfinished:
         if load["leased_until"] and datetime.fromisoformat(load["leased_until"].replace("Z", "+00:00")) > soon:
             stack.ask(
