@@ -299,9 +299,10 @@ def _end_pauses(stack: Stack) -> int:
     soon = datetime.now(timezone.utc) + timedelta(seconds=INGESTER_TIMEOUT_S + 90)
     for load in unfinished:
         if load["leased_until"] and datetime.fromisoformat(load["leased_until"].replace("Z", "+00:00")) > soon:
-            stack.ask(
-                "loads_set_status", loads=[{"id": load["id"]}], status=back[load["status"]], by="chaos", revoke=True
-            )
+            with suppress(Failure):  # It has gone on meanwhile.
+                stack.ask(
+                    "loads_set_status", loads=[{"id": load["id"]}], status=back[load["status"]], by="chaos", revoke=True
+                )
     return len(unfinished)
 
 
