@@ -45,6 +45,7 @@ PARAMETERS = {
     "IngesterMaxQueued": "1000",
     "FunctionTimeoutSeconds": "60",
     "WriterBatchWindowSeconds": "1",
+    "RollerMaxTickAheadSeconds": "86400",  # the demo and the tests let an hour pass at once
 }
 
 

@@ -94,11 +94,11 @@ impl Batch {
         if !reader.needs_parser {
             return Ok(Event::Batch(Some(reader.finish(shard))));
         }
-        // Lambda delivers records in order and without duplicates. Other callers may not.
+        // Lambda delivers records in order. Other callers may not.
         let mut records = Vec::new();
         event::read_json(event, |record| records.push(record))?;
         records.sort_by_key(|record| record.position);
-        records.dedup_by_key(|record| record.position);
+        number(&mut records)?;
         Ok(Event::Batch(Some(Self::of(shard, records, table_of))))
     }
 
@@ -109,6 +109,17 @@ impl Batch {
         records.into_iter().for_each(|record| reader.push(&record));
         reader.finish(shard)
     }
+}
+
+/// Gives records with one sequence number the positions that they had in the aggregate that somebody has unpacked already.
+fn number(records: &mut [Record<'_>]) -> Result<(), EventError> {
+    let mut before = (Position::START, 0_usize);
+    for (index, record) in records.iter_mut().enumerate() {
+        before = if record.position == before.0 { (before.0, before.1 + 1) } else { (record.position, 0) };
+        record.position =
+            record.position.in_aggregate(before.1).map_err(|cause| EventError::Record(index, cause.into()))?;
+    }
+    Ok(())
 }
 
 impl<'a, 't> Reader<'a, 't> {
@@ -147,6 +158,9 @@ impl<'a, 't> Reader<'a, 't> {
             if data.starts_with(&crate::aggregate::MAGIC) { unpack(&Bytes::copy_from_slice(data)) } else { None };
         match packed {
             None => self.read(record, record.position, data),
+            Some(_) if record.position.sub_sequence() > 0 => {
+                self.refuse(record, record.position, data, RecordError::Aggregate);
+            }
             Some(Err(_)) => self.refuse(record, record.position, data, RecordError::Aggregate),
             Some(Ok(packed)) => {
                 for (index, data) in packed.iter().enumerate() {
@@ -314,14 +328,31 @@ mod tests {
     }
 
     #[test]
-    fn records_out_of_order_are_sorted_and_duplicates_dropped() {
+    fn records_out_of_order_are_sorted_and_those_with_one_sequence_number_are_all_kept() {
         let event = delivery(&[br#"{"topic":"a","n":1}"#, br#"{"topic":"a","n":2}"#, br#"{"topic":"a","n":3}"#]);
         let event = event.replace(":\"3\"", ":\"1\"").replace(":\"2\"", ":\"3\"");
         let batch = of_event(&event).unwrap();
-        assert_eq!(lines(&batch, "a"), "{\"topic\":\"a\",\"n\":1}\n{\"topic\":\"a\",\"n\":2}\n");
+        let expected = "{\"topic\":\"a\",\"n\":1}\n{\"topic\":\"a\",\"n\":3}\n{\"topic\":\"a\",\"n\":2}\n";
+        assert_eq!(lines(&batch, "a"), expected);
         let run = &batch.runs[&"a".parse().unwrap()];
-        let positions: Vec<String> = run.entries(0..2).iter().map(|entry| format!("{:?}", entry.position)).collect();
-        assert_eq!(positions, ["1.0", "3.0"]);
+        let positions: Vec<String> = run.entries(0..3).iter().map(|entry| format!("{:?}", entry.position)).collect();
+        assert_eq!(positions, ["1.0", "1.1", "3.0"]);
+    }
+
+    #[test]
+    fn an_aggregate_that_somebody_has_unpacked_has_the_positions_of_the_aggregate() {
+        let data = [
+            br#"{"topic":"a","n":1}"#.to_vec(),
+            br#"{"topic":"a","n":1}"#.to_vec(),
+            br#"{"topic":"a","n":2}"#.to_vec(),
+        ];
+        let packed = batch(&[&pack(&data)]);
+        let unpacked =
+            delivery(&data.each_ref().map(Vec::as_slice)).replace(":\"2\"", ":\"1\"").replace(":\"3\"", ":\"1\"");
+        assert_eq!(of_event(&unpacked).unwrap().runs, packed.runs);
+        let twice = delivery(&[b"{}", &pack(&data)]).replace(":\"2\"", ":\"1\"");
+        let reasons: Vec<&str> = of_event(&twice).unwrap().poison.iter().map(|poison| poison.error.reason()).collect();
+        assert_eq!(reasons, ["missing_table", "invalid_aggregate"]);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::{borrow::Cow, fmt};
 
-use jiff::Timestamp;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use shared::{
@@ -13,6 +12,7 @@ use shared::{
     layout::{LayoutError, Segment},
     position::{Position, PositionError},
     quarantine::base64,
+    schedule,
 };
 
 /// Why an event cannot be read. Nothing has been done.
@@ -23,8 +23,8 @@ pub enum EventError {
     Json(#[from] serde_json::Error),
     /// The event is JSON of another kind.
     #[error(
-        "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (an object with \
-         \"time\", such as 2026-11-20T14:11:00Z)"
+        "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (a \"Scheduled \
+         Event\" of \"aws.events\" with its \"time\")"
     )]
     Unknown,
     /// A record lacks something without which it cannot be reported as failed.
@@ -216,14 +216,12 @@ fn tick(event: &[u8]) -> Result<Option<i64>, EventError> {
     struct Shape {
         #[serde(rename = "Records")]
         records: Option<IgnoredAny>,
-        time: Option<Timestamp>,
+    }
+    if let Some(time) = schedule::tick(event) {
+        return Ok(Some(time.as_millisecond()));
     }
     let shape: Shape = json::object(event)?;
-    match (shape.records, shape.time) {
-        (Some(_), _) => Ok(None),
-        (None, Some(time)) => Ok(Some(time.as_millisecond())),
-        (None, None) => Err(EventError::Unknown),
-    }
+    if shape.records.is_some() { Ok(None) } else { Err(EventError::Unknown) }
 }
 
 /// The parts of the previous record that are usually the same in the next one, and can be compared instead of parsed.
@@ -472,13 +470,12 @@ mod tests {
         let tick =
             r#"{"version":"0","detail-type":"Scheduled Event","source":"aws.events","time":"2026-11-20T14:11:00Z"}"#;
         assert!(matches!(read(tick.as_bytes(), drop), Ok(Event::Tick(1_795_183_860_000))));
-        assert!(matches!(read(br#"{"time": "2026-11-20T14:11:00Z"}"#, drop), Ok(Event::Tick(1_795_183_860_000))));
         assert!(matches!(read(br#"{"Records":[]}"#, drop), Ok(Event::Batch(None))));
         assert!(matches!(read(br#"{ "Records": [ ] }"#, drop), Ok(Event::Batch(None))));
         for (event, error) in [
             (
-                "{}",
-                "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (an object with \"time\", such as 2026-11-20T14:11:00Z)",
+                r#"{"source":"aws.ecr","detail-type":"ECR Image Scan","time":"2026-11-20T14:11:00Z"}"#,
+                "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (a \"Scheduled Event\" of \"aws.events\" with its \"time\")",
             ),
             (
                 "",

@@ -216,6 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn json_may_be_nested_as_deep_as_it_likes() {
+        for depth in [100, 1_000, 100_000] {
+            for (open, close) in [("[", "]"), ("{\"x\":", "}")] {
+                let deep = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+                let data = format!("{{\"topic\":\"a\",\"deep\":{deep},\n\"é\":1}}");
+                assert_eq!(read(data.as_bytes(), &at("/topic")).unwrap().0.unwrap(), "a", "{depth}");
+                assert!(read(data.as_bytes(), &fixed()).is_ok() && read(deep.as_bytes(), &fixed()).is_ok(), "{depth}");
+                assert!(matches!(read(deep.as_bytes(), &at("/topic")), Err(RecordError::MissingTable(_))), "{depth}");
+            }
+        }
+    }
+
+    #[test]
     fn data_that_is_not_json_is_refused() {
         for table_of in [fixed(), at("/topic")] {
             for data in

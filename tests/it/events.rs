@@ -24,6 +24,12 @@ pub(crate) fn file(name: &str) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// The event of a schedule, as EventBridge sends it at this time.
+pub(crate) fn tick(ms: i64) -> Value {
+    let time = jiff::Timestamp::from_millisecond(ms).unwrap();
+    json!({"source": "aws.events", "detail-type": "Scheduled Event", "time": time})
+}
+
 /// One SQS message, as a function receives it.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {

@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use shared::{
 };
 
 use crate::{
+    events::tick,
     kafka_world::{Fate, Object, Sim, World},
     roles,
 };
@@ -113,7 +115,8 @@ impl History {
             limits,
             gzip: dice.percent(5),
         };
-        let config = Config { stack: "landfall".into(), lake_bucket: "lake".into(), rules };
+        let max_tick_ahead = Duration::ZERO; // the clock of the world begins in 1970
+        let config = Config { stack: "landfall".into(), lake_bucket: "lake".into(), max_tick_ahead, rules };
         let mut app = App::over(config, world.bucket("lake"), world.bucket("incoming"));
         app.part_bytes = if dice.percent(30) { 16 } else { 1 << 20 };
         let shards = (0..1 + dice.throw(2)).map(|_| Shard::default()).collect();
@@ -162,8 +165,7 @@ impl History {
     }
 
     fn tick(&mut self) {
-        let time = jiff::Timestamp::from_millisecond(self.clock()).unwrap();
-        self.invoke(format!("{{\"time\":\"{time}\"}}"), None);
+        self.invoke(tick(self.clock()).to_string(), None);
     }
 
     /// Delivers the next records of a shard, unless an invocation for that shard is running.

@@ -17,7 +17,7 @@ use shared::{
 };
 
 use crate::{
-    events::file,
+    events::{file, tick},
     kafka_world::{Fate, Object, Sim, World},
 };
 
@@ -49,7 +49,7 @@ impl Stage {
     }
 
     async fn tick(&self, ms: i64) {
-        self.land(&json!({"time": jiff::Timestamp::from_millisecond(ms).unwrap()})).await;
+        self.land(&tick(ms)).await;
     }
 
     /// Table → its files in order, with their metadata and lines.
@@ -362,10 +362,44 @@ async fn an_object_that_is_not_ours_under_a_files_name_is_not_overwritten() {
     stage.land(&batch("s", 1..3)).await;
     assert_eq!(&*stage.world.objects("incoming/")[0].1.body, b"something else");
     assert_eq!(stage.world.objects("lake/staging/").len(), 1, "the records wait");
-    let tick = Bytes::from_static(b"{\"time\":\"2026-11-20T18:00:00Z\"}");
+    let tick = Bytes::from(tick(ARRIVED_MS + 4 * 3_600_000).to_string());
     let error = handle(&stage.app, tick).await.unwrap_err().to_string();
     assert!(error.starts_with("1 of 1 windows could not be rolled"), "{error}");
     assert!(error.contains("its metadata do not say which records it holds"), "{error}");
+}
+
+#[tokio::test]
+async fn a_tick_from_the_future_is_refused_and_closes_nothing() {
+    let later = tick(runtime::clock::unix_ms() + 3_600_000);
+    let stage = Stage::new(&[]);
+    stage.land(&batch("s", 1..3)).await;
+    let error = handle(&stage.app, Bytes::from(later.to_string())).await.unwrap_err().to_string();
+    assert!(error.contains("s ahead of the clock; at most MAX_TICK_AHEAD_SECONDS are believed"), "{error}");
+    assert_eq!(stage.files(), BTreeMap::new());
+    let stage = Stage::new(&[("MAX_TICK_AHEAD_SECONDS", "86400")]);
+    stage.land(&batch("s", 1..3)).await;
+    stage.land(&later).await;
+    assert_eq!(stage.counts("t"), [(2, Reason::Age)]);
+}
+
+#[tokio::test]
+async fn poison_behind_the_first_record_that_failed_is_quarantined_once() {
+    let stage = Stage::new(&[]);
+    let mut whole = batch("s", 1..6);
+    for (poison, bytes) in [(0, "first"), (3, "second")] {
+        whole["Records"][poison]["kinesis"]["data"] = base64(bytes.as_bytes()).into();
+    }
+    stage.world.fail(|call| if call.starts_with("create lake/staging/") { Fate::Refused } else { Fate::Done });
+    let response = stage.handle(&whole).await;
+    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": "2"}]}));
+    stage.world.run_freely();
+    let records = whole["Records"].as_array_mut().unwrap();
+    records.remove(0);
+    stage.land(&whole).await;
+    let objects = stage.world.objects("lake/quarantine/kafka-roller/");
+    let lines = objects.iter().flat_map(|(_, object)| std::str::from_utf8(&object.body).unwrap().lines());
+    let ids: Vec<String> = lines.map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].to_string()).collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
 }
 
 /// What fails is a call of the window `riders` that is not its staging. Its shard goes on, and nothing is lost.

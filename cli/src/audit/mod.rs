@@ -16,10 +16,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use clap::{Args, builder::NonEmptyStringValueParser};
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use objects::{Bucket, BucketError, S3};
-use rolling::rules::Rules;
+use rolling::{
+    rules::Rules,
+    staging::{self, Item},
+};
 use runtime::settings::Settings;
-use shared::{layout::Segment, rolled::Window};
+use shared::{layout::Segment, position::Position, rolled::Window};
 
 use self::{
     examine::{Examined, Examiner},
@@ -34,14 +38,16 @@ use crate::{
     context::Context,
     outcome::Failed,
     stack::{self, StackError},
+    when::Since,
 };
 
 const CONCURRENT_S3_REQUESTS: usize = 16;
 
 const HELP: &str = "\
 Each file says in its metadata which records of which shard it holds, and which record came before them.
-So the ranges of a shard and table must follow each other, without gaps and overlaps. Every file is read
-and its lines counted, unless --no-contents is given. The README lists all problems that are found.
+So the ranges of a shard and table must follow each other, without gaps and overlaps, up to the high-water mark
+of the open window. Every file is read and its lines counted, unless --no-contents is given. --since looks at newer
+files only. The README lists all problems that are found.
 
 Files count where they were written, under cubic/kafka/, and where load-ingester moves them, under archive/
 and error/. Without --bucket, both buckets of the stack are looked at. Files that were moved elsewhere look
@@ -57,6 +63,7 @@ the arguments are invalid; 1 when not everything was audited, or a repair failed
 Examples:
   landfall audit
   landfall --stack staging audit --no-contents
+  landfall audit --since 2d
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --table sample --no-contents --json
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --repair";
 
@@ -75,6 +82,9 @@ pub struct AuditArgs {
     /// Check the metadata of the files only, without reading them.
     #[arg(long)]
     pub no_contents: bool,
+    /// Only files that were written or moved at this time or later: a UTC day, a time, or how long ago, such as 2d.
+    #[arg(long, value_name = "DAY|TIME|AGE")]
+    pub since: Option<Since>,
     /// Write missing files again, from the stream.
     #[arg(long)]
     pub repair: bool,
@@ -166,11 +176,17 @@ pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Re
     let rules = if args.repair { Some(args.roller(context).await?) } else { None };
     args.check_tables(context).await?;
     let mut audit = Audit::of(args, context);
+    // A file is written before its mark, so these are of files that the listings show.
+    audit.read_marks().await?;
     audit.look(console).await?;
     // A paginated listing is not a point-in-time snapshot: of two files that were written meanwhile it may show only the
     // later one. So a gap counts when it is still there after a listing that brings nothing new.
     while audit.has_gaps() && audit.look(console).await? {}
-    if let Some(stream) = args.stream.as_ref().filter(|_| audit.windows.is_empty() && !audit.seen.is_empty()) {
+    if let Some(stream) = args
+        .stream
+        .as_ref()
+        .filter(|_| audit.windows.values().all(|files| files.files.is_empty()) && !audit.seen.is_empty())
+    {
         return Err(AuditError::UnknownStream(stream.to_string()));
     }
     let mut audited = audit.report();
@@ -190,11 +206,14 @@ struct Audit<'a> {
     /// Tables with files that cannot be understood, and may hold the records of any gap; `None` for those of any table.
     unclear: BTreeSet<Option<Segment>>,
     problems: Vec<Problem>,
+    notes: Vec<String>,
 }
 
 #[derive(Default)]
 struct Files {
     files: Vec<File>,
+    /// The high-water mark: all records up to it are in files.
+    mark: Option<Position>,
     tiling: Tiling,
     wrong_counts: usize,
 }
@@ -209,6 +228,7 @@ impl<'a> Audit<'a> {
             windows: BTreeMap::new(),
             unclear: BTreeSet::new(),
             problems: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -236,17 +256,41 @@ impl<'a> Audit<'a> {
             progress.add(1);
         }
         drop(examined);
-        for Files { files, tiling, .. } in self.windows.values_mut() {
-            *tiling = tile(files);
+        for (window, Files { files, mark, tiling, .. }) in &mut self.windows {
+            // Without older files, nobody can tell whether those up to the mark are there.
+            let mark = mark.filter(|_| args.since.is_none() || !files.is_empty());
+            *tiling = tile(window, files, mark);
         }
         let has_new = !new.is_empty();
         self.places.extend(new);
         Ok(has_new)
     }
 
+    /// Reads the high-water marks, where there is a stack that says where they are.
+    async fn read_marks(&mut self) -> Result<(), AuditError> {
+        let lake = match self.context.setting(stack::ROLLER, "LAKE_BUCKET").await {
+            Ok(lake) => lake,
+            Err(cause) => {
+                self.notes.push(format!("the high-water marks are not known, so newer files may be missing: {cause}"));
+                return Ok(());
+            }
+        };
+        for object in S3::new(&self.context.clients.s3, &lake).list(staging::FOLDER).await? {
+            let Ok((window, Item::Mark(mark))) = staging::parse(&object.key) else { continue };
+            let is_wanted = self.args.stream.as_ref().is_none_or(|stream| *stream == window.stream)
+                && (self.args.table.is_empty() || self.args.table.contains(&window.table));
+            if is_wanted {
+                let files = self.windows.entry(window).or_default();
+                files.mark = files.mark.max(Some(mark));
+            }
+        }
+        Ok(())
+    }
+
     /// Files that are not in `seen` yet.
     async fn list(&mut self, console: &Console) -> Result<Vec<Place>, AuditError> {
         let _waiting = console.waiting("the listing");
+        let since = self.args.since.and_then(|since| since.instant(self.context.now)).map(Timestamp::as_millisecond);
         let mut new = Vec::new();
         for bucket in &self.args.bucket {
             let s3 = S3::new(&self.context.clients.s3, bucket);
@@ -254,6 +298,9 @@ impl<'a> Audit<'a> {
                 for object in s3.list(&prefix).await? {
                     // The S3 console creates a folder as an empty object with such a key.
                     if object.key.ends_with('/') || !self.seen.insert((bucket.clone(), object.key.clone())) {
+                        continue;
+                    }
+                    if since.is_some_and(|since| object.modified_ms.is_some_and(|modified| modified < since)) {
                         continue;
                     }
                     match Place::of(bucket, &object.key) {
@@ -286,7 +333,10 @@ impl<'a> Audit<'a> {
     fn report(&self) -> Audited {
         let (mut windows, mut problems) = (Vec::new(), self.problems.clone());
         problems.sort_by(|a, b| a.at.cmp(&b.at));
-        for (window, Files { files, tiling, wrong_counts }) in &self.windows {
+        for (window, Files { files, tiling, wrong_counts, .. }) in &self.windows {
+            if files.is_empty() && tiling.gaps.is_empty() {
+                continue;
+            }
             windows.push(Row::of(window, files, tiling, *wrong_counts));
             problems.extend(tiling.gaps.iter().map(Problem::gap));
             problems.extend(tiling.overlaps.iter().map(Problem::overlap));
@@ -298,6 +348,7 @@ impl<'a> Audit<'a> {
             windows,
             problems,
             written: Vec::new(),
+            notes: self.notes.clone(),
             stopped: None,
         }
     }
@@ -315,7 +366,7 @@ impl<'a> Audit<'a> {
         };
         for gap in self.gaps() {
             let mut files = Vec::new();
-            let table = Some(gap.window().table.clone());
+            let table = Some(gap.window.table.clone());
             let repaired = if self.unclear.contains(&table) || self.unclear.contains(&None) {
                 Err(RepairError::Unclear)
             } else {
@@ -350,6 +401,7 @@ mod tests {
         kinesis::{Record, Shard},
         s3::Buckets,
     };
+    use rolling::staging;
     use serde_json::Value;
     use shared::quarantine::base64;
 
@@ -508,9 +560,9 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         assert!(ended.out.ends_with("without gap or overlap; their contents were not read\n"), "{}", ended.out);
         assert!(!ended.out.contains("wrong counts"));
         let calls = |call: &str| lake.lock().unwrap().calls(call);
-        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (0, 2, 3));
+        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (0, 2, 4));
         audit(&lake, &[]).await;
-        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (2, 2, 6));
+        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (2, 2, 8));
     }
 
     #[tokio::test]
@@ -543,6 +595,60 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         assert_eq!(audit(&lake, &["--stream", "cubic-kafka", "--table", "sample"]).await.code, 0);
         let function = crate::Cli::try_parse_args(&["audit", "--bucket", IN, "--function", "x"]).unwrap_err();
         assert!(function.to_string().contains("--repair"), "{function}");
+    }
+
+    fn mark(lake: &Shared, number: u64) {
+        let (window, mark) = (rolled(0, 1).window, staging::Item::Mark(rolled(0, number).last));
+        lake.lock().unwrap().put("lake", &staging::key(&window, &mark), &[], "");
+    }
+
+    #[tokio::test]
+    async fn the_newest_file_and_all_files_are_missed_by_the_high_water_mark() {
+        let (lake, keys) = chain(&[0, 10, 20, 30]);
+        mark(&lake, 20);
+        mark(&lake, 30);
+        assert_eq!(audit(&lake, &[]).await.code, 0);
+        let newest = remove(&lake, &keys[2]);
+        let ended = audit(&lake, &[]).await;
+        let expected = format!(
+            "gap  cubic-kafka/shardId-000000000006/sample  after 20.0 up to 30.0: behind s3://{IN}/{}, until \
+             2026-11-20T14:12:00.000Z; the high-water mark says that they are in files\n",
+            keys[1]
+        );
+        assert!(ended.code == 3 && ended.out.contains(&expected), "{}", ended.out);
+        // It comes back from the stream, as it was.
+        let repaired = audit(&lake, &["--repair"]).await;
+        assert_eq!(repaired.code, 0, "{}", repaired.out);
+        let written = lake.lock().unwrap().s3.objects[&(IN.to_owned(), keys[2].clone())].clone();
+        assert_eq!(written.body, newest.body);
+
+        keys.iter().for_each(|key| drop(remove(&lake, key)));
+        let nothing = audit(&lake, &[]).await;
+        assert!(nothing.code == 3 && nothing.out.contains("up to 30.0: no file is there;"), "{}", nothing.out);
+        lake.lock().unwrap().shard.records.drain(..25);
+        let lost = audit(&lake, &["--repair"]).await;
+        assert!(
+            lost.out.contains("up to 25.9999999: the stream no longer has these records; they arrived to "),
+            "{}",
+            lost.out
+        );
+    }
+
+    #[tokio::test]
+    async fn since_a_time_only_newer_files_are_read() {
+        let (lake, keys) = chain(&[0, 10, 20, 30]);
+        mark(&lake, 30);
+        let now = lake::context(&lake).await.now.as_second();
+        for (key, age_s) in keys.iter().zip([200_000, 100_000, 1_000]) {
+            let mut lake = lake.lock().unwrap();
+            lake.s3.objects.get_mut(&(IN.to_owned(), key.clone())).unwrap().modified = now - age_s;
+        }
+        let calls = || lake.lock().unwrap().calls("GetObject");
+        let ended = audit(&lake, &["--since", "30h"]).await;
+        assert_eq!((ended.code, calls()), (0, 2), "{}", ended.out);
+        assert_eq!((audit(&lake, &["--since", "10m"]).await.code, calls()), (0, 2), "nobody can tell");
+        remove(&lake, &keys[2]);
+        assert_eq!(audit(&lake, &["--since", "30h"]).await.code, 3);
     }
 
     #[tokio::test]

@@ -63,10 +63,10 @@ pub enum RepairError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     pub range: Range,
-    /// The earliest time at which they can have arrived, in Unix milliseconds.
-    pub since_ms: i64,
+    /// The earliest time at which they can have arrived, in Unix milliseconds; `None` if nothing tells.
+    pub since_ms: Option<i64>,
     /// The latest such time.
-    pub until_ms: i64,
+    pub until_ms: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Repairer<'_> {
     /// gets what was written even if the rest fails. Nothing is overwritten.
     pub async fn repair(&mut self, gap: &Gap, files: &mut Vec<File>) -> Result<Vec<Lost>, RepairError> {
         let kinesis = &self.context.clients.kinesis;
-        let window = gap.window();
+        let window = &gap.window;
         let (stream, shard) = (window.stream.as_str(), window.shard.as_str());
         if !self.shards.contains_key(stream) {
             self.shards.insert(stream.to_owned(), stream::shards(kinesis, stream).await?);
@@ -95,7 +95,7 @@ impl Repairer<'_> {
         let mut refill = Refill::of(gap, &self.rules.table_of, self.rules.limits);
         // A shard that is not listed was closed so long ago that all its records are gone.
         if let Some(digits) = self.shards.get(stream).and_then(|shards| shards.get(shard)) {
-            let begin = format!("{:0>digits$}", gap.range().after.sequence_number());
+            let begin = format!("{:0>digits$}", gap.range.after.sequence_number());
             let mut reader = Reader::at(kinesis, stream, shard, &begin).await?;
             while !refill.is_past
                 && let Some(records) = reader.next().await?
@@ -164,7 +164,7 @@ struct Refill<'a> {
 impl<'a> Refill<'a> {
     fn of(gap: &'a Gap, table_of: &'a TableOf, limits: Limits) -> Self {
         let limits = Limits { bytes: limits.bytes.min(MAX_BYTES), ..limits };
-        let wanted = gap.range();
+        let wanted = gap.range;
         Self {
             gap,
             wanted,
@@ -180,7 +180,7 @@ impl<'a> Refill<'a> {
 
     /// Keeps the records of the gap, except those that the function quarantines, which are not missing.
     fn take(&mut self, records: &[Record]) -> Result<(), RepairError> {
-        let window = self.gap.window();
+        let window = &self.gap.window;
         let records = records.iter().map(of_stream).collect::<Result<Vec<_>, _>>()?;
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
         // Unless the stream still has the record before the gap, it may have dropped records of the gap.
@@ -216,7 +216,7 @@ impl<'a> Refill<'a> {
             let extent = roll.extent;
             let range = state.fresh.up_to(state.rolled)..state.fresh.up_to(extent.last);
             let file = RolledFile {
-                window: self.gap.window().clone(),
+                window: self.gap.window.clone(),
                 after: roll.after,
                 first: extent.first,
                 last: extent.last,
@@ -236,13 +236,14 @@ impl<'a> Refill<'a> {
     /// The parts of the gap that are in none of the files.
     fn lost(&self, files: &[File]) -> Vec<Lost> {
         let Range { after, up_to } = self.wanted;
-        let (since_ms, until_ms) = (self.gap.before.rolled.newest_ms, self.gap.next.rolled.oldest_ms);
+        let since_ms = self.gap.before.as_ref().map(|before| before.rolled.newest_ms);
+        let until_ms = self.gap.next.as_ref().map(|next| next.rolled.oldest_ms);
         let (Some(first), Some(last)) = (files.first(), files.last()) else {
             return vec![Lost { range: self.wanted, since_ms, until_ms }];
         };
         let (first, last) = (&first.rolled, &last.rolled);
-        let head = Lost { range: Range { after, up_to: first.after }, since_ms, until_ms: first.oldest_ms };
-        let tail = Lost { range: Range { after: last.last, up_to }, since_ms: last.newest_ms, until_ms };
+        let head = Lost { range: Range { after, up_to: first.after }, since_ms, until_ms: Some(first.oldest_ms) };
+        let tail = Lost { range: Range { after: last.last, up_to }, since_ms: Some(last.newest_ms), until_ms };
         [head, tail].into_iter().filter(|lost| lost.range.after < lost.range.up_to).collect()
     }
 }
@@ -282,6 +283,11 @@ mod tests {
         File { place, rolled: rolled(after, last) }
     }
 
+    fn gap(before: File, next: File) -> Gap {
+        let range = Range { after: before.rolled.last, up_to: next.rolled.after };
+        Gap { window: before.rolled.window.clone(), range, before: Some(before), next: Some(next) }
+    }
+
     /// Files and their lines, and what is lost.
     fn refill(gap: &Gap, records: usize, pages: &[&[Record]]) -> (Vec<(RolledFile, String)>, Vec<Lost>) {
         let table_of = TableOf::Pointer("/topic".parse().unwrap());
@@ -295,39 +301,43 @@ mod tests {
             }
         }
         files.extend(refill.cut(Some(i64::MAX)));
-        let rolled = |(rolled, _): &(RolledFile, _)| File { rolled: rolled.clone(), ..gap.next.clone() };
+        let rolled = |(rolled, _): &(RolledFile, _)| File { rolled: rolled.clone(), ..gap.next.clone().unwrap() };
         let lost = refill.lost(&files.iter().map(rolled).collect::<Vec<_>>());
         (files.into_iter().map(|(file, lines)| (file, String::from_utf8(lines.to_vec()).unwrap())).collect(), lost)
     }
 
     #[test]
     fn what_the_stream_has_no_longer_is_told_and_the_rest_is_written() {
-        let gap = Gap { before: file(0, 10), next: file(20, 30) };
+        let gap = gap(file(0, 10), file(20, 30));
         let records: Vec<Record> = (14..=31).map(|number| record(number, true)).collect();
         let (files, lost) = refill(&gap, 10_000, &[&records]);
         let [(file, lines)] = files.as_slice() else { panic!("{files:?}") };
         assert_eq!((file.after, file.first, file.last, file.count), (at(14).before(), at(14), at(20), 7));
         assert_eq!((file.reason, lines.lines().count()), (Reason::Repair, 7));
         let range = Range { after: at(10), up_to: at(14).before() };
-        assert_eq!(lost, [Lost { range, since_ms: rolled(9, 10).newest_ms, until_ms: rolled(13, 14).oldest_ms }]);
+        assert_eq!(
+            lost,
+            [Lost { range, since_ms: Some(rolled(9, 10).newest_ms), until_ms: Some(rolled(13, 14).oldest_ms) }]
+        );
 
         // Whatever the stream has behind the gap, and when it has nothing.
         for pages in [&[&records[8..]][..], &[]] {
             let (files, lost) = refill(&gap, 10_000, pages);
-            assert_eq!((files, lost[0].range, lost.len()), (vec![], gap.range(), 1));
+            assert_eq!((files, lost[0].range, lost.len()), (vec![], gap.range, 1));
         }
     }
 
     #[test]
     fn a_gap_may_begin_and_end_in_an_aggregate() {
-        let mut gap = Gap { before: file(0, 10), next: file(12, 30) };
-        gap.before.rolled.last = at(10).in_aggregate(4).unwrap();
-        gap.next.rolled.after = at(12).in_aggregate(1).unwrap();
+        let (mut before, mut next) = (file(0, 10), file(12, 30));
+        before.rolled.last = at(10).in_aggregate(4).unwrap();
+        next.rolled.after = at(12).in_aggregate(1).unwrap();
+        let gap = gap(before, next);
         let records: Vec<Record> = (10..=12).map(|number| record(number, true)).collect();
         let (files, lost) = refill(&gap, 10_000, &[&records]);
-        assert_eq!((files[0].0.after, files[0].0.last), (gap.range().after, at(12)));
+        assert_eq!((files[0].0.after, files[0].0.last), (gap.range.after, at(12)));
         // 12.1 was promised, and the record with number 12 is none of several.
-        assert_eq!(lost[0].range, Range { after: at(12), up_to: gap.range().up_to });
+        assert_eq!(lost[0].range, Range { after: at(12), up_to: gap.range.up_to });
     }
 
     proptest! {
@@ -343,8 +353,8 @@ mod tests {
             prop_assume!(ours.len() > 2);
             let [first, next] = ends.map(|end| end.index(ours.len() - 1));
             let (first, next) = (first.min(next), first.max(next) + 1);
-            let gap = Gap { before: file(ours[first] - 1, ours[first]), next: file(ours[next], ours[next] + 1) };
-            let range = gap.range();
+            let gap = gap(file(ours[first] - 1, ours[first]), file(ours[next], ours[next] + 1));
+            let range = gap.range;
             let records: Vec<Record> =
                 (1..).zip(&tables).skip(trimmed).map(|(number, is_ours)| record(number, *is_ours)).collect();
             // The stream begins with the record before the gap, if it still has it.

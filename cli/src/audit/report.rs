@@ -24,6 +24,8 @@ pub struct Audited {
     pub windows: Vec<Row>,
     pub problems: Vec<Problem>,
     pub written: Vec<Written>,
+    /// What was not looked at.
+    pub notes: Vec<String>,
     pub stopped: Option<String>,
 }
 
@@ -113,10 +115,16 @@ impl Problem {
     }
 
     pub fn gap(gap: &Gap) -> Self {
-        let (before, next) = (&gap.before.place, &gap.next.place);
-        let (until, since) = (time(gap.before.rolled.newest_ms), time(gap.next.rolled.oldest_ms));
-        let detail = format!("between {before}, until {until}, and {next}, from {since}");
-        Self::of_range(Fault::Gap, gap.window(), gap.range(), &detail)
+        let until = |file: &File| format!("{}, until {}", file.place, time(file.rolled.newest_ms));
+        let since = |file: &File| format!("{}, from {}", file.place, time(file.rolled.oldest_ms));
+        let detail = match (&gap.before, &gap.next) {
+            (Some(before), Some(next)) => format!("between {}, and {}", until(before), since(next)),
+            (Some(before), None) => {
+                format!("behind {}; the high-water mark says that they are in files", until(before))
+            }
+            (None, _) => "no file is there; the high-water mark says that they are in files".to_owned(),
+        };
+        Self::of_range(Fault::Gap, &gap.window, gap.range, &detail)
     }
 
     /// Records that are in two files.
@@ -127,13 +135,16 @@ impl Problem {
     }
 
     pub fn lost(gap: &Gap, lost: &Lost) -> Self {
-        let (since, until) = (time(lost.since_ms), time(lost.until_ms));
-        let detail = format!("the stream no longer has these records; they arrived from {since} to {until}");
-        Self::of_range(Fault::Lost, gap.window(), lost.range, &detail)
+        let since = lost.since_ms.map(|since| format!(" from {}", time(since))).unwrap_or_default();
+        let until = lost.until_ms.map(|until| format!(" to {}", time(until))).unwrap_or_default();
+        let arrived =
+            if since.is_empty() && until.is_empty() { String::new() } else { format!("; they arrived{since}{until}") };
+        let detail = format!("the stream no longer has these records{arrived}");
+        Self::of_range(Fault::Lost, &gap.window, lost.range, &detail)
     }
 
     pub fn not_repaired(gap: &Gap, cause: &RepairError) -> Self {
-        Self::of_range(Fault::NotRepaired, gap.window(), gap.range(), &cause.to_string())
+        Self::of_range(Fault::NotRepaired, &gap.window, gap.range, &cause.to_string())
     }
 }
 
@@ -246,6 +257,9 @@ impl Outcome for Audited {
         if later > 0 {
             let windows = counted(later, "window begins", "windows begin");
             text += &format!("\nnote: {windows} later than its shard: older files are elsewhere, if there were any\n");
+        }
+        for note in &self.notes {
+            text += &format!("\nnote: {}\n", printable(note));
         }
         if let Some(cause) = &self.stopped {
             text += &format!("\nstopped early: {}\n", printable(cause));

@@ -20,11 +20,15 @@ pub struct Range {
     pub up_to: Position,
 }
 
-/// Positions that no file holds: those after the end of `before`, up to and including the one that `next` begins after.
+/// Positions that no file holds, although one that follows begins after them, or the high-water mark says that they are in files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    pub before: File,
-    pub next: File,
+    pub window: Window,
+    pub range: Range,
+    /// The file that ends where the gap begins; `None` if no file of the window is there.
+    pub before: Option<File>,
+    /// The file that begins where the gap ends; `None` if that is the high-water mark.
+    pub next: Option<File>,
 }
 
 /// Positions that two files hold.
@@ -32,16 +36,6 @@ pub struct Gap {
 pub struct Overlap {
     pub file: File,
     pub other: File,
-}
-
-impl Gap {
-    pub const fn window(&self) -> &Window {
-        &self.before.rolled.window
-    }
-
-    pub const fn range(&self) -> Range {
-        Range { after: self.before.rolled.last, up_to: self.next.rolled.after }
-    }
 }
 
 impl Overlap {
@@ -59,9 +53,9 @@ pub struct Tiling {
     pub overlaps: Vec<Overlap>,
 }
 
-/// Sorts the files of one table and shard and compares their ranges. A file that is in two places, because it is being
+/// Sorts the files of one table and shard and compares their ranges, also with the high-water mark, which all of them reach together. A file that is in two places, because it is being
 /// moved, counts once; one that has become two loads counts twice.
-pub fn tile(files: &mut Vec<File>) -> Tiling {
+pub fn tile(window: &Window, files: &mut Vec<File>, mark: Option<Position>) -> Tiling {
     files.sort_unstable_by(|a, b| {
         let range = |file: &File| (file.rolled.after, file.rolled.last);
         // Those that are no load yet come last, so that they are compared with a load.
@@ -73,19 +67,28 @@ pub fn tile(files: &mut Vec<File>) -> Tiling {
         is_one_load && (&a.place.name, &a.rolled) == (&b.place.name, &b.rolled)
     });
     let mut files = files.iter();
-    let Some(first) = files.next() else { return Tiling::default() };
+    let gap = |range: Range, before: Option<&File>, next: Option<&File>| {
+        let (window, before, next) = (window.clone(), before.cloned(), next.cloned());
+        (range.after < range.up_to).then_some(Gap { window, range, before, next })
+    };
+    let mark = mark.unwrap_or_default();
+    let Some(first) = files.next() else {
+        let all = gap(Range { after: Position::START, up_to: mark }, None, None);
+        return Tiling { gaps: all.into_iter().collect(), ..Tiling::default() };
+    };
     let mut tiling = Tiling { begins_after: first.rolled.after, ..Tiling::default() };
     let mut furthest = first;
     for file in files {
-        if file.rolled.after > furthest.rolled.last {
-            tiling.gaps.push(Gap { before: furthest.clone(), next: file.clone() });
-        } else if file.rolled.after < furthest.rolled.last {
+        let between = Range { after: furthest.rolled.last, up_to: file.rolled.after };
+        tiling.gaps.extend(gap(between, Some(furthest), Some(file)));
+        if file.rolled.after < furthest.rolled.last {
             tiling.overlaps.push(Overlap { file: furthest.clone(), other: file.clone() });
         }
         if file.rolled.last > furthest.rolled.last {
             furthest = file;
         }
     }
+    tiling.gaps.extend(gap(Range { after: furthest.rolled.last, up_to: mark }, Some(furthest), None));
     tiling
 }
 
@@ -123,6 +126,10 @@ pub(crate) mod tests {
         File { place, rolled: rolled(after, last) }
     }
 
+    fn tiled(files: &mut Vec<File>) -> Tiling {
+        tile(&rolled(0, 1).window, files, None)
+    }
+
     fn load(id: u64, file: File) -> File {
         let place =
             Place { bucket: "lake".into(), key: format!("{id}-{}", file.place.name), load: Some(id), ..file.place };
@@ -134,15 +141,15 @@ pub(crate) mod tests {
     }
 
     fn ranges(tiling: &Tiling) -> [Vec<Range>; 2] {
-        [tiling.gaps.iter().map(Gap::range).collect(), tiling.overlaps.iter().map(Overlap::range).collect()]
+        [tiling.gaps.iter().map(|gap| gap.range).collect(), tiling.overlaps.iter().map(Overlap::range).collect()]
     }
 
     #[test]
     fn files_that_follow_each_other_are_green_in_any_order() {
         let mut files = vec![file("c", 20, 30), file("b", 10, 20), file("a", 0, 10)];
-        assert_eq!(tile(&mut files), Tiling::default());
+        assert_eq!(tiled(&mut files), Tiling::default());
         assert_eq!(files.iter().map(|file| file.place.key.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
-        assert_eq!(tile(&mut Vec::new()), Tiling::default());
+        assert_eq!(tiled(&mut Vec::new()), Tiling::default());
     }
 
     #[test]
@@ -151,23 +158,36 @@ pub(crate) mod tests {
         copied.place.bucket = "lake".to_owned();
         let moved = load(1201, file("b", 10, 20));
         let mut files = vec![file("a", 0, 10), file("b", 10, 20), moved.clone(), copied, moved.clone()];
-        assert_eq!(tile(&mut files), Tiling::default());
+        assert_eq!(tiled(&mut files), Tiling::default());
         assert_eq!(files, [file("a", 0, 10), moved.clone()]);
         files.extend([load(1300, file("b", 10, 20)), file("b", 10, 20)]);
-        assert_eq!(ranges(&tile(&mut files)), [vec![], vec![range(10, 20)]]);
+        assert_eq!(ranges(&tiled(&mut files)), [vec![], vec![range(10, 20)]]);
     }
 
     #[test]
     fn files_that_were_moved_away_before_the_earliest_are_no_gap() {
-        let tiling = tile(&mut vec![file("b", 10, 20), file("c", 20, 30)]);
+        let tiling = tiled(&mut vec![file("b", 10, 20), file("c", 20, 30)]);
         assert_eq!(tiling, Tiling { begins_after: at(10), ..Tiling::default() });
     }
 
     #[test]
+    fn what_the_high_water_mark_promises_and_no_file_holds_is_a_gap() {
+        let window = rolled(0, 1).window;
+        let tiling = |files: &[File], mark: u64| tile(&window, &mut files.to_vec(), Some(at(mark)));
+        let files = [file("a", 0, 10), file("b", 10, 20)];
+        assert_eq!(tiling(&files, 20), Tiling::default());
+        assert_eq!(tiling(&files, 10), Tiling::default(), "a file is written before its mark");
+        let newest = tiling(&files[..1], 20);
+        assert_eq!((ranges(&newest), &newest.gaps[0].next), ([vec![range(10, 20)], vec![]], &None));
+        let all = tiling(&[], 20);
+        assert_eq!((ranges(&all), &all.gaps[0].before), ([vec![range(0, 20)], vec![]], &None));
+    }
+
+    #[test]
     fn a_file_inside_another_does_not_hide_the_gap_behind_both() {
-        let tiling = tile(&mut vec![file("a", 0, 10), file("inside", 3, 5), file("c", 12, 20)]);
+        let tiling = tiled(&mut vec![file("a", 0, 10), file("inside", 3, 5), file("c", 12, 20)]);
         assert_eq!(ranges(&tiling), [vec![range(10, 12)], vec![range(3, 5)]]);
-        assert_eq!(tiling.gaps[0].before.place.key, "a");
+        assert_eq!(tiling.gaps[0].before.as_ref().unwrap().place.key, "a");
     }
 
     proptest! {
@@ -194,7 +214,7 @@ pub(crate) mod tests {
             }
             let middle = usize::try_from(order).unwrap() % files.len().max(1);
             files.rotate_left(middle);
-            prop_assert_eq!(ranges(&tile(&mut files)), [gaps, overlaps]);
+            prop_assert_eq!(ranges(&tiled(&mut files)), [gaps, overlaps]);
         }
 
         /// Gaps and overlaps of any ranges agree with counting the files of every position.
@@ -202,7 +222,7 @@ pub(crate) mod tests {
         fn gaps_and_overlaps_are_those_of_counting(lengths in prop::collection::vec((0..60_u64, 1..12_u64), 1..20)) {
             let mut files: Vec<File> =
                 lengths.iter().enumerate().map(|(name, (after, length))| file(name, *after, after + length)).collect();
-            let tiling = tile(&mut files);
+            let tiling = tiled(&mut files);
             let held = |number: u64| {
                 lengths.iter().filter(|(after, length)| (after + 1..=after + length).contains(&number)).count()
             };

@@ -3,6 +3,8 @@
 //! The doc comment of each field, here and in [`Rules`], is also its row in the README; a test compares the two and the
 //! template.
 
+use std::time::Duration;
+
 use rolling::rules::Rules;
 use runtime::settings::{self, Lookup, SettingError, Settings};
 
@@ -13,6 +15,9 @@ pub struct Config {
     pub stack: String,
     /// `LAKE_BUCKET`: bucket that open windows are staged in and quarantined records are written to. Required.
     pub lake_bucket: String,
+    /// `MAX_TICK_AHEAD_SECONDS`: how far the time of a tick may be ahead of the clock, 300 by default. Files are closed by
+    /// that time, so one from the future would close all.
+    pub max_tick_ahead: Duration,
     /// Which records go into which file.
     pub rules: Rules,
 }
@@ -33,6 +38,7 @@ impl Config {
         Ok(Self {
             stack: settings.stack(),
             lake_bucket: settings.required("LAKE_BUCKET", why)?,
+            max_tick_ahead: Duration::from_secs(settings.number("MAX_TICK_AHEAD_SECONDS", 300, 0..=604_800)?),
             rules: Rules::from_settings(settings)?,
         })
     }

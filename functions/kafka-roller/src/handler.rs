@@ -17,6 +17,7 @@ use shared::{
     layout::Segment,
     metrics::{CountsByReason, Metrics, Unit},
     position::Position,
+    quarantine::rfc3339,
     rolled::{Reason, Window},
 };
 use tracing::{error, info};
@@ -37,6 +38,14 @@ pub enum HandleError {
     /// The event cannot be read. Nothing was done.
     #[error(transparent)]
     Event(#[from] EventError),
+    /// The time of a tick has not come yet. Nothing was done.
+    #[error("the tick is of {}, which is {} s ahead of the clock; at most MAX_TICK_AHEAD_SECONDS are believed", rfc3339(*now_ms).unwrap_or_default(), ahead.as_secs())]
+    Ahead {
+        /// The time of the tick, in milliseconds since 1970-01-01T00:00:00Z.
+        now_ms: i64,
+        /// How far it is ahead.
+        ahead: Duration,
+    },
     /// The staging folder could not be listed on a tick.
     #[error(transparent)]
     List(#[from] BucketError),
@@ -99,17 +108,27 @@ pub async fn run<B: Bucket>(app: &App<B>, event: Bytes, tally: &mut Tally) -> Re
             let failures = sequence_number.map(|item_identifier| Failure { item_identifier });
             Ok(Response { batch_item_failures: failures.into_iter().collect() })
         }
-        Event::Tick(now_ms) => tick(app, now_ms, tally).await,
+        Event::Tick(now_ms) => {
+            let ahead =
+                Duration::from_millis(u64::try_from(now_ms.saturating_sub(clock::unix_ms())).unwrap_or_default());
+            if ahead > app.config.max_tick_ahead {
+                return Err(HandleError::Ahead { now_ms, ahead });
+            }
+            tick(app, now_ms, tally).await
+        }
     }
 }
 
 /// Stages or rolls the records of a batch. Returns the position of the first record that is not stored.
 async fn land<B: Bucket>(app: &App<B>, batch: Batch, tally: &mut Tally) -> Option<Position> {
     tally.oldest_arrived_ms = batch.oldest_ms;
-    let poison = batch.poison.into_iter().map(|Poison { position, record, .. }| (position, record));
-    let quarantined = quarantine::keep(&app.lake, FUNCTION, poison.collect()).await;
+    let failed = land_all(app, &batch.shard, batch.runs, tally).await.into_iter().min();
+    // What comes again is quarantined then, or it would be there twice.
+    let poison =
+        batch.poison.into_iter().filter(|poison| failed.is_none_or(|failed| poison.position < failed.record()));
+    let poison = poison.map(|Poison { position, record, .. }| (position, record)).collect();
+    let quarantined = quarantine::keep(&app.lake, FUNCTION, poison).await;
     tally.quarantined = quarantined.kept;
-    let failed = land_all(app, &batch.shard, batch.runs, tally).await;
     failed.into_iter().chain(quarantined.failed).min()
 }
 

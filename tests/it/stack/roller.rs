@@ -15,7 +15,7 @@ use shared::{
 };
 
 use super::{Deployed, SOON, eventually};
-use crate::kafka_roller::batch;
+use crate::{events::tick, kafka_roller::batch};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -26,6 +26,7 @@ async fn app(deployed: &Deployed, table: &str) -> App<S3> {
             "INCOMING_BUCKET" => deployed.stack.output("KafkaFilesBucketName").to_owned(),
             "LAKE_BUCKET" => deployed.bucket().to_owned(),
             "TABLE" => table.to_owned(),
+            "MAX_TICK_AHEAD_SECONDS" => "604800".to_owned(),
             _ => return None,
         })
     };
@@ -35,10 +36,6 @@ async fn app(deployed: &Deployed, table: &str) -> App<S3> {
 async fn land(app: &App<S3>, event: &Value) {
     let response = handle(app, Bytes::from(event.to_string())).await.unwrap();
     assert_eq!(response, Response::default());
-}
-
-fn tick(ms: i64) -> Value {
-    json!({"time": jiff::Timestamp::from_millisecond(ms).unwrap()})
 }
 
 /// The files of a table in the order of their records, with what they say of themselves.
@@ -164,8 +161,7 @@ impl<'a> Rolling<'a> {
             (counts.sum::<usize>() == numbers.len()).then_some(())
         })
         .await;
-        let later = jiff::Timestamp::from_millisecond(runtime::clock::unix_ms() + HOUR_MS).unwrap();
-        let event = aws_sdk_lambda::primitives::Blob::new(json!({"time": later}).to_string());
+        let event = aws_sdk_lambda::primitives::Blob::new(tick(runtime::clock::unix_ms() + HOUR_MS).to_string());
         let function = self.deployed.stack.output("KafkaRollerFunctionName");
         let answer = self.lambda.invoke().function_name(function).payload(event).send().await.unwrap();
         assert_eq!(answer.function_error(), None);
