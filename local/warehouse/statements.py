@@ -19,22 +19,23 @@ from local.warehouse import load
 PARSERS = 2
 GRAMMARS = {"snowflake": "snowflake", "redshift": "redshift", "athena": "hive"}
 KEYWORD = re.compile(r"(?<!['\w$@./])[A-Z_]{2,}\b(?!['$])")
-# Words in upper case that are names, of roles, tables and functions: another name is no error of grammar.
+# Words in upper case that are names, of roles, tables, types and functions: another name is no error of grammar.
 NAMES = {
-    *("ACCOUNTADMIN", "SECURITYADMIN", "SYSADMIN", "USERADMIN", "ACCOUNT", "CHANGES", "YOUR_EVENT_COLUMNS"),
+    *("ACCOUNTADMIN", "SECURITYADMIN", "SYSADMIN", "USERADMIN", "ACCOUNT", "CHANGES", "LANDFALL", "YOUR_EVENT_COLUMNS"),
     *("TABLE", "INFORMATION_SCHEMA", "TABLE_NAME", "START_TIME", "DAY", "LIKE", "AS", "NOW"),
-    *("CAST", "CURRENT_TIMESTAMP", "DATEADD", "JSON_PARSE", "OBJECT", "PARSE_JSON", "ROW_NUMBER"),
+    *("CAST", "CURRENT_TIMESTAMP", "DATEADD", "IS_ROLE_IN_SESSION", "JSON_PARSE", "NULL", "OBJECT", "PARSE_JSON", "ROW_NUMBER", "VARCHAR"),
 }
 
 
 def main(compiled: Path) -> int:
     """0 if every statement can be read, none that is misspelt can, and they fit together."""
-    scripts = [path for dialect in GRAMMARS for path in sorted((WAREHOUSE / dialect).glob("*.sql"))]
-    if {path.parent.name for path in scripts} != set(GRAMMARS):
+    scripts = {path: dialect for dialect in GRAMMARS for path in sorted((WAREHOUSE / dialect).glob("*.sql"))}
+    if set(scripts.values()) != set(GRAMMARS):
         raise Failure(f"There are not scripts of all warehouses in {WAREHOUSE.relative_to(ROOT)}")
+    scripts |= {compiled / f"masking-{dialect}.sql": dialect for dialect in ("snowflake", "redshift")}
     title = "Parsing the statements that set up the warehouses, as they are and misspelt"
     with step(title) as s, ProcessPoolExecutor(PARSERS) as pool:
-        read = sum(pool.map(_read, scripts, (path.parent.name for path in scripts)))
+        read = sum(pool.map(_read, scripts, scripts.values()))
         s.say(f"{read} statements")
     _fits()
     return 0
@@ -42,15 +43,21 @@ def main(compiled: Path) -> int:
 
 def _read(path: Path, dialect: str) -> int:
     """How many statements there are, all of which can be read, and none with a misspelt keyword."""
-    count = 0
-    for statement in statements(path.read_text()):
-        count += 1
+    name = f"{path.parent.name}/{path.name}"
+    found_here = statements(path.read_text())
+    if not found_here:
+        raise Failure(f"There are no statements in {name}")
+    tried = set()
+    for statement in found_here:
         if found := _unread(statement, dialect):
-            raise Failure(f"{path.relative_to(ROOT)}: sqlfluff does not read {statement[:80]!r}: {found}")
-        for misspelt in _misspelt(statement):
+            raise Failure(f"{name}: sqlfluff does not read {statement[:80]!r}: {found}")
+        # One of those that differ in names alone.
+        kind = tuple(KEYWORD.findall(statement))
+        for misspelt in _misspelt(statement) if kind not in tried else ():
             if not _unread(misspelt, dialect):
-                raise Failure(f"{path.relative_to(ROOT)}: this is read although it is misspelt: {misspelt}")
-    return count
+                raise Failure(f"{name}: this is read although it is misspelt: {misspelt}")
+        tried.add(kind)
+    return len(found_here)
 
 
 def statements(text: str) -> list[str]:
@@ -60,18 +67,24 @@ def statements(text: str) -> list[str]:
 
 
 def _misspelt(statement: str) -> Iterator[str]:
-    """The statement with one letter less in one of its keywords."""
-    for match in KEYWORD.finditer(statement):
-        if match.group() not in NAMES:
-            yield statement[: match.end() - 1] + statement[match.end() :]
+    """The statement with one letter less in one of its keywords, where it is first."""
+    first = {match.group(): match.end() for match in reversed(list(KEYWORD.finditer(statement)))}
+    for keyword, end in first.items():
+        if keyword not in NAMES:
+            yield statement[: end - 1] + statement[end:]
 
 
 def _unread(statement: str, dialect: str) -> str:
     try:
-        ddl.fluff(f"{statement.replace(ddl.SERIALIZE, '')};", GRAMMARS[dialect])
+        ddl.fluff(f"{_known(statement)};", GRAMMARS[dialect])
     except ValueError as error:
         return str(error)
     return ""
+
+
+def _known(statement: str) -> str:
+    """Without the two words that the grammars of sqlfluff 4.5.0 do not have, where they belong."""
+    return re.sub(r"^(ALTER TAG .* SET MASKING POLICY \w+) FORCE$", r"\1", statement.replace(ddl.SERIALIZE, ""))
 
 
 def _fits() -> None:
