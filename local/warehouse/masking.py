@@ -188,7 +188,9 @@ def _seen(connection: duckdb.DuckDBPyConnection, known: dict[str, Model], classi
 
 
 def _as_role(connection: duckdb.DuckDBPyConnection, role: str | None) -> None:
-    connection.execute("set variable landfall_role = ?" if role else "reset variable landfall_role", [role] if role else [])
+    connection.execute(
+        "set variable landfall_role = ?" if role else "reset variable landfall_role", [role] if role else []
+    )
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str) -> int:
@@ -205,11 +207,15 @@ def show(database: Path) -> None:
     else:
         listed = [(model.schema, model.name, column) for model in known.values() for column in model.columns]
         found = classes(known, listed)
-    shared = {(model.schema, model.name, column) for model in known.values() if model.is_shared for column in model.columns}
+    shared = {
+        (model.schema, model.name, column) for model in known.values() if model.is_shared for column in model.columns
+    }
     table = Table("schema", "table", "column", "class", "readers", title="Columns with personal values")
     rows: list[tuple[Any, ...]] = []
     for column, class_ in sorted(found.items()):
-        rows.append((*column, class_, "" if column not in shared else "see it" if class_ == "none" else "see it masked"))
+        rows.append(
+            (*column, class_, "" if column not in shared else "see it" if class_ == "none" else "see it masked")
+        )
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -47,7 +47,8 @@ def dbt(*arguments: str, quiet: bool = True) -> list[Any]:
     if failed or not done.success:
         named = [(getattr(result, "node", None), result) for result in failed]
         lines = "\n".join(
-            f"  {node.name if node else result.unique_id}: {' '.join(str(result.message).split())[:300]}" for node, result in named
+            f"  {node.name if node else result.unique_id}: {' '.join(str(result.message).split())[:300]}"
+            for node, result in named
         )
         raise Failure(f"dbt {arguments[0]} failed:\n{lines}\nAll of it: {LOGS / 'dbt.log'}")
     return results

@@ -50,6 +50,8 @@ GRANT USAGE ON WAREHOUSE landfall_query TO ROLE landfall_ro;
 
 GRANT USAGE ON DATABASE landfall TO ROLE landfall_raw_ro;
 GRANT USAGE ON DATABASE landfall TO ROLE landfall_ro;
+-- RW gives the database to a share.
+GRANT USAGE ON DATABASE landfall TO ROLE landfall_rw WITH GRANT OPTION;
 GRANT CREATE SCHEMA ON DATABASE landfall TO ROLE landfall_rw;
 GRANT OWNERSHIP ON SCHEMA landfall.raw TO ROLE landfall_raw_rw COPY CURRENT GRANTS;
 GRANT OWNERSHIP ON SCHEMA landfall.shared TO ROLE landfall_rw COPY CURRENT GRANTS;
