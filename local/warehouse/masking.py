@@ -6,11 +6,10 @@ The classes are in `meta.pii` of the `.yml` files, and `warehouse/macros/masking
 import ipaddress
 import json
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import duckdb
 from rich.console import Console
@@ -111,7 +110,7 @@ def columns(connection: duckdb.DuckDBPyConnection) -> list[Column]:
     ).fetchall()
 
 
-def personal(connection: duckdb.DuckDBPyConnection, classified: Set[Column]) -> Iterator[tuple[Column, str]]:
+def personal(connection: duckdb.DuckDBPyConnection, classified: set[Column]) -> Iterator[tuple[Column, str]]:
     """Columns without a class that look personal by their name, or by what a sample of their rows holds, and why."""
     for (schema, table), some in groupby(columns(connection), key=lambda column: column[:2]):
         left = [column for column in some if column not in classified]
@@ -210,12 +209,10 @@ def show(database: Path) -> None:
     shared = {
         (model.schema, model.name, column) for model in known.values() if model.is_shared for column in model.columns
     }
-    table = Table("schema", "table", "column", "class", "readers", title="Columns with personal values")
-    rows: list[tuple[Any, ...]] = []
+    table = Table(title="Columns with personal values")
+    for title in ("schema", "table", "column", "class", "readers"):
+        table.add_column(title, overflow="fold")
     for column, class_ in sorted(found.items()):
-        rows.append(
-            (*column, class_, "" if column not in shared else "see it" if class_ == "none" else "see it masked")
-        )
-    for row in rows:
-        table.add_row(*row)
+        seen = "" if column not in shared else "see it" if class_ == "none" else "see it masked"
+        table.add_row(*column, class_, seen)
     Console().print(table)

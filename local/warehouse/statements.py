@@ -105,7 +105,9 @@ def _fits() -> None:
     for table, expected in {"EVENTS_BACKFILL": load.BACKFILL, "COLLECT": load.HITS, "CHANGES": load.CHANGES}.items():
         for warehouse, prefix in {"snowflake": '"?', "redshift": r'"raw"\.'}.items():
             script = (WAREHOUSE / warehouse / "2_raw.sql").read_text()
-            found = re.search(rf"CREATE TABLE IF NOT EXISTS {prefix}{table}\"? \((.*?)\n\);", script, re.I | re.S)
+            found = re.search(
+                rf"CREATE TABLE IF NOT EXISTS {prefix}{table}\"? \((.*?)\n\);", script, re.IGNORECASE | re.DOTALL
+            )
             columns = [line.split()[0] for line in found[1].strip().splitlines()] if found else []
             if columns != [*expected, *load.FILE]:
                 raise Failure(f"{warehouse}/2_raw.sql: {table} has {columns}, and in DuckDB {[*expected, *load.FILE]}")

@@ -1,5 +1,5 @@
 -- What an account needs before the raw tables: warehouses, roles, the database, and a storage integration.
--- Run it as a user with ACCOUNTADMIN. README.md beside it says what YOUR_… is replaced by, and what comes next.
+-- Run it as a user with ACCOUNTADMIN. README.md says what replaces the words in it, and what comes next.
 -- It can be run again: what is there stays as it is.
 
 USE ROLE USERADMIN;
