@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from local import build, hits, lake, loads, protos, queues, stack, topics
+from local import build, hits, ingesting, lake, loads, objects, protos, queues, stack, topics
 from local.paths import LAKE, ROOT
 from local.progress import step
 
@@ -45,10 +45,12 @@ def run(count: int, seed: int) -> int:
     protos.ensure()
     deployed = stack.up(commands=build.with_linked("pump"), fresh=True)
     console = Console()
+    incoming = objects.generate(seed)
     with deployed.without_ticks(stack.INGESTER):  # or loads would be taken further while they are counted
         wrong = [
             *_events(deployed, count, seed, console),
-            *loads.run(deployed, seed, console),
+            *loads.run(deployed, seed, incoming, console),
+            *ingesting.run(deployed, incoming, console),
             *hits.run(deployed, seed, console),
             *topics.run(deployed, seed, console),
         ]

@@ -10,8 +10,9 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from local import lake, objects, queues
+from local import lake, loads, objects, queues
 from local.lake import LakeFile
+from local.loads import Load
 from local.objects import Incoming
 from local.progress import Failure, Step, step
 from local.stack import INGESTER, Stack
@@ -23,21 +24,21 @@ FINISHED = (objects.ARCHIVED, objects.ERRORED)
 def run(stack: Stack, incoming: Sequence[Incoming], console: Console) -> list[str]:
     """Runs it. Returns what is wrong."""
     with step("Ingesting and archiving the loads") as s:
-        _ingest(stack, s)
+        ingest(stack, s)
     with step("Fetching the lake to .local/lake"):
         fetched = lake.fetch(stack)
     with step("Reading the loads"):
         tables = stack.ask("tables_list")["tables"]
-        loads = [load for page in stack.pages("loads_list", limit=100) for load in page["loads"]]
+        registered = list(loads.every(stack))
     rows = {table["prefix"]: _rows(fetched, table["prefix"]) for table in tables}
     misfits = Counter(
         record["attributes"]["table"] for record in lake.quarantined(fetched) if record["function"] == "load-ingester"
     )
-    console.print(_table(tables, loads, rows, misfits))
+    console.print(_table(tables, registered, rows, misfits))
 
     dead = queues.depth(stack, queues.LOADS.dead_letters).all
     wrong = [
-        *_other_ends(incoming, loads),
+        *_other_ends(incoming, registered),
         *_other_rows(incoming, tables, rows, misfits),
         *_not_moved(stack, incoming, fetched),
         *([f"{dead:,} messages about loads are in the dead-letter queue."] if dead else []),
@@ -45,9 +46,9 @@ def run(stack: Stack, incoming: Sequence[Incoming], console: Console) -> list[st
     for sentence in wrong:
         console.print(sentence, style="red", highlight=False, soft_wrap=True)
     if not wrong:
-        ends = Counter(load["status"] for load in loads)
+        ends = Counter(load["status"] for load in registered)
         console.print(
-            f"{len(loads):,} loads = {ends[objects.ARCHIVED]:,} archived + {ends[objects.ERRORED]:,} errored + "
+            f"{len(registered):,} loads = {ends[objects.ARCHIVED]:,} archived + {ends[objects.ERRORED]:,} errored + "
             f"{ends[objects.WAITING]:,} waiting for a snapshot; {sum(rows.values()):,} rows in springboard/ and "
             f"{misfits.total():,} in the quarantine, each row once.",
             style="green",
@@ -57,7 +58,7 @@ def run(stack: Stack, incoming: Sequence[Incoming], console: Console) -> list[st
     return wrong
 
 
-def _ingest(stack: Stack, step: Step) -> None:
+def ingest(stack: Stack, step: Step) -> None:
     """Lets time pass until every load has ended. The function is paused while it queues, since the emulator loses messages."""
     for _ in range(TICKS):
         with queues.paused(stack, queues.LOADS):
@@ -80,7 +81,7 @@ def _rows(fetched: Sequence[LakeFile], prefix: str) -> int:
 
 
 def _table(
-    tables: Sequence[dict[str, Any]], loads: Sequence[dict[str, Any]], rows: dict[str, int], misfits: Counter[str]
+    tables: Sequence[dict[str, Any]], registered: Sequence[Load], rows: dict[str, int], misfits: Counter[str]
 ) -> Table:
     shown = Table(title="Loads, ingested", caption="waiting: for a snapshot; misfits: rows in the quarantine")
     shown.add_column("table", no_wrap=True)
@@ -90,7 +91,7 @@ def _table(
     shown.add_column("reasons")
     for table in tables:
         name = table["name"]
-        of_table = [load for load in loads if load["table"] == name]
+        of_table = [load for load in registered if load["table"] == name]
         number = Counter(load["status"] for load in of_table)
         reasons = sorted({load["status_reason"] for load in of_table} - {None})
         numbers = (*(number[status] for status in statuses), rows[table["prefix"]], misfits[name])
@@ -98,12 +99,12 @@ def _table(
     return shown
 
 
-def _end(load: dict[str, Any]) -> str:
+def _end(load: Load) -> str:
     return load["status"] + (f": {load['status_reason']}" if load["status_reason"] else "")
 
 
-def _other_ends(incoming: Sequence[Incoming], loads: Sequence[dict[str, Any]]) -> Iterator[str]:
-    ended = {load["s3_key"]: _end(load) for load in loads}
+def _other_ends(incoming: Sequence[Incoming], registered: Sequence[Load]) -> Iterator[str]:
+    ended = {load["s3_key"]: _end(load) for load in registered}
     other = [one for one in incoming if one.is_load and ended.get(one.key) != one.ends]
     if other:
         first = other[0]

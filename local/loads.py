@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from local import ingesting, objects, queues
+from local import objects, queues
 from local.objects import Incoming
 from local.progress import Step, step
 from local.stack import Stack
@@ -41,13 +41,7 @@ class Registered:
         }
 
 
-def run(stack: Stack, seed: int, console: Console) -> list[str]:
-    """Runs it. Returns what is wrong."""
-    incoming = objects.generate(seed)
-    return [*_register(stack, seed, incoming, console), *ingesting.run(stack, incoming, console)]
-
-
-def _register(stack: Stack, seed: int, incoming: Sequence[Incoming], console: Console) -> list[str]:
+def run(stack: Stack, seed: int, incoming: Sequence[Incoming], console: Console) -> list[str]:
     """Registers the objects. Returns what is wrong."""
     announced = [one for one in incoming if one.announced]
     unannounced = [one for one in incoming if not one.announced]

@@ -1,5 +1,7 @@
 """Every test, against a deployed stack, and the benchmarks."""
 
+from rich.console import Console
+
 from local import (
     checks,
     clients,
@@ -11,6 +13,7 @@ from local import (
     glue,
     postgres,
     readers,
+    replicas,
     stack,
     warehouse,
 )
@@ -36,6 +39,7 @@ def test() -> int:
                 checks.all_tests(),
                 {"LANDFALL_STACK": str(STACK_FILE), "LANDFALL_POSTGRES": deployed.postgres_url, **visitors},
             )
+            code = code or replicas.run(deployed, Console())
         # Two of those tests have just written the files. DuckDB is the reader that is installed anyway.
         if code:
             return code

@@ -14,6 +14,8 @@ pub const ROLLER: &str = "kafka-roller";
 pub const REGISTRAR: &str = "load-registrar";
 pub const INGESTER: &str = "load-ingester";
 pub const FETCHER: &str = "dmap-fetch";
+/// The container beside the stack, which has no settings that can be asked for.
+pub const CONSUMER: &str = "consumer";
 
 /// The queue of events.
 pub const EVENTS: &str = "events";
@@ -86,6 +88,11 @@ impl Context {
     /// A setting of one of the stack's functions.
     pub async fn setting(&self, part: &str, variable: &'static str) -> Result<String, StackError> {
         self.function(&self.named(part)).await?.setting(variable)
+    }
+
+    /// The bucket of the quarantine of a function, or of the consumer, which has that of parquet-writer.
+    pub async fn lake_of(&self, part: &str) -> Result<String, StackError> {
+        self.setting(if part == CONSUMER { WRITER } else { part }, "LAKE_BUCKET").await
     }
 
     /// The URL of one of the stack's queues.

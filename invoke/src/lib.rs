@@ -32,10 +32,11 @@ pub enum RegistrarError {
 }
 
 /// Why an attempt failed.
-struct Failed(RegistrarError, Throttled);
-
-/// Whether Lambda has not run the function, because too many of it were running.
-struct Throttled(bool);
+struct Failed {
+    error: RegistrarError,
+    /// Lambda has not run the function, because too many of it were running.
+    throttled: bool,
+}
 
 /// A client of load-registrar.
 #[derive(Debug, Clone)]
@@ -55,7 +56,7 @@ impl Invoke {
     /// Sends a command and returns its answer, which is the type that the command's documentation names. An attempt that fails is
     /// repeated.
     pub async fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, RegistrarError> {
-        self.send(command, config::Builder::new()).await.map_err(|failed| failed.0)
+        self.send(command, config::Builder::new()).await.map_err(|failed| failed.error)
     }
 
     /// The same without a repetition, for what gives a lease: a second attempt would not get the one of the first.
@@ -63,11 +64,11 @@ impl Invoke {
         let once = || config::Builder::new().retry_config(RetryConfig::standard().with_max_attempts(1));
         for pause in PAUSES_MS {
             match self.send(command, once()).await {
-                Err(Failed(_, Throttled(true))) => sleep(Duration::from_millis(pause)).await,
-                done => return done.map_err(|failed| failed.0),
+                Err(Failed { throttled: true, .. }) => sleep(Duration::from_millis(pause)).await,
+                done => return done.map_err(|failed| failed.error),
             }
         }
-        self.send(command, once()).await.map_err(|failed| failed.0)
+        self.send(command, once()).await.map_err(|failed| failed.error)
     }
 
     async fn send<T: DeserializeOwned>(&self, command: &Command, settings: config::Builder) -> Result<T, Failed> {
@@ -79,12 +80,13 @@ impl Invoke {
             #[serde(default)]
             error_message: String,
         }
-        let unavailable = |cause: String| Failed(RegistrarError::Unavailable(cause), Throttled(false));
+        let failed = |error| Failed { error, throttled: false };
+        let unavailable = |cause: String| failed(RegistrarError::Unavailable(cause));
         let request = serde_json::to_vec(command).map_err(|error| unavailable(error.to_string()))?;
         let invoke = self.client.invoke().function_name(&self.function).payload(Blob::new(request));
         let answer = invoke.customize().config_override(settings).send().await.map_err(|error| {
-            let throttled = Throttled(code(&error) == Some("TooManyRequestsException"));
-            Failed(RegistrarError::Unavailable(cause(&error)), throttled)
+            let throttled = code(&error) == Some("TooManyRequestsException");
+            Failed { error: RegistrarError::Unavailable(cause(&error)), throttled }
         })?;
         let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
         if answer.function_error().is_none() {
@@ -92,7 +94,7 @@ impl Invoke {
         }
         let failure: Failure = serde_json::from_slice(payload).map_err(|error| unavailable(error.to_string()))?;
         Err(match failure.error_type == REFUSED {
-            true => Failed(RegistrarError::Refused(failure.error_message), Throttled(false)),
+            true => failed(RegistrarError::Refused(failure.error_message)),
             false => unavailable(failure.error_message),
         })
     }

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from local.paths import ROOT
 from local.progress import Failure, step
-from local.warehouse import load, masking, project, recount, sample
+from local.warehouse import load, masking, project, recount, replica, sample
 
 SEED = 7
 EVENTS = 2_000
@@ -90,7 +90,7 @@ def _load(database: Path, lake: Path) -> None:
 
 def _replicated(database: Path) -> int:
     """Compares the latest state and every hour of the history with the table. Returns how many rows."""
-    columns = ("customer_id", "name", "email", "balance", "segment")
+    columns = replica.COLUMNS
     changes, states = sample.replicated(SEED)
     compared = 0
     with project.connected(database) as connection:

@@ -17,8 +17,8 @@ import psycopg2
 
 from local.progress import Failure, step
 from local.warehouse import load, project, replica
+from local.warehouse.replica import COLUMNS
 
-COLUMNS = ("customer_id", "name", "email", "balance", "segment")
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def _replay(folder: Path, connection, steps: int, changes: int, seed: int) -> in
             half = len(made) // 2
             parts = {"-1": made[:half], "-2": made[half:]}
             for name in reversed(parts) if number % 4 == 2 else parts:
-                replica.write(lake, number, parts[name], name)
+                replica.write(lake / "cdc" / replica.path_of(number, name), number, parts[name])
                 if number % 4 == 2 or name == "-2":
                     _run(database, lake)
             compared += _compare(connection, database, number)
@@ -94,7 +94,7 @@ def _apply(cursor, change: replica.Change, number: int) -> None:
 def _run(database: Path, lake: Path) -> None:
     with project.connected(database) as connection:
         load.load(connection, lake, quiet=True)
-    project.dbt("run", "--select", "files", "customers_cdc", "customers_state", "customers_latest")
+    project.dbt("run", "--select", *replica.MODELS)
 
 
 def _compare(connection, database: Path, number: int) -> int:

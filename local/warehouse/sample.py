@@ -190,12 +190,19 @@ def _write_changes(lake: Path, delivery: int, seed: int) -> None:
     for number, of_hour in enumerate(changes):
         is_late = number % 5 == 3
         if delivery == (DELIVERIES - 1 if is_late else number * DELIVERIES // len(changes)):
-            replica.write(lake, number, of_hour)
+            replica.write(_replicated_path(lake, number), number, of_hour)
         if delivery == DELIVERIES - 1 and number % 7 == 2:
-            replica.write(lake, number, of_hour, "-again")
+            replica.write(_replicated_path(lake, number, "-again"), number, of_hour)
     source = QLIK / ("EDW.SAMPLE" if delivery == 0 else "EDW.SAMPLE__ct")
     if delivery < 2:
         _write_qlik(lake, source)
+
+
+def _replicated_path(lake: Path, number: int, name: str = "") -> Path:
+    """Where DMS writes it, or load-ingester, which keeps nothing of its name."""
+    if number % 4 == 0:
+        return lake / "springboard" / replica.TABLE / f"{100 + number}-0{name}.parquet"
+    return lake / "cdc" / replica.path_of(number, name)
 
 
 def _write_qlik(lake: Path, source: Path) -> None:

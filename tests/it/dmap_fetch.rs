@@ -19,21 +19,23 @@ use dmap_fetch::{
 };
 use flate2::{Compression, write::GzEncoder};
 use kit::{
-    http::{self, HttpRequest, HttpResponse, Reply, respond, respond_json},
+    http::{self, HttpRequest, Reply, respond_json},
     s3::{Buckets, Call, Object},
 };
-use load_registrar::app::App as Registrar;
 use runtime::clock;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use shared::{registrar::REFUSED, s3_key};
+use shared::s3_key;
 use tokio::time::timeout;
 
 use self::server::{Dmap, Fault, KEY, at};
-use crate::{events::file, postgres::Scratch, roles};
+use crate::{
+    events::file,
+    postgres::Scratch,
+    registrar::{INCOMING, LAKE, Registrar, in_seconds},
+    roles,
+};
 
-const INCOMING: &str = "incoming";
-const LAKE: &str = "lake";
 const FOLDER: &str = "cubic/dmap/agg_sample/";
 
 /// S3, Secrets Manager and Lambda.
@@ -78,7 +80,7 @@ impl Cloud {
             let (registrar, command) = (state.registrar.clone().unwrap(), Bytes::copy_from_slice(http::body(request)));
             state.calls.push(http::json(request)["command"].as_str().unwrap().to_owned());
             return Reply::later(async move {
-                let answer = invoke(&registrar, command).await;
+                let answer = registrar.invoke(command).await;
                 if is_last { pending().await } else { answer }
             });
         }
@@ -100,22 +102,6 @@ impl Dmap {
         *left = before.saturating_sub(1);
         Some(before)
     }
-}
-
-/// What Lambda answers to an invocation of load-registrar.
-async fn invoke(registrar: &Registrar, command: Bytes) -> HttpResponse {
-    match load_registrar::handler::handle(registrar, command, in_seconds(60)).await {
-        Ok(answer) => respond_json(200, &answer),
-        Err(error) => {
-            let failure = json!({"errorType": error.kind(), "errorMessage": error.to_string()});
-            assert!(error.kind() == REFUSED, "{error}");
-            respond(200, failure.to_string(), &[("x-amz-function-error", "Unhandled".to_owned())])
-        }
-    }
-}
-
-fn in_seconds(seconds: u64) -> u64 {
-    u64::try_from(clock::unix_ms()).unwrap() + seconds * 1_000
 }
 
 struct World {
@@ -151,20 +137,13 @@ impl World {
         }
         let answering = cloud.clone();
         let aws = http::config(http::client(move |request| answering.answer(request))).await;
-        let url = scratch.url();
-        let config = load_registrar::config::Config::from_lookup(|name| match name {
-            "INCOMING_BUCKET" => Some(INCOMING.to_owned()),
-            "LAKE_BUCKET" => Some(LAKE.to_owned()),
-            "DATABASE_URL" => Some(url.clone()),
-            _ => None,
-        });
         let heads = cloud.clone();
         let s3 = http::config(http::client(move |request: &HttpRequest| {
             let call = Call::of(request).unwrap();
             heads.state().buckets.answer(&call, request)
         }))
         .await;
-        let registrar = Arc::new(Registrar::new(config.unwrap(), &s3));
+        let registrar = Arc::new(Registrar::new(&scratch, &s3).await);
         cloud.state().registrar = Some(registrar.clone());
         let config = Config::from_lookup(|name| match name {
             "INCOMING_BUCKET" => Some(INCOMING.to_owned()),
@@ -180,14 +159,13 @@ impl World {
         let http = Http::with_roots(roots, Duration::from_millis(2)).unwrap();
         let app = App::new(config.unwrap(), &aws, http);
         let world = Self { cloud, dmap, scratch, app, registrar, archived: Mutex::default() };
-        world.ask(json!({"command": "migrate"})).await;
         let tables = json!([{"prefix": FOLDER, "kind": "dmap"}]);
         world.ask(json!({"command": "tables_apply", "tables": tables, "feeds": feeds})).await;
         world
     }
 
     async fn ask(&self, command: Value) -> Value {
-        load_registrar::handler::handle(&self.registrar, command.to_string().into(), in_seconds(60)).await.unwrap()
+        self.registrar.ask(command).await
     }
 
     async fn tick(&self) -> Summary {
@@ -677,14 +655,11 @@ async fn feeds_are_planned_and_applied_with_the_tables() {
         (json!([{"name": "x", "relative_url": "https://x.example/"}]), "relative_url"),
         (json!([{"name": "../x", "relative_url": "/x"}]), "letters, digits"),
     ] {
-        let command = plan(feeds).to_string();
-        let error =
-            load_registrar::handler::handle(&world.registrar, command.into(), in_seconds(60)).await.unwrap_err();
-        assert!(error.to_string().contains(says) && error.kind() == REFUSED, "{error}");
+        let refusal = world.registrar.refuses(plan(feeds)).await;
+        assert!(refusal.contains(says), "{refusal}");
     }
-    let unknown = json!({"command": "dmap_answered", "feed": "nobody"}).to_string();
-    let error = load_registrar::handler::handle(&world.registrar, unknown.into(), in_seconds(60)).await.unwrap_err();
-    assert_eq!(error.to_string(), "feed nobody does not exist; there are agg, other");
+    let refusal = world.registrar.refuses(json!({"command": "dmap_answered", "feed": "nobody"})).await;
+    assert_eq!(refusal, "feed nobody does not exist; there are agg, other");
 }
 
 #[test]

@@ -11,22 +11,24 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use kit::{
-    http::{self, HttpRequest, HttpResponse, Reply, respond, respond_json},
+    http::{self, HttpRequest, Reply, respond, respond_json},
     s3::{Buckets, Call, Object},
 };
 use load_ingester::{app::App, config::Config, handler::handle};
-use load_registrar::app::App as Registrar;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use runtime::clock;
 use serde_json::{Value, json};
-use shared::{registrar::REFUSED, s3_key};
+use shared::s3_key;
 use tokio::time::timeout;
 
-use crate::{events::file, postgres::Scratch, roles};
+use crate::{
+    events::file,
+    postgres::Scratch,
+    registrar::{INCOMING, LAKE, Registrar, expire_leases, in_seconds},
+    roles,
+};
 
-const INCOMING: &str = "incoming";
-const LAKE: &str = "lake";
 /// 2026-11-20T12:00:00Z.
 const NOON: i64 = 1_795_176_000;
 
@@ -98,7 +100,7 @@ impl Cloud {
                 return Reply::Lost;
             }
             state.calls.push(name);
-            return Reply::later(async move { invoke(&registrar, command).await });
+            return Reply::later(async move { registrar.invoke(command).await });
         }
         let call = Call::of(request).unwrap();
         if state.checks_role {
@@ -142,22 +144,6 @@ fn check_role(call: &Call, request: &HttpRequest) {
     }
 }
 
-/// What Lambda answers to an invocation of load-registrar.
-async fn invoke(registrar: &Registrar, command: Bytes) -> HttpResponse {
-    match load_registrar::handler::handle(registrar, command, in_seconds(60)).await {
-        Ok(answer) => respond_json(200, &answer),
-        Err(error) => {
-            let failure = json!({"errorType": error.kind(), "errorMessage": error.to_string()});
-            assert!(error.kind() == REFUSED, "{error}");
-            respond(200, failure.to_string(), &[("x-amz-function-error", "Unhandled".to_owned())])
-        }
-    }
-}
-
-fn in_seconds(seconds: u64) -> u64 {
-    u64::try_from(clock::unix_ms()).unwrap() + seconds * 1_000
-}
-
 struct World {
     cloud: Cloud,
     scratch: Scratch,
@@ -180,23 +166,15 @@ impl World {
             reply
         };
         let ingesting = http::config(http::client(by_ingester)).await;
-        let url = scratch.url();
-        let config = load_registrar::config::Config::from_lookup(|name| match name {
-            "INCOMING_BUCKET" => Some(INCOMING.to_owned()),
-            "LAKE_BUCKET" => Some(LAKE.to_owned()),
-            "DATABASE_URL" => Some(url.clone()),
-            _ => None,
-        });
-        let registrar = Arc::new(Registrar::new(config.unwrap(), &aws));
+        let registrar = Arc::new(Registrar::new(&scratch, &aws).await);
         cloud.state().registrar = Some(registrar.clone());
         let world = Self { ingester: App::new(settings(), &ingesting), cloud, scratch, registrar };
-        world.ask(json!({"command": "migrate"})).await;
         world.ask(json!({"command": "tables_apply", "tables": tables})).await;
         world
     }
 
     async fn ask(&self, command: Value) -> Value {
-        load_registrar::handler::handle(&self.registrar, command.to_string().into(), in_seconds(60)).await.unwrap()
+        self.registrar.ask(command).await
     }
 
     /// Puts an object a second after the one before, and registers it if it is data.
@@ -278,14 +256,6 @@ impl World {
             update cubic_loads set updated_at = now() - interval '25 hours'; \
             alter table cubic_loads enable trigger cubic_loads_transition";
         self.scratch.client().await.batch_execute(later).await.unwrap();
-    }
-
-    /// Lets every lease run out.
-    async fn expire_leases(&self) {
-        let sql = "alter table cubic_loads disable trigger cubic_loads_transition; \
-            update cubic_loads set leased_until = now() - interval '1 second' where leased_until is not null; \
-            alter table cubic_loads enable trigger cubic_loads_transition";
-        self.scratch.client().await.batch_execute(sql).await.unwrap();
     }
 }
 
@@ -485,7 +455,7 @@ async fn a_message_of_a_lease_that_has_ended_is_done_with_and_changes_nothing() 
     world.put("cubic/dmap/agg_sample/1.csv", b"day,taps\n2026-11-20,1\n").await;
     world.tick().await.unwrap();
     let late = world.cloud.state().queue.remove(0);
-    world.expire_leases().await;
+    expire_leases(&world.scratch).await;
     let before = world.cloud.state().calls.len();
     assert!(world.deliver(&late).await);
     assert_eq!(world.cloud.state().calls.len(), before + 1, "it only asked");
@@ -511,7 +481,7 @@ async fn what_s3_refuses_is_tried_again_after_growing_pauses_and_given_up_in_the
         assert_eq!(world.scratch.lines(pause).await, [format!("ingesting|{minutes}")]);
         world.tick().await.unwrap();
         assert!(world.cloud.state().queue.is_empty(), "it does not keep others from the queue");
-        world.expire_leases().await;
+        expire_leases(&world.scratch).await;
     }
     world.cloud.state().buckets.conflicts = 0;
     world.tick().await.unwrap();
@@ -530,7 +500,7 @@ async fn waiting_in_the_queue_counts_as_no_attempt() {
     // The event source mapping is disabled for a day.
     for _ in 0..24 {
         world.tick().await.unwrap();
-        world.expire_leases().await;
+        expire_leases(&world.scratch).await;
     }
     world.tick().await.unwrap();
     let messages = std::mem::take(&mut world.cloud.state().queue);
@@ -743,7 +713,7 @@ async fn what_is_ingested_twice_is_written_once() {
     let written = world.keys(LAKE, "");
     assert_eq!(written.len(), 2, "a file and a row in the quarantine: {written:?}");
     let bytes = world.body(&written[1]);
-    world.expire_leases().await;
+    expire_leases(&world.scratch).await;
     world.run().await;
     assert_eq!(world.keys(LAKE, "springboard/"), written[1..]);
     assert_eq!(world.keys(LAKE, "quarantine/"), written[..1]);
@@ -837,7 +807,7 @@ impl History {
                 self.late.push(object);
             }
             Event::Tick => self.world.tick().await.unwrap(),
-            Event::ExpireLeases => self.world.expire_leases().await,
+            Event::ExpireLeases => expire_leases(&self.world.scratch).await,
             Event::Deliver { message, requests } => {
                 let body = {
                     let queue = &mut self.world.cloud.state().queue;
@@ -931,7 +901,7 @@ proptest! {
             }
             // In the end everybody lives.
             history.world.cloud.state().queue.clear();
-            history.world.expire_leases().await;
+            expire_leases(&history.world.scratch).await;
             history.world.run().await;
             nothing_is_gone(&history)?;
 

@@ -30,7 +30,9 @@ use crate::{
     events::{file, root},
     incoming::{INCOMING, INVENTORIES, INVENTORY, Incoming, Version, inventory_row, sqs_event},
     postgres::{Scratch, lines, restart},
-    proxy, roles,
+    proxy,
+    registrar::in_seconds,
+    roles,
 };
 
 /// 2026-11-20T12:00:00Z.
@@ -58,10 +60,6 @@ async fn app_with(incoming: &Incoming, settings: &[(&str, &str)]) -> App {
         _ => settings.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned()),
     });
     App::new(config.unwrap(), &incoming.config().await)
-}
-
-fn in_seconds(seconds: u64) -> u64 {
-    u64::try_from(clock::unix_ms()).unwrap() + seconds * 1_000
 }
 
 fn declaration(prefix: &str, kind: &str) -> Value {

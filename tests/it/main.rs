@@ -35,6 +35,8 @@ mod postgres;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]
+mod registrar;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod roles;

@@ -44,7 +44,8 @@ select {{ _cdc_columns() | join(', ') }} from changes
 {#
   DMS with `IncludeOpForFullLoad` and `TimestampColumnName=committed_at`; with the header AR_H_CHANGE_SEQ as `change_seq` if it is
   mapped, which orders changes of one transaction in several files. With before-images of the key (`BI_…`), a change of
-  the key also deletes the old one. A row without an operation is one of a full load.
+  the key also deletes the old one. A full load has files that are named so, and an empty `change_seq`, by which it is known when
+  load-ingester has given its files other names.
 
   A row of a full load has the time at which it was moved, and may be older than changes that were committed before that. It comes
   before all changes: those that it has already are made a second time, which changes nothing.
@@ -54,7 +55,7 @@ read as (
   select
     coalesce({{ json_text('data', ['Op']) }}, 'I') as op,
     case
-      when file like '%/LOAD%.parquet' then cast('1970-01-01' as timestamp)
+      when file like '%/LOAD%.parquet' or {{ json_string('data', ['change_seq']) }} = '' then cast('1970-01-01' as timestamp)
       else {{ try_cast_text(json_text('data', ['committed_at']), 'timestamp') }}
     end as committed_at,
     coalesce({{ json_text('data', ['change_seq']) }}, '') as change_seq,

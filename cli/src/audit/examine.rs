@@ -3,13 +3,11 @@
 use std::{collections::HashMap, io};
 
 use objects::{Bucket, BucketError, Client, Opened, S3};
-use shared::{
-    layout::{KafkaKey, Segment},
-    rolled::RolledFile,
-};
+use shared::{layout::Segment, rolled::RolledFile};
 
 use super::{
     contents::{Contents, Reading},
+    place::Place,
     report::{Fault, Problem},
 };
 use crate::text::{counted, grouped};
@@ -34,30 +32,28 @@ type Finding = (Fault, String);
 
 impl Examiner<'_> {
     /// Examines one file. A file of another stream is not read and has no problems.
-    pub async fn examine(&self, bucket: &str, key: &KafkaKey) -> Examined {
-        let (rolled, findings) = self.look(bucket, key).await.unwrap_or_else(|finding| (None, vec![finding]));
-        let at = format!("s3://{bucket}/{key}");
-        let problems =
-            findings.into_iter().map(|(fault, detail)| Problem::of_file(fault, at.clone(), detail)).collect();
+    pub async fn examine(&self, place: &Place) -> Examined {
+        let (rolled, findings) = self.look(place).await.unwrap_or_else(|finding| (None, vec![finding]));
+        let problem = |(fault, detail)| Problem::of_file(fault, place.to_string(), detail);
+        let problems = findings.into_iter().map(problem).collect();
         Examined { rolled, problems }
     }
 
-    async fn look(&self, bucket: &str, key: &KafkaKey) -> Result<(Option<RolledFile>, Vec<Finding>), Finding> {
-        let name = key.to_string();
-        let bucket = S3::new(self.s3, bucket);
+    async fn look(&self, place: &Place) -> Result<(Option<RolledFile>, Vec<Finding>), Finding> {
+        let bucket = S3::new(self.s3, &place.bucket);
         if !self.contents {
-            let head = bucket.head(&name).await.map_err(unreadable)?;
-            return Ok((self.rolled(&head.metadata, key)?, Vec::new()));
+            let head = bucket.head(&place.key).await.map_err(unreadable)?;
+            return Ok((self.rolled(&head.metadata, place)?, Vec::new()));
         }
-        let opened = bucket.open(&name).await.map_err(unreadable)?;
-        let Some(rolled) = self.rolled(&opened.metadata, key)? else { return Ok((None, Vec::new())) };
-        let contents = read(opened, &name).await;
+        let opened = bucket.open(&place.key).await.map_err(unreadable)?;
+        let Some(rolled) = self.rolled(&opened.metadata, place)? else { return Ok((None, Vec::new())) };
+        let contents = read(opened, &place.name).await;
         let findings = contents.map_or_else(|finding| vec![finding], |contents| compare(&contents, &rolled));
         Ok((Some(rolled), findings))
     }
 
     /// The metadata; `None` when the file is of another stream.
-    fn rolled(&self, metadata: &HashMap<String, String>, key: &KafkaKey) -> Result<Option<RolledFile>, Finding> {
+    fn rolled(&self, metadata: &HashMap<String, String>, place: &Place) -> Result<Option<RolledFile>, Finding> {
         if !metadata.keys().any(|name| name.starts_with("landfall-")) {
             return Err((Fault::NoMetadata, "its metadata does not say which records it holds".to_owned()));
         }
@@ -66,7 +62,7 @@ impl Examiner<'_> {
         if self.stream.is_some_and(|stream| *stream != rolled.window.stream) {
             return Ok(None);
         }
-        if rolled.window.table != key.table {
+        if place.table.as_ref().is_some_and(|table| *table != rolled.window.table) {
             return Err((Fault::OtherTable, format!("it holds records of table {}", rolled.window.table)));
         }
         Ok(Some(rolled))

@@ -1,12 +1,13 @@
 //! `landfall audit`: checks that the files of kafka-roller hold every record exactly once.
 //!
-//! [`examine`] reads a file and [`contents`] its lines, [`tiling`] compares the ranges of all files, [`repair`] writes
+//! [`place`] says where files may be, [`examine`] reads a file and [`contents`] its lines, [`tiling`] compares the ranges of all files, [`repair`] writes
 //! missing files again, and [`report`] prints the result.
 
 pub mod contents;
 pub mod examine;
 #[cfg(test)]
 mod lake;
+pub mod place;
 pub mod repair;
 pub mod report;
 pub mod tiling;
@@ -18,13 +19,11 @@ use futures_util::{StreamExt, stream};
 use objects::{Bucket, BucketError, S3};
 use rolling::rules::Rules;
 use runtime::settings::Settings;
-use shared::{
-    layout::{KafkaKey, Segment},
-    rolled::Window,
-};
+use shared::{layout::Segment, rolled::Window};
 
 use self::{
     examine::{Examined, Examiner},
+    place::{FOLDERS, Place},
     repair::{RepairError, Repairer},
     report::{Audited, Fault, Problem, Row, Written},
     tiling::{File, Gap, Tiling, tile},
@@ -37,8 +36,6 @@ use crate::{
     stack::{self, StackError},
 };
 
-/// The folder of all files.
-const FOLDER: &str = "cubic/kafka/";
 const CONCURRENT_S3_REQUESTS: usize = 16;
 
 const HELP: &str = "\
@@ -46,8 +43,9 @@ Each file says in its metadata which records of which shard it holds, and which 
 So the ranges of a shard and table must follow each other, without gaps and overlaps. Every file is read
 and its lines counted, unless --no-contents is given. The README lists all problems that are found.
 
-Files that were moved elsewhere, as archived loads may be, look missing if they lie between two files
-that are still there: name those buckets too, with further --bucket.
+Files count where they were written, under cubic/kafka/, and where load-ingester moves them, under archive/
+and error/. Without --bucket, both buckets of the stack are looked at. Files that were moved elsewhere look
+missing if they lie between two files that are found: name those buckets too, with further --bucket.
 
 --repair reads the records of each gap from the stream, while it still has them, and writes the missing
 files to the first bucket, where they are loads like any other. Nothing is overwritten. Make sure that the
@@ -58,14 +56,14 @@ the arguments are invalid; 1 when not everything was audited, or a repair failed
 
 Examples:
   landfall audit
-  landfall --stack staging audit --bucket landfall-incoming-123456789012-eu-west-1
+  landfall --stack staging audit --no-contents
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --table sample --no-contents --json
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --repair";
 
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = HELP)]
 pub struct AuditArgs {
-    /// Bucket that files are written to, if it is not that of the stack; may be given again for buckets that they are moved to.
+    /// Bucket that files are written to, and given again, buckets that they are moved to; without it, those of the stack.
     #[arg(long)]
     pub bucket: Vec<String>,
     /// Only files of this table; may be given several times.
@@ -124,11 +122,12 @@ impl AuditArgs {
         }
     }
 
-    /// The same with the stack's bucket, if none is given.
-    async fn with_bucket(&self, context: &Context) -> Result<Self, AuditError> {
+    /// The same with the stack's buckets, if none are given.
+    async fn with_buckets(&self, context: &Context) -> Result<Self, AuditError> {
         let mut args = self.clone();
         if args.bucket.is_empty() {
-            args.bucket.push(context.setting(stack::ROLLER, "INCOMING_BUCKET").await?);
+            let function = context.function(&context.named(stack::ROLLER)).await?;
+            args.bucket = vec![function.setting("INCOMING_BUCKET")?, function.setting("LAKE_BUCKET")?];
         }
         Ok(args)
     }
@@ -140,7 +139,9 @@ impl AuditArgs {
         }
         let mut known = BTreeSet::new();
         for bucket in &self.bucket {
-            known.extend(S3::new(&context.clients.s3, bucket).folders(FOLDER).await?);
+            for folder in FOLDERS {
+                known.extend(S3::new(&context.clients.s3, bucket).folders(folder).await?);
+            }
         }
         match self.table.iter().find(|table| !known.contains(table.as_str())) {
             Some(table) => {
@@ -152,16 +153,16 @@ impl AuditArgs {
 
     fn prefixes(&self) -> Vec<String> {
         if self.table.is_empty() {
-            return vec![FOLDER.to_owned()];
+            return FOLDERS.map(str::to_owned).into();
         }
         let tables: BTreeSet<&Segment> = self.table.iter().collect();
-        tables.into_iter().map(|table| format!("{FOLDER}{table}/")).collect()
+        tables.into_iter().flat_map(|table| FOLDERS.map(|folder| format!("{folder}{table}/"))).collect()
     }
 }
 
 /// Audits files, and repairs gaps with `--repair`. `Err` means that nothing was changed.
 pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Result<Audited, AuditError> {
-    let args = &args.with_bucket(context).await?;
+    let args = &args.with_buckets(context).await?;
     let rules = if args.repair { Some(args.roller(context).await?) } else { None };
     args.check_tables(context).await?;
     let mut audit = Audit::of(args, context);
@@ -182,11 +183,12 @@ pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Re
 struct Audit<'a> {
     args: &'a AuditArgs,
     context: &'a Context,
-    /// Objects that were examined: key and bucket.
+    /// Objects that were examined: bucket and key.
     seen: BTreeSet<(String, String)>,
+    places: Vec<Place>,
     windows: BTreeMap<Window, Files>,
-    /// Tables with files that cannot be understood, and may hold the records of any gap.
-    unclear: BTreeSet<Segment>,
+    /// Tables with files that cannot be understood, and may hold the records of any gap; `None` for those of any table.
+    unclear: BTreeSet<Option<Segment>>,
     problems: Vec<Problem>,
 }
 
@@ -203,6 +205,7 @@ impl<'a> Audit<'a> {
             args,
             context,
             seen: BTreeSet::new(),
+            places: Vec::new(),
             windows: BTreeMap::new(),
             unclear: BTreeSet::new(),
             problems: Vec::new(),
@@ -223,23 +226,26 @@ impl<'a> Audit<'a> {
         let progress = console.progress("Audited", "files", Some(new.len()));
         let (args, context) = (self.args, self.context);
         let examiner = Examiner { s3: &context.clients.s3, stream: args.stream.as_ref(), contents: !args.no_contents };
-        let examined = new.iter().map(async |(bucket, key)| (bucket, key, examiner.examine(bucket, key).await));
+        let examined = new.iter().map(async |place| (place, examiner.examine(place).await));
         let mut examined = stream::iter(examined).buffer_unordered(CONCURRENT_S3_REQUESTS);
-        while let Some((bucket, key, examined)) = examined.next().await {
+        while let Some((place, examined)) = examined.next().await {
             if context.interrupt.is_set() {
                 return Err(AuditError::Interrupted);
             }
-            self.keep(bucket, key, examined);
+            self.keep(place, examined);
             progress.add(1);
         }
+        drop(examined);
         for Files { files, tiling, .. } in self.windows.values_mut() {
             *tiling = tile(files);
         }
-        Ok(!new.is_empty())
+        let has_new = !new.is_empty();
+        self.places.extend(new);
+        Ok(has_new)
     }
 
     /// Files that are not in `seen` yet.
-    async fn list(&mut self, console: &Console) -> Result<Vec<(String, KafkaKey)>, AuditError> {
+    async fn list(&mut self, console: &Console) -> Result<Vec<Place>, AuditError> {
         let _waiting = console.waiting("the listing");
         let mut new = Vec::new();
         for bucket in &self.args.bucket {
@@ -247,11 +253,11 @@ impl<'a> Audit<'a> {
             for prefix in self.args.prefixes() {
                 for object in s3.list(&prefix).await? {
                     // The S3 console creates a folder as an empty object with such a key.
-                    if object.key.ends_with('/') || !self.seen.insert((object.key.clone(), bucket.clone())) {
+                    if object.key.ends_with('/') || !self.seen.insert((bucket.clone(), object.key.clone())) {
                         continue;
                     }
-                    match object.key.parse() {
-                        Ok(key) => new.push((bucket.clone(), key)),
+                    match Place::of(bucket, &object.key) {
+                        Ok(place) => new.push(place),
                         Err(error) => {
                             let at = format!("s3://{bucket}/{}", object.key);
                             self.problems.push(Problem::of_file(Fault::ForeignKey, at, format!("{error}")));
@@ -263,15 +269,15 @@ impl<'a> Audit<'a> {
         Ok(new)
     }
 
-    fn keep(&mut self, bucket: &str, key: &KafkaKey, Examined { rolled, problems }: Examined) {
+    fn keep(&mut self, place: &Place, Examined { rolled, problems }: Examined) {
         let has = |faults: &[Fault]| problems.iter().any(|problem| faults.contains(&problem.fault));
         match rolled {
             Some(rolled) => {
                 let files = self.windows.entry(rolled.window.clone()).or_default();
                 files.wrong_counts += usize::from(has(&[Fault::WrongCount]));
-                files.files.push(File { bucket: bucket.to_owned(), key: key.to_string(), rolled });
+                files.files.push(File { place: place.clone(), rolled });
             }
-            None if has(&[Fault::Unreadable, Fault::DamagedMetadata]) => drop(self.unclear.insert(key.table.clone())),
+            None if has(&[Fault::Unreadable, Fault::DamagedMetadata]) => drop(self.unclear.insert(place.table.clone())),
             None => {}
         }
         self.problems.extend(problems);
@@ -303,13 +309,14 @@ impl<'a> Audit<'a> {
             context: self.context,
             incoming: S3::new(&self.context.clients.s3, &rules.incoming_bucket),
             rules,
-            taken: self.seen.iter().map(|(key, _)| key.as_str()).collect(),
+            taken: self.places.iter().map(|place| (place.name.as_str(), place)).collect(),
             shards: HashMap::new(),
             progress: &progress,
         };
         for gap in self.gaps() {
             let mut files = Vec::new();
-            let repaired = if self.unclear.contains(&gap.window().table) {
+            let table = Some(gap.window().table.clone());
+            let repaired = if self.unclear.contains(&table) || self.unclear.contains(&None) {
                 Err(RepairError::Unclear)
             } else {
                 repairer.repair(gap, &mut files).await
@@ -501,9 +508,9 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         assert!(ended.out.ends_with("without gap or overlap; their contents were not read\n"), "{}", ended.out);
         assert!(!ended.out.contains("wrong counts"));
         let calls = |call: &str| lake.lock().unwrap().calls(call);
-        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (0, 2, 1));
+        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (0, 2, 3));
         audit(&lake, &[]).await;
-        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (2, 2, 2));
+        assert_eq!((calls("GetObject"), calls("HeadObject"), calls("ListObjectsV2")), (2, 2, 6));
     }
 
     #[tokio::test]
@@ -536,6 +543,48 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         assert_eq!(audit(&lake, &["--stream", "cubic-kafka", "--table", "sample"]).await.code, 0);
         let function = crate::Cli::try_parse_args(&["audit", "--bucket", IN, "--function", "x"]).unwrap_err();
         assert!(function.to_string().contains("--repair"), "{function}");
+    }
+
+    #[tokio::test]
+    async fn files_that_load_ingester_has_moved_are_found_where_they_are() {
+        let (lake, keys) = chain(&[0, 10, 20, 30, 40]);
+        let moved = |key: &str, to: &str| {
+            let file = lake.lock().unwrap().s3.objects[&(IN.to_owned(), key.to_owned())].clone();
+            lake.lock().unwrap().s3.objects.insert(("lake".to_owned(), to.to_owned()), file);
+        };
+        let name = |key: &str| key.rsplit('/').next().unwrap().to_owned();
+        moved(&keys[1], &format!("archive/cubic/kafka/sample/1201-{}", name(&keys[1])));
+        remove(&lake, &keys[1]);
+        let errored = format!("error/cubic/kafka/sample/timestamp=20261120T120000Z/1202-{}", name(&keys[2]));
+        moved(&keys[2], &errored);
+        remove(&lake, &keys[2]);
+        // It is copied, and not deleted yet.
+        moved(&keys[3], &format!("archive/cubic/kafka/sample/1203-{}", name(&keys[3])));
+        for arguments in [&["audit"][..], &["audit", "--table", "sample"], &["audit", "--repair"]] {
+            let ended = run(&lake::context(&lake).await, arguments).await;
+            assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{}", ended.out);
+            assert!(ended.out.contains("\naudited 4 files of 40 records: they follow each other"), "{}", ended.out);
+        }
+        assert_eq!(faults(&audit(&lake, &["--json"]).await), one("gap", false), "the lake was not named");
+
+        // Loaded a second time.
+        moved(&keys[3], &format!("archive/cubic/kafka/sample/1300-{}", name(&keys[3])));
+        let twice = run(&lake::context(&lake).await, &["audit"]).await;
+        assert_eq!(twice.code, 3);
+        let both = [1203, 1300].map(|load| format!("s3://lake/archive/cubic/kafka/sample/{load}-{}", name(&keys[3])));
+        assert!(twice.out.contains(&format!("up to 40.0: in {} and in {}\n", both[0], both[1])), "{}", twice.out);
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_archive_that_says_nothing_keeps_its_name() {
+        let (lake, keys) = chain(&[0, 10, 20, 30]);
+        let file = lake::Object { metadata: [].into(), ..remove(&lake, &keys[1]) };
+        let archived = format!("archive/cubic/kafka/sample/1201-{}", keys[1].rsplit('/').next().unwrap());
+        lake.lock().unwrap().s3.objects.insert(("lake".to_owned(), archived.clone()), file);
+        let ended = run(&lake::context(&lake).await, &["audit", "--repair"]).await;
+        assert_eq!((ended.code, lake.lock().unwrap().calls("PutObject")), (1, 0));
+        let expected = format!("s3://lake/{archived} has the name of the missing file and holds other records");
+        assert!(ended.out.contains(&expected), "{}", ended.out);
     }
 
     #[tokio::test]
@@ -625,7 +674,11 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         lake.lock().unwrap().s3.objects.insert(place.clone(), lake::Object { metadata: [].into(), ..whole.clone() });
         let ended = audit(&lake, &["--repair"]).await;
         assert_eq!(ended.code, 1);
-        assert!(ended.out.contains("exists and holds other records; it was not overwritten\n"), "{}", ended.out);
+        assert!(
+            ended.out.contains("has the name of the missing file and holds other records; it was not overwritten\n"),
+            "{}",
+            ended.out
+        );
         assert_eq!(lake.lock().unwrap().s3.objects[&place].body, whole.body);
     }
 

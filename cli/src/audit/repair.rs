@@ -1,7 +1,7 @@
 //! Writes missing files again, from the records that the stream still has.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     io::{self, Write},
     ops,
 };
@@ -19,12 +19,15 @@ use rolling::{
     window::{Limits, State, Step},
 };
 use shared::{
-    layout::KafkaKey,
+    layout::{KafkaKey, LayoutError},
     position::{Position, PositionError},
     rolled::{Reason, RolledFile},
 };
 
-use super::tiling::{File, Gap, Range};
+use super::{
+    place::Place,
+    tiling::{File, Gap, Range},
+};
 use crate::{
     console::Progress,
     context::Context,
@@ -44,6 +47,10 @@ pub enum RepairError {
     Stream(#[from] StreamError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    #[error("{0} has the name of the missing file and holds other records; it was not overwritten")]
+    Taken(Place),
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     #[error(transparent)]
     Position(#[from] PositionError),
     #[error("record {0} does not say when it arrived")]
@@ -68,8 +75,8 @@ pub struct Repairer<'a> {
     pub rules: &'a Rules,
     /// The bucket that the function writes to.
     pub incoming: S3,
-    /// Keys that exist already.
-    pub taken: BTreeSet<&'a str>,
+    /// Where files with a name are, by name.
+    pub taken: HashMap<&'a str, &'a Place>,
     /// Of each stream, the shards that it still has, with the number of digits of their sequence numbers.
     pub shards: HashMap<String, HashMap<String, usize>>,
     pub progress: &'a Progress,
@@ -112,11 +119,12 @@ impl Repairer<'_> {
     async fn write(&self, rolled: RolledFile, lines: Bytes) -> Result<File, RepairError> {
         let gzip = self.rules.gzip;
         let key = KafkaKey { table: rolled.window.table.clone(), id: rolled.id(), gzip };
-        let other = KafkaKey { gzip: !gzip, ..key.clone() }.to_string();
-        let key = key.to_string();
-        if self.taken.contains(other.as_str()) {
-            return Err(self.incoming.conflict(&other).into());
+        let name = |gzip: bool| format!("{}.json{}", key.id, if gzip { ".gz" } else { "" });
+        if let Some(place) = [true, false].into_iter().find_map(|gzip| self.taken.get(name(gzip).as_str())) {
+            return Err(RepairError::Taken((*place).clone()));
         }
+        let place = Place::of(self.incoming.name(), &key.to_string())?;
+        let key = &place.key;
         let (body, content_type) = if gzip {
             // As the function does: no name, no time.
             let mut gzip = GzBuilder::new().write(Vec::new(), Compression::default());
@@ -126,14 +134,14 @@ impl Repairer<'_> {
             (lines, "application/x-ndjson")
         };
         let attributes = Attributes { content_type, metadata: rolled.metadata().to_vec() };
-        if self.incoming.create(&key, body, &attributes).await? == Created::Exists {
+        if self.incoming.create(key, body, &attributes).await? == Created::Exists {
             // Another repair of the same gap writes the same file.
-            let head = self.incoming.head(&key).await?;
+            let head = self.incoming.head(key).await?;
             if RolledFile::of_metadata(|name| head.metadata.get(name).map(String::as_str)).as_ref() != Ok(&rolled) {
-                return Err(self.incoming.conflict(&key).into());
+                return Err(self.incoming.conflict(key).into());
             }
         }
-        Ok(File { bucket: self.rules.incoming_bucket.clone(), key, rolled })
+        Ok(File { place, rolled })
     }
 }
 
@@ -270,7 +278,8 @@ mod tests {
     }
 
     fn file(after: u64, last: u64) -> File {
-        File { bucket: "incoming".into(), key: format!("{after}"), rolled: rolled(after, last) }
+        let place = Place::of("incoming", "cubic/kafka/sample/vytxeTZskVKR7C7WgdSP3d.json").unwrap();
+        File { place, rolled: rolled(after, last) }
     }
 
     /// Files and their lines, and what is lost.

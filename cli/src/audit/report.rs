@@ -113,7 +113,7 @@ impl Problem {
     }
 
     pub fn gap(gap: &Gap) -> Self {
-        let (before, next) = (gap.before.url(), gap.next.url());
+        let (before, next) = (&gap.before.place, &gap.next.place);
         let (until, since) = (time(gap.before.rolled.newest_ms), time(gap.next.rolled.oldest_ms));
         let detail = format!("between {before}, until {until}, and {next}, from {since}");
         Self::of_range(Fault::Gap, gap.window(), gap.range(), &detail)
@@ -121,7 +121,7 @@ impl Problem {
 
     /// Records that are in two files.
     pub fn overlap(overlap: &Overlap) -> Self {
-        let detail = format!("in {} and in {}", overlap.file.url(), overlap.other.url());
+        let detail = format!("in {} and in {}", overlap.file.place, overlap.other.place);
         let window = &overlap.file.rolled.window;
         Self::of_range(Fault::Overlap, window, overlap.range(), &detail)
     }
@@ -139,7 +139,7 @@ impl Problem {
 
 impl Written {
     pub fn of(file: &File) -> Self {
-        Self { at: file.url(), records: file.rolled.count }
+        Self { at: file.place.to_string(), records: file.rolled.count }
     }
 }
 

@@ -5,17 +5,12 @@ use shared::{
     rolled::{RolledFile, Window},
 };
 
+use super::place::Place;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    pub bucket: String,
-    pub key: String,
+    pub place: Place,
     pub rolled: RolledFile,
-}
-
-impl File {
-    pub fn url(&self) -> String {
-        format!("s3://{}/{}", self.bucket, self.key)
-    }
 }
 
 /// The positions in `(after, up_to]`.
@@ -64,14 +59,19 @@ pub struct Tiling {
     pub overlaps: Vec<Overlap>,
 }
 
-/// Sorts the files of one table and shard and compares their ranges. A file that is in two buckets, because it is being
-/// moved, counts once.
+/// Sorts the files of one table and shard and compares their ranges. A file that is in two places, because it is being
+/// moved, counts once; one that has become two loads counts twice.
 pub fn tile(files: &mut Vec<File>) -> Tiling {
     files.sort_unstable_by(|a, b| {
-        let order = |file: &File| (file.rolled.after, file.rolled.last);
-        order(a).cmp(&order(b)).then_with(|| a.key.cmp(&b.key))
+        let range = |file: &File| (file.rolled.after, file.rolled.last);
+        // Those that are no load yet come last, so that they are compared with a load.
+        let name = |file: &File| (file.place.name.clone(), file.place.load.is_none(), file.place.load);
+        range(a).cmp(&range(b)).then_with(|| name(a).cmp(&name(b))).then_with(|| a.place.key.cmp(&b.place.key))
     });
-    files.dedup_by(|a, b| (&a.key, &a.rolled) == (&b.key, &b.rolled));
+    files.dedup_by(|a, b| {
+        let is_one_load = a.place.load == b.place.load || a.place.load.is_none();
+        is_one_load && (&a.place.name, &a.rolled) == (&b.place.name, &b.rolled)
+    });
     let mut files = files.iter();
     let Some(first) = files.next() else { return Tiling::default() };
     let mut tiling = Tiling { begins_after: first.rolled.after, ..Tiling::default() };
@@ -118,7 +118,15 @@ pub(crate) mod tests {
     }
 
     fn file(name: impl ToString, after: u64, last: u64) -> File {
-        File { bucket: "incoming".into(), key: name.to_string(), rolled: rolled(after, last) }
+        let name = name.to_string();
+        let place = Place { bucket: "incoming".into(), key: name.clone(), table: None, name, load: None };
+        File { place, rolled: rolled(after, last) }
+    }
+
+    fn load(id: u64, file: File) -> File {
+        let place =
+            Place { bucket: "lake".into(), key: format!("{id}-{}", file.place.name), load: Some(id), ..file.place };
+        File { place, ..file }
     }
 
     fn range(after: u64, up_to: u64) -> Range {
@@ -131,11 +139,22 @@ pub(crate) mod tests {
 
     #[test]
     fn files_that_follow_each_other_are_green_in_any_order() {
-        let moved = File { bucket: "archive".into(), ..file("b", 10, 20) };
-        let mut files = vec![file("c", 20, 30), file("b", 10, 20), file("a", 0, 10), moved];
+        let mut files = vec![file("c", 20, 30), file("b", 10, 20), file("a", 0, 10)];
         assert_eq!(tile(&mut files), Tiling::default());
-        assert_eq!(files.iter().map(|file| file.key.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(files.iter().map(|file| file.place.key.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(tile(&mut Vec::new()), Tiling::default());
+    }
+
+    #[test]
+    fn a_file_that_is_being_moved_counts_once_and_one_that_has_become_two_loads_twice() {
+        let mut copied = file("b", 10, 20);
+        copied.place.bucket = "lake".to_owned();
+        let moved = load(1201, file("b", 10, 20));
+        let mut files = vec![file("a", 0, 10), file("b", 10, 20), moved.clone(), copied, moved.clone()];
+        assert_eq!(tile(&mut files), Tiling::default());
+        assert_eq!(files, [file("a", 0, 10), moved.clone()]);
+        files.extend([load(1300, file("b", 10, 20)), file("b", 10, 20)]);
+        assert_eq!(ranges(&tile(&mut files)), [vec![], vec![range(10, 20)]]);
     }
 
     #[test]
@@ -148,7 +167,7 @@ pub(crate) mod tests {
     fn a_file_inside_another_does_not_hide_the_gap_behind_both() {
         let tiling = tile(&mut vec![file("a", 0, 10), file("inside", 3, 5), file("c", 12, 20)]);
         assert_eq!(ranges(&tiling), [vec![range(10, 12)], vec![range(3, 5)]]);
-        assert_eq!(tiling.gaps[0].before.key, "a");
+        assert_eq!(tiling.gaps[0].before.place.key, "a");
     }
 
     proptest! {

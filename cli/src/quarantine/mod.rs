@@ -121,7 +121,7 @@ impl LookArgs {
         }
         let mut missing = None;
         for function in &functions {
-            match context.setting(function, "LAKE_BUCKET").await {
+            match context.lake_of(function).await {
                 Ok(bucket) => return Ok((S3::new(&context.clients.s3, &bucket), functions)),
                 Err(error @ StackError::Missing { .. }) => drop(missing.get_or_insert(error)),
                 Err(error) => return Err(error.into()),

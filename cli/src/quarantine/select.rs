@@ -7,8 +7,8 @@ use crate::{
     when::Times,
 };
 
-/// The functions that quarantine records, and their reasons.
-pub const FUNCTIONS: [(&str, &[&str]); 5] = [
+/// What quarantines records, and for which reasons: the functions, and the consumer.
+pub const FUNCTIONS: [(&str, &[&str]); 6] = [
     ("parquet-writer", &["empty_body", "invalid_base64", "invalid_protobuf", "invalid_sent_timestamp", "missing_type"]),
     (
         "kafka-roller",
@@ -48,10 +48,11 @@ pub const FUNCTIONS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("dmap-fetch", &["duplicate_dataset", "invalid_id", "invalid_result", "invalid_time", "invalid_url"]),
+    ("consumer", &["empty_body", "forbidden_characters", "refused_by_sqs", "too_large", "too_many_deliveries"]),
 ];
 
 /// Those of them whose records can be sent again. What the others quarantine was part of an object, or of an answer.
-pub const REPLAYED: [&str; 3] = ["parquet-writer", "kafka-roller", "load-registrar"];
+pub const REPLAYED: [&str; 4] = ["parquet-writer", "kafka-roller", "load-registrar", "consumer"];
 
 /// The options of every command about quarantined records.
 #[derive(Debug, Args)]
@@ -100,11 +101,13 @@ impl SelectArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stack::CONSUMER;
 
     #[test]
     fn the_known_reasons_are_those_of_the_functions_readmes() {
         for (function, reasons) in FUNCTIONS {
-            let path = format!("{}/../functions/{function}/README.md", env!("CARGO_MANIFEST_DIR"));
+            let folder = if function == CONSUMER { function.to_owned() } else { format!("functions/{function}") };
+            let path = format!("{}/../{folder}/README.md", env!("CARGO_MANIFEST_DIR"));
             let readme = std::fs::read_to_string(path).unwrap();
             let (_, table) = readme.split_once("\n| reason |").unwrap();
             let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));

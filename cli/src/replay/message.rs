@@ -7,9 +7,9 @@ use std::{
 
 use aws_sdk_sqs::{primitives::Blob, types::MessageAttributeValue};
 use serde::Deserialize;
-use shared::quarantine::QuarantineRecord;
+use shared::quarantine::{QuarantineRecord, base64};
 
-use crate::queue::Outgoing;
+use crate::{queue::Outgoing, stack::CONSUMER};
 
 /// The attribute by which duplicate rows are recognised.
 const EVENT_ID: &str = "event_id";
@@ -91,12 +91,17 @@ impl FromStr for SetAttribute {
 }
 
 /// The message that the record was, with the attributes that are `set`, and the record's id as `event_id` if there is none.
+///
+/// A record of the consumer has the bytes that come to SQS in base64. Its id may be a hash of them, which other messages have too,
+/// and so is no `event_id`.
 pub fn of_record(
     record: &QuarantineRecord,
     set: &[SetAttribute],
     max_message_bytes: usize,
 ) -> Result<Outgoing, Unsendable> {
+    let is_of_consumer = record.function == CONSUMER;
     let body = record.body().ok_or(Unsendable::DamagedBody)?;
+    let body = if is_of_consumer { base64(&body).into_bytes() } else { body };
     let body = String::from_utf8(body).map_err(|_| Unsendable::ForbiddenCharacters)?;
     if body.is_empty() {
         return Err(Unsendable::NoBody);
@@ -109,7 +114,11 @@ pub fn of_record(
         attributes.insert(name.clone(), value(name, string(text))?);
     }
     let mut message = Outgoing { body, attributes };
-    identify(&mut message, &record.id)?;
+    if is_of_consumer {
+        check_attributes(&message)?;
+    } else {
+        identify(&mut message, &record.id)?;
+    }
     check_size(&message, max_message_bytes)?;
     Ok(message)
 }
@@ -121,7 +130,11 @@ pub fn identify(message: &mut Outgoing, id: &str) -> Result<(), Unsendable> {
     if !attributes.contains_key(EVENT_ID) {
         attributes.insert(EVENT_ID.to_owned(), value(EVENT_ID, string(id))?);
     }
-    match attributes.len() {
+    check_attributes(message)
+}
+
+fn check_attributes(message: &Outgoing) -> Result<(), Unsendable> {
+    match message.attributes.len() {
         too_many if too_many > MOST_ATTRIBUTES => Err(Unsendable::TooManyAttributes(too_many)),
         _ => Ok(()),
     }
@@ -178,11 +191,9 @@ const fn is_allowed(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use proptest::prelude::*;
     use serde_json::{json, value::to_raw_value};
-    use shared::quarantine::base64;
-
-    use super::*;
 
     const MOST: usize = 1 << 20;
 
@@ -246,6 +257,19 @@ mod tests {
         let message = of_record(&record(b"x", &json!({})), &[], MOST).unwrap();
         assert_eq!(message.attributes["event_id"].string_value(), Some("b7a4c1f0-0000-4000-8000-000000000001"));
         assert_eq!(message.bytes(), 1 + 8 + 6 + 36);
+    }
+
+    #[test]
+    fn a_record_of_the_consumer_becomes_what_it_would_have_sent() {
+        let attributes = json!({"type": {"dataType": "String", "stringValue": "OrderCreated"}});
+        let of_consumer = |body: &[u8]| QuarantineRecord { function: "consumer".into(), ..record(body, &attributes) };
+        let message = of_record(&of_consumer(&[0xff, 0, 1]), &[], MOST).unwrap();
+        assert_eq!((message.body.as_str(), message.attributes.len()), ("/wAB", 1));
+        assert_eq!(reason(&of_consumer(b"")), "no_body");
+        assert_eq!(reason(&of_consumer(&vec![0; MOST * 3 / 4])), "too_large");
+        let eleven: Vec<SetAttribute> = (0..10).map(|n| format!("a{n}=x").parse().unwrap()).collect();
+        let refused = of_record(&of_consumer(b"x"), &eleven, MOST).unwrap_err();
+        assert_eq!(refused.reason(), "too_many_attributes");
     }
 
     #[test]

@@ -36,7 +36,8 @@ const HELP: &str = "\
 Each record holds what the function refused: the body and the attributes of a message, which is sent to the
 queue again, or for kafka-roller the data and the partition key of a record, which is put into the stream
 again. A record without the attribute event_id gets its original message id as event_id,
-so that its row can be told apart from others, and dropped if it lands twice.
+so that its row can be told apart from others, and dropped if it lands twice. Records of the consumer are sent
+to the queue of events, as it would have sent them.
 
 Records are removed from the quarantine only when SQS or Kinesis has confirmed them, so running the command again
 continues with the rest. If it is killed in between, the next run may send some records again. Do not run
@@ -109,7 +110,7 @@ async fn replay_to<D: Destination>(
 ) -> Result<Report, ReplayError> {
     let bucket = match &args.select.bucket {
         Some(bucket) => bucket.clone(),
-        None => context.setting(&args.function, "LAKE_BUCKET").await?,
+        None => context.lake_of(&args.function).await?,
     };
     let from = format!("s3://{bucket}/{}", place::folder(&args.function));
     let mut report = Report {
@@ -314,7 +315,10 @@ mod tests {
             "--since is not before --until"
         );
         let function = selection(&["--function", "parquet-witer"]).unwrap_err();
-        assert!(function.contains("[possible values: parquet-writer, kafka-roller, load-registrar]"), "{function}");
+        assert!(
+            function.contains("[possible values: parquet-writer, kafka-roller, load-registrar, consumer]"),
+            "{function}"
+        );
         let expected = "parquet-writer quarantines nothing for the reason \"invalid_protobuff\"; its reasons are \
                         empty_body, invalid_base64, invalid_protobuf, invalid_sent_timestamp, missing_type, and \
                         unreadable_line for damaged lines";

@@ -114,7 +114,8 @@ pub(super) async fn quarantine(
 ) -> Result<(Vec<Quarantined>, usize), String> {
     let Some(lake) = lake(context, functions) else { return Ok((Vec::new(), 0)) };
     let mut keys = Vec::new();
-    for (part, _) in functions {
+    let parts = functions.iter().map(|(part, _)| *part).chain([stack::CONSUMER]);
+    for part in parts {
         let found = place::find(&lake, part, &Selection::default()).await.map_err(|error| error.to_string())?;
         keys.extend(found.objects.into_iter().map(|(key, _)| key));
     }

@@ -112,15 +112,20 @@ async fn delete(app: &App, version: Version<'_>) -> Result<(), IngestError> {
 
 /// Moves an object within the lake, if it exists.
 async fn move_within(lake: &S3, from: &str, to: &str) -> Result<bool, IngestError> {
-    let head = match lake.head(from).await {
-        Ok(head) => head,
-        Err(BucketError::Missing { .. }) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
-    let version = Version { key: from, id: head.version.as_deref(), e_tag: &head.e_tag };
-    lake.copy(lake, version, to).await?;
-    lake.delete(&[from.to_owned()]).await?;
-    Ok(true)
+    match copy_within(lake, from, to).await {
+        Ok(()) => {
+            lake.delete(&[from.to_owned()]).await?;
+            Ok(true)
+        }
+        Err(BucketError::Missing { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Copies the version that an object has now.
+async fn copy_within(lake: &S3, from: &str, to: &str) -> Result<(), BucketError> {
+    let head = lake.head(from).await?;
+    lake.copy(lake, Version { key: from, id: head.version.as_deref(), e_tag: &head.e_tag }, to).await
 }
 
 /// Copies all files to the folder in which they belong. Those in other ones are removed afterwards.
@@ -134,19 +139,18 @@ async fn move_files(app: &App, load: &Load, from: &str) -> Result<(), IngestErro
     let folders: Vec<&str> = [from, &load.place].into_iter().chain(former).collect();
     for number in 0..result.files {
         let to = places.file(number);
-        let mut found = Err(BucketError::Missing { bucket: app.lake.name().to_owned(), key: to.clone() });
+        let mut copied = Err(BucketError::Missing { bucket: app.lake.name().to_owned(), key: to.clone() });
         for folder in &folders {
             let key = format!("{}{number}.parquet", places.files_in(folder));
-            found = app.lake.head(&key).await.map(|head| (key, head));
-            if !matches!(found, Err(BucketError::Missing { .. })) {
+            copied = match key == to {
+                true => app.lake.head(&key).await.map(|_| ()),
+                false => copy_within(&app.lake, &key, &to).await,
+            };
+            if !matches!(copied, Err(BucketError::Missing { .. })) {
                 break;
             }
         }
-        let (key, head) = found?;
-        if key != to {
-            let version = Version { key: &key, id: head.version.as_deref(), e_tag: &head.e_tag };
-            app.lake.copy(&app.lake, version, &to).await?;
-        }
+        copied?;
     }
     Ok(())
 }
@@ -159,9 +163,7 @@ async fn move_listed(app: &App, load: &Load, from: &str) -> Result<(), IngestErr
         warn!(load = load.id, from, "no files of the load are where they were; a job may have given them other names");
     }
     for file in listed {
-        let head = app.lake.head(&file.key).await?;
-        let version = Version { key: &file.key, id: head.version.as_deref(), e_tag: &head.e_tag };
-        app.lake.copy(&app.lake, version, &format!("{there}{}", file.key.trim_start_matches(&here))).await?;
+        copy_within(&app.lake, &file.key, &format!("{there}{}", file.key.trim_start_matches(&here))).await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use shared::registrar::{Load, LoadList, LoadStatus, LoadsMoved, Step};
 
 use super::{NOON, World, declaration};
-use crate::incoming::Version;
+use crate::{incoming::Version, registrar::expire_leases};
 
 impl World {
     /// With this many ready loads of a table, and their ids.
@@ -37,14 +37,6 @@ impl World {
         let command =
             json!({"command": "loads_set_status", "loads": loads, "status": to, "by": "a job", "revoke": revoke});
         Ok(serde_json::from_value(self.ask(command).await?).unwrap())
-    }
-
-    /// Lets every lease run out.
-    async fn expire_leases(&self) {
-        let sql = "alter table cubic_loads disable trigger cubic_loads_transition; \
-            update cubic_loads set leased_until = now() - interval '1 second' where leased_until is not null; \
-            alter table cubic_loads enable trigger cubic_loads_transition";
-        self.scratch.client().await.batch_execute(sql).await.unwrap();
     }
 
     async fn load(&self, id: i64) -> String {
@@ -91,7 +83,7 @@ async fn a_job_that_outlived_its_lease_can_change_nothing() {
             assert!(error.contains(says), "{step}: {error}");
             assert_eq!(world.load(id).await, as_it_was);
         };
-        world.expire_leases().await;
+        expire_leases(&world.scratch).await;
         refused(&as_it_was, &format!("lease {slow} of load {id} ran out at 20")).await;
         let heir = world.claim("heir", step).await[0].lease;
         assert_eq!(heir, slow + 1);
@@ -161,7 +153,7 @@ async fn a_load_that_waits_in_a_queue_is_begun_once_and_only_that_is_an_attempt(
         let first = queue().await;
         assert!(world.step(id, Some(first), back).await.unwrap());
         queue().await;
-        world.expire_leases().await;
+        expire_leases(&world.scratch).await;
         let queued = queue().await;
         assert_eq!(attempts().await, before.replace("|f", "|t"));
         assert_eq!(world.count("cubic_load_places").await, places, "nobody writes files yet");
@@ -191,13 +183,13 @@ async fn a_load_whose_lease_runs_out_too_often_is_given_up() {
         assert!(world.step(ids[0], Some(lease), LoadStatus::Ready).await.unwrap());
         assert_eq!(world.claim("crashing", Step::Ingest).await[0].attempts, attempt);
         if attempt < 3 {
-            world.expire_leases().await;
+            expire_leases(&world.scratch).await;
             // The next claim takes over, and gives back the attempt of its own.
             let lease = world.claim("heir", Step::Ingest).await[0].lease;
             assert!(world.step(ids[0], Some(lease), LoadStatus::Ready).await.unwrap());
         }
     }
-    world.expire_leases().await;
+    expire_leases(&world.scratch).await;
     assert_eq!(world.claim("nobody", Step::Ingest).await, []);
     assert_eq!(world.load(ids[0]).await, "ready_for_erroring|attempts_exhausted|9|3");
     // By hand, it gets all its attempts again.
@@ -222,7 +214,7 @@ async fn without_a_lease_a_load_is_changed_only_when_nobody_works_on_it() {
     let error = world.step(ids[0], Some(1), LoadStatus::ReadyForArchiving).await.unwrap_err();
     assert!(error.contains("is ready, so lease 1 of it has ended"), "{error}");
     // A lease that has run out does not have to be taken away.
-    world.expire_leases().await;
+    expire_leases(&world.scratch).await;
     assert!(world.step(ids[1], None, LoadStatus::ReadyForErroring).await.unwrap());
 }
 
