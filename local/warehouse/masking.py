@@ -23,15 +23,17 @@ SEES_ALL = "landfall_pii"
 NOT_LOOKED_AT = ("information_schema", "main", "pg_catalog", "shared")
 SAMPLED_ROWS = 10_000
 
+# Names of columns.
 PERSONAL_NAME = re.compile(
-    r"(.*_)?(e_?mail(_address)?|ip|ip_addr(ess)?|user_ip|phone(_number)?|mobile|fax|address|street|postcode|zip(_code)?"
+    r"(.*_)?(e_?mail(_address)?|ip|ip_addr(ess)?|phone(_number)?|mobile|fax|address|street|postcode|zip(_code)?"
     r"|(first|last|middle|full|sur|family|given|maiden|user|client|customer|contact)_?name|birth_?da(y|te)|date_of_birth|dob"
     r"|ssn|passport(_number)?|iban|card_number|(client|user|customer|visitor|device|cookie)_(id|key)|cookie|user_agent)|name"
 )
+# What is in a text. An address and a card number are looked at more closely.
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
 PHONE = re.compile(r"(?<![\w+])(\+\d[\d ()/-]{7,18}\d|\(?\d{3}\)?[-. ]\d{3}[-. ]\d{4})(?![\w-])")
 CARD = re.compile(r"(?<![\w-])(\d{4}([ -]?)\d{4}\2\d{4}\2\d{4}|3[47]\d{2}([ -]?)\d{6}\3\d{5})(?![\w-])")
-ADDRESS = re.compile(r"(?<![\w.:])([0-9A-Fa-f]{0,4}(?:[.:][0-9A-Fa-f]{0,4}){2,7})(?![\w.:])")
+ADDRESS = re.compile(r"(?<![\w.:])([0-9A-Fa-f]{0,4}(?:[.:][0-9A-Fa-f]{0,4}){2,7})(?![\w:]|\.\w)")
 
 Column = tuple[str, str, str]
 

@@ -13,6 +13,7 @@ class Content(unittest.TestCase):
             "write to Ana.Lee+shop@mail.example.org please": "an e-mail address",
             '{"context":{"user_ip":"198.51.100.23"}}': "an IP address",
             "from 2001:db8::8a2e:370:7334": "an IP address",
+            "It came from 192.0.2.7.": "an IP address",
             "+49 (30) 1234-5678": "a phone number",
             "call 555-867-5309": "a phone number",
             "4111 1111 1111 1111": "a card number",
