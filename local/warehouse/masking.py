@@ -132,7 +132,7 @@ def kind_of(text: str) -> str | None:
     """What of a person is in a text, if anything."""
     if EMAIL.search(text):
         return "an e-mail address"
-    if any(_is_address(match[1]) for match in ADDRESS.finditer(text)):
+    if any(_is_address(match[1].rstrip(".")) for match in ADDRESS.finditer(text)):
         return "an IP address"
     if any(_is_card(re.sub(r"\D", "", match[0])) for match in CARD.finditer(text)):
         return "a card number"
