@@ -224,8 +224,9 @@ def _parser() -> argparse.ArgumentParser:
         "what",
         nargs="?",
         default="build",
-        choices=("build", "compare", "test"),
-        help="test: the models on a lake of their own; compare: build, and recount in plain Python (default: %(default)s)",
+        choices=("build", "classified", "compare", "test"),
+        help="test: the models on a lake of their own; compare: build, and recount in plain Python; "
+        "classified: the columns with personal values (default: %(default)s)",
     )
     warehouse.add_argument("--lake", help="a folder with files as in .local/lake (default: that one)")
     warehouse.add_argument(

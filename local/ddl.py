@@ -77,25 +77,25 @@ def _passes(check: Callable[[str], int], text: str) -> bool:
 
 
 def _snowflake(text: str) -> int:
-    return _fluff(text, "snowflake")
+    return fluff(text, "snowflake")
 
 
 def _redshift(text: str) -> int:
     if text.count("FORMAT AS PARQUET") != text.count(f"FORMAT AS PARQUET{SERIALIZE}"):
         raise ValueError("a COPY does not serialize nested columns")
     _glot(text, "redshift")
-    return _fluff(text.replace(f"FORMAT AS PARQUET{SERIALIZE}", "FORMAT AS PARQUET"), "redshift")
+    return fluff(text.replace(f"FORMAT AS PARQUET{SERIALIZE}", "FORMAT AS PARQUET"), "redshift")
 
 
 def _athena(text: str) -> int:
     """Athena's statements are those of Hive. sqlfluff's own dialect for it does not know PARQUET, nor quotes in structs."""
     statements = _glot(text, "athena")
     if "ALTER TABLE" not in text:
-        _fluff(text, "hive")
+        fluff(text, "hive")
     return statements
 
 
-def _fluff(text: str, dialect: str) -> int:
+def fluff(text: str, dialect: str) -> int:
     """Parses with sqlfluff, which says what it cannot read."""
     from sqlfluff.core import Linter
 

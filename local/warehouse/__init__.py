@@ -4,10 +4,20 @@ It runs in an environment of its own, so only the standard library here.
 """
 
 import subprocess
+import sys
 from pathlib import Path
 
 from local import environment
-from local.paths import COMPILED_MODELS, DDL_REQUIREMENTS, DDL_VENV, ROOT, WAREHOUSE_REQUIREMENTS, WAREHOUSE_VENV
+from local.paths import (
+    COMPILED_MODELS,
+    DDL_REQUIREMENTS,
+    DDL_VENV,
+    FAKESNOW_REQUIREMENTS,
+    FAKESNOW_VENV,
+    ROOT,
+    WAREHOUSE_REQUIREMENTS,
+    WAREHOUSE_VENV,
+)
 
 
 def run(*arguments: str) -> int:
@@ -21,9 +31,32 @@ def ensure() -> Path:
 
 
 def test() -> int:
-    """The tests of the models, and whether the other warehouses would read them. 0 if all pass."""
-    if code := run("check") or run("compile"):
-        return code
+    """The tests of the models, and whether the other warehouses would read them and what sets them up. 0 if all pass."""
+    return (
+        _unit_tests()
+        or run("check")
+        or run("compile")
+        or _parse("parse")
+        or _parse("statements")
+        or _execute_on_fakesnow()
+    )
+
+
+def _unit_tests() -> int:
+    arguments = [ensure(), "-m", "unittest", "local.warehouse.masking_test"]
+    return subprocess.run(arguments, check=False, cwd=ROOT).returncode
+
+
+def _execute_on_fakesnow() -> int:
+    if sys.version_info < (3, 11):
+        print("The statements for Snowflake were not executed: fakesnow needs Python 3.11.")
+        return 0
+    python = environment.ensure(FAKESNOW_VENV, FAKESNOW_REQUIREMENTS, "Installing fakesnow", "--no-deps")
+    return subprocess.run([python, "-m", "local.warehouse.fake"], check=False, cwd=ROOT).returncode
+
+
+def _parse(module: str) -> int:
+    """Runs a module in the environment of the parsers, with the folder that `compile` wrote."""
     parser = environment.ensure(DDL_VENV, DDL_REQUIREMENTS, "Installing sqlfluff and sqlglot", "--no-deps")
-    arguments = [parser, "-m", "local.warehouse.parse", str(COMPILED_MODELS)]
+    arguments = [parser, "-m", f"local.warehouse.{module}", str(COMPILED_MODELS)]
     return subprocess.run(arguments, check=False, cwd=ROOT).returncode

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from datetime import UTC, datetime
@@ -11,13 +12,13 @@ from rich.console import Console
 
 from local.paths import COMPILED_MODELS, LAKE, REPORT, ROOT, WAREHOUSE_FILE
 from local.progress import Failure, step
-from local.warehouse import check, load, project, report
+from local.warehouse import check, load, masking, project, report
 
 
 def main() -> int:
     """Runs one command. Its exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m local warehouse")
-    parser.add_argument("command", choices=("build", "check", "compare", "compile"))
+    parser.add_argument("command", choices=("build", "check", "classified", "compare", "compile"))
     parser.add_argument("--lake", type=Path, default=LAKE)
     parser.add_argument("--fresh", action="store_true")
     chosen = parser.parse_args()
@@ -25,6 +26,9 @@ def main() -> int:
         match chosen.command:
             case "check":
                 return check.run()
+            case "classified":
+                project.configure(WAREHOUSE_FILE)
+                masking.show(WAREHOUSE_FILE)
             case "compile":
                 _compile()
             case "compare":
@@ -52,6 +56,7 @@ def _build(lake: Path, fresh: bool) -> None:
         load.load(database, lake)
     with step("Running every model and test") as s:
         results = project.dbt("build")
+        project.dbt("run-operation", "masking", "--args", "{run: true}")
         s.say(f"{len(results)} in all")
     warned = [result for result in results if str(result.status) == "warn"]
     for result in warned:
@@ -73,14 +78,20 @@ def _compile() -> None:
     """Compiles the models for the warehouses that are not here, as for a first run and as for those after it."""
     shutil.rmtree(COMPILED_MODELS, ignore_errors=True)
     project.configure(WAREHOUSE_FILE)
+    os.environ["LANDFALL_MASKING_SALT"] = "of the tests"
+    offline = ["--no-introspect", "--no-populate-cache"]
     with step("Compiling the models for Snowflake and Redshift") as s:
         for target in ("snowflake", "redshift"):
             for incremental in (False, True):
                 s.say(f"{target}, {'incremental' if incremental else 'first'} run")
                 folder = COMPILED_MODELS / f"{target}-{incremental}"
                 variables = json.dumps({"assume_incremental": incremental})
-                offline = ["--no-introspect", "--no-populate-cache"]
                 project.dbt("compile", "--target", target, *offline, "--vars", variables, "--target-path", str(folder))
+            # As `run-operation` does it, which connects to Redshift before it prints.
+            inline = ["compile", "--inline", "{{ masking() }}", *offline]
+            command = ["run-operation", "masking"] if target == "snowflake" else inline
+            printed, _, _ = project.printed(*command, "--target", target).partition("Compiled inline node")
+            (COMPILED_MODELS / f"masking-{target}.sql").write_text(printed)
 
 
 def _report(lake: Path) -> None:

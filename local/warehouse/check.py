@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from local.paths import ROOT
 from local.progress import Failure, step
-from local.warehouse import load, project, recount, replica, sample
+from local.warehouse import load, masking, project, recount, replica, sample
 
 SEED = 7
 EVENTS = 2_000
@@ -49,6 +49,7 @@ def _check(folder: Path) -> None:
             project.dbt("build" if last else "run")
     counted = compare(database, lake)
     versions = _replicated(database)
+    masked = masking.check(database)
     found = project.fingerprints(database)
     if not found or not all(rows for name, (rows, _) in found.items()):
         raise Failure(f"Models without rows prove nothing: {[name for name, (rows, _) in found.items() if not rows]}")
@@ -67,7 +68,7 @@ def _check(folder: Path) -> None:
     _same("a run over everything", "the incremental runs", project.fingerprints(at_once), found)
     print(
         f"warehouse: {len(found)} models the same in every order, {counted} counts as recounted, "
-        f"and {versions:,} rows of a replicated table as they were after each hour"
+        f"{versions:,} rows of a replicated table as they were after each hour, and {masked} columns masked for readers"
     )
 
 

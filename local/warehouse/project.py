@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,20 @@ def dbt(*arguments: str, quiet: bool = True) -> list[Any]:
     results = list(getattr(done.result, "results", []))
     failed = [result for result in results if str(result.status) in ("error", "fail", "runtime error")]
     if failed or not done.success:
-        lines = "\n".join(f"  {result.node.name}: {' '.join(str(result.message).split())[:300]}" for result in failed)
+        named = [(getattr(result, "node", None), result) for result in failed]
+        lines = "\n".join(
+            f"  {node.name if node else result.unique_id}: {' '.join(str(result.message).split())[:300]}"
+            for node, result in named
+        )
         raise Failure(f"dbt {arguments[0]} failed:\n{lines}\nAll of it: {LOGS / 'dbt.log'}")
     return results
+
+
+def printed(*arguments: str) -> str:
+    """Runs dbt, and returns what macros print."""
+    with redirect_stdout(StringIO()) as output:
+        dbt(*arguments)
+    return output.getvalue()
 
 
 @contextmanager
