@@ -22,7 +22,7 @@ def ensure() -> Path:
 
 def test() -> int:
     """The tests of the models, and whether the other warehouses would read them. 0 if all pass."""
-    if code := run("check") or run("compile"):
+    if code := run("check") or run("quality") or run("compile"):
         return code
     parser = environment.ensure(DDL_VENV, DDL_REQUIREMENTS, "Installing sqlfluff and sqlglot", "--no-deps")
     arguments = [parser, "-m", "local.warehouse.parse", str(COMPILED_MODELS)]

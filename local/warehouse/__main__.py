@@ -11,13 +11,13 @@ from rich.console import Console
 
 from local.paths import COMPILED_MODELS, LAKE, REPORT, ROOT, WAREHOUSE_FILE
 from local.progress import Failure, step
-from local.warehouse import check, load, project, report
+from local.warehouse import check, load, project, quality, report
 
 
 def main() -> int:
     """Runs one command. Its exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m local warehouse")
-    parser.add_argument("command", choices=("build", "check", "compare", "compile"))
+    parser.add_argument("command", choices=("build", "check", "quality", "compare", "compile"))
     parser.add_argument("--lake", type=Path, default=LAKE)
     parser.add_argument("--fresh", action="store_true")
     chosen = parser.parse_args()
@@ -25,6 +25,8 @@ def main() -> int:
         match chosen.command:
             case "check":
                 return check.run()
+            case "quality":
+                return quality.run()
             case "compile":
                 _compile()
             case "compare":

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,13 @@ def dbt(*arguments: str, quiet: bool = True) -> list[Any]:
         lines = "\n".join(f"  {result.node.name}: {' '.join(str(result.message).split())[:300]}" for result in failed)
         raise Failure(f"dbt {arguments[0]} failed:\n{lines}\nAll of it: {LOGS / 'dbt.log'}")
     return results
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Without what dbt prints of its errors, for whoever expects them."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 @contextmanager
