@@ -52,9 +52,14 @@ def _build(lake: Path, fresh: bool) -> None:
     _forget_another(lake)
     with project.connected(WAREHOUSE_FILE) as database:
         load.load(database, lake)
-    with step("Running every model and test") as s:
-        results = project.dbt("build")
-        s.say(f"{len(results)} in all")
+    try:
+        with step("Running every model and test") as s:
+            results = project.dbt("build")
+            s.say(f"{len(results)} in all")
+    finally:
+        with project.connected(WAREHOUSE_FILE) as database:
+            for line in report.broken_rules(database):
+                print(line, file=sys.stderr)
     warned = [result for result in results if str(result.status) == "warn"]
     for result in warned:
         print(f"warning: {result.node.name}: {result.message}", file=sys.stderr)

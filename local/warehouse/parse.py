@@ -10,6 +10,7 @@ from pathlib import Path
 from local.progress import Failure, step
 
 PARSERS = 2
+RULES = ("meets_its_rules", "finds_its_parents")
 
 
 def main(folder: Path) -> int:
@@ -33,7 +34,7 @@ def models(folder: Path) -> list[Path]:
     return [
         path
         for path in folder.glob("*/compiled/landfall/**/*.sql")
-        if not path.parent.name.endswith(".yml") or "meets_its_rules" in path.name
+        if not path.parent.name.endswith(".yml") or any(name in path.name for name in RULES)
     ]
 
 

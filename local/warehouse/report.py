@@ -106,6 +106,17 @@ def results(database: duckdb.DuckDBPyConnection, lake: Path) -> list[Result]:
     return [*found, Result("In quarantine", ["function", "reason", "records"], _quarantine(lake))]
 
 
+def broken_rules(database: duckdb.DuckDBPyConnection) -> list[str]:
+    """The rules of data quality that the last run found broken, a line each."""
+    if not database.execute("select 1 from duckdb_tables() where schema_name = 'dq' and table_name = 'dq_results'").fetchall():
+        return []
+    rows = database.execute(
+        "select status, model_name, definition, failed, checked from dq.dq_results "
+        "where status <> 'pass' and run_at = (select max(run_at) from dq.dq_results) order by all"
+    ).fetchall()
+    return [f"data quality, {status}: {name} {rule}: {failed:,} of {checked:,}" for status, name, rule, failed, checked in rows]
+
+
 def _quarantine(lake: Path) -> list[tuple[str, str, int]]:
     """Records that could not land, by what was wrong with them."""
     counted: Counter[tuple[str, str]] = Counter()

@@ -2,7 +2,8 @@
   Data quality: the rules of the variable `dq` in dbt_project.yml.
 
   The test `meets_its_rules` of a model fails if a rule with the severity `error` is broken by more rows than it allows, and dbt builds nothing
-  behind a model whose test failed. When a run ends, `dq_record` notes what its tests counted, and the rows that they found:
+  behind a model whose test failed. Rules of foreign keys have a test of their own, `finds_its_parents`: dbt lets a test that reads two models
+  stop only what is behind both. When a run ends, `dq_record` notes what its tests counted, and the rows that they found:
 
   dq.dq_results   a row for each rule and run
   dq.quarantine   a row for each rule and row that breaks it
@@ -23,6 +24,13 @@
   'freshness': {'must': ['max_hours'], 'may': []},
   'row_count_drift': {'must': ['max_drift'], 'may': ['runs']},
 }) }}
+{% endmacro %}
+
+{# The rules that a test is about. #}
+{% macro _dq_rules_of(name, test) %}
+{%- set mine = [] -%}
+{%- for rule in dq_checked(name).rules if (rule.rule == 'foreign_key') == (test == 'finds_its_parents') -%}{%- do mine.append(rule) -%}{%- endfor -%}
+{{ return(mine) }}
 {% endmacro %}
 
 {# Rules about a table and not about its rows. What breaks them is no row, so only the results have it. #}
@@ -211,10 +219,10 @@ select
 
 {% macro _dq_now() -%}cast('{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S.%f") }}' as timestamp){%- endmacro %}
 
-{# A row for each rule of a model, with the columns of dq.dq_results. #}
-{% macro dq_results_of(name) -%}
+{# A row for each rule of a test, with the columns of dq.dq_results. #}
+{% macro dq_results_of(name, test) -%}
 {%- set checked = dq_checked(name) -%}
-{% for rule in checked.rules -%}
+{% for rule in _dq_rules_of(name, test) -%}
 select
   '{{ invocation_id }}' as run_id,
   {{ _dq_now() }} as run_at,
@@ -239,11 +247,22 @@ from (
 {% endfor %}
 {%- endmacro %}
 
+{% macro dq_test(model, name, test) -%}
+{%- do dq_validate(name) -%}
+{%- if execute and flags.INTROSPECT -%}{%- do _dq_validate_columns(name, model) -%}{%- endif -%}
+{%- if not _dq_rules_of(name, test) -%}{%- do _dq_wrong(name, none, "it has no rule for the test " ~ test) -%}{%- endif -%}
+select *
+from (
+{{ dq_results_of(name, test) }}
+) as results
+where status = 'error'
+{%- endmacro %}
+
 {# The rows of a model that break a rule and are not in quarantine yet, with the columns of dq.quarantine. #}
-{% macro dq_quarantine_of(name) -%}
+{% macro dq_quarantine_of(name, test) -%}
 {%- set checked = dq_checked(name) -%}
 {%- set about_rows = [] -%}
-{%- for rule in checked.rules if not _dq_is_about_table(rule) -%}{%- do about_rows.append(rule) -%}{%- endfor -%}
+{%- for rule in _dq_rules_of(name, test) if not _dq_is_about_table(rule) -%}{%- do about_rows.append(rule) -%}{%- endfor -%}
 {% for rule in about_rows -%}
 select
   '{{ invocation_id }}' as run_id,
@@ -269,16 +288,24 @@ where rows_of.loaded_at > {{ _dq_watermark(name, rule) }}
 {% endfor %}
 {%- endmacro %}
 
+{% macro _dq_tests() %}{{ return(['meets_its_rules', 'finds_its_parents']) }}{% endmacro %}
+
+{# The name of the test if a node is one of those. #}
+{% macro _dq_test(node) %}
+{%- set name = node.test_metadata.name if node.resource_type == 'test' and node.test_metadata else none -%}
+{{ return(name if name in _dq_tests() else none) }}
+{% endmacro %}
+
 {# Before a run: mistakes in the rules, and the two tables. #}
 {% macro dq_prepare() %}
 {%- if execute -%}
 {%- set tested = [] -%}
-{%- for node in graph.nodes.values() if node.resource_type == 'test' and node.test_metadata and node.test_metadata.name == 'meets_its_rules' -%}
-{%- do tested.append(node.test_metadata.kwargs.rules_of) -%}
-{%- endfor -%}
+{%- for node in graph.nodes.values() if _dq_test(node) -%}{%- do tested.append(_dq_test(node) ~ ' ' ~ node.test_metadata.kwargs.rules_of) -%}{%- endfor -%}
 {%- for name in var('dq') -%}
-{%- if name not in tested -%}{%- do _dq_wrong(name, none, "nothing has the test meets_its_rules with this name, so nothing would look at the rules") -%}{%- endif -%}
 {%- do dq_validate(name) -%}
+{%- for test in _dq_tests() if _dq_rules_of(name, test) and test ~ ' ' ~ name not in tested -%}
+{%- do _dq_wrong(name, none, "no model has the test " ~ test ~ " with rules_of: " ~ name ~ ", so nothing would look at its rules") -%}
+{%- endfor -%}
 {%- endfor -%}
 {%- do run_query('create schema if not exists dq') -%}
 {%- do run_query(_dq_table('dq_results', {
@@ -306,11 +333,15 @@ create table if not exists {{ _dq_own(table) }} ({% for column, type in columns.
 {%- for rule in var('dq')[name].rules or [] if rule.to -%}{%- do dq_relation(rule.to) -%}{%- endfor -%}
 {%- endfor -%}
 {%- else -%}
-{%- for result in results if result.node.resource_type == 'test' and result.node.test_metadata and result.node.test_metadata.name == 'meets_its_rules' and result.status in ['pass', 'fail'] -%}
+{%- for result in results if _dq_test(result.node) and result.status in ['pass', 'fail'] -%}
 {%- set name = result.node.test_metadata.kwargs.rules_of -%}
-{%- set found = dq_quarantine_of(name) | trim -%}
+{%- set found = dq_quarantine_of(name, _dq_test(result.node)) | trim -%}
 {%- if found -%}{%- do run_query('insert into ' ~ _dq_own('quarantine') ~ ' ' ~ found) -%}{%- endif -%}
-{%- do run_query('insert into ' ~ _dq_own('dq_results') ~ ' ' ~ dq_results_of(name)) -%}
+{%- do run_query('insert into ' ~ _dq_own('dq_results') ~ ' ' ~ dq_results_of(name, _dq_test(result.node))) -%}
+{%- endfor -%}
+{%- set broken = run_query("select status, model_name, definition, failed, checked from " ~ _dq_own('dq_results') ~ " where run_id = '" ~ invocation_id ~ "' and status <> 'pass' order by 1, 2, 3") -%}
+{%- for row in broken.rows -%}
+{%- do log("data quality, " ~ row[0] ~ ": " ~ row[1] ~ " " ~ row[2] ~ ": " ~ row[3] ~ " of " ~ row[4], info=true) -%}
 {%- endfor -%}
 {%- endif -%}
 {% endmacro %}
