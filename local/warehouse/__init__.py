@@ -7,7 +7,16 @@ import subprocess
 from pathlib import Path
 
 from local import environment
-from local.paths import COMPILED_MODELS, DDL_REQUIREMENTS, DDL_VENV, ROOT, WAREHOUSE_REQUIREMENTS, WAREHOUSE_VENV
+from local.paths import (
+    AIRFLOW_REQUIREMENTS,
+    AIRFLOW_VENV,
+    COMPILED_MODELS,
+    DDL_REQUIREMENTS,
+    DDL_VENV,
+    ROOT,
+    WAREHOUSE_REQUIREMENTS,
+    WAREHOUSE_VENV,
+)
 
 
 def run(*arguments: str) -> int:
@@ -21,9 +30,17 @@ def ensure() -> Path:
 
 
 def test() -> int:
-    """The tests of the models, and whether the other warehouses would read them. 0 if all pass."""
+    """The tests of the models, whether the other warehouses would read them, and Airflow its DAG. 0 if all pass."""
     if code := run("check") or run("quality") or run("compile"):
         return code
     parser = environment.ensure(DDL_VENV, DDL_REQUIREMENTS, "Installing sqlfluff and sqlglot", "--no-deps")
     arguments = [parser, "-m", "local.warehouse.parse", str(COMPILED_MODELS)]
+    return subprocess.run(arguments, check=False, cwd=ROOT).returncode or airflow(only_import=True)
+
+
+def airflow(only_import: bool = False) -> int:
+    """The DAG: that Airflow reads it, and unless only that is asked for, its runs and mails. 0 if all is as it should be."""
+    python = ensure()
+    runner = environment.ensure(AIRFLOW_VENV, AIRFLOW_REQUIREMENTS, "Installing Airflow", "--no-deps")
+    arguments = [runner, "-m", "local.warehouse.dag", str(python), *(["import"] if only_import else [])]
     return subprocess.run(arguments, check=False, cwd=ROOT).returncode

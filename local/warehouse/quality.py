@@ -1,9 +1,13 @@
 """The rules of data quality, on orders with known faults: dbt has to find those that plain Python counts, and to stop where it should."""
 
 import copy
+import fcntl
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -89,17 +93,17 @@ def _check(folder: Path, say: Callable[[str], None]) -> int:
     rng = random.Random(SEED)
 
     say("a clean delivery")
-    clean = [_order(number) for number in range(ORDERS)]
-    _write(lake, clean, "clean", catalog=True)
+    clean = [good_order(number) for number in range(ORDERS)]
+    write(lake, clean, "clean", catalog=True)
     _build(database, lake, _warn())
     _expect("the quarantine of clean orders", _quarantine(database), Counter())
     _expect("the results of clean orders", _statuses(database, 1), {"pass": len(ROW_RULES) + 2})
 
     say("a delivery with faults")
-    faulty = [_order(ORDERS + number) for number in range(FAULTY)]
+    faulty = [good_order(ORDERS + number) for number in range(FAULTY)]
     for order in faulty:
         _spoil(order, rng, clean)
-    _write(lake, faulty, "faulty")
+    write(lake, faulty, "faulty")
     _build(database, lake, _warn())
     expected = _counted(faulty, clean + faulty)
     if min(_by_rule(expected).values()) < 5 or len(_by_rule(expected)) != len(ROW_RULES):
@@ -115,10 +119,10 @@ def _check(folder: Path, say: Callable[[str], None]) -> int:
     _expect("the drift of no rows after many", _of_table(database, 3), {"row_count_drift": "warn", "freshness": "pass"})
 
     say("a threshold that is exceeded")
-    more = [_order(ORDERS + FAULTY + number) for number in range(ORDERS)]
+    more = [good_order(ORDERS + FAULTY + number) for number in range(ORDERS)]
     for order in more[:20]:
         order["quantity"] = -1
-    _write(lake, more, "more")
+    write(lake, more, "more")
     stopping = _warn()
     _of(stopping, "range")["severity"] = "error"
     for attempt in (4, 5):  # and again, since nothing has changed
@@ -136,6 +140,9 @@ def _check(folder: Path, say: Callable[[str], None]) -> int:
     _expect("orders when the rule allows them", _orders(database), ORDERS + FAULTY + ORDERS)
     _expect("the freshness of what is older than allowed", _of_table(database, 6)["freshness"], "warn")
 
+    say("warehouse/run.py")
+    _stands_alone(folder, database)
+
     for number, (command, rule, words) in enumerate(MISTAKES, 1):
         say(f"mistake {number} of {len(MISTAKES)} in the rules")
         wrong = _warn()
@@ -144,6 +151,35 @@ def _check(folder: Path, say: Callable[[str], None]) -> int:
         if missing := [word for word in words if word not in said]:
             raise Failure(f"The error of the rule {rule} does not say {missing}: {said}")
     return expected.total()
+
+
+def _stands_alone(folder: Path, database: Path) -> None:
+    """The command for those without a scheduler: dbt, its project and a database are all that it needs."""
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    alone = {
+        "PATH": os.environ["PATH"],
+        "TMPDIR": str(temporary),
+        "LANDFALL_WAREHOUSE": str(database),
+        "DBT_TARGET_PATH": str(folder / "target"),
+        "DBT_LOG_PATH": str(folder / "logs"),
+    }
+
+    def run(*steps: str, **more: str) -> tuple[int, str]:
+        command = [sys.executable, str(WAREHOUSE / "run.py"), *steps]
+        done = subprocess.run(command, env={**alone, **more}, check=False, capture_output=True, text=True, cwd=folder)
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = run("freshness")
+    _expect("a step that passes", (code, "All of freshness passed." in said), (0, True))
+    code, said = run("freshness", "run", LANDFALL_WAREHOUSE=str(folder / "empty.duckdb"))
+    _expect("a step that fails", (code, "The step freshness failed" in said, "== run" in said), (1, True, False))
+    code, said = run("refresh")
+    _expect("a step that does not exist", (code, "there is no step refresh, but freshness, run, test, docs" in said), (2, True))
+    with (temporary / f"landfall-warehouse-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, said = run("freshness")
+    _expect("a run beside another", (code, "Another run has not ended yet" in said), (75, True))
 
 
 def _warn() -> Rules:
@@ -163,7 +199,8 @@ def _of(rules: Rules, name: str) -> Rules:
     return next(rule for rule in rules["stg_orders"]["rules"] if rule["rule"] == name)
 
 
-def _order(number: int) -> Order:
+def good_order(number: int) -> Order:
+    """A correct one, of now."""
     return {
         "order_id": f"O-{number:06d}",
         "order_ts": datetime.now(UTC).replace(microsecond=0),
@@ -192,7 +229,8 @@ def _spoil(order: Order, rng: random.Random, earlier: list[Order]) -> None:
             order.update(fault)
 
 
-def _write(lake: Path, orders: list[Order], name: str, catalog: bool = False) -> None:
+def write(lake: Path, orders: list[Order], name: str, catalog: bool = False) -> None:
+    """Files with these orders, sent now, and with the entries of their cards."""
     sent_at = datetime.now(UTC)
 
     def row(number: int, kind: str, column: str, payload: Mapping[str, Any]) -> sample.Row:
@@ -311,3 +349,18 @@ def _runs(database: Path) -> dict[int, int]:
 
 def _orders(database: Path) -> int:
     return _ask(database, "select count(*) from marts.fct_orders")[0][0]
+
+
+def _fill(database: Path, lake: Path, without_number: int) -> None:
+    """Adds correct orders to the raw tables, and so many without a number. For the test of the DAG."""
+    first = _ask(database, "select count(*) from raw.events")[0][0] if database.is_file() else 0
+    orders = [good_order(first + number) for number in range(ORDERS)]
+    for each in orders[:without_number]:
+        each["order_id"] = None
+    write(lake, orders, f"from-{first}", catalog=not first)
+    with project.connected(database) as connection:
+        load.load(connection, lake, quiet=True)
+
+
+if __name__ == "__main__":
+    _fill(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
