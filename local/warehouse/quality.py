@@ -157,10 +157,14 @@ def _stands_alone(folder: Path, database: Path) -> None:
     """The command for those without a scheduler: dbt, its project and a database are all that it needs."""
     temporary = folder / "tmp"
     temporary.mkdir()
+    # This process keeps its own open, which no other could open then.
+    copied = folder / "alone.duckdb"
+    _ask(database, "checkpoint")
+    shutil.copy(database, copied)
     alone = {
         "PATH": os.environ["PATH"],
         "TMPDIR": str(temporary),
-        "LANDFALL_WAREHOUSE": str(database),
+        "LANDFALL_WAREHOUSE": str(copied),
         "DBT_TARGET_PATH": str(folder / "target"),
         "DBT_LOG_PATH": str(folder / "logs"),
     }
