@@ -6,7 +6,7 @@ It runs in an environment of its own, so only the standard library here.
 import subprocess
 from pathlib import Path
 
-from local import environment
+from local import clients, environment
 from local.paths import (
     AIRFLOW_REQUIREMENTS,
     AIRFLOW_VENV,
@@ -31,7 +31,10 @@ def ensure() -> Path:
 
 def test() -> int:
     """The tests of the models, whether the other warehouses would read them, and Airflow its DAG. 0 if all pass."""
-    if code := run("check") or run("quality") or run("compile"):
+    found = clients.browser()
+    if found is None:
+        print("The report was not opened, because there is no Chromium: make test installs one.")
+    if code := run("check", *(["--browser", found] if found else [])) or run("quality") or run("compile"):
         return code
     parser = environment.ensure(DDL_VENV, DDL_REQUIREMENTS, "Installing sqlfluff and sqlglot", "--no-deps")
     arguments = [parser, "-m", "local.warehouse.parse", str(COMPILED_MODELS)]

@@ -19,12 +19,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m local warehouse")
     parser.add_argument("command", choices=("build", "check", "quality", "compare", "compile"))
     parser.add_argument("--lake", type=Path, default=LAKE)
+    parser.add_argument("--browser")
     parser.add_argument("--fresh", action="store_true")
     chosen = parser.parse_args()
     try:
         match chosen.command:
             case "check":
-                return check.run()
+                return check.run(chosen.browser)
             case "quality":
                 return quality.run()
             case "compile":
