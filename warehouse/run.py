@@ -3,7 +3,7 @@
 
     python warehouse/run.py [STEP …]
 
-For cron, a container or CI. It needs nothing but dbt, and what profiles.yml reads from the environment. Two runs at the same time are
+For cron, a container or CI. It needs nothing but dbt, and what profiles.yml reads from the environment. Two runs at a time are
 refused on one machine. Exit code 0 when all steps passed, that of dbt when one failed, and 75 when another run has not ended.
 """
 

@@ -160,7 +160,7 @@ class _Tables(HTMLParser):
 
 
 def check(browser: str, database: duckdb.DuckDBPyConnection, lake: Path, expected: Mapping[str, Any]) -> int:
-    """Opens the report of a lake, with and without what load-registrar knows. `expected` is recounted. Returns how many values fit."""
+    """Opens the report of a lake, with what load-registrar knows and without. `expected` is recounted. How many values fit."""
     with tempfile.TemporaryDirectory(prefix="landfall-report-") as folder:
         page = Path(folder) / "index.html"
         without = _open(browser, database, lake, page)
@@ -187,7 +187,10 @@ def check(browser: str, database: duckdb.DuckDBPyConnection, lake: Path, expecte
             ],
         ),
         "steps": ([row[0] for row in tables["Data quality of the last run"][1:]], ["raw", "staging", "dimension", "fact"]),
-        "rules": (_sum(tables, "Data quality of the last run", 1), _ask(database, f"select count(*) from dq.dq_results where {latest}")),
+        "rules": (
+            _sum(tables, "Data quality of the last run", 1),
+            _ask(database, f"select count(*) from dq.dq_results where {latest}"),
+        ),
         "runs": (len(tables["Data quality over runs"]) - 1, runs),
     }
     different = {what: pair for what, pair in values.items() if pair[0] != pair[1]}

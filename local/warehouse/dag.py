@@ -34,8 +34,17 @@ from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(sys.argv[1])
 found = {"errors": list(bag.import_errors.values()), "dags": {}}
 for name, dag in bag.dags.items():
-    tasks = [{"name": task.task_id, "before": sorted(task.upstream_task_ids), "retries": task.retries, "backoff": task.retry_exponential_backoff,
-              "pause_s": task.retry_delay.total_seconds(), "mails": len(task.on_failure_callback)} for task in dag.topological_sort()]
+    tasks = [
+        {
+            "name": task.task_id,
+            "before": sorted(task.upstream_task_ids),
+            "retries": task.retries,
+            "backoff": task.retry_exponential_backoff,
+            "pause_s": task.retry_delay.total_seconds(),
+            "mails": len(task.on_failure_callback),
+        }
+        for task in dag.topological_sort()
+    ]
     found["dags"][name] = {"tasks": tasks, "runs": dag.max_active_runs, "catchup": dag.catchup, "schedule": dag.timetable.expression}
 json.dump(found, open(sys.argv[2], "w"))
 """
@@ -106,7 +115,8 @@ def _read(folder: Path, environment: Mapping[str, str]) -> None:
         raise Failure(f"Airflow does not read the DAG: {found}")
     dag = found["dags"][NAME]
     tasks = dag["tasks"]
-    _expect("tasks", [(task["name"], task["before"]) for task in tasks], list(zip(ORDER, [[], *([name] for name in ORDER)])))
+    in_a_row = [(name, ORDER[max(at - 1, 0) : at]) for at, name in enumerate(ORDER)]
+    _expect("tasks", [(task["name"], task["before"]) for task in tasks], in_a_row)
     _expect("runs at a time, catchup, schedule", (dag["runs"], dag["catchup"], dag["schedule"]), (1, False, "0 * * * *"))
     for task in tasks:
         retried = (task["retries"], task["pause_s"], task["backoff"], task["mails"])

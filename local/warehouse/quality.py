@@ -1,4 +1,4 @@
-"""The rules of data quality, on orders with known faults: dbt has to find those that plain Python counts, and to stop where it should."""
+"""The rules of data quality, on orders with known faults: dbt has to find those that Python counts, and to stop where it should."""
 
 import copy
 import fcntl
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 

@@ -173,10 +173,22 @@ not {{ regex_found('cast(rows_of.' ~ column ~ ' as ' ~ text_type() ~ ')', _dq_qu
 {%- elif rule.rule == 'accepted' -%}
 rows_of.{{ column }} not in ({% for value in rule['values'] %}{{ value if value is number else _dq_quoted(value) }}{{ ', ' if not loop.last }}{% endfor %})
 {%- elif rule.rule == 'unique' -%}
-rows_of.{{ column }} in (select {{ column }} from {{ dq_relation(name) }} group by {{ column }} having count(*) > 1)
+twins.twin is not null
 {%- elif rule.rule == 'foreign_key' -%}
-rows_of.{{ column }} is not null and not exists (select 1 from {{ dq_relation(rule.to) }} as parents where parents.{{ rule.field }} = rows_of.{{ column }})
+rows_of.{{ column }} is not null and parents.parent is null
 {%- endif -%}
+{%- endmacro %}
+
+{# The rows that a rule looks at, with what they are compared with. A join, because not every warehouse takes a subquery for each row. #}
+{% macro _dq_looked_at(name, rule) -%}
+{{ _dq_rows(name) }} as rows_of
+  {%- if rule.rule == 'unique' %}
+  left join (
+    select {{ rule.column }} as twin from {{ dq_relation(name) }} group by {{ rule.column }} having count(*) > 1
+  ) as twins on twins.twin = rows_of.{{ rule.column }}
+  {%- elif rule.rule == 'foreign_key' %}
+  left join (select distinct {{ rule.field }} as parent from {{ dq_relation(rule.to) }}) as parents on parents.parent = rows_of.{{ rule.column }}
+  {%- endif %}
 {%- endmacro %}
 
 {# How many rows a rule has looked at, how many break it, and until when. #}
@@ -212,7 +224,7 @@ select
     count(*) as checked,
     coalesce(sum(case when {{ _dq_breaks(name, rule) }} then 1 else 0 end), 0) as failed,
     coalesce(max(rows_of.loaded_at), {{ _dq_watermark(name, rule) }}) as checked_until
-  from {{ _dq_rows(name) }} as rows_of
+  from {{ _dq_looked_at(name, rule) }}
   where rows_of.loaded_at > {{ _dq_watermark(name, rule) }}
 {%- endif -%}
 {%- endmacro %}
@@ -275,15 +287,15 @@ select
   {{ _dq_quoted(_dq_definition(name, rule)) }} as definition,
   cast(rows_of.{{ rule.column }} as {{ text_type() }}) as failed_value,
   '{{ rule.severity }}' as severity
-from {{ _dq_rows(name) }} as rows_of
+from {{ _dq_looked_at(name, rule) }}
+  left join (
+    select distinct row_key as known_key
+    from {{ _dq_own('quarantine') }}
+    where model_name = '{{ name }}' and definition = {{ _dq_quoted(_dq_definition(name, rule)) }}
+  ) as known on known.known_key = coalesce(cast(rows_of.{{ checked.key }} as {{ text_type() }}), '')
 where rows_of.loaded_at > {{ _dq_watermark(name, rule) }}
   and ({{ _dq_breaks(name, rule) }})
-  and not exists (
-    select 1
-    from {{ _dq_own('quarantine') }} as known
-    where known.model_name = '{{ name }}' and known.definition = {{ _dq_quoted(_dq_definition(name, rule)) }}
-      and known.row_key = coalesce(cast(rows_of.{{ checked.key }} as {{ text_type() }}), '')
-  )
+  and known.known_key is null
 {{ 'union all' if not loop.last }}
 {% endfor %}
 {%- endmacro %}
@@ -298,7 +310,7 @@ where rows_of.loaded_at > {{ _dq_watermark(name, rule) }}
 
 {# Before a run: mistakes in the rules, and the two tables. #}
 {% macro dq_prepare() %}
-{%- if execute -%}
+{%- if execute and flags.WHICH in ['build', 'run', 'test'] -%}
 {%- set tested = [] -%}
 {%- for node in graph.nodes.values() if _dq_test(node) -%}{%- do tested.append(_dq_test(node) ~ ' ' ~ node.test_metadata.kwargs.rules_of) -%}{%- endfor -%}
 {%- for name in var('dq') -%}
@@ -332,7 +344,7 @@ create table if not exists {{ _dq_own(table) }} ({% for column, type in columns.
 {%- do _dq_rows(name) -%}
 {%- for rule in var('dq')[name].rules or [] if rule.to -%}{%- do dq_relation(rule.to) -%}{%- endfor -%}
 {%- endfor -%}
-{%- else -%}
+{%- elif flags.WHICH in ['build', 'test'] -%}
 {%- for result in results if _dq_test(result.node) and result.status in ['pass', 'fail'] -%}
 {%- set name = result.node.test_metadata.kwargs.rules_of -%}
 {%- set found = dq_quarantine_of(name, _dq_test(result.node)) | trim -%}
