@@ -121,7 +121,6 @@ def results(database: duckdb.DuckDBPyConnection, lake: Path) -> list[Result]:
         "Rows": MARTS,
         "Orders and revenue per day": ORDERS,
         "Batches per day of production": BATCHES,
-        "Sessions and conversion per hour": HOURS,
         "Freshness": FRESHNESS,
         "Lateness": LATENESS,
         "Data quality of the last run": QUALITY,
@@ -129,11 +128,15 @@ def results(database: duckdb.DuckDBPyConnection, lake: Path) -> list[Result]:
         "Data quality over runs": TREND,
         "Rows in dq.quarantine": FOUND,
     }
-    found = []
-    for title, query in asked.items():
-        done = database.execute(query)
-        found.append(Result(title, [column[0] for column in done.description], done.fetchall()))
-    return [*found, _loads(lake), Result("In quarantine", ["function", "reason", "records"], _quarantine(lake))]
+    found = [_answer(database, title, query) for title, query in asked.items()]
+    quarantined = Result("In quarantine", ["function", "reason", "records"], _quarantine(lake))
+    # The longest is last.
+    return [*found, _loads(lake), quarantined, _answer(database, "Sessions and conversion per hour", HOURS)]
+
+
+def _answer(database: duckdb.DuckDBPyConnection, title: str, query: str) -> Result:
+    done = database.execute(query)
+    return Result(title, [column[0] for column in done.description], done.fetchall())
 
 
 def _loads(lake: Path) -> Result:
