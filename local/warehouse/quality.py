@@ -63,14 +63,15 @@ ROW_RULES: list[tuple[Rules, Callable[[Order, list[Order]], bool]]] = [
 DRIFT = {"rule": "row_count_drift", "runs": 2, "max_drift": 0.5}
 FRESHNESS = {"rule": "freshness", "column": "recorded_at", "max_hours": 24}
 
-# What is wrong in a rule of orders, and what the error has to say.
-MISTAKES: list[tuple[str, Rules, list[str]]] = [
-    ("parse", {"rule": "not_empty", "column": "sku"}, ["not_empty", "stg_orders", "not_null, type, range"]),
-    ("parse", {"rule": "range", "column": "quantity", "min": 5, "max": 1}, ["stg_orders", "min is more than max"]),
-    ("parse", {"rule": "range", "column": "quantity"}, ["neither min nor max"]),
-    ("parse", {"rule": "regex", "column": "sku", "patern": "^S"}, ["it has no pattern"]),
-    ("parse", {"rule": "accepted", "column": "sku", "values": ["a"], "value": 1}, ["has no value", "values"]),
-    ("build", {"rule": "not_null", "column": "skuu"}, ["stg_orders", "no column skuu", "customer_id"]),
+# Rules of orders that are wrong, and what the error has to say.
+MISTAKES: list[tuple[str, list[Rules], list[str]]] = [
+    ("parse", [{"rule": "not_empty", "column": "sku"}], ["not_empty", "stg_orders", "not_null, type, range"]),
+    ("parse", [{"rule": "range", "column": "quantity", "min": 5, "max": 1}], ["stg_orders", "min is more than max"]),
+    ("parse", [{"rule": "range", "column": "quantity"}], ["neither min nor max"]),
+    ("parse", [{"rule": "regex", "column": "sku", "patern": "^S"}], ["it has no pattern"]),
+    ("parse", [{"rule": "accepted", "column": "sku", "values": ["a"], "value": 1}], ["has no value", "values"]),
+    ("build", [{"rule": "not_null", "column": "skuu"}], ["stg_orders", "no column skuu", "customer_id"]),
+    ("parse", [{"rule": "not_null", "column": "sku"}] * 2, ["stg_orders", "it is there twice"]),
 ]
 
 
@@ -143,13 +144,13 @@ def _check(folder: Path, say: Callable[[str], None]) -> int:
     say("warehouse/run.py")
     _stands_alone(folder, database)
 
-    for number, (command, rule, words) in enumerate(MISTAKES, 1):
+    for number, (command, rules, words) in enumerate(MISTAKES, 1):
         say(f"mistake {number} of {len(MISTAKES)} in the rules")
         wrong = _warn()
-        wrong["stg_orders"]["rules"] = [{"severity": "warn", **rule}]
+        wrong["stg_orders"]["rules"] = [{"severity": "warn", **rule} for rule in rules]
         said = _fails(command, database, lake, wrong)
         if missing := [word for word in words if word not in said]:
-            raise Failure(f"The error of the rule {rule} does not say {missing}: {said}")
+            raise Failure(f"The error of {rules} does not say {missing}: {said}")
     return expected.total()
 
 

@@ -57,6 +57,7 @@
 {%- for member in ['key', 'rules'] if not checked[member] -%}
 {%- do _dq_wrong(name, none, "there is no " ~ member) -%}
 {%- endfor -%}
+{%- set definitions = [] -%}
 {%- for rule in checked.rules -%}
   {%- set known = dq_rules() -%}
   {%- if rule.rule not in known -%}
@@ -76,6 +77,9 @@
   {%- for member in ['max_failed', 'max_share', 'max_hours', 'max_drift', 'runs'] if member in rule and (rule[member] is not number or rule[member] < 0) -%}
   {%- do _dq_wrong(name, rule, member ~ " is no number from 0 on") -%}
   {%- endfor -%}
+  {%- set definition = _dq_definition(name, rule) -%}
+  {%- if definition in definitions -%}{%- do _dq_wrong(name, rule, "it is there twice") -%}{%- endif -%}
+  {%- do definitions.append(definition) -%}
   {%- if rule.rule == 'range' -%}{%- do _dq_validate_range(name, rule) -%}{%- endif -%}
   {%- if rule.rule == 'regex' and '\\' in rule.pattern -%}
   {#- The three warehouses read a backslash in three ways. -#}
@@ -136,7 +140,7 @@
 {%- endif -%}
 {%- endmacro %}
 
-{# Names a rule in the results. Two rules with the same members are one. #}
+{# Names a rule in the results. #}
 {% macro _dq_definition(name, rule) %}
 {%- set members = {} -%}
 {%- for member in rule if member not in ['severity', 'max_failed', 'max_share'] -%}{%- do members.update({member: rule[member]}) -%}{%- endfor -%}
@@ -164,7 +168,7 @@ rows_of.{{ column }} is null
 rows_of.{{ column }} is not null and {{ try_cast_text('cast(rows_of.' ~ column ~ ' as ' ~ text_type() ~ ')', rule.type) }} is null
 {%- elif rule.rule == 'range' -%}
 {%- set bounds = [] -%}
-{%- for member, sign in [('min', '<'), ('max', '>')] if rule[member] is defined -%}
+{%- for member, sign in [('min', '<'), ('max', '>')] if rule[member] is defined and rule[member] is not none -%}
 {%- do bounds.append('rows_of.' ~ column ~ ' ' ~ sign ~ ' ' ~ ('cast(' ~ _dq_quoted(rule[member]) ~ ' as timestamp)' if rule[member] is string else rule[member])) -%}
 {%- endfor -%}
 {{ bounds | join(' or ') }}
