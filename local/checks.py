@@ -14,13 +14,13 @@ CLIPPY = ["cargo", "clippy", "--locked", "--workspace", "--all-targets", "--", "
 # `sam validate --lint` is the same cfn-lint, without the rules that only inform.
 TEMPLATES = [
     *("template.yaml", "glue/template.yaml", "consumer/template.yaml"),
-    *("warehouse/reader.yaml", "warehouse/dms/template.yaml"),
+    *("warehouse/reader.yaml", "warehouse/dms/template.yaml", "warehouse/schedule/template.yaml"),
 ]
 TEMPLATE = ["cfn-lint", "--include-checks", "I", "--", *TEMPLATES]
 # After cfn-lint, because checkov passes a template that it cannot read. What it would download is the names that a
 # commercial platform has for its checks.
 CHECKOV = str(SCAN_VENV / "bin" / "checkov")
-SCANNED = ["--file", "template.yaml", "glue/template.yaml", "warehouse/reader.yaml", "warehouse/dms/template.yaml"]
+SCANNED = ["--file", *(template for template in TEMPLATES if template != "consumer/template.yaml")]
 SCAN = [CHECKOV, "--framework", "cloudformation", *SCANNED, "--skip-download", "--quiet", "--compact"]
 # What buf says of proto/ as it is, and of its changes since the last release.
 PROTO_STYLE = [str(breaking.BUF), "lint", "proto"]

@@ -127,6 +127,8 @@ def _run(chosen: argparse.Namespace) -> int:
             lake = ["--lake", chosen.lake] if chosen.lake else []
             if chosen.what == "test":
                 return warehouse.test()
+            if chosen.what == "airflow":
+                return warehouse.airflow()
             return warehouse.run(chosen.what, *lake, *(["--fresh"] if chosen.fresh else []))
         case "test":
             from local import tests
@@ -224,9 +226,9 @@ def _parser() -> argparse.ArgumentParser:
         "what",
         nargs="?",
         default="build",
-        choices=("build", "classified", "compare", "test"),
-        help="test: the models on a lake of their own; compare: build, and recount in plain Python; "
-        "classified: the columns with personal values (default: %(default)s)",
+        choices=("build", "classified", "compare", "test", "airflow"),
+        help="test: the models on a lake of their own; airflow: runs of the DAG with a real Airflow and a mail server, four minutes; "
+        "compare: build, and recount in plain Python; classified: the columns with personal values (default: %(default)s)",
     )
     warehouse.add_argument("--lake", help="a folder with files as in .local/lake (default: that one)")
     warehouse.add_argument(

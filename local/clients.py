@@ -61,6 +61,12 @@ def _is_new_enough() -> bool:
     return (20, 19) <= version < (21, 0) or version >= (22, 12)
 
 
+def browser() -> str | None:
+    """The Chromium of the machine, or the one that is in `.local/` already."""
+    program = CHROMIUM / "run"
+    return next(filter(None, map(shutil.which, BROWSERS)), None) or (str(program) if program.is_file() else None)
+
+
 def _browser(node: Node) -> str:
     """The Chromium of the machine, or one in `.local/`."""
     if found := next(filter(None, map(shutil.which, BROWSERS)), None):

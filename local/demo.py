@@ -54,6 +54,7 @@ def run(count: int, seed: int) -> int:
             *hits.run(deployed, seed, console),
             *topics.run(deployed, seed, console),
         ]
+    lake.note_loads(deployed)
     running = "The stack is still running: `source .local/env` points a shell at it, `make down` stops it."
     console.print(running, highlight=False, soft_wrap=True)
     return 1 if wrong else 0

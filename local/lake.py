@@ -10,7 +10,7 @@ from typing import Any
 
 from local import emulator
 from local import stack as stacks
-from local.paths import LAKE, ROOT
+from local.paths import LAKE, LOADS, ROOT
 from local.progress import Failure, step
 from local.stack import Stack
 
@@ -34,7 +34,15 @@ def run() -> int:
         raise Failure("No stack is running: make up starts one.")
     with step(f"Fetching the lake to {LAKE.relative_to(ROOT)}") as s:
         s.say(f"{len(fetch(deployed)):,} files")
+        note_loads(deployed)
     return 0
+
+
+def note_loads(stack: Stack) -> None:
+    """Leaves what load-registrar knows of its tables beside the files, for the report of the warehouse."""
+    if stacks.REGISTRAR in stack.outputs:
+        LAKE.mkdir(parents=True, exist_ok=True)
+        (LAKE / LOADS).write_text(json.dumps(stack.ask("tables_list"), indent=2) + "\n")
 
 
 def fetch(stack: Stack) -> list[LakeFile]:

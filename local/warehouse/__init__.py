@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from local import environment
+from local import clients, environment
 from local.paths import (
+    AIRFLOW_REQUIREMENTS,
+    AIRFLOW_VENV,
     COMPILED_MODELS,
     DDL_REQUIREMENTS,
     DDL_VENV,
@@ -31,15 +33,28 @@ def ensure() -> Path:
 
 
 def test() -> int:
-    """The tests of the models, and whether the other warehouses would read them and what sets them up. 0 if all pass."""
+    """The tests of the models, whether the other warehouses would read them and what sets them up, and Airflow its DAG. 0 if all pass."""
+    found = clients.browser()
+    if found is None:
+        print("The report was not opened, because there is no Chromium: make test installs one.")
     return (
         _unit_tests()
-        or run("check")
+        or run("check", *(["--browser", found] if found else []))
+        or run("quality")
         or run("compile")
         or _parse("parse")
         or _parse("statements")
         or _execute_on_fakesnow()
+        or airflow(only_import=True)
     )
+
+
+def airflow(only_import: bool = False) -> int:
+    """The DAG: that Airflow reads it, and unless only that is asked for, its runs and mails. 0 if all is as it should be."""
+    python = ensure()
+    runner = environment.ensure(AIRFLOW_VENV, AIRFLOW_REQUIREMENTS, "Installing Airflow", "--no-deps")
+    arguments = [runner, "-m", "local.warehouse.dag", str(python), *(["import"] if only_import else [])]
+    return subprocess.run(arguments, check=False, cwd=ROOT).returncode
 
 
 def _unit_tests() -> int:

@@ -12,23 +12,26 @@ from rich.console import Console
 
 from local.paths import COMPILED_MODELS, LAKE, REPORT, ROOT, WAREHOUSE_FILE
 from local.progress import Failure, step
-from local.warehouse import check, load, masking, project, report
+from local.warehouse import check, load, masking, project, quality, report
 
 
 def main() -> int:
     """Runs one command. Its exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m local warehouse")
-    parser.add_argument("command", choices=("build", "check", "classified", "compare", "compile"))
+    parser.add_argument("command", choices=("build", "check", "classified", "quality", "compare", "compile"))
     parser.add_argument("--lake", type=Path, default=LAKE)
+    parser.add_argument("--browser")
     parser.add_argument("--fresh", action="store_true")
     chosen = parser.parse_args()
     try:
         match chosen.command:
             case "check":
-                return check.run()
+                return check.run(chosen.browser)
             case "classified":
                 project.configure(WAREHOUSE_FILE)
                 masking.show(WAREHOUSE_FILE)
+            case "quality":
+                return quality.run()
             case "compile":
                 _compile()
             case "compare":
@@ -54,10 +57,15 @@ def _build(lake: Path, fresh: bool) -> None:
     _forget_another(lake)
     with project.connected(WAREHOUSE_FILE) as database:
         load.load(database, lake)
-    with step("Running every model and test") as s:
-        results = project.dbt("build")
-        project.dbt("run-operation", "masking", "--args", "{run: true}")
-        s.say(f"{len(results)} in all")
+    try:
+        with step("Running every model and test") as s:
+            results = project.dbt("build")
+            project.dbt("run-operation", "masking", "--args", "{run: true}")
+            s.say(f"{len(results)} in all")
+    finally:
+        with project.connected(WAREHOUSE_FILE) as database:
+            for line in report.broken_rules(database):
+                print(line, file=sys.stderr)
     warned = [result for result in results if str(result.status) == "warn"]
     for result in warned:
         print(f"warning: {result.node.name}: {result.message}", file=sys.stderr)

@@ -15,24 +15,24 @@ import pyarrow.parquet as pq
 
 from local.paths import ROOT
 from local.progress import Failure, step
-from local.warehouse import load, masking, project, recount, replica, sample
+from local.warehouse import browser, load, masking, project, recount, replica, sample
 
 SEED = 7
 EVENTS = 2_000
 HITS = 3_000
 
 
-def run() -> int:
-    """0 if everything is as it should be."""
+def run(browser_program: str | None) -> int:
+    """0 if everything is as it should be. The report is looked at if there is a browser."""
     folder = Path(tempfile.mkdtemp(prefix="landfall-warehouse-"))
     try:
-        _check(folder)
+        _check(folder, browser_program)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path, browser_program: str | None) -> None:
     _golden_is_current()
     lake, database = folder / "lake", folder / "in_parts.duckdb"
     project.configure(database)
@@ -60,6 +60,9 @@ def _check(folder: Path) -> None:
     with step("A full refresh"):
         project.dbt("run", "--full-refresh")
     _same("a full refresh", "the incremental runs", project.fingerprints(database), found)
+    if browser_program:
+        with step("Opening the report in a browser"), project.connected(database) as connection:
+            browser.check(browser_program, connection, lake, recount.cards(lake))
     at_once = folder / "at_once.duckdb"
     project.configure(at_once)
     _load(at_once, lake)

@@ -62,6 +62,13 @@ def printed(*arguments: str) -> str:
 
 
 @contextmanager
+def silent() -> Iterator[None]:
+    """Without what dbt prints of its errors, for whoever expects them."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
+
+
+@contextmanager
 def connected(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection. dbt holds one of this process, beside which there can only be others that may write, too."""
     connection = duckdb.connect(str(database))

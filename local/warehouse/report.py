@@ -14,6 +14,9 @@ import plotly.graph_objects as graphs
 from rich.console import Console
 from rich.table import Table
 
+from local.paths import LOADS
+from local.progress import Failure
+
 MOST_ROWS = 12
 
 ORDERS = """
@@ -61,6 +64,28 @@ select lateness as "hits received after they happened", count(*) as hits from (
   from events.events
 ) group by all order by all
 """
+QUALITY = """
+select step, count(*) as rules, count(*) filter (status = 'pass') as passed, count(*) filter (status = 'warn') as warn,
+  count(*) filter (status = 'error') as error, sum(checked) as checked, sum(failed) as failed
+from dq.dq_results where run_at = (select max(run_at) from dq.dq_results)
+group by step order by list_position(['raw', 'staging', 'dimension', 'fact'], step)
+"""
+BROKEN = """
+select status, step, model_name as model, rule_name as "rule", column_name as "column", checked, failed,
+  (100 * failed_share)::decimal(9, 3) as "failed %"
+from dq.dq_results where run_at = (select max(run_at) from dq.dq_results) and failed > 0
+order by list_position(['error', 'warn', 'pass'], status), failed desc, model, "rule", "column"
+"""
+TREND = """
+select date_trunc('second', run_at) as run, sum(failed) as "failures", count(*) filter (status <> 'pass') as "broken rules",
+  sum(checked) as checked
+from dq.dq_results where run_at in (select distinct run_at from dq.dq_results order by run_at desc limit 200)
+group by run_at order by run_at
+"""
+FOUND = """
+select step, model_name as model, rule_name as "rule", column_name as "column", count(*) as "rows", max(found_at) as "found last"
+from dq.quarantine group by all order by "rows" desc, model, "rule", "column"
+"""
 MARTS = """
 select 'marts.dim_card' as "table", count(*) as "rows" from marts.dim_card
 union all select 'marts.fct_orders', count(*) from marts.fct_orders
@@ -82,6 +107,7 @@ class Result:
     title: str
     columns: list[str]
     rows: list[tuple[Any, ...]]
+    why_empty: str = ""
 
     def column(self, name: str) -> list[Any]:
         """The values of a column."""
@@ -95,15 +121,52 @@ def results(database: duckdb.DuckDBPyConnection, lake: Path) -> list[Result]:
         "Rows": MARTS,
         "Orders and revenue per day": ORDERS,
         "Batches per day of production": BATCHES,
-        "Sessions and conversion per hour": HOURS,
         "Freshness": FRESHNESS,
         "Lateness": LATENESS,
+        "Data quality of the last run": QUALITY,
+        "Rules that rows break": BROKEN,
+        "Data quality over runs": TREND,
+        "Rows in dq.quarantine": FOUND,
     }
-    found = []
-    for title, query in asked.items():
-        done = database.execute(query)
-        found.append(Result(title, [column[0] for column in done.description], done.fetchall()))
-    return [*found, Result("In quarantine", ["function", "reason", "records"], _quarantine(lake))]
+    found = [_answer(database, title, query) for title, query in asked.items()]
+    quarantined = Result("In quarantine", ["function", "reason", "records"], _quarantine(lake))
+    # The longest is last.
+    return [*found, _loads(lake), quarantined, _answer(database, "Sessions and conversion per hour", HOURS)]
+
+
+def _answer(database: duckdb.DuckDBPyConnection, title: str, query: str) -> Result:
+    done = database.execute(query)
+    return Result(title, [column[0] for column in done.description], done.fetchall())
+
+
+def _loads(lake: Path) -> Result:
+    """What load-registrar knew of its tables when the files were fetched."""
+    title, file = "Loads by status", lake / LOADS
+    if not file.is_file():
+        why = f"{LOADS} is not in the lake: make demo and make lake write it, if the stack has load-registrar."
+        return Result(title, ["table"], [], why)
+    try:
+        tables = json.loads(file.read_text())["tables"]
+        loads = {table["name"]: dict(table["loads"]) for table in tables}
+        times = {table["name"]: (table["oldest_unfinished"], table["expect"], table["late_since"]) for table in tables}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure(f"{file} is not what load-registrar answers to tables_list: {error!r}") from None
+    statuses = sorted({status for counted in loads.values() for status in counted})
+    rows = [
+        (name, *(counted.get(status, 0) for status in statuses), *times[name]) for name, counted in sorted(loads.items())
+    ]
+    return Result(title, ["table", *statuses, "oldest unfinished", "expects", "late since"], rows)
+
+
+def broken_rules(database: duckdb.DuckDBPyConnection) -> list[str]:
+    """The rules of data quality that the last run found broken, a line each."""
+    if not database.execute("select 1 from duckdb_tables() where schema_name = 'dq' and table_name = 'dq_results'").fetchall():
+        return []
+    rows = database.execute(
+        "select status, model_name, definition, failed, checked from dq.dq_results "
+        "where status <> 'pass' and run_at = (select max(run_at) from dq.dq_results) order by all"
+    ).fetchall()
+    return [f"data quality, {status}: {name} {rule}: {failed:,} of {checked:,}" for status, name, rule, failed, checked in rows]
 
 
 def _quarantine(lake: Path) -> list[tuple[str, str, int]]:
@@ -119,7 +182,8 @@ def show(found: Sequence[Result], console: Console) -> None:
     """Prints them. Of long ones, the end."""
     for result in found:
         left_out = max(len(result.rows) - MOST_ROWS, 0)
-        table = Table(title=result.title, caption=f"{left_out:,} rows before these" if left_out else None)
+        caption = f"{left_out:,} rows before these" if left_out else result.why_empty
+        table = Table(title=result.title, caption=caption or None)
         for name in result.columns:
             table.add_column(name, justify="right")
         for row in result.rows[left_out:]:
@@ -131,11 +195,12 @@ def write(found: Sequence[Result], path: Path, made_at: str) -> None:
     """Writes the page. The library of the charts is in it."""
     by_title = {result.title: result for result in found}
     orders, batches = by_title["Orders and revenue per day"], by_title["Batches per day of production"]
-    hours = by_title["Sessions and conversion per hour"]
+    hours, trend = by_title["Sessions and conversion per hour"], by_title["Data quality over runs"]
     charts = [
         _chart("Orders and revenue per day", orders, "day", "orders", "revenue"),
         _chart("Produced, and defects in %", batches, "day", "produced", "defects %"),
         _chart("Sessions and conversion in % per hour", hours, "hour", "sessions", "conversion %"),
+        _chart("Data quality: rows that break rules, and rules broken by too many", trend, "run", "failures", "broken rules"),
     ]
     parts = [
         chart.to_html(full_html=False, include_plotlyjs=number == 0, config={"displayModeBar": False})
@@ -148,7 +213,7 @@ def write(found: Sequence[Result], path: Path, made_at: str) -> None:
 
 def _chart(title: str, result: Result, across: str, bars: str, line: str) -> graphs.Figure:
     chart = graphs.Figure()
-    x = [str(value)[:16] for value in result.column(across)]
+    x = [str(value).removesuffix(":00") for value in result.column(across)]
     chart.add_bar(x=x, y=result.column(bars), name=bars, marker_color="#4c78a8")
     chart.add_scatter(x=x, y=result.column(line), name=line, yaxis="y2", mode="lines+markers", line_color="#f58518")
     chart.update_layout(
@@ -168,7 +233,8 @@ def _table(result: Result) -> str:
     rows = "".join(
         "<tr>" + "".join(f"<td>{html.escape(_text(value))}</td>" for value in row) + "</tr>" for row in result.rows
     )
-    none = "" if result.rows else f'<tr><td colspan="{len(result.columns)}">none</td></tr>'
+    why = html.escape(result.why_empty or "none")
+    none = "" if result.rows else f'<tr><td colspan="{len(result.columns)}">{why}</td></tr>'
     return f"<h2>{html.escape(result.title)}</h2><table><tr>{heads}</tr>{rows}{none}</table>"
 
 
