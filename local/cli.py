@@ -9,7 +9,7 @@ from local.paths import LAKE, STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {
-    *("up", "postgres", "demo", "demo-rabbitmq", "chaos", "consumer", "consumer-bench", "image", "retail", "test", "glue")
+    *("up", "postgres", "demo", "demo-rabbitmq", "chaos", "consumer", "consumer-bench", "image", "retail", "test", "glue", "backfill")
 }
 NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check", "ddl", "warehouse"}
 NEEDS_NO_RUST = {"down", "lake", "clean", "cost", "dashboard", "proto-check", "glue", "warehouse"}
@@ -88,6 +88,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import consumer_bench
 
             return consumer_bench.run(chosen.messages)
+        case "backfill":
+            from local import backfill
+
+            return backfill.run(chosen.rows, chosen.kills, chosen.peer_rows, chosen.program)
         case "image":
             from local import image
 
@@ -199,6 +203,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     pair = commands.add_parser("consumer-bench", help="the consumer beside pika and boto3, on one RabbitMQ and one stub of SQS")
     pair.add_argument("--messages", type=int, default=60_000, help="how many (default: %(default)s)")
+    backfill = commands.add_parser(
+        "backfill", help="rows of the local Postgres through landfall backfill and a Python script, compared; then killed"
+    )
+    backfill.add_argument("--rows", type=int, default=500_000, help="how many (default: %(default)s)")
+    backfill.add_argument("--peer-rows", type=int, default=0, help="how many the script takes (default: all)")
+    backfill.add_argument("--kills", type=int, default=10, help="with SIGKILL (default: %(default)s)")
+    backfill.add_argument("--program", help="the command to run, instead of compiling it")
     commands.add_parser("image", help="the container image of the consumer, by buildah, in target/image/")
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")

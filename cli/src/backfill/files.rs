@@ -1,6 +1,6 @@
 //! The rows of a part of a range → its files and its quarantined records, as parquet-writer writes them. No I/O.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Write};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use columns::Zstd;
@@ -25,7 +25,7 @@ const DAY_MS: i64 = 86_400_000;
 const EVENTS: &str = "events/";
 
 #[derive(Debug, thiserror::Error)]
-pub enum FilesError {
+pub(super) enum FilesError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     #[error(transparent)]
@@ -171,9 +171,10 @@ impl Row<'_> {
     /// Adds it to a batch, with an id that is the same whenever it is read, and differs from any that a producer gave.
     pub(super) fn push(&self, batch: &mut Batch, table: &str, stored: Stored, registry: &Registry, id: &mut String) {
         id.clear();
+        id.push_str(table);
+        id.push('/');
         match self.id {
-            // Writing into a String cannot fail.
-            Some(own) => drop(write!(id, "{table}/{own}")),
+            Some(own) => id.push_str(own),
             None => {
                 let mut hash = Sha256::new();
                 for text in [self.source.unwrap_or_default(), self.type_name.unwrap_or_default()] {
@@ -182,7 +183,7 @@ impl Row<'_> {
                 }
                 hash.update(self.payload.unwrap_or_default());
                 let hash = check_of(&hash.finalize());
-                drop(write!(id, "{table}/{}-{hash:014x}", self.created_at_us.unwrap_or_default()));
+                id.push_str(&format!("{}-{hash:014x}", self.created_at_us.unwrap_or_default()));
             }
         }
         let attributes = Attributes {

@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const ROW_BYTES: u64 = 40;
 
 #[derive(Debug, thiserror::Error)]
-pub enum WorkError {
+pub(super) enum WorkError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
