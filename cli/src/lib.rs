@@ -35,9 +35,9 @@ pub mod when;
 use clap::{Arg, Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
-    audit::AuditArgs, backfill::BackfillArgs, console::Console, context::Context, ddl::Ddl, dmap::Dmap, loads::Loads, migrate::MigrateArgs,
-    outcome::conclude, quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay, status::StatusArgs,
-    tables::Tables, trace::TraceArgs,
+    audit::AuditArgs, backfill::BackfillArgs, console::Console, context::Context, ddl::Ddl, dmap::Dmap, loads::Loads,
+    migrate::MigrateArgs, outcome::conclude, quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay,
+    status::StatusArgs, tables::Tables, trace::TraceArgs,
 };
 
 const HELP: &str = "\

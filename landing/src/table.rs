@@ -132,7 +132,13 @@ pub struct Chunk<'a> {
 impl Chunk<'_> {
     /// The SHA-256 hashes of the rows' payloads.
     pub fn hashes(&self) -> impl Iterator<Item = &[u8]> {
-        self.columns.columns().get(SHA256).and_then(|column| column.as_binary_opt::<i32>()).into_iter().flatten().flatten()
+        self.columns
+            .columns()
+            .get(SHA256)
+            .and_then(|column| column.as_binary_opt::<i32>())
+            .into_iter()
+            .flatten()
+            .flatten()
     }
 }
 

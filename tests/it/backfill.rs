@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
-    compute::{concat_batches, lexsort_to_indices, take_record_batch, SortColumn},
+    compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch},
     datatypes::TimestampMicrosecondType,
 };
 use base64_simd::STANDARD;
@@ -47,7 +47,8 @@ impl Place {
             let mut insert = "insert into events (source, type, payload, created_at, event_id) values ".to_owned();
             for (position, message) in messages.iter().enumerate() {
                 let comma = if position == 0 { "" } else { ", " };
-                let attribute = |name: &str| message.attributes.iter().find(|(other, _)| other == name).unwrap().1.clone();
+                let attribute =
+                    |name: &str| message.attributes.iter().find(|(other, _)| other == name).unwrap().1.clone();
                 let payload: String =
                     STANDARD.decode_to_vec(&message.body).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
                 write!(
@@ -100,7 +101,9 @@ impl Place {
     fn quarantined(&self) -> Vec<Value> {
         let keys = self.aws.keys("quarantine/parquet-writer/");
         let lines = keys.iter().map(|key| String::from_utf8(self.aws.body(key)).unwrap());
-        lines.flat_map(|body| body.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()).collect()
+        lines
+            .flat_map(|body| body.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())
+            .collect()
     }
 }
 
@@ -163,7 +166,8 @@ async fn a_backfill_lands_the_rows_that_parquet_writer_would_have() {
 }
 
 /// Rows of each day that can never land, and those of a type that is not registered.
-const DAMAGE: &str = "update events set payload = '\\x0a' where id % 97 = 0; update events set type = 'CardGraded' where id % 89 = 0";
+const DAMAGE: &str =
+    "update events set payload = '\\x0a' where id % 97 = 0; update events set type = 'CardGraded' where id % 89 = 0";
 
 #[tokio::test]
 async fn a_backfill_that_is_interrupted_leaves_the_same_objects() {
@@ -192,7 +196,7 @@ async fn a_backfill_that_is_interrupted_leaves_the_same_objects() {
             match tokio::time::timeout(Duration::from_millis(20 * (round + 1)), place.run(&arguments)).await {
                 Err(_) => interrupted += 1,
                 Ok(ended) if ended.code == 0 => break,
-                Ok(ended) => assert!(ended.code == 1 && ended.err.is_empty() || ended.err.contains("503"), "{ended:?}"),
+                Ok(ended) => assert_eq!(ended.code, 1, "{ended:?}"),
             }
             for (key, body) in place.objects() {
                 assert!(expected[&key] == body, "{key}, which differs or would not be there");
@@ -222,7 +226,10 @@ async fn what_cannot_land_is_in_the_quarantine_and_everything_is_counted() {
     let ended = place.run(&["--verify"]).await;
     let report = ended.json();
     assert_eq!((ended.code, &report["verified"]), (0, &json!(true)), "{ended:?}");
-    assert_eq!((&report["rows_read"], &report["rows_landed"], &report["rows_quarantined"]), (&json!(60), &json!(53), &json!(7)));
+    assert_eq!(
+        (&report["rows_read"], &report["rows_landed"], &report["rows_quarantined"]),
+        (&json!(60), &json!(53), &json!(7))
+    );
     let reasons = json!({"invalid_protobuf": 1, "empty_body": 2, "missing_type": 1, "invalid_sent_timestamp": 3});
     assert_eq!((&report["quarantined"], &report["rows_unregistered"]), (&reasons, &json!(1)));
     assert_eq!(report["landed"]["CardGraded"], 1);
@@ -262,10 +269,14 @@ async fn columns_of_other_names_and_types_are_read() {
         place.execute(&sql).await;
     }
     let url = place.postgres.url();
-    let always = ["backfill", "--from", &url, "--table", "old.\"The Messages\"", "--bucket", BUCKET, "--json", "--verify"];
+    let always =
+        ["backfill", "--from", &url, "--table", "old.\"The Messages\"", "--bucket", BUCKET, "--json", "--verify"];
     let unnamed = place.landfall(&always).await;
     assert_eq!(unnamed.code, 2);
-    assert!(unnamed.err.contains("the table has no column type; name one of id, kind, body, sent with --map type="), "{unnamed:?}");
+    assert!(
+        unnamed.err.contains("the table has no column type; name one of id, kind, body, sent with --map type="),
+        "{unnamed:?}"
+    );
 
     let map = ["--map", "type=kind", "--map", "payload=body", "--map", "created_at=sent"];
     let ended = place.landfall(&[&always[..], &map].concat()).await;
@@ -276,7 +287,9 @@ async fn columns_of_other_names_and_types_are_read() {
     assert_eq!(times.value(0), 1_795_219_199_123_456, "microseconds are kept");
     // A UUID may have been given by the producer, so the row is named otherwise.
     let (events, messages) = (strings(&rows, "event_id"), strings(&rows, "message_id"));
-    assert!(events.iter().zip(&messages).all(|(event, message)| event.len() == 36 && message.ends_with(event.as_str())));
+    assert!(
+        events.iter().zip(&messages).all(|(event, message)| event.len() == 36 && message.ends_with(event.as_str()))
+    );
 
     // And with no id at all, rows are named by what they are.
     let bare = [&map[..], &["--map", "id=", "--prefix", "bare"]].concat();
@@ -310,10 +323,19 @@ async fn what_cannot_be_read_is_named() {
     };
     refused(&[], "column payload, the payload of events, is of type json; it has to be bytea").await;
     refused(&["--table", "times"], "column created_at, the created_at of events, is of type date").await;
-    refused(&["--map", "payload=nothing"], "the table has no column nothing; it has id, type, payload, created_at").await;
+    refused(&["--map", "payload=nothing"], "the table has no column nothing; it has id, type, payload, created_at")
+        .await;
     refused(&["--table", "nowhere"], "the table nowhere does not exist").await;
-    place.execute("drop table events; create table events (id numeric, type text, payload bytea, created_at timestamptz)").await;
-    refused(&["--key", "id"], "--key id: the column is of type numeric; a key is one of smallint, integer, bigint, uuid").await;
+    place
+        .execute(
+            "drop table events; create table events (id numeric, type text, payload bytea, created_at timestamptz)",
+        )
+        .await;
+    refused(
+        &["--key", "id"],
+        "--key id: the column is of type numeric; a key is one of smallint, integer, bigint, uuid",
+    )
+    .await;
     let prefix = Cli::try_parse_args(&["backfill", "--from", "x", "--table", "y", "--prefix", "quarantine/x"]);
     assert!(prefix.unwrap_err().to_string().contains("the folder quarantine/ belongs to others"));
     assert_eq!(place.objects().len(), 0);
@@ -322,12 +344,14 @@ async fn what_cannot_be_read_is_named() {
 #[tokio::test]
 async fn rows_are_read_up_to_the_key_that_was_the_last_at_the_first_start() {
     let place = Place::with(&messages(2_000)).await;
-    let stopped = place.aws.clone();
-    place.aws.fail(move |call| (call.contains("ranges/") && call.contains("Put")).then_some(Fault::Unavailable));
-    // The manifest is there, and no range is done.
-    assert!(tokio::time::timeout(Duration::from_secs(3), place.run(&[])).await.is_err_and(|_| true) || !stopped.keys("_backfill/").is_empty());
+    // The manifest and a file are there, and no range is done.
+    place.aws.fail(|call| call.starts_with("s3:PutObject events_backfill/").then_some(Fault::Hang));
+    assert!(tokio::time::timeout(Duration::from_secs(3), place.run(&[])).await.is_err());
+    assert_eq!(place.aws.keys("_backfill/"), ["_backfill/events_backfill/public.events/manifest.json"]);
     place.aws.recover();
-    place.execute("insert into events (type, payload, created_at) select type, payload, created_at from events limit 5").await;
+    place
+        .execute("insert into events (type, payload, created_at) select type, payload, created_at from events limit 5")
+        .await;
     let ended = place.run(&[]).await;
     assert_eq!((ended.code, &ended.json()["rows_read"]), (0, &json!(2_000)), "{ended:?}");
     // Another backfill sees them. Its settings differ from those of the manifest.
@@ -341,7 +365,7 @@ async fn rows_are_read_up_to_the_key_that_was_the_last_at_the_first_start() {
 #[tokio::test]
 async fn a_range_whose_rows_were_changed_while_it_was_written_is_reported_and_not_written_twice() {
     let place = Place::with(&messages(500)).await;
-    place.aws.fail(|call| (call.contains("ranges/") && call.contains("Put")).then_some(Fault::Hang));
+    place.aws.fail(|call| call.starts_with("s3:PutObject events_backfill/").then_some(Fault::Hang));
     assert!(tokio::time::timeout(Duration::from_secs(3), place.run(&[])).await.is_err());
     place.aws.recover();
     let before = place.objects();
@@ -379,7 +403,9 @@ async fn every_row_is_in_one_range_whatever_the_key() {
 #[tokio::test]
 async fn a_dry_run_counts_by_type_and_writes_nothing() {
     let place = Place::with(&messages(200)).await;
-    place.execute("update events set type = 'CardGraded' where id <= 3; update events set type = null where id = 4").await;
+    place
+        .execute("update events set type = 'CardGraded' where id <= 3; update events set type = null where id = 4")
+        .await;
     let report = place.run(&["--dry-run"]).await.json();
     assert_eq!((&report["rows"], &report["key"]), (&json!(200), &json!("id")));
     let types: BTreeMap<&str, (u64, bool)> = report["types"]
@@ -388,13 +414,22 @@ async fn a_dry_run_counts_by_type_and_writes_nothing() {
         .iter()
         .map(|of| (of["type"].as_str().unwrap_or("-"), (of["rows"].as_u64().unwrap(), of["registered"] == true)))
         .collect();
-    let expected = [("-", (1, false)), ("CardCatalogCreated", (18, true)), ("CardGraded", (3, false)), ("ManufacturingBatch", (2, true)), ("OrderCreated", (176, true))];
+    let expected = [
+        ("-", (1, false)),
+        ("CardCatalogCreated", (18, true)),
+        ("CardGraded", (3, false)),
+        ("ManufacturingBatch", (2, true)),
+        ("OrderCreated", (176, true)),
+    ];
     assert_eq!(types, BTreeMap::from(expected));
     assert_eq!(place.objects().len(), 0);
     let (since, until) = ("2026-11-21", "2026-11-21");
     let of_day = place.run(&["--dry-run", "--since", since, "--until", until]).await.json();
     let landed = place.run(&["--since", since, "--until", until]).await.json();
-    assert_eq!(landed["rows_landed"].as_u64().unwrap() + landed["rows_quarantined"].as_u64().unwrap(), of_day["rows"].as_u64().unwrap());
+    assert_eq!(
+        landed["rows_landed"].as_u64().unwrap() + landed["rows_quarantined"].as_u64().unwrap(),
+        of_day["rows"].as_u64().unwrap()
+    );
     assert!(place.aws.keys("events_backfill/").iter().all(|key| key.starts_with("events_backfill/2026/11/21/")));
 }
 

@@ -68,10 +68,10 @@ impl Manifest {
     /// The ranges, in order.
     pub(super) fn ranges(&self) -> Vec<Range> {
         let mut after = None;
-        let keys = self.last_keys.iter().map(|last| Range::Keys {
-            after: after.replace(last.clone()),
-            last: Some(last.clone()),
-        });
+        let keys = self
+            .last_keys
+            .iter()
+            .map(|last| Range::Keys { after: after.replace(last.clone()), last: Some(last.clone()) });
         let mut ranges: Vec<Range> = keys.collect();
         if self.no_key {
             ranges.push(Range::NoKey);
@@ -98,9 +98,7 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn add(&mut self, other: &Self) {
         self.read += other.read;
-        for (into, from) in
-            [(&mut self.landed, &other.landed), (&mut self.quarantined, &other.quarantined)]
-        {
+        for (into, from) in [(&mut self.landed, &other.landed), (&mut self.quarantined, &other.quarantined)] {
             from.iter().for_each(|(name, rows)| *into.entry(name.clone()).or_default() += rows);
         }
         self.unregistered += other.unregistered;
@@ -220,4 +218,59 @@ pub(super) fn segment(table: &str) -> Option<Segment> {
         .collect();
     let hash: String = Sha256::digest(table).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("{plain}-{hash}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            table: "public.events".to_owned(),
+            columns: BTreeMap::from([("type".to_owned(), "type".to_owned())]),
+            key: "id".to_owned(),
+            bounds: Bounds::default(),
+            layout: "together".to_owned(),
+            file_bytes: 64 << 20,
+            row_group_rows: 1 << 20,
+            zstd_level: 1,
+            event_time_max_age_days: 30,
+            schema_fingerprint: "0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn ranges_follow_each_other_from_the_first_row_to_the_last_key() {
+        let manifest = |keys: &[&str], no_key| Manifest {
+            settings: settings(),
+            rows: 0,
+            last_keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            no_key,
+        };
+        let range = |after: Option<&str>, last: &str| Range::Keys {
+            after: after.map(str::to_owned),
+            last: Some(last.to_owned()),
+        };
+        assert_eq!(manifest(&["10", "20"], false).ranges(), [range(None, "10"), range(Some("10"), "20")]);
+        assert_eq!(manifest(&["10"], true).ranges(), [range(None, "10"), Range::NoKey]);
+        assert_eq!(manifest(&[], true).ranges(), [Range::NoKey]);
+        assert_eq!(manifest(&[], false).ranges(), []);
+    }
+
+    #[test]
+    fn settings_that_differ_are_named() {
+        let other = Settings { layout: "by-type".to_owned(), zstd_level: 3, ..settings() };
+        assert_eq!(differences(&settings(), &other), "layout, zstd_level");
+        assert_eq!(differences(&settings(), &settings()), "");
+    }
+
+    #[test]
+    fn any_table_has_a_name_in_keys_of_its_own() {
+        let name = |table: &str| segment(table).unwrap().to_string();
+        assert_eq!(name("public.events"), "public.events");
+        assert_ne!(name("public.événements"), name("public._v_nements"));
+        assert_ne!(name("a/b.c d"), name("a b.c/d"));
+        let long = "x".repeat(200);
+        assert!(name(&long).len() < 140 && name(&long) != name(&format!("{long}y")));
+    }
 }

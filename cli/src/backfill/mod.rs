@@ -333,7 +333,8 @@ fn parallel(args: &BackfillArgs) -> usize {
 async fn earlier(notes: &Notes<'_>, console: &Console) -> Result<(Vec<usize>, Counts), BackfillError> {
     let _waiting = console.waiting("what is done already");
     let done = notes.done().await?;
-    let mut read = stream::iter(done).map(async |(number, key)| Ok::<_, ManifestError>((number, notes.read(&key).await?)));
+    let mut read =
+        stream::iter(done).map(async |(number, key)| Ok::<_, ManifestError>((number, notes.read(&key).await?)));
     let mut read = std::pin::pin!(read.by_ref().buffer_unordered(CONCURRENT_READS));
     let (mut numbers, mut counts) = (Vec::new(), Counts::default());
     while let Some((number, done)) = read.try_next().await? {

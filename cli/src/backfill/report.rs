@@ -259,7 +259,13 @@ impl DryRun {
         let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
         text += &format!("columns: {}\n", printable(&columns.join(", ")));
         let ranges = self.rows.div_ceil(self.rows_of_range);
-        let by = format!("{} of {} by {} ({})", counted(ranges, "range", "ranges"), counted(self.rows_of_range, "row", "rows"), self.key, self.key_type);
+        let by = format!(
+            "{} of {} by {} ({})",
+            counted(ranges, "range", "ranges"),
+            counted(self.rows_of_range, "row", "rows"),
+            self.key,
+            self.key_type
+        );
         text += &format!("about {}\n", printable(&by));
         if !self.key_is_indexed {
             text += "no index begins with that column: every range would read the whole table\n";

@@ -6,12 +6,7 @@ use runtime::{
     failure::chain,
     settings::{Lookup, Settings},
 };
-use tokio_postgres::{
-    Client, Config,
-    binary_copy::BinaryCopyOutStream,
-    error::SqlState,
-    types::Type,
-};
+use tokio_postgres::{Client, Config, binary_copy::BinaryCopyOutStream, error::SqlState, types::Type};
 
 use super::manifest::Bounds;
 
@@ -329,7 +324,8 @@ impl Table {
 
     /// The average size of a row's texts and payload in bytes.
     pub(super) async fn row_bytes(&self, client: &Client, bounds: &Bounds) -> Result<f64, SourceError> {
-        let parts = ["source", "type", "id", "event_id"].map(|part| format!("coalesce(octet_length({}), 0)", self.text(part)));
+        let parts =
+            ["source", "type", "id", "event_id"].map(|part| format!("coalesce(octet_length({}), 0)", self.text(part)));
         let payload = format!("coalesce(octet_length({}), 0)", self.required("payload"));
         let payload = if self.stored == Stored::Base64 { format!("{payload} * 3 / 4") } else { payload };
         let sql = format!(
@@ -373,7 +369,13 @@ impl Table {
     }
 
     /// The same keys in one statement, which sorts the whole table.
-    pub(super) async fn all_keys(&self, client: &Client, bounds: &Bounds, last: &str, rows: u64) -> Result<Vec<String>, SourceError> {
+    pub(super) async fn all_keys(
+        &self,
+        client: &Client,
+        bounds: &Bounds,
+        last: &str,
+        rows: u64,
+    ) -> Result<Vec<String>, SourceError> {
         let key = identifier(&self.key.name);
         let range = Range::Keys { after: None, last: Some(last.to_owned()) };
         let sql = format!(
@@ -403,7 +405,12 @@ impl Table {
     }
 
     /// Begins to read a range.
-    pub(super) async fn read(&self, client: &Client, bounds: &Bounds, range: &Range) -> Result<BinaryCopyOutStream, SourceError> {
+    pub(super) async fn read(
+        &self,
+        client: &Client,
+        bounds: &Bounds,
+        range: &Range,
+    ) -> Result<BinaryCopyOutStream, SourceError> {
         let stream = client.copy_out(&self.copy_sql(bounds, range)).await?;
         let payload = if self.stored == Stored::Bytes { Type::BYTEA } else { Type::TEXT };
         // A time is sent as a number, and of a key only its bytes are compared.
@@ -448,13 +455,14 @@ fn resolve(all: &[Column], map: &BTreeMap<String, String>) -> Result<BTreeMap<&'
     let names = || all.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut columns = BTreeMap::new();
     for part in PARTS {
-        let column = match map.get(part).map(String::as_str) {
-            Some("") => None,
-            Some(name) => Some(named(name).ok_or_else(|| {
-                format!("--map {part}={name}: the table has no column {name}; it has {}", names())
-            })?),
-            None => named(part),
-        };
+        let column =
+            match map.get(part).map(String::as_str) {
+                Some("") => None,
+                Some(name) => Some(named(name).ok_or_else(|| {
+                    format!("--map {part}={name}: the table has no column {name}; it has {}", names())
+                })?),
+                None => named(part),
+            };
         match column {
             Some(column) => drop(columns.insert(part, column.clone())),
             None if matches!(part, "type" | "payload" | "created_at") => {
@@ -475,9 +483,8 @@ fn resolve(all: &[Column], map: &BTreeMap<String, String>) -> Result<BTreeMap<&'
         let Column { name, type_name, .. } = columns.get(part)?;
         Some(format!("column {name}, the {part} of events, is of type {type_name}; it has to be {wanted}"))
     };
-    let is = |part: &str, types: &[&str]| {
-        columns.get(part).is_none_or(|column| types.contains(&column.type_name.as_str()))
-    };
+    let is =
+        |part: &str, types: &[&str]| columns.get(part).is_none_or(|column| types.contains(&column.type_name.as_str()));
     if !is("payload", &["bytea", "text", "character varying"])
         && let Some(error) = wrong("payload", "bytea with protobuf, or text with protobuf in base64")
     {
@@ -519,4 +526,85 @@ fn identifier(name: &str) -> String {
 
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns(types: &[(&str, &str)]) -> Vec<Column> {
+        let column = |(name, type_name): &(&str, &str)| Column {
+            name: (*name).to_owned(),
+            type_name: (*type_name).to_owned(),
+            not_null: false,
+        };
+        types.iter().map(column).collect()
+    }
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(part, column)| ((*part).to_owned(), (*column).to_owned())).collect()
+    }
+
+    const TIME: &str = "timestamp with time zone";
+
+    #[test]
+    fn an_id_that_is_a_number_is_no_event_id_and_one_that_is_text_is() {
+        let event_id = |id_type: &str, more: &[(&str, &str)], pairs: &[(&str, &str)]| {
+            let all = columns(
+                &[&[("id", id_type), ("type", "text"), ("payload", "bytea"), ("created_at", TIME)], more].concat(),
+            );
+            let resolved = resolve(&all, &map(pairs)).unwrap();
+            resolved.get("event_id").map(|column| column.name.clone())
+        };
+        assert_eq!(event_id("bigint", &[], &[]), None);
+        assert_eq!(event_id("uuid", &[], &[]).as_deref(), Some("id"));
+        assert_eq!(event_id("uuid", &[("event_id", "text")], &[]).as_deref(), Some("event_id"));
+        assert_eq!(event_id("uuid", &[("event_id", "text")], &[("event_id", "")]), None);
+        assert_eq!(event_id("bigint", &[], &[("event_id", "id")]).as_deref(), Some("id"));
+    }
+
+    #[test]
+    fn the_key_is_a_number_or_the_time() {
+        let key = |id_type: &str, key: Option<&str>| {
+            let all = columns(&[("id", id_type), ("type", "text"), ("payload", "bytea"), ("created_at", TIME)]);
+            key_of(&all, &resolve(&all, &map(&[])).unwrap(), key).map(|column| column.name)
+        };
+        assert_eq!(key("bigint", None).unwrap(), "id");
+        assert_eq!(key("uuid", None).unwrap(), "created_at");
+        assert_eq!(key("uuid", Some("id")).unwrap(), "id");
+        assert!(
+            key("uuid", Some("payload"))
+                .unwrap_err()
+                .starts_with("--key payload: the column is of type bytea; a key is")
+        );
+        assert_eq!(key("uuid", Some("no")).unwrap_err(), "--key no: the table has no such column");
+    }
+
+    #[test]
+    fn names_and_values_are_quoted() {
+        let all = columns(&[("a\"b", "text"), ("type", "text"), ("payload", "bytea"), ("created_at", TIME)]);
+        let columns = resolve(&all, &map(&[("id", "a\"b")])).unwrap();
+        let key = all[0].clone();
+        let table = Table {
+            sql: "public.events".to_owned(),
+            name: "public.events".to_owned(),
+            columns,
+            key,
+            key_is_indexed: true,
+            stored: Stored::Bytes,
+        };
+        let range = Range::Keys { after: Some("o'clock".to_owned()), last: Some("z".to_owned()) };
+        let sql = table.copy_sql(&Bounds { since: Some("2026-11-20T00:00:00Z".to_owned()), until: None }, &range);
+        let expected = "copy (select null::text, \"type\"::text, \"payload\", \"created_at\", \"a\"\"b\"::text, \"a\"\"b\"::text, \"a\"\"b\" \
+                        from public.events where \"a\"\"b\" > 'o''clock'::text and \"a\"\"b\" <= 'z'::text \
+                        and \"created_at\" >= '2026-11-20T00:00:00Z'::timestamptz order by \"a\"\"b\") to stdout (format binary)";
+        assert_eq!(sql, expected);
+    }
+
+    #[test]
+    fn times_of_postgres_are_those_of_unix_unless_they_are_infinite() {
+        assert_eq!(unix_us(0), Some(946_684_800_000_000));
+        assert_eq!(unix_us(-946_684_800_000_000), Some(0));
+        assert_eq!([unix_us(i64::MIN), unix_us(i64::MAX)], [None, None]);
+    }
 }

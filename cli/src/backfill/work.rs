@@ -46,7 +46,9 @@ pub(super) enum WorkError {
     Notes(#[from] ManifestError),
     #[error("{0} could not be put into the quarantine")]
     Quarantine(String),
-    #[error("{rows} rows have the same value of the key, and are more than fit into memory; name a column with --key whose values differ")]
+    #[error(
+        "{rows} rows have the same value of the key, and are more than fit into memory; name a column with --key whose values differ"
+    )]
     OneKey { rows: String },
     #[error("the files could not be made: {0}")]
     Ended(String),
