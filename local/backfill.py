@@ -44,9 +44,13 @@ def run(rows: int, kills: int, peer_rows: int, program: str | None) -> int:
         with step(f"Landing {rows:,} rows with landfall"):
             ours = _backfill(landfall, database.url, bucket)
         whole = bucket.hashes()
-    print(f"{ours['report']['rows_read']:,} rows read = {ours['report']['rows_landed']:,} landed + {ours['report']['rows_quarantined']:,} quarantined")
-    if not ours["report"]["verified"]:
-        raise Failure(f"The table has another checksum: {ours['report']}")
+    report = ours["report"]
+    if not report["verified"]:
+        raise Failure(f"The table has another checksum: {report}")
+    landed, quarantined = report["rows_landed"], report["rows_quarantined"]
+    print(
+        f"{report['rows_read']:,} rows read = {landed:,} landed + {quarantined:,} quarantined; the checksum is the table's"
+    )
 
     share = min(rows, peer_rows or rows)
     with step(f"Landing {share:,} rows with the Python script") as s:
@@ -54,10 +58,14 @@ def run(rows: int, kills: int, peer_rows: int, program: str | None) -> int:
         s.say(f"{theirs['seconds']:.1f} s")
     with step("Comparing every row that both have landed"):
         _compare(share)
-    rates = [rows / ours["seconds"], theirs["read"] / theirs["seconds"]]
     print("| | rows | seconds | rows/s | memory, MiB |\n|---|--:|--:|--:|--:|")
-    print(f"| landfall backfill | {rows:,} | {ours['seconds']:.1f} | {rates[0]:,.0f} | {ours['peak_kib'] / 1024:,.0f} |")
-    print(f"| psycopg, protobuf, pyarrow | {theirs['read']:,} | {theirs['seconds']:.1f} | {rates[1]:,.0f} | {theirs['peak_kib'] / 1024:,.0f} |")
+    rates = []
+    for name, count, run_ in (
+        ("landfall backfill", rows, ours),
+        ("psycopg, protobuf, pyarrow", theirs["read"], theirs),
+    ):
+        rates.append(count / run_["seconds"])
+        print(f"| {name} | {count:,} | {run_['seconds']:.1f} | {rates[-1]:,.0f} | {run_['peak_kib'] / 1024:,.0f} |")
     print(f"{rates[0] / rates[1]:.1f} times as fast")
     if kills:
         _kill(landfall, database.url, whole, kills, ours["seconds"])
@@ -87,7 +95,8 @@ def _fill(database: postgres.Postgres, rows: int) -> None:
         lines = FOLDER.with_suffix(".csv")
         with lines.open("w") as file:
             for number, event in enumerate(events.generate(distinct, SEED)):
-                file.write(f"{number}\t{event.source or chr(92) + 'N'}\t{event.type or chr(92) + 'N'}\t\\\\x{_payload(event.body).hex()}\n")
+                payload = "\\\\x" + _payload(event.body).hex()
+                file.write("\t".join([str(number), event.source, event.type or "\\N", payload]) + "\n")
                 if number % 10_000 == 0:
                     s.count(number, distinct, "events")
         with lines.open("rb") as file:
@@ -147,7 +156,7 @@ def _compare(rows: int) -> None:
     bare = "replace(message_id, 'public.', '') as message_id, replace(event_id, 'public.', '') as event_id"
     columns = [name for name in (*COMPARED, *TYPES) if name not in ("message_id", "event_id")]
     # Of a payload with an unknown field, we keep the bytes, too.
-    kept = "case when type in (select unnest(['OrderCreated', 'CardCatalogCreated', 'CardCatalogEntryInserted', 'ManufacturingBatch'])) then null else _raw end as _raw"
+    kept = f"case when {' is null and '.join(TYPES)} is null then _raw end as _raw"
     select = ", ".join([bare, *(kept if name == "_raw" else name for name in columns)])
     number = "cast(split_part(message_id, '/', 2) as bigint)"
     a = f"select {select} from {ours} where {number} <= {rows}"
@@ -162,22 +171,22 @@ def _compare(rows: int) -> None:
 def _kill(landfall: Path, url: str, whole: dict[str, str], kills: int, seconds: float) -> None:
     """Ends the command at random moments until it comes through, and compares the bucket."""
     rng = random.Random(SEED)
+    killed = 0
     with Bucket(FOLDER / "killed") as bucket, step(f"Killing it {kills} times") as s:
         for number in range(kills):
             process = _start(landfall, url, bucket)
             time.sleep(rng.uniform(0.05, max(seconds * 1.5 / kills, 0.5)))
             process.send_signal(signal.SIGKILL)
             process.communicate()
-            s.count(number, kills, f"{len(bucket.keys())} objects")
-            if process.returncode == 0:
-                break
+            killed += process.returncode == -signal.SIGKILL
+            s.count(number, kills, f"{len(bucket.listed())} objects")
         process = _start(landfall, url, bucket)
         out, err = process.communicate()
         if process.returncode:
             raise Failure(f"After {kills} kills: {err.decode()}")
-        killed = bucket.hashes()
-    if killed != whole:
-        different = sorted(set(killed.items()) ^ set(whole.items()))
+        left = bucket.hashes()
+    if left != whole:
+        different = sorted(set(left.items()) ^ set(whole.items()))
         raise Failure(f"Other objects than without interruption: {different[:10]}")
     report = json.loads(out)
-    print(f"killed {number + 1} times: the same {len(killed):,} objects, byte for byte; {report['rows_read']:,} rows read")
+    print(f"killed {killed} times: the same {len(left):,} objects, byte for byte; {report['rows_read']:,} rows read")

@@ -38,14 +38,14 @@ class Bucket:
         self._server.shutdown()
         self._server.server_close()
 
-    def keys(self) -> list[str]:
+    def listed(self) -> list[str]:
         """The keys of all objects, in order."""
         files = (path for path in self.folder.rglob("*") if path.is_file() and not path.name.endswith("~"))
         return sorted(path.relative_to(self.folder).as_posix() for path in files)
 
     def hashes(self) -> dict[str, str]:
         """A hash of each object by its key."""
-        return {key: hashlib.sha256((self.folder / key).read_bytes()).hexdigest() for key in self.keys()}
+        return {key: hashlib.sha256((self.folder / key).read_bytes()).hexdigest() for key in self.listed()}
 
     def put(self, key: str, body: bytes, metadata: dict[str, str]) -> bool:
         """Writes an object as a whole, unless its key exists."""
@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(404, "NoSuchKey")
             return
         prefix = query.get("prefix", [""])[0]
-        found = [key for key in self.bucket.keys() if key.startswith(prefix)]
+        found = [key for key in self.bucket.listed() if key.startswith(prefix)]
         contents = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{(self.bucket.folder / key).stat().st_size}</Size></Contents>"
             for key in found

@@ -225,8 +225,12 @@ impl Table {
         !self.key.not_null
     }
 
+    fn key_column(&self) -> String {
+        qualified(&self.key.name)
+    }
+
     fn column(&self, part: &str) -> Option<String> {
-        self.columns.get(part).map(|column| identifier(&column.name))
+        self.columns.get(part).map(|column| qualified(&column.name))
     }
 
     fn text(&self, part: &str) -> String {
@@ -248,7 +252,7 @@ impl Table {
 
     /// The condition that a row is within the bounds, and after one key and not after another.
     fn within(&self, bounds: &Bounds, range: &Range) -> String {
-        let (key, created_at) = (identifier(&self.key.name), self.created_at());
+        let (key, created_at) = (self.key_column(), self.created_at());
         let value = |text: &str| format!("{}::{}", literal(text), self.key.type_name);
         let mut conditions = match range {
             Range::Keys { after, last } => vec![
@@ -267,11 +271,11 @@ impl Table {
     /// The statement that reads a range, in the order of the key.
     pub(super) fn copy_sql(&self, bounds: &Bounds, range: &Range) -> String {
         let [source, type_name, id, event_id] = ["source", "type", "id", "event_id"].map(|part| self.text(part));
-        let (payload, key) = (self.required("payload"), identifier(&self.key.name));
+        let (payload, key) = (self.required("payload"), self.key_column());
         // As text, whatever kind of text it is.
         let payload = if self.stored == Stored::Base64 { format!("{payload}::text") } else { payload };
         format!(
-            "copy (select {source}, {type_name}, {payload}, {}, {id}, {event_id}, {key} from {} where {} order by {key}) \
+            "copy (select {source}, {type_name}, {payload}, {}, {id}, {event_id}, {key} from {} as t where {} order by {key}) \
              to stdout (format binary)",
             self.created_at(),
             self.sql,
@@ -293,7 +297,7 @@ impl Table {
         };
         format!(
             "select count(*), coalesce(sum(('x' || encode(substring(sha256({bytes}) from 1 for 7), 'hex'))::bit(56)::bigint), 0)::text \
-             from {} where {condition}",
+             from {} as t where {condition}",
             self.sql
         )
     }
@@ -303,7 +307,7 @@ impl Table {
         let (created_at, payload) = (self.created_at(), self.required("payload"));
         let sql = format!(
             "select {}, count(*), coalesce(sum(octet_length({payload})), 0)::bigint, min({created_at})::text, max({created_at})::text \
-             from {} where {} group by 1 order by 2 desc, 1",
+             from {} as t where {} group by 1 order by 2 desc, 1",
             self.text("type"),
             self.sql,
             self.within(bounds, &Range::Keys { after: None, last: None }),
@@ -329,7 +333,7 @@ impl Table {
         let payload = format!("coalesce(octet_length({}), 0)", self.required("payload"));
         let payload = if self.stored == Stored::Base64 { format!("{payload} * 3 / 4") } else { payload };
         let sql = format!(
-            "select coalesce(avg({payload} + {}), 0)::float8 from (select * from {} where {} limit {SAMPLED_ROWS}) as sample",
+            "select coalesce(avg({payload} + {}), 0)::float8 from (select * from {} as t where {} limit {SAMPLED_ROWS}) as t",
             parts.join(" + "),
             self.sql,
             self.within(bounds, &Range::Keys { after: None, last: None }),
@@ -339,10 +343,10 @@ impl Table {
 
     /// The last key within the bounds; `None` if there are no rows with a key.
     pub(super) async fn last_key(&self, client: &Client, bounds: &Bounds) -> Result<Option<String>, SourceError> {
-        let key = identifier(&self.key.name);
+        let key = self.key_column();
         let within = self.within(bounds, &Range::Keys { after: None, last: None });
         let sql = format!(
-            "select {key}::text from {} where {within} and {key} is not null order by {key} desc limit 1",
+            "select {key}::text from {} as t where {within} and {key} is not null order by {key} desc limit 1",
             self.sql
         );
         Ok(client.query_opt(&sql, &[]).await?.map(|row| row.try_get(0)).transpose()?)
@@ -357,10 +361,10 @@ impl Table {
         last: &str,
         rows: u64,
     ) -> Result<Option<String>, SourceError> {
-        let key = identifier(&self.key.name);
+        let key = self.key_column();
         let range = Range::Keys { after: after.map(str::to_owned), last: Some(last.to_owned()) };
         let sql = format!(
-            "select {key}::text from {} where {} order by {key} offset {} limit 1",
+            "select {key}::text from {} as t where {} order by {key} offset {} limit 1",
             self.sql,
             self.within(bounds, &range),
             rows.saturating_sub(1),
@@ -376,10 +380,10 @@ impl Table {
         last: &str,
         rows: u64,
     ) -> Result<Vec<String>, SourceError> {
-        let key = identifier(&self.key.name);
+        let key = self.key_column();
         let range = Range::Keys { after: None, last: Some(last.to_owned()) };
         let sql = format!(
-            "select k::text from (select k, row_number() over (order by k) as n from (select {key} as k from {} where {}) as keys) \
+            "select k::text from (select k, row_number() over (order by k) as n from (select {key} as k from {} as t where {}) as keys) \
              as numbered where n % {rows} = 0 order by n",
             self.sql,
             self.within(bounds, &range),
@@ -394,7 +398,7 @@ impl Table {
 
     /// How many rows a range has.
     pub(super) async fn count(&self, client: &Client, bounds: &Bounds, range: &Range) -> Result<u64, SourceError> {
-        let sql = format!("select count(*) from {} where {}", self.sql, self.within(bounds, range));
+        let sql = format!("select count(*) from {} as t where {}", self.sql, self.within(bounds, range));
         Ok(client.query_one(&sql, &[]).await?.try_get::<_, i64>(0)?.unsigned_abs())
     }
 
@@ -520,8 +524,9 @@ fn key_of(all: &[Column], columns: &BTreeMap<&'static str, Column>, key: Option<
     }
 }
 
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+/// A column of the table, which is `t` in every statement: a bare name behind `order by` would be that of a column of the result.
+fn qualified(name: &str) -> String {
+    format!("t.\"{}\"", name.replace('"', "\"\""))
 }
 
 fn literal(text: &str) -> String {
@@ -595,9 +600,11 @@ mod tests {
         };
         let range = Range::Keys { after: Some("o'clock".to_owned()), last: Some("z".to_owned()) };
         let sql = table.copy_sql(&Bounds { since: Some("2026-11-20T00:00:00Z".to_owned()), until: None }, &range);
-        let expected = "copy (select null::text, \"type\"::text, \"payload\", \"created_at\", \"a\"\"b\"::text, \"a\"\"b\"::text, \"a\"\"b\" \
-                        from public.events where \"a\"\"b\" > 'o''clock'::text and \"a\"\"b\" <= 'z'::text \
-                        and \"created_at\" >= '2026-11-20T00:00:00Z'::timestamptz order by \"a\"\"b\") to stdout (format binary)";
+        let expected = "copy (select null::text, t.\"type\"::text, t.\"payload\", t.\"created_at\", t.\"a\"\"b\"::text, \
+                        t.\"a\"\"b\"::text, t.\"a\"\"b\" from public.events as t \
+                        where t.\"a\"\"b\" > 'o''clock'::text and t.\"a\"\"b\" <= 'z'::text \
+                        and t.\"created_at\" >= '2026-11-20T00:00:00Z'::timestamptz order by t.\"a\"\"b\") \
+                        to stdout (format binary)";
         assert_eq!(sql, expected);
     }
 
