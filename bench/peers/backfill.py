@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
-from handler import COLUMNS, SCHEMA
 from google.protobuf.message import DecodeError
+from handler import COLUMNS, SCHEMA
 
 ROWS_AT_A_TIME = 50_000
 
