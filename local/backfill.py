@@ -22,6 +22,7 @@ TABLE = "backfill_events"
 FOLDER = STATE / "backfill"
 PEER = ROOT / "bench" / "peers" / "backfill.py"
 SEED = 1
+SMALL_MB = 8
 DISTINCT = 200_000
 """Rows with a payload of their own. More rows repeat their payloads, with other ids, at other times."""
 FIRST = "2026-01-01 00:00:00+00"
@@ -42,7 +43,6 @@ def run(rows: int, kills: int, peer_rows: int, program: str | None) -> int:
     with Bucket(FOLDER / "whole") as bucket:
         with step(f"Landing {rows:,} rows with landfall"):
             ours = _backfill(landfall, database.url, bucket)
-        whole = bucket.hashes()
     report = ours["report"]
     if not report["verified"]:
         raise Failure(f"The table has another checksum: {report}")
@@ -67,7 +67,7 @@ def run(rows: int, kills: int, peer_rows: int, program: str | None) -> int:
         print(f"| {name} | {count:,} | {run_['seconds']:.1f} | {rates[-1]:,.0f} | {run_['peak_kib'] / 1024:,.0f} |")
     print(f"{rates[0] / rates[1]:.1f} times as fast")
     if kills:
-        _kill(landfall, database.url, whole, kills, ours["seconds"])
+        _kill(landfall, database.url, kills)
     return 0
 
 
@@ -135,8 +135,11 @@ def _backfill(landfall: Path, url: str, bucket: Bucket) -> dict:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise Failure(f"landfall ended with {process.returncode}: {err.decode()}{out.decode()}")
-    verified = _start(landfall, url, bucket, "--verify").communicate()[0]
-    return {"report": json.loads(verified), "seconds": seconds, "peak_kib": usage.ru_maxrss}
+    return {
+        "report": _ended(_start(landfall, url, bucket, "--verify")),
+        "seconds": seconds,
+        "peak_kib": usage.ru_maxrss,
+    }
 
 
 def _peer(python: Path, url: str, folder: Path, rows: int) -> dict:
@@ -167,25 +170,32 @@ def _compare(rows: int) -> None:
     print(f"{counts[0]:,} rows are the same in both")
 
 
-def _kill(landfall: Path, url: str, whole: dict[str, str], kills: int, seconds: float) -> None:
-    """Ends the command at random moments until it comes through, and compares the bucket."""
-    rng = random.Random(SEED)
-    killed = 0
+def _kill(landfall: Path, url: str, kills: int) -> None:
+    """Lands the table in many small files. Then ends the command at random moments, starts it again, and compares the buckets."""
+    rng, killed, small = random.Random(SEED), 0, ("--file-mb", str(SMALL_MB))
+    with Bucket(FOLDER / "uninterrupted") as bucket, step("Landing the rows in small files"):
+        started = time.monotonic()
+        _ended(_start(landfall, url, bucket, *small))
+        seconds, whole = time.monotonic() - started, bucket.hashes()
     with Bucket(FOLDER / "killed") as bucket, step(f"Killing it {kills} times") as s:
         for number in range(kills):
-            process = _start(landfall, url, bucket)
-            time.sleep(rng.uniform(0.05, max(seconds * 1.5 / kills, 0.5)))
-            process.send_signal(signal.SIGKILL)
+            process = _start(landfall, url, bucket, *small)
+            time.sleep(rng.uniform(0.05, 1.5 * seconds / kills))
+            process.kill()
             process.communicate()
             killed += process.returncode == -signal.SIGKILL
-            s.count(number, kills, f"{len(bucket.listed())} objects")
-        process = _start(landfall, url, bucket)
-        out, err = process.communicate()
-        if process.returncode:
-            raise Failure(f"After {kills} kills: {err.decode()}")
+            s.count(number, kills, f"{len(bucket.listed())} of {len(whole)} objects")
+        report = _ended(_start(landfall, url, bucket, *small))
         left = bucket.hashes()
     if left != whole:
         different = sorted(set(left.items()) ^ set(whole.items()))
         raise Failure(f"Other objects than without interruption: {different[:10]}")
-    report = json.loads(out)
     print(f"killed {killed} times: the same {len(left):,} objects, byte for byte; {report['rows_read']:,} rows read")
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> dict:
+    """The report of a run that did everything."""
+    out, err = process.communicate()
+    if process.returncode:
+        raise Failure(f"landfall ended with {process.returncode}: {err.decode()}{out.decode()}")
+    return json.loads(out)

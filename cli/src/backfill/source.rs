@@ -100,6 +100,7 @@ impl Server {
         let session = format!(
             "set statement_timeout = '{statement_timeout_s}s'; set lock_timeout = '20s'; \
              set idle_in_transaction_session_timeout = 0; set timezone = 'UTC'; set datestyle = 'ISO'; \
+             set synchronize_seqscans = off; \
              set standard_conforming_strings = on; set default_transaction_read_only = on"
         );
         Ok(Self { config, tls, ca_file: ca_file.map(str::to_owned), session })
