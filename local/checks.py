@@ -38,7 +38,7 @@ EXAMPLES = [*CARGO_TEST, "--workspace", "--doc"]
 # Tests that need the deployed stack or Postgres, and the one that restarts the Postgres which the others use.
 # `.config/nextest.toml` has the same for nextest.
 SHARING_THE_STACK = ["stack::", "replay::"]
-SHARING_POSTGRES = ["load_registrar::", "load_ingester::", "dmap_fetch::"]
+SHARING_POSTGRES = ["load_registrar::", "load_ingester::", "dmap_fetch::", "backfill::"]
 RESTARTING_POSTGRES = "load_registrar::a_restart_of_postgres"
 
 

@@ -9,7 +9,8 @@ from local.paths import LAKE, STATE
 from local.progress import Failure
 
 NEEDS_LINUX = {
-    *("up", "postgres", "demo", "demo-rabbitmq", "chaos", "consumer", "consumer-bench", "image", "retail", "test", "glue")
+    *("up", "postgres", "demo", "demo-rabbitmq", "chaos", "consumer", "consumer-bench", "image"),
+    *("backfill", "retail", "history", "test", "glue"),
 }
 NEEDS_NO_TOOLS = {"down", "clean", "check", "cost", "dashboard", "proto-check", "ddl", "warehouse"}
 NEEDS_NO_RUST = {"down", "lake", "clean", "cost", "dashboard", "proto-check", "glue", "warehouse"}
@@ -88,6 +89,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import consumer_bench
 
             return consumer_bench.run(chosen.messages)
+        case "backfill":
+            from local import backfill
+
+            return backfill.run(chosen.rows, chosen.kills, chosen.peer_rows, chosen.program)
         case "image":
             from local import image
 
@@ -96,6 +101,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import retail
 
             return retail.run(chosen.events, chosen.layout)
+        case "history":
+            from local import history
+
+            return history.run(chosen.events)
         case "readers":
             from local import readers
 
@@ -201,12 +210,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     pair = commands.add_parser("consumer-bench", help="the consumer beside pika and boto3, on one RabbitMQ and one stub of SQS")
     pair.add_argument("--messages", type=int, default=60_000, help="how many (default: %(default)s)")
+    backfill = commands.add_parser(
+        "backfill", help="rows of the local Postgres through landfall backfill and a Python script, compared; then killed"
+    )
+    backfill.add_argument("--rows", type=int, default=500_000, help="how many (default: %(default)s)")
+    backfill.add_argument("--peer-rows", type=int, default=0, help="how many the script takes (default: all)")
+    backfill.add_argument("--kills", type=int, default=10, help="with SIGKILL (default: %(default)s)")
+    backfill.add_argument("--program", help="the command to run, instead of compiling it")
     commands.add_parser("image", help="the container image of the consumer, by buildah, in target/image/")
     retail = commands.add_parser("retail", help="real retail transactions through the whole stack, compared one by one")
     retail.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
     retail.add_argument(
         "--layout", default="together", choices=("together", "by-type"), help="of the files (default: %(default)s)"
     )
+    history = commands.add_parser(
+        "history", help="real retail transactions, the older half from Postgres and the newer through the queue, to the marts"
+    )
+    history.add_argument("--events", type=int, default=20_000, help="how many (default: %(default)s)")
     readers = commands.add_parser("readers", help="files of twelve versions of the schema, read by name and compared")
     readers.add_argument("--spark", action="store_true", help="with Spark too, which is 500 MB and needs Java")
     commands.add_parser("check", help="formatting, clippy, and every test that needs nothing but the code")

@@ -88,6 +88,16 @@ class Postgres:
         with step(f"Emptying the database {NAME}"):
             _run(psql, self.home, NO_DATABASE + DATABASE)
 
+    def psql(self, sql: str, stdin: int | IO[bytes] = subprocess.DEVNULL) -> str:
+        """What psql prints of the result, in the database that the stack uses, without alignment."""
+        connect = ["--host=127.0.0.1", f"--port={self.port}", f"--username={NAME}", f"--dbname={NAME}"]
+        options = ["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"]
+        argv = [_program(self.home, "psql"), *options, *connect, "--command", sql]
+        done = subprocess.run(argv, stdin=stdin, env=_env(self.home), capture_output=True, check=False)
+        if done.returncode:
+            raise Failure(f"psql: {done.stderr.decode()}")
+        return done.stdout.decode().strip()
+
     def can_go_on(self) -> bool:
         """Whether another server may start on the data: not after the machine has, because `fsync` is off."""
         return self.boot == _boot() and (self.data / "PG_VERSION").is_file()

@@ -80,19 +80,19 @@ class Reading:
 def run(count: int, layout: str) -> int:
     """0 when all readers find every event once, with the types and values that were sent."""
     protos.ensure()
-    transactions = _transactions()
+    file = transactions()
     readers.install(READERS)
     deployed = stack.up({"WriterLayout": layout}, commands=[], fresh=True)
     with step(f"Encoding {count:,} real transactions"):
-        sales = _sales(transactions, count)
+        sold = sales(file, count)
     with step("Sending them to the events queue") as s, queues.paused(deployed, queues.EVENTS):
-        queues.send(deployed, sales, s)
+        queues.send(deployed, sold, s)
     with step("Landing them") as s:
         queues.wait_until_empty(deployed, queues.EVENTS, count, s)
     with step("Fetching the lake to .local/lake"):
         files = lake.fetch(deployed)
     paths = [file.path for file in lake.events(files)]
-    sent = {sale.event_id: sale.row for sale in sales}
+    sent = {sale.event_id: sale.row for sale in sold}
 
     table = Table("reader", title=f"{count:,} transactions in {len(paths)} files")
     for heading in ("rows", "as sent", "different", "doubled", "missing", "types"):
@@ -121,7 +121,7 @@ def run(count: int, layout: str) -> int:
     return 0 if exact else 1
 
 
-def _transactions() -> Path:
+def transactions() -> Path:
     """The file of the package, which is installed when it is missing."""
     try:
         package = importlib.metadata.distribution(PACKAGE)
@@ -131,14 +131,15 @@ def _transactions() -> Path:
     return Path(str(package.locate_file(TRANSACTIONS)))
 
 
-def _sales(transactions: Path, count: int) -> list[Sale]:
+def sales(file: Path, count: int) -> list[Sale]:
+    """The first transactions, encoded."""
     from landfall.events.v1.decimal_pb2 import Decimal
     from landfall.events.v1.orders_pb2 import OrderCreated, OrderStatus
 
     from local.events import encode
 
-    lines = duckdb.sql(LINES.format(file=transactions, count=count, scale=PRICE_SCALE))
-    sales = []
+    lines = duckdb.sql(LINES.format(file=file, count=count, scale=PRICE_SCALE))
+    encoded = []
     for number, (basket, bought_us, household, product, quantity, price) in enumerate(lines.fetchall()):
         order = OrderCreated(
             order_id=basket,
@@ -166,10 +167,10 @@ def _sales(transactions: Path, count: int) -> list[Sale]:
             },
             "_raw": None,
         }
-        sales.append(Sale(event_id, "orders", "OrderCreated", body, row))
-    if len(sales) < count:
-        raise Failure(f"There are only {len(sales):,} transactions.")
-    return sales
+        encoded.append(Sale(event_id, "orders", "OrderCreated", body, row))
+    if len(encoded) < count:
+        raise Failure(f"There are only {len(encoded):,} transactions.")
+    return encoded
 
 
 def _read_duckdb(paths: list[Path]) -> Reading:

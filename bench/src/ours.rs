@@ -3,13 +3,15 @@
 use arrow::array::RecordBatch;
 use aws_config::{BehaviorVersion, Region};
 use columns::{ParquetFile, Zstd};
+use landing::{
+    batch::Batch,
+    envelope::{Attributes, Message},
+    table::LAYOUT,
+};
 use parquet_writer::{
     app::{App, Clients},
-    batch::Batch,
     config::Config,
-    envelope::{Attributes, Message},
     handler,
-    table::LAYOUT,
 };
 
 use crate::{

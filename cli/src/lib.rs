@@ -5,6 +5,7 @@
 //! [`stream`] and [`registrar`]; it returns an [`outcome`], which [`run`] prints and turns into an exit code.
 
 pub mod audit;
+pub mod backfill;
 #[cfg(test)]
 mod canned;
 pub mod clients;
@@ -34,9 +35,9 @@ pub mod when;
 use clap::{Arg, Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::{
-    audit::AuditArgs, console::Console, context::Context, ddl::Ddl, dmap::Dmap, loads::Loads, migrate::MigrateArgs,
-    outcome::conclude, quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay, status::StatusArgs,
-    tables::Tables, trace::TraceArgs,
+    audit::AuditArgs, backfill::BackfillArgs, console::Console, context::Context, ddl::Ddl, dmap::Dmap, loads::Loads,
+    migrate::MigrateArgs, outcome::conclude, quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay,
+    status::StatusArgs, tables::Tables, trace::TraceArgs,
 };
 
 const HELP: &str = "\
@@ -96,6 +97,8 @@ pub enum Command {
     Reconcile(ReconcileArgs),
     /// Checks that the files rolled from a stream hold every record exactly once, and repairs gaps.
     Audit(AuditArgs),
+    /// Lands the events of a table in Postgres as files.
+    Backfill(Box<BackfillArgs>),
     /// Prints what creates and loads the tables of the events: Snowflake, Redshift, Athena, DuckDB.
     #[command(subcommand, args = [hidden("stack"), hidden("profile")])]
     Ddl(Ddl),
@@ -146,6 +149,7 @@ pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
         Command::Dmap(Dmap::List(args)) => conclude(dmap::list(args, context, console).await, cli.json, console),
         Command::Reconcile(args) => conclude(reconcile::reconcile(args, context, console).await, cli.json, console),
         Command::Audit(args) => conclude(audit::audit(args, context, console).await, cli.json, console),
+        Command::Backfill(args) => conclude(backfill::backfill(args, context, console).await, cli.json, console),
         Command::Ddl(command) => conclude(ddl::ddl(command), cli.json, console),
     }
 }

@@ -16,7 +16,7 @@ use landfall::{
     ddl::{schema, script},
     outcome::Outcome,
 };
-use parquet_writer::table::Tables;
+use landing::table::Tables;
 use shared::event::Registry;
 
 const EVENTS: &str = include_str!("../testdata/ddl/events.proto");

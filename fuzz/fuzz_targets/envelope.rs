@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use parquet_writer::envelope::{read, read_json};
+use landing::envelope::{read, read_json};
 
 fuzz_target!(|event: &[u8]| {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

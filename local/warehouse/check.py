@@ -158,7 +158,7 @@ def compare(database: Path, lake: Path) -> int:
             "pieces": one("select sum(quantity) from marts.fct_orders"),
             "amount": one("select sum(amount) from marts.fct_orders"),
             "order revenue": one("select sum(revenue) from marts.fct_orders"),
-            "purchase revenue": one("select sum(transaction_revenue) from events.purchases"),
+            "purchase revenue": one("select coalesce(sum(transaction_revenue), 0) from events.purchases"),
             "order revenue per day": pairs(
                 "select order_date::varchar, sum(revenue) as r from marts.fct_orders group by 1 having r <> 0 order by 1"
             ),

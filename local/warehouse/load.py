@@ -39,7 +39,7 @@ FILE = {"_file": "VARCHAR NOT NULL"}
 
 # The raw tables, the folders of the lake that their files are in, and how the files end.
 FOLDERS = {
-    "events": (["events"], ".parquet"),
+    "events": (["events", "events_backfill"], ".parquet"),
     "events_backfill": (["backfill"], ".parquet"),
     "collect": (["collect"], ""),
     "changes": (["cdc", "springboard"], ".parquet"),

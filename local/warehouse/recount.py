@@ -65,12 +65,13 @@ def _canonical(payload: dict[str, Any]) -> str:
 def _delivered(
     lake: Path, column: str, types: set[str]
 ) -> Iterator[tuple[str | None, tuple[Any, ...], dict[str, Any]]]:
-    for path in (lake / "events").rglob("*.parquet"):
-        rows = pq.read_table(path, columns=["event_id", "message_id", "sent_at", column], partitioning=None).to_pylist()
-        for row in rows:
-            if row[column] is not None:
-                own = row["event_id"] if row["event_id"] != row["message_id"] else None
-                yield own, (0, row["sent_at"], row["message_id"]), row[column]
+    for rank, folder in enumerate(("events", "events_backfill")):
+        for path in (lake / folder).rglob("*.parquet"):
+            columns = ["event_id", "message_id", "sent_at", column]
+            for row in pq.read_table(path, columns=columns, partitioning=None).to_pylist():
+                if row[column] is not None:
+                    own = row["event_id"] if row["event_id"] != row["message_id"] else None
+                    yield own, (rank, row["sent_at"], row["message_id"]), row[column]
     for path in (lake / "backfill").rglob("*.parquet"):
         schema = _fields(lake, column)
         for row in pq.read_table(path, partitioning=None).to_pylist():

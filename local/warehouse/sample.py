@@ -62,10 +62,11 @@ Row = dict[str, Any]
 
 def write(lake: Path, delivery: int, seed: int, events: int, hits: int) -> None:
     """Adds the files of one delivery, 0 to 2."""
-    stream, backfill = _events(random.Random(seed), events)
+    stream, landed, backfill = _events(random.Random(seed), events)
     lines = list(traffic(golden_lines(), random.Random(seed), hits))
     rng = random.Random(f"{seed} {delivery}")
     write_events(lake, _part(stream, delivery), f"{delivery}")
+    write_events(lake, _part(landed, delivery), f"public.events-{delivery:06}-0", "events_backfill")
     write_backfill(lake, _part(backfill, delivery), f"{delivery}")
     write_hits(lake, _part(lines, delivery), delivery)
     _write_changes(lake, delivery, seed)
@@ -84,9 +85,10 @@ def _part(things: list[Any], delivery: int) -> list[Any]:
     return usual[delivery * third : (delivery + 1) * third] + late
 
 
-def _events(rng: random.Random, count: int) -> tuple[list[Row], list[Row]]:
-    """Rows of the stream, in the order of their files, and of the backfill. The first day is in both."""
+def _events(rng: random.Random, count: int) -> tuple[list[Row], list[Row], list[Row]]:
+    """Rows of the stream, in the order of their files, of `landfall backfill`, and of a backfill in JSON. The first day is in all."""
     stream: list[Row] = []
+    landed: list[Row] = []
     backfill: list[Row] = []
     for number in range(count):
         at = FIRST_DAY + timedelta(seconds=DAYS * DAY_S * number / count, microseconds=rng.randrange(1_000_000))
@@ -115,7 +117,9 @@ def _events(rng: random.Random, count: int) -> tuple[list[Row], list[Row]]:
         if at < FIRST_DAY + timedelta(days=1):
             known = has_id and rng.random() < 0.5
             backfill.append(exported(row, name, payload, row["event_id"] if known else None))
-    return stream, backfill
+            own = f"public.events/{number}"
+            landed.append({**row, "message_id": own, "event_id": row["event_id"] if known else own, "attributes": None})
+    return stream, landed, backfill
 
 
 def exported(row: Row, name: str, payload: Row, event_id: str | None) -> Row:
@@ -286,15 +290,15 @@ def _as_hit(line: Row, rng: random.Random, event_id: str, client: str, at_ms: in
         line["products"] = []
 
 
-def write_events(lake: Path, rows: list[Row], name: str) -> None:
-    """A file for each day, as parquet-writer names them."""
+def write_events(lake: Path, rows: list[Row], name: str, folder: str = "events") -> None:
+    """A file for each day, as parquet-writer and `landfall backfill` write them."""
     schema = pq.read_schema(GOLDEN_EVENTS)
     by_day: dict[date, list[Row]] = {}
     for row in rows:
         by_day.setdefault(row["sent_at"].date(), []).append(row)
     for day, of_day in sorted(by_day.items()):
         columns = [pa.array([row.get(field.name) for row in of_day], field.type) for field in schema]
-        path = lake / "events" / f"{day:%Y/%m/%d}" / f"{day:%Y%m%d}T000000000Z-{name}.parquet"
+        path = lake / folder / f"{day:%Y/%m/%d}" / f"{day:%Y%m%d}T000000000Z-{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_arrays(columns, schema=schema), path, compression="zstd")
 

@@ -1,13 +1,15 @@
 //! One binary for every test that crosses a crate's border.
 //!
 //! `parquet_writer`, `load_registrar`, `collect` and `kafka_roller` run the handlers against an AWS of their own, in memory;
-//! `load_registrar`, and `load_ingester` and `dmap_fetch`, which ask it, need a Postgres. `objects` and `silence` run what they share against buckets in memory and against a
+//! `load_registrar`, `load_ingester` and `dmap_fetch`, which ask it, and `backfill` need a Postgres. `objects` and `silence` run what they share against buckets in memory and against a
 //! server that never answers. `schemas` runs parquet-writer with other event types. `kafka_model` runs random histories of kafka-roller. `stack` and `replay` run against
 //! the deployed local stack. Tests that need Postgres or the stack run only in `make test`. `tidy` checks that code,
 //! template, events and documentation agree.
 
 #[cfg(test)]
 mod aws;
+#[cfg(test)]
+mod backfill;
 #[cfg(test)]
 mod collect;
 #[cfg(test)]

@@ -12,10 +12,10 @@ use arrow::{
     datatypes::{Int32Type, Int64Type, TimestampMicrosecondType},
 };
 use bytes::Bytes;
+use landing::batch::Batch;
 use parquet::{arrow::arrow_reader::ParquetRecordBatchReaderBuilder, file::metadata::ParquetMetaDataReader};
 use parquet_writer::{
     app::{App, Clients},
-    batch::Batch,
     config::Config,
     handler::handle,
 };
@@ -899,7 +899,7 @@ fn envelopes_are_read_as_the_events_crate_reads_them() {
             assert_eq!(ours.type_name(record), attribute("type").unwrap());
             assert_eq!(ours.source(record).map(str::to_owned), attribute("source"));
             assert_eq!(ours.event_id(record), attribute("event_id").unwrap());
-            assert_eq!(record.sent_at_ms.to_string(), message.attributes["SentTimestamp"]);
+            assert_eq!(record.sent_at_ms().to_string(), message.attributes["SentTimestamp"]);
             let body = base64_simd::STANDARD.decode_to_vec(message.body.as_deref().unwrap()).unwrap();
             assert_eq!(ours.payload(record), body);
             messages += 1;

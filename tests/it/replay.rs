@@ -23,7 +23,7 @@ use landfall::{
     console::Console,
     context::{Context, Pace},
 };
-use parquet_writer::batch::Batch;
+use landing::batch::Batch;
 use runtime::aws;
 use serde_json::{Value, json, value::to_raw_value};
 use shared::{

@@ -73,11 +73,13 @@ fn rust_files(folder: &str) -> Vec<(String, String)> {
     files
 }
 
-/// The code of a function, which for kafka-roller is partly in a library.
+/// The code of a function, which for parquet-writer and kafka-roller is partly in a library.
 fn code_of(function: &str) -> Vec<(String, String)> {
     let mut files = rust_files(&format!("functions/{function}/src"));
-    if text(format!("functions/{function}/Cargo.toml")).contains("\nrolling.") {
-        files.extend(rust_files("rolling/src"));
+    for library in ["landing", "rolling"] {
+        if text(format!("functions/{function}/Cargo.toml")).contains(&format!("\n{library}.")) {
+            files.extend(rust_files(&format!("{library}/src")));
+        }
     }
     files
 }

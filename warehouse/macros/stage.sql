@@ -1,7 +1,9 @@
 {#
   The events of one type: those of the stream and those of the backfill, with typed columns, each once.
 
-  `column` is that of the raw table, and `types` are the names by which the backfill calls the type. A field has a name, the name of its
+  The files of `landfall backfill` are in the raw table of the stream, whose columns they have, and are told apart by their folder, or by the
+  name of their manifest in Redshift.
+  `column` is that of the raw table, and `types` are the names by which an export of JSON calls the type. A field has a name, the name of its
   protobuf field if that is another one, and a type: text, integer, bigint, timestamp, or decimal, a message with units and scale.
 
   Copies of an event have the same `event_key`: the producer's own id, or without one the hash of the canonical payload, which is
@@ -26,7 +28,7 @@ delivered as (
   select
     case when e.event_id <> e.message_id then e.event_id end as producer_id,
     e.message_id as delivery_id,
-    'stream' as origin,
+    case when e._file like '%events_backfill%' then 'backfill' else 'stream' end as origin,
     e.source,
     {{ utc('e.sent_at') }} as recorded_at,
     e.{{ column }} as payload,

@@ -77,6 +77,7 @@ CREATE STORAGE INTEGRATION IF NOT EXISTS landfall_lake
   STORAGE_AWS_ROLE_ARN = 'YOUR_READER_ROLE_ARN'
   STORAGE_ALLOWED_LOCATIONS = (
     's3://YOUR_LAKE_BUCKET/events/',
+    's3://YOUR_LAKE_BUCKET/events_backfill/',
     's3://YOUR_LAKE_BUCKET/collect/',
     's3://YOUR_LAKE_BUCKET/cdc/',
     's3://YOUR_LAKE_BUCKET/springboard/',

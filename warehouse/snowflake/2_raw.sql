@@ -19,6 +19,9 @@ CREATE STAGE IF NOT EXISTS landfall_cdc
 CREATE STAGE IF NOT EXISTS landfall_springboard
   URL = 's3://YOUR_LAKE_BUCKET/springboard/'
   STORAGE_INTEGRATION = landfall_lake;
+CREATE STAGE IF NOT EXISTS landfall_events_backfill
+  URL = 's3://YOUR_LAKE_BUCKET/events_backfill/'
+  STORAGE_INTEGRATION = landfall_lake;
 CREATE STAGE IF NOT EXISTS landfall_backfill
   URL = 's3://YOUR_LAKE_BUCKET/backfill/'
   STORAGE_INTEGRATION = landfall_lake;

@@ -11,6 +11,14 @@ ALTER PIPE landfall_collect REFRESH;
 ALTER PIPE landfall_cdc REFRESH;
 ALTER PIPE landfall_springboard REFRESH;
 
+-- What `landfall backfill` has landed.
+COPY INTO events
+FROM @landfall_events_backfill/
+FILE_FORMAT = (FORMAT_NAME = 'landfall_parquet')
+MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE
+INCLUDE_METADATA = (_file = METADATA$FILENAME);
+
+-- Events that some other program has exported as JSON.
 COPY INTO events_backfill
 FROM (
   SELECT

@@ -7,16 +7,12 @@
 //! [`Database::run`] retries until the work succeeds or the invocation's time is over, so the work has to be idempotent.
 //! [`Database::attempt`] is for work that is not.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
+use dial::TlsError;
 use runtime::{
     failure::{cause, chain},
     pause::jittered,
-};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{
@@ -24,21 +20,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_postgres::{
-    Client, NoTls, Row, Statement, Transaction,
-    config::{Host, TargetSessionAttrs},
+    Client, Row, Statement, Transaction,
+    config::TargetSessionAttrs,
     error::{Severity, SqlState},
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::{info, warn};
 
 use crate::{
     config::{DatabaseConfig, DatabaseSource},
     iam::Signer,
 };
-
-/// The certificate authorities of RDS as of 2022 and of RDS Proxy. Source: "Using SSL/TLS to encrypt a connection
-/// to a DB instance", Amazon RDS user guide (the global bundle); Amazon Trust Services' roots.
-const RDS_CA: &[u8] = include_bytes!("../rds-ca.pem");
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A statement takes milliseconds, so one that has taken this long is stuck.
@@ -189,6 +180,15 @@ pub fn json<T: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<T>, 
     text.map(serde_json::from_str).transpose().map_err(|_| DatabaseError::Schema)
 }
 
+impl From<TlsError> for DatabaseError {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::Authorities { file, cause } => Self::Authorities { file, cause },
+            TlsError::Protocol(error) => Self::Connect(error.to_string()),
+        }
+    }
+}
+
 fn closed() -> DatabaseError {
     DatabaseError::Connect("the connection is closed".to_owned())
 }
@@ -303,15 +303,8 @@ impl Database {
         config.connect_timeout(CONNECT_TIMEOUT).tcp_user_timeout(ACKNOWLEDGED).keepalives_idle(Duration::from_secs(30));
         let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(1);
         let connecting = async {
-            let client = if tls {
-                let (client, connection) = config.connect(self.tls()?).await.map_err(unreachable)?;
-                tokio::spawn(async move { connection.await.ok() });
-                client
-            } else {
-                let (client, connection) = config.connect(NoTls).await.map_err(unreachable)?;
-                tokio::spawn(async move { connection.await.ok() });
-                client
-            };
+            let tls = if tls { Some(dial::tls(self.config.ca_file.as_deref())?) } else { None };
+            let client = dial::connect(&config, tls).await.map_err(unreachable)?;
             client.batch_execute(SESSION).await?;
             Ok(client)
         };
@@ -326,15 +319,7 @@ impl Database {
     /// is valid for 15 minutes.
     async fn target(&self) -> Result<(tokio_postgres::Config, bool), DatabaseError> {
         match &self.config.source {
-            DatabaseSource::Url(url) => {
-                let mut config: tokio_postgres::Config = url.parse().map_err(unreachable)?;
-                let off = config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable;
-                let tls = !off && !config.get_hosts().iter().all(is_local) || wants_tls(&config);
-                if tls {
-                    config.ssl_mode(tokio_postgres::config::SslMode::Require);
-                }
-                Ok((config, tls))
-            }
+            DatabaseSource::Url(url) => dial::of_url(url).map_err(unreachable),
             DatabaseSource::Secret { arn, host, port, name } => {
                 let failed = |cause: String| DatabaseError::Secret { arn: arn.clone(), cause };
                 let answer = self
@@ -371,54 +356,8 @@ impl Database {
             }
         }
     }
-
-    /// TLS that verifies the server's certificate and its name.
-    fn tls(&self) -> Result<MakeRustlsConnect, DatabaseError> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(RDS_CA).flatten());
-        if let Some(file) = &self.config.ca_file {
-            let failed = |cause: String| DatabaseError::Authorities { file: file.clone(), cause };
-            let pem = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
-            let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
-            if roots.add_parsable_certificates(certificates).0 == 0 {
-                return Err(failed("it holds no certificate".to_owned()));
-            }
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| DatabaseError::Connect(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(MakeRustlsConnect::new(config))
-    }
-}
-
-fn wants_tls(config: &tokio_postgres::Config) -> bool {
-    config.get_ssl_mode() == tokio_postgres::config::SslMode::Require
-}
-
-fn is_local(host: &Host) -> bool {
-    match host {
-        Host::Tcp(name) => {
-            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        Host::Unix(_) => true,
-    }
 }
 
 fn unreachable(error: tokio_postgres::Error) -> DatabaseError {
     DatabaseError::Connect(sentence(&error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_root_of_a_test_environment_is_built_in() {
-        let roots: Vec<_> = CertificateDer::pem_slice_iter(RDS_CA).map(Result::unwrap).collect();
-        assert_eq!(RootCertStore::empty().add_parsable_certificates(roots.clone()), (roots.len(), 0));
-        let names = |word: &[u8]| roots.iter().filter(|root| root.windows(word.len()).any(|part| part == word)).count();
-        assert_eq!((names(b"Beta"), names(b"Preview"), names(b"us-east-1")), (0, 0, 3));
-    }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use aws_config::SdkConfig;
 use columns::Zstd;
+use landing::table::Tables;
 use objects::S3;
 use runtime::settings::SettingError;
 use shared::event::{Registry, RegistryError};
@@ -14,7 +15,7 @@ use shared::layout::{EventsFormat, LayoutError};
 
 use tracing::warn;
 
-use crate::{config::Config, table::Tables};
+use crate::config::Config;
 
 /// What a message needs as NDJSON, beside what it needs as Parquet.
 const NDJSON_PER_BYTE: usize = 8;

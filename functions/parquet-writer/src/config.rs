@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use landing::{batch::QUARANTINE_BYTES, encode::FileRules};
 use runtime::settings::{self, Lookup, SettingError, Settings};
 use shared::layout::EventsFormat;
 
@@ -70,7 +71,7 @@ impl Notify {
 pub struct Drain {
     /// Bytes of payload at which receiving ends.
     pub target_bytes: usize,
-    /// Memory that messages may need; see [`crate::batch::Batch::memory_bytes`]. With small messages this limit is reached before the
+    /// Memory that messages may need; see [`Batch::memory_bytes`](landing::batch::Batch::memory_bytes). With small messages this limit is reached before the
     /// target.
     pub memory_bytes: usize,
     /// `DRAIN_MAX_SECONDS`: maximum time for receiving, 30 by default, 1 to 600. Never more than half of the time that is
@@ -89,8 +90,6 @@ const BASE_MEMORY_BYTES: u64 = 256 << 20;
 const MEMORY_PER_PAYLOAD_BYTE: u64 = 4;
 /// A row group is in memory as columns, as encoded pages and as what encoding needs.
 const ROW_GROUP_COPIES: u64 = 4;
-/// Records of the quarantine that are in memory at a time, as records, as lines and as what is sent.
-pub const QUARANTINE_BYTES: usize = 4 << 20;
 const QUARANTINE_COPIES: u64 = 3;
 
 impl Config {
@@ -102,6 +101,12 @@ impl Config {
     /// Reads variables from `lookup`.
     pub fn from_lookup(lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, SettingError> {
         Self::from_settings(&Settings::new(lookup))
+    }
+
+    /// How files are written.
+    #[must_use]
+    pub const fn file_rules(&self) -> FileRules {
+        FileRules { format: self.format, row_group_rows: self.row_group_rows, row_group_bytes: self.row_group_bytes }
     }
 
     fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {

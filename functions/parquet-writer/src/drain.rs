@@ -16,6 +16,10 @@ use aws_sdk_sqs::{
     types::{DeleteMessageBatchRequestEntry, MessageAttributeValue, MessageSystemAttributeName},
 };
 use futures_util::{StreamExt, future::join_all, stream};
+use landing::{
+    batch::Batch,
+    envelope::{Attributes, Message},
+};
 use runtime::failure::{cause, ids};
 use serde_json::json;
 use shared::{event::Registry, quarantine::base64};
@@ -26,9 +30,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
-    batch::Batch,
     config::Drain,
-    envelope::{Attributes, Message},
     retry::{BATCH_ENTRIES, Received, in_time},
 };
 

@@ -9,12 +9,18 @@ use std::{
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use landing::{
+    batch::{Batch, Record, quarantine_parts},
+    encode::Encoded,
+    envelope::EventError,
+    error::RecordError,
+    file::{EncodeError, content_type},
+};
 use objects::{Bucket, BucketError, Records, Stored, quarantine};
 use runtime::{clock, failure, metrics};
 use shared::{
-    layout::{ContentId, EventsKey, LayoutError},
+    layout::{EventsKey, LayoutError},
     metrics::{CountsByReason, Metrics, Unit},
-    quarantine::{QuarantineRecord, rfc3339},
     schedule::is_tick,
 };
 use tracing::{error, info, warn};
@@ -22,12 +28,8 @@ use tracing::{error, info, warn};
 use crate::{
     FUNCTION,
     app::App,
-    batch::{Batch, Poison, Record},
-    config::{Notify, QUARANTINE_BYTES},
+    config::Notify,
     drain::{self, Settled},
-    envelope::EventError,
-    error::RecordError,
-    file::{EncodeError, EventsFile, content_type},
     notice::{self, NoticeError},
     outbox::{self, OutboxError},
     retry,
@@ -132,7 +134,7 @@ async fn land_all(app: &App, mut batch: Batch, deadline_ms: u64, tally: &mut Tal
     batch.use_event_times(&app.registry, app.config.event_time_max_age_days * DAY_MS);
     batch.sort(by_type);
     let reserve = RESERVE.min(clock::remaining(deadline_ms) / 3);
-    tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms).min();
+    tally.oldest_sent_ms = batch.records.iter().map(|record| record.sent_at_ms()).min();
     let poison = std::mem::take(&mut batch.poison);
     let (mut refused, mut failed) = (Vec::new(), HashSet::new());
     let files = batch.files(by_type).map(|records| encode_and_land(app, &batch, records, deadline_ms, reserve));
@@ -162,26 +164,6 @@ async fn land_all(app: &App, mut batch: Batch, deadline_ms: u64, tally: &mut Tal
     }
     tally.retried = failed.len();
     failed
-}
-
-/// The entries of the quarantine: of messages that could not become records, and of records that are no messages of their type. In
-/// parts, because an entry needs several times the memory of its message.
-pub fn quarantine_parts(
-    batch: &Batch,
-    poison: Vec<Poison>,
-    refused: Vec<(&Record, RecordError)>,
-) -> impl Iterator<Item = Vec<QuarantineRecord>> {
-    let refused = refused.into_iter().map(|(record, error)| batch.to_poison(record, error));
-    let mut entries = poison.into_iter().chain(refused).peekable();
-    std::iter::from_fn(move || {
-        entries.peek()?;
-        let (mut part, mut bytes) = (Vec::new(), 0);
-        while let Some(entry) = entries.next_if(|_| bytes < QUARANTINE_BYTES) {
-            bytes += entry.bytes();
-            part.push(entry.record);
-        }
-        Some(part)
-    })
 }
 
 /// What became of the records of one file.
@@ -225,7 +207,7 @@ async fn encode_and_land<'a>(
 /// Stores one file, then announces it.
 async fn land(app: &App, file: &mut Encoded<'_>, deadline_ms: u64) -> Result<Option<Landed>, LandError> {
     let Some((first, last)) = file.rows.first().zip(file.rows.last()) else { return Ok(None) };
-    let name = file.content_id.name(first.sent_at_ms)?;
+    let name = file.content_id.name(first.sent_at_ms())?;
     let (_, folder) = app.tables.of(first.event_type);
     let file_key = EventsKey { only: folder.cloned(), day: first.day, name, format: app.config.format };
     let key = file_key.to_string();
@@ -239,7 +221,7 @@ async fn land(app: &App, file: &mut Encoded<'_>, deadline_ms: u64) -> Result<Opt
     let stored = app.lake.put_once(records).await?;
     let mut is_deferred = false;
     if let Notify::Lambda { topic_arn } = &app.config.notify {
-        let notice = notice::body(topic_arn, &app.config.bucket, &key, &stored, last.sent_at_ms);
+        let notice = notice::body(topic_arn, &app.config.bucket, &key, &stored, last.sent_at_ms());
         if let Err(cause) = notice::publish(&app.clients.sns, topic_arn, notice.clone(), deadline_ms).await {
             warn!(%cause, file.key = %key, "the file is not announced yet; its notice goes to the outbox");
             outbox::keep(app, &file_key, notice).await.map_err(|error| LandError::Notice(cause, error))?;
@@ -249,48 +231,10 @@ async fn land(app: &App, file: &mut Encoded<'_>, deadline_ms: u64) -> Result<Opt
     Ok(Some(Landed { key, stored, is_deferred }))
 }
 
-/// An encoded file that has not been stored yet.
-#[derive(Debug)]
-pub struct Encoded<'a> {
-    pub bytes: Vec<u8>,
-    /// The records of the file in order.
-    pub rows: Vec<&'a Record>,
-    /// The records whose payload is not a message of their type.
-    pub refused: Vec<(&'a Record, RecordError)>,
-    /// The identity of the file's messages.
-    pub content_id: ContentId,
-    /// Number of rows with their payload in `_raw`.
-    pub raw_kept: usize,
-}
-
 /// Encodes the sorted records of one file. The same records always give the same bytes.
 pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Encoded<'a>, EncodeError> {
     let (table, _) = app.tables.of(records.first().and_then(|record| record.event_type));
-    let mut file = EventsFile::new(app.config.format, table.schema())?;
-    let (mut rows, mut refused, mut raw_kept, mut rest) = (Vec::new(), Vec::new(), 0, records);
-    while !rest.is_empty() {
-        let chunk = table.decode(batch, rest, app.config.row_group_rows, app.config.row_group_bytes)?;
-        app.with_zstd(|zstd| file.append(&chunk.columns, zstd))?;
-        rest = rest.get(chunk.read..).unwrap_or_default();
-        raw_kept += chunk.raw_kept;
-        if rows.is_empty() {
-            rows = chunk.rows;
-        } else {
-            rows.extend(chunk.rows);
-        }
-        refused.extend(chunk.refused);
-    }
-    let content_id = ContentId::in_order(rows.iter().map(|record| batch.message_id(record)));
-    let time = |record: Option<&&Record>| record.and_then(|record| rfc3339(record.sent_at_ms)).unwrap_or_default();
-    let bytes = file.finish(vec![
-        ("landfall.rows", rows.len().to_string()),
-        ("landfall.min_sent_at", time(rows.first())),
-        ("landfall.max_sent_at", time(rows.last())),
-        ("landfall.content_id", content_id.to_string()),
-        ("landfall.schema_fingerprint", table.fingerprint().to_owned()),
-        ("landfall.version", env!("CARGO_PKG_VERSION").to_owned()),
-    ])?;
-    Ok(Encoded { bytes, rows, refused, content_id, raw_kept })
+    app.with_zstd(|zstd| landing::encode(table, &app.config.file_rules(), zstd, batch, records))
 }
 
 fn respond(failed: HashSet<String>) -> SqsBatchResponse {

@@ -4,11 +4,13 @@
 
 use aws_config::{BehaviorVersion, Region};
 use kit::protos;
+use landing::{
+    batch::{Batch, quarantine_parts},
+    envelope::{Attributes, Message},
+};
 use parquet_writer::{
     app::{App, Clients},
-    batch::Batch,
     config::Config,
-    envelope::{Attributes, Message},
     handler,
 };
 use peak_alloc::PeakAlloc;
@@ -92,7 +94,7 @@ fn peak_and_estimate(app: &App, body: impl Fn(usize) -> (String, Vec<u8>)) -> (u
         files.push(file.bytes);
         refused.extend(file.refused);
     }
-    for mut part in handler::quarantine_parts(&batch, poison, refused) {
+    for mut part in quarantine_parts(&batch, poison, refused) {
         let lines = to_ndjson(&mut part).unwrap();
         assert!(!lines.is_empty());
     }

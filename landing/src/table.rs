@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayRef, BinaryArray, BinaryBuilder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder,
+        ArrayRef, AsArray, BinaryArray, BinaryBuilder, MapBuilder, MapFieldNames, RecordBatch, StringBuilder,
         TimestampMicrosecondArray,
     },
     buffer::{Buffer, OffsetBuffer},
@@ -33,6 +33,8 @@ pub const LAYOUT: Layout = Layout {
     incompressible: &["payload_sha256"],
 };
 
+/// The position of `payload_sha256`.
+const SHA256: usize = 5;
 /// After this many records, the final size of the columns is estimated to reserve memory.
 const SAMPLED_RECORDS: usize = 256;
 /// The columns are measured after so many records, or so many bytes of payload.
@@ -125,6 +127,19 @@ pub struct Chunk<'a> {
     pub raw_kept: usize,
     /// Number of records that were read, rows and poison together.
     pub read: usize,
+}
+
+impl Chunk<'_> {
+    /// The SHA-256 hashes of the rows' payloads.
+    pub fn hashes(&self) -> impl Iterator<Item = &[u8]> {
+        self.columns
+            .columns()
+            .get(SHA256)
+            .and_then(|column| column.as_binary_opt::<i32>())
+            .into_iter()
+            .flatten()
+            .flatten()
+    }
 }
 
 impl Table {
@@ -313,7 +328,7 @@ impl Builder {
         self.message_id.append_value(batch.message_id(record));
         self.source.append_option(batch.source(record));
         self.type_name.append_value(batch.type_name(record));
-        self.sent_at.push(record.sent_at_ms * 1_000);
+        self.sent_at.push(record.sent_at_us);
         self.sha256.extend_from_slice(&Sha256::digest(payload));
         let attributes = batch.attributes(record).map(others).unwrap_or_default();
         for (name, text) in &attributes {

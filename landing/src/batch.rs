@@ -42,12 +42,30 @@ pub struct Record {
     payload: Range<usize>,
     /// Index of the message's type in the registry; `None` for an unregistered type.
     pub event_type: Option<u16>,
-    /// When the message was sent, in milliseconds since 1970-01-01T00:00:00Z.
-    pub sent_at_ms: i64,
-    /// The UTC day of `sent_at_ms`, or of the time at which the event happened; see [`Batch::use_event_times`].
+    /// When the message was sent, in microseconds since 1970-01-01T00:00:00Z.
+    pub sent_at_us: i64,
+    /// The UTC day of `sent_at_us`, or of the time at which the event happened; see [`Batch::use_event_times`].
     pub day: Day,
     /// The type names the time at which its events happen, and the record is in the day on which it was sent all the same.
     pub is_late: bool,
+}
+
+/// An event, from a message or from a row of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Event<'a> {
+    /// The id of the message or the row.
+    pub id: &'a str,
+    /// When the event was sent, in microseconds since 1970-01-01T00:00:00Z, if that is known.
+    pub sent_at_us: Option<i64>,
+    pub attributes: &'a Attributes<'a>,
+    pub payload: Payload<'a>,
+}
+
+/// A payload as it was received.
+#[derive(Debug, Clone, Copy)]
+pub enum Payload<'a> {
+    Bytes(&'a [u8]),
+    Base64(&'a [u8]),
 }
 
 /// A range of the batch's text, of which there are at most 4 GiB; see [`Batch::is_full`].
@@ -61,6 +79,8 @@ struct Text {
 /// the file has of it in the envelope. Measured (`tests/memory.rs`), and rounded up.
 const MEMORY_PER_MESSAGE_BYTES: usize = 1_024;
 
+/// Records of the quarantine that are in memory at a time, as records, as lines and as what is sent.
+pub const QUARANTINE_BYTES: usize = 4 << 20;
 const MAX_TEXT_BYTES: usize = 3 << 30;
 /// How far the clock of whoever says when an event happened may be ahead.
 const MAX_AHEAD_MS: i64 = 86_400_000;
@@ -97,16 +117,27 @@ impl Batch {
 
     /// Adds one message as a record or as poison. Returns whether it is a record.
     pub fn push(&mut self, message: &Message<'_>, registry: &Registry) -> bool {
+        let sent_at_ms: Option<i64> = message.sent_timestamp.as_deref().and_then(|ms| ms.parse().ok());
+        let event = Event {
+            id: &message.message_id,
+            sent_at_us: sent_at_ms.and_then(|ms| ms.checked_mul(1_000)),
+            attributes: &message.attributes,
+            payload: Payload::Base64(&message.body),
+        };
+        self.push_event(&event, registry)
+    }
+
+    /// Adds one event as a record or as poison. Returns whether it is a record.
+    pub fn push_event(&mut self, event: &Event<'_>, registry: &Registry) -> bool {
         let start = self.payloads.len();
-        match self.read(message, registry) {
+        match self.read(event, registry) {
             Ok(record) => {
                 self.records.push(record);
                 true
             }
             Err(error) => {
                 self.payloads.truncate(start);
-                let sent_at_ms = message.sent_timestamp.as_deref().and_then(|ms| ms.parse().ok()).unwrap_or_default();
-                let poison = Poison::new(error, message, sent_at_ms);
+                let poison = Poison::new(error, event);
                 self.poison_bytes += poison.bytes();
                 self.poison.push(poison);
                 false
@@ -114,32 +145,34 @@ impl Batch {
         }
     }
 
-    fn read(&mut self, message: &Message<'_>, registry: &Registry) -> Result<Record, RecordError> {
-        let sent_at_ms = message.sent_timestamp.as_deref().and_then(|ms| ms.parse().ok());
-        let sent_at_ms: i64 = sent_at_ms.ok_or(RecordError::SentTimestamp)?;
+    fn read(&mut self, event: &Event<'_>, registry: &Registry) -> Result<Record, RecordError> {
+        let sent_at_us = event.sent_at_us.ok_or(RecordError::SentTimestamp)?;
         let day = match self.records.last() {
-            Some(last) if unix_day(last.sent_at_ms) == unix_day(sent_at_ms) => last.day,
-            _ => Day::of_unix_ms(sent_at_ms).map_err(|_| RecordError::SentTimestamp)?,
+            Some(last) if unix_day(last.sent_at_us) == unix_day(sent_at_us) => last.day,
+            _ => Day::of_unix_ms(sent_at_us.div_euclid(1_000)).map_err(|_| RecordError::SentTimestamp)?,
         };
-        let type_name = message.attributes.type_name.as_deref().ok_or(RecordError::MissingType)?;
-        if message.body.is_empty() {
-            return Err(RecordError::EmptyBody);
-        }
+        let type_name = event.attributes.type_name.as_deref().ok_or(RecordError::MissingType)?;
         let start = self.payloads.len();
-        // The decoder reserves exactly what it needs, which would reallocate the buffer for every message.
-        self.payloads.reserve(message.body.len() / 4 * 3);
-        base64_simd::STANDARD.decode_append(&message.body, &mut self.payloads).map_err(|_| RecordError::Base64)?;
+        match event.payload {
+            Payload::Bytes([]) | Payload::Base64([]) => return Err(RecordError::EmptyBody),
+            Payload::Bytes(payload) => self.payloads.extend_from_slice(payload),
+            Payload::Base64(body) => {
+                // The decoder reserves exactly what it needs, which would reallocate the buffer for every message.
+                self.payloads.reserve(body.len() / 4 * 3);
+                base64_simd::STANDARD.decode_append(body, &mut self.payloads).map_err(|_| RecordError::Base64)?;
+            }
+        }
         Ok(Record {
             payload: start..self.payloads.len(),
             event_type: registry.position(type_name).and_then(|position| u16::try_from(position).ok()),
-            sent_at_ms,
+            sent_at_us,
             day,
             is_late: false,
-            message_id: self.keep(&message.message_id),
-            event_id: message.attributes.event_id.as_deref().map(|text| self.keep(text)),
-            source: message.attributes.source.as_deref().map(|text| self.keep(text)),
+            message_id: self.keep(event.id),
+            event_id: event.attributes.event_id.as_deref().map(|text| self.keep(text)),
+            source: event.attributes.source.as_deref().map(|text| self.keep(text)),
             type_name: self.keep(type_name),
-            attributes: message.attributes.all.as_deref().map(|text| self.keep(text)),
+            attributes: event.attributes.all.as_deref().map(|text| self.keep(text)),
         })
     }
 
@@ -238,7 +271,8 @@ impl Batch {
             let path = record.event_type.and_then(|position| paths.get(usize::from(position)).copied().flatten());
             let Some(path) = path else { continue };
             let payload = self.payloads.get(record.payload.clone()).unwrap_or_default();
-            let allowed = record.sent_at_ms - max_age_ms..=record.sent_at_ms + MAX_AHEAD_MS;
+            let sent_at_ms = record.sent_at_ms();
+            let allowed = sent_at_ms - max_age_ms..=sent_at_ms + MAX_AHEAD_MS;
             let time = event_time_ms(payload, path).filter(|time| allowed.contains(time));
             match time.and_then(|time| Day::of_unix_ms(time).ok()) {
                 Some(day) => record.day = day,
@@ -248,24 +282,30 @@ impl Batch {
     }
 
     /// Sorts the records into the order of their files and removes messages that SQS delivered twice within the batch.
-    ///
-    /// The order depends on the messages alone, not on the order of delivery: file, time sent, event id, message id.
     pub fn sort(&mut self, by_type: bool) {
+        self.order(by_type);
+        let mut records = std::mem::take(&mut self.records);
+        records.dedup_by(|a, b| a.sent_at_us == b.sent_at_us && self.message_id(a) == self.message_id(b));
+        self.records = records;
+        self.poison.dedup_by(|a, b| a.record.id == b.record.id);
+    }
+
+    /// Sorts the records into the order of their files, and the poison by id.
+    ///
+    /// The order depends on the messages alone, not on the order of delivery: file, time sent, event id, message id, payload.
+    pub fn order(&mut self, by_type: bool) {
         if !self.records.is_sorted_by(|a, b| self.compare(a, b, by_type) != Ordering::Greater) {
             let keys = self.records.iter().map(|record| SortKey::new(self, record, by_type));
             let mut keys: Vec<SortKey<'_>> = keys.collect();
             keys.sort_unstable_by(|a, b| {
-                (a.file, a.sent_at_ms, a.event_id)
-                    .cmp(&(b.file, b.sent_at_ms, b.event_id))
+                (a.file, a.sent_at_us, a.event_id)
+                    .cmp(&(b.file, b.sent_at_us, b.event_id))
                     .then_with(|| self.compare(a.record, b.record, by_type))
             });
             self.records = keys.into_iter().map(|key| key.record.clone()).collect();
         }
-        let mut records = std::mem::take(&mut self.records);
-        records.dedup_by(|a, b| a.sent_at_ms == b.sent_at_ms && self.message_id(a) == self.message_id(b));
-        self.records = records;
-        self.poison.sort_by(|a, b| a.record.id.cmp(&b.record.id));
-        self.poison.dedup_by(|a, b| a.record.id == b.record.id);
+        let by_body = |a: &Poison, b: &Poison| a.record.body_base64.cmp(&b.record.body_base64);
+        self.poison.sort_by(|a, b| a.record.id.cmp(&b.record.id).then_with(|| by_body(a, b)));
     }
 
     /// The sorted records of each file.
@@ -274,33 +314,50 @@ impl Batch {
     }
 
     fn compare(&self, a: &Record, b: &Record, by_type: bool) -> Ordering {
-        (a.file(by_type), a.sent_at_ms)
-            .cmp(&(b.file(by_type), b.sent_at_ms))
+        (a.file(by_type), a.sent_at_us)
+            .cmp(&(b.file(by_type), b.sent_at_us))
             .then_with(|| self.event_id(a).cmp(self.event_id(b)))
             .then_with(|| self.message_id(a).cmp(self.message_id(b)))
+            .then_with(|| self.payload(a).cmp(self.payload(b)))
     }
 
     /// Converts a record to poison, for a payload that turns out not to be a message of its type.
     #[must_use]
     pub fn to_poison(&self, record: &Record, error: RecordError) -> Poison {
-        let body = base64(self.payload(record));
-        let message = Message {
-            message_id: self.message_id(record).into(),
-            sent_timestamp: None,
-            body: body.into_bytes().into(),
-            attributes: Attributes {
-                source: self.source(record).map(Cow::Borrowed),
-                type_name: Some(Cow::Borrowed(self.type_name(record))),
-                event_id: record.event_id.map(|id| Cow::Borrowed(self.text(id))),
-                all: self.attributes(record).map(Cow::Borrowed),
-            },
+        let attributes = Attributes {
+            source: self.source(record).map(Cow::Borrowed),
+            type_name: Some(Cow::Borrowed(self.type_name(record))),
+            event_id: record.event_id.map(|id| Cow::Borrowed(self.text(id))),
+            all: self.attributes(record).map(Cow::Borrowed),
         };
-        Poison::new(error, &message, record.sent_at_ms)
+        let payload = Payload::Bytes(self.payload(record));
+        let (id, sent_at_us) = (self.message_id(record), Some(record.sent_at_us));
+        Poison::new(error, &Event { id, sent_at_us, attributes: &attributes, payload })
     }
 }
 
-const fn unix_day(unix_ms: i64) -> i64 {
-    unix_ms.div_euclid(86_400_000)
+/// The entries of the quarantine: of messages that could not become records, and of records that are no messages of their type. In
+/// parts, because an entry needs several times the memory of its message.
+pub fn quarantine_parts(
+    batch: &Batch,
+    poison: Vec<Poison>,
+    refused: Vec<(&Record, RecordError)>,
+) -> impl Iterator<Item = Vec<QuarantineRecord>> {
+    let refused = refused.into_iter().map(|(record, error)| batch.to_poison(record, error));
+    let mut entries = poison.into_iter().chain(refused).peekable();
+    std::iter::from_fn(move || {
+        entries.peek()?;
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        while let Some(entry) = entries.next_if(|_| bytes < QUARANTINE_BYTES) {
+            bytes += entry.bytes();
+            part.push(entry.record);
+        }
+        Some(part)
+    })
+}
+
+const fn unix_day(unix_us: i64) -> i64 {
+    unix_us.div_euclid(86_400_000_000)
 }
 
 fn position(at: usize) -> u32 {
@@ -308,6 +365,12 @@ fn position(at: usize) -> u32 {
 }
 
 impl Record {
+    /// When the message was sent, in milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn sent_at_ms(&self) -> i64 {
+        self.sent_at_us.div_euclid(1_000)
+    }
+
     /// What distinguishes the file of a record from the others: its type, if every type has files of its own, and its day.
     fn file(&self, by_type: bool) -> (u16, Day) {
         (if by_type { self.event_type.unwrap_or(u16::MAX) } else { 0 }, self.day)
@@ -317,7 +380,7 @@ impl Record {
 /// The most significant part of a record's sort order, so that most comparisons do not have to access the record.
 struct SortKey<'a> {
     file: (u16, Day),
-    sent_at_ms: i64,
+    sent_at_us: i64,
     /// The first sixteen bytes of the event id, which sort like the text.
     event_id: u128,
     record: &'a Record,
@@ -326,7 +389,7 @@ struct SortKey<'a> {
 impl<'a> SortKey<'a> {
     fn new(batch: &Batch, record: &'a Record, by_type: bool) -> Self {
         let file = record.file(by_type);
-        Self { file, sent_at_ms: record.sent_at_ms, event_id: head(batch.event_id(record)), record }
+        Self { file, sent_at_us: record.sent_at_us, event_id: head(batch.event_id(record)), record }
     }
 }
 
@@ -347,15 +410,20 @@ impl Poison {
         texts + record.attributes.get().len() + size_of::<Self>()
     }
 
-    fn new(error: RecordError, message: &Message<'_>, sent_at_ms: i64) -> Self {
+    fn new(error: RecordError, event: &Event<'_>) -> Self {
+        let sent_at_ms = event.sent_at_us.map(|us| us.div_euclid(1_000)).filter(|ms| *ms > 0);
         let record = QuarantineRecord {
             function: crate::FUNCTION.to_owned(),
             reason: error.reason().to_owned(),
             detail: error.to_string(),
-            id: message.message_id.to_string(),
-            sent_at: rfc3339(sent_at_ms).filter(|_| sent_at_ms > 0),
-            attributes: message.attributes.to_json(),
-            body_base64: base64(&message.body),
+            id: event.id.to_owned(),
+            sent_at: sent_at_ms.and_then(rfc3339),
+            attributes: event.attributes.to_json(),
+            // The body of a message is the payload in base64.
+            body_base64: match event.payload {
+                Payload::Base64(body) => base64(body),
+                Payload::Bytes(payload) => base64(base64(payload).as_bytes()),
+            },
         };
         Self { error, record }
     }
