@@ -55,7 +55,10 @@ def run(count: int, seed: int) -> int:
             *topics.run(deployed, seed, console),
         ]
     lake.note_loads(deployed)
-    running = "The stack is still running: `source .local/env` points a shell at it, `make down` stops it."
+    running = (
+        "`make warehouse` shows what landed as tables and a report. The stack is still running: `source .local/env` points a shell "
+        "at it, `make down` stops it."
+    )
     console.print(running, highlight=False, soft_wrap=True)
     return 1 if wrong else 0
 

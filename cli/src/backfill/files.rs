@@ -81,7 +81,13 @@ impl Writer {
         let mut zstd = Zstd::new(self.zstd_level)?;
         let mut written = Written::default();
         let counts = &mut written.counts;
-        let poison = std::mem::take(&mut batch.poison);
+        let mut poison = std::mem::take(&mut batch.poison);
+        // Rows with the same key come in any order, and may have the same id.
+        let everything = |record: &QuarantineRecord| {
+            let QuarantineRecord { id, body_base64, sent_at, attributes, reason, .. } = record;
+            (id.clone(), body_base64.clone(), sent_at.clone(), attributes.get().to_owned(), reason.clone())
+        };
+        poison.sort_by_cached_key(|poison| everything(&poison.record));
         counts.read = (batch.records.len() + poison.len()) as u64;
         let mut refused = Vec::new();
         for records in batch.files(by_type) {
