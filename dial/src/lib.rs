@@ -40,7 +40,13 @@ pub enum TlsError {
 pub fn of_url(url: &str) -> Result<(Config, bool), tokio_postgres::Error> {
     let mut config: Config = url.parse()?;
     let off = config.get_ssl_mode() == SslMode::Disable;
-    let tls = !off && !config.get_hosts().iter().all(is_local) || config.get_ssl_mode() == SslMode::Require;
+    let (hosts, addresses) = (config.get_hosts(), config.get_hostaddrs());
+    // An address is what is connected to, whatever the host is called.
+    let is_here = match addresses {
+        [] => !hosts.is_empty() && hosts.iter().all(is_local),
+        addresses => addresses.iter().all(IpAddr::is_loopback),
+    };
+    let tls = !off && !is_here || config.get_ssl_mode() == SslMode::Require;
     if tls {
         config.ssl_mode(SslMode::Require);
     }
@@ -107,6 +113,8 @@ mod tests {
         assert!(!tls("postgres://me@127.0.0.1:5433/shop") && !tls("postgres://me@localhost/shop"));
         assert!(tls("postgres://me@db.example/shop") && tls("postgres://me@localhost,db.example/shop"));
         assert!(tls("postgres://me@localhost/shop?sslmode=require"));
+        assert!(tls("postgres://me@localhost/shop?hostaddr=10.0.0.5") && tls("postgres:///shop?hostaddr=10.0.0.5"));
+        assert!(!tls("postgres://me@db.example/shop?hostaddr=127.0.0.1"));
         assert!(!tls("postgres://me@db.example/shop?sslmode=disable"));
     }
 }

@@ -1,6 +1,6 @@
 """The models of the warehouse, every hour: freshness → run → test → docs → notify.
 
-It reads from the environment of Airflow's workers:
+It reads from the environment of Airflow's workers and of its DAG processor:
 
     LANDFALL_MAIL_TO     who gets a mail when a task has failed for the last time; several with commas between them
     LANDFALL_DBT         the program dbt, which has to be in an environment of its own (default: the dbt on the PATH)
@@ -44,7 +44,8 @@ with DAG(
     # Models are incremental: a run takes all that is new, so there is nothing to catch up on, and two must not overlap.
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=3),
+    # Longer than all tries of all steps: a run that it ends sends no mail, and a task that takes too long does.
+    dagrun_timeout=timedelta(hours=2 * len(STEPS) * (RETRIES + 1)),
     default_args={
         "retries": RETRIES,
         "retry_delay": timedelta(minutes=1),

@@ -3,7 +3,7 @@
 --
 -- The rows of the last load are removed by DELETE, because TRUNCATE would commit the transaction. LOCK keeps two loads of a table apart.
 
--- Events. YOUR_EVENT_COLUMNS are those of the COPY that `landfall ddl redshift --schema raw_new` prints.
+-- Events. A message that landed twice is taken once, because MERGE refuses a row that matches two. YOUR_EVENT_COLUMNS are those of the COPY that `landfall ddl redshift --schema raw_new` prints.
 BEGIN;
 LOCK raw_new.events;
 DELETE FROM raw_new.events;
@@ -13,7 +13,8 @@ IAM_ROLE 'YOUR_READER_ROLE_ARN'
 FORMAT AS PARQUET SERIALIZETOJSON
 MANIFEST;
 CREATE TEMP TABLE new_events AS
-SELECT CAST('manifests/YOUR_EVENTS_MANIFEST' AS VARCHAR(1024)) AS _file, files.* FROM raw_new.events AS files;
+SELECT CAST('manifests/YOUR_EVENTS_MANIFEST' AS VARCHAR(1024)) AS _file, files.* FROM raw_new.events AS files
+QUALIFY ROW_NUMBER() OVER (PARTITION BY files.message_id ORDER BY files.sent_at) = 1;
 MERGE INTO "raw".events
 USING new_events
 ON "raw".events._file = new_events._file AND "raw".events.message_id = new_events.message_id
@@ -55,7 +56,8 @@ DELETE FROM raw_new.events_backfill;
 COMMIT;
 
 -- Changes of a replicated table, a file at a time, since the models know a table and a full load by the key of a file. COPY does not
--- keep the order of rows, so change_seq has to be in the files. The names of the members are those in the files.
+-- keep the order of rows, so change_seq has to be in the files. COPY takes columns by their place: look at a file first, and give the table
+-- its order. The members have names in lower case, since Redshift reads data."Op" as data.op.
 BEGIN;
 LOCK raw_new.customers;
 DELETE FROM raw_new.customers;
@@ -68,8 +70,8 @@ DELETE FROM "raw".changes WHERE _file = 'YOUR_FILE_KEY';
 INSERT INTO "raw".changes (data, _row, _file)
 SELECT
   OBJECT(
-    'Op', files.op, 'committed_at', files.committed_at, 'change_seq', files.change_seq, 'customer_id', files.customer_id,
-    'BI_customer_id', files.bi_customer_id, 'name', files.name, 'email', files.email, 'balance', CAST(files.balance AS VARCHAR(64)),
+    'op', files.op, 'committed_at', files.committed_at, 'change_seq', files.change_seq, 'customer_id', files.customer_id,
+    'bi_customer_id', files.bi_customer_id, 'name', files.name, 'email', files.email, 'balance', CAST(files.balance AS VARCHAR(64)),
     'segment', files.segment
   ),
   ROW_NUMBER() OVER (ORDER BY files.change_seq),

@@ -1,5 +1,7 @@
--- Removes what these scripts and dbt made. The files stay in S3. Nothing brings the tables back but a snapshot, or loading them again.
+-- Removes what these scripts and dbt made, but for the masking policies, whose bodies have the secret: SELECT policy_name FROM
+-- svv_masking_policy lists them, and DROP MASKING POLICY removes one. The files stay in S3. Nothing brings the tables back but a snapshot, or loading them again.
 
+DROP SCHEMA IF EXISTS dq CASCADE;
 DROP SCHEMA IF EXISTS stats CASCADE;
 DROP SCHEMA IF EXISTS events_live CASCADE;
 DROP SCHEMA IF EXISTS events CASCADE;

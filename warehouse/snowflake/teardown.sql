@@ -12,7 +12,13 @@ DROP PIPE IF EXISTS landfall.raw.landfall_collect;
 DROP PIPE IF EXISTS landfall.raw.landfall_cdc;
 DROP PIPE IF EXISTS landfall.raw.landfall_springboard;
 
+-- These fail where `dbt run-operation masking` has never run. Whoever was given the share loses it. A database with a policy on a tag
+-- cannot be dropped.
+DROP SHARE landfall;
+USE SCHEMA landfall.shared;
+ALTER TAG pii UNSET MASKING POLICY mask_text;
 DROP DATABASE IF EXISTS landfall;
+DROP USER IF EXISTS landfall_dbt;
 DROP INTEGRATION IF EXISTS landfall_lake;
 DROP WAREHOUSE IF EXISTS landfall_transform;
 DROP WAREHOUSE IF EXISTS landfall_query;
@@ -21,6 +27,3 @@ DROP ROLE IF EXISTS landfall_ro;
 DROP ROLE IF EXISTS landfall_rw;
 DROP ROLE IF EXISTS landfall_raw_ro;
 DROP ROLE IF EXISTS landfall_raw_rw;
-
--- Fails where `dbt run-operation masking` never made it. Whoever was given it loses it.
-DROP SHARE landfall;

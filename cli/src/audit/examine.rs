@@ -28,6 +28,9 @@ pub struct Examined {
     pub problems: Vec<Problem>,
 }
 
+/// What is said of a file that was listed and is gone.
+pub const DELETED: &str = "it was deleted while the command ran; audit again";
+
 type Finding = (Fault, String);
 
 impl Examiner<'_> {
@@ -71,7 +74,7 @@ impl Examiner<'_> {
 
 fn unreadable(error: BucketError) -> Finding {
     let detail = match error {
-        BucketError::Missing { .. } => "it was deleted while the command ran; audit again".to_owned(),
+        BucketError::Missing { .. } => DELETED.to_owned(),
         error => error.to_string(),
     };
     (Fault::Unreadable, detail)

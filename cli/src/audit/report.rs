@@ -1,9 +1,12 @@
 //! What an audit found, as text and as JSON.
 
+use std::collections::BTreeSet;
+
 use serde::{Serialize, Serializer};
 use shared::{position::Position, quarantine::rfc3339, rolled::Window};
 
 use super::{
+    examine::DELETED,
     repair::{Lost, RepairError},
     tiling::{File, Gap, Overlap, Range, Tiling},
 };
@@ -141,6 +144,12 @@ impl Problem {
             if since.is_empty() && until.is_empty() { String::new() } else { format!("; they arrived{since}{until}") };
         let detail = format!("the stream no longer has these records{arrived}");
         Self::of_range(Fault::Lost, &gap.window, lost.range, &detail)
+    }
+
+    /// Whether it is about a file that was deleted where it was listed, and is elsewhere now, by the names of those that were found.
+    pub fn is_moved(&self, found: &BTreeSet<&str>) -> bool {
+        let name = self.at.rsplit('/').next().unwrap_or_default();
+        self.detail == DELETED && found.contains(name)
     }
 
     pub fn not_repaired(gap: &Gap, cause: &RepairError) -> Self {

@@ -114,7 +114,8 @@ impl Writer {
             let key =
                 EventsKey { only: folder.cloned(), day: first.day, name, format: EventsFormat::Parquet }.to_string();
             // The ids of the rows alone would not tell that one was changed.
-            let identity = [file.content_id.to_string(), file.payload_check.to_string()];
+            let hash = Sha256::digest(&file.bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+            let identity: [String; 2] = [file.content_id.to_string(), hash];
             counts.files += 1;
             counts.bytes += file.bytes.len() as u64;
             written.files.push(File {

@@ -22,6 +22,10 @@ pub enum ManifestError {
     #[error("s3://{bucket}/{key} is damaged: {cause}; delete the folder to begin anew")]
     Damaged { bucket: String, key: String, cause: serde_json::Error },
     #[error(
+        "s3://{bucket}/{key} is of another plan than the manifest beside it; delete the folder, and the files, to begin anew"
+    )]
+    Stale { bucket: String, key: String },
+    #[error(
         "s3://{bucket}/{key} is that of a backfill with other settings ({settings}). Go on with the same ones, or begin another with \
          --prefix"
     )]
@@ -38,8 +42,11 @@ pub(super) struct Bounds {
 /// What decides which files there are, and their bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Settings {
+    pub(super) database: String,
     pub(super) table: String,
-    /// Column by part of an event.
+    /// Of the table in its database.
+    pub(super) oid: u32,
+    /// Column and its type by part of an event.
     pub(super) columns: BTreeMap<String, String>,
     pub(super) key: String,
     pub(super) bounds: Bounds,
@@ -65,6 +72,12 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
+    /// What tells it from any other.
+    pub(super) fn plan(&self) -> String {
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(json).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The ranges, in order.
     pub(super) fn ranges(&self) -> Vec<Range> {
         let mut after = None;
@@ -111,6 +124,8 @@ impl Counts {
 /// A range that is done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Done {
+    /// The plan that the range is of.
+    pub(super) plan: String,
     pub(super) counts: Counts,
     /// The keys of its files.
     pub(super) files: Vec<String>,
@@ -170,8 +185,12 @@ impl<'a> Notes<'a> {
     }
 
     /// What became of a range that is done.
-    pub(super) async fn read(&self, key: &str) -> Result<Done, ManifestError> {
-        self.parse(key, &self.lake.get(key, None).await?)
+    pub(super) async fn read(&self, plan: &str, key: &str) -> Result<Done, ManifestError> {
+        let done: Done = self.parse(key, &self.lake.get(key, None).await?)?;
+        if done.plan == plan {
+            return Ok(done);
+        }
+        Err(ManifestError::Stale { bucket: self.lake.name().to_owned(), key: key.to_owned() })
     }
 
     /// Notes that a range is done.
@@ -226,7 +245,9 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
+            database: "shop".to_owned(),
             table: "public.events".to_owned(),
+            oid: 16_384,
             columns: BTreeMap::from([("type".to_owned(), "type".to_owned())]),
             key: "id".to_owned(),
             bounds: Bounds::default(),

@@ -8,7 +8,7 @@ mod throttle;
 mod work;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::{NonZeroU16, NonZeroU32},
     str::FromStr,
     sync::Arc,
@@ -17,7 +17,7 @@ use std::{
 use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use landing::{encode::FileRules, table::Tables};
-use objects::S3;
+use objects::{Bucket, S3};
 use runtime::settings;
 use shared::{
     event::{Registry, RegistryError},
@@ -52,7 +52,19 @@ const MAX_RANGE_ROWS: u64 = 4_000_000;
 /// Memory of a row group's columns.
 const ROW_GROUP_BYTES: usize = 64 << 20;
 /// Folders of the lake that belong to others.
-const TAKEN: [&str; 4] = ["quarantine", "outbox", "collect", FOLDER];
+const TAKEN: [&str; 11] = [
+    "archive",
+    "backfill",
+    "cdc",
+    "collect",
+    "error",
+    "events",
+    "manifests",
+    "outbox",
+    "quarantine",
+    "springboard",
+    FOLDER,
+];
 
 const HELP: &str = "\
 Reads the events of a table and writes them as parquet-writer would have: the same columns, both layouts, the same
@@ -187,6 +199,11 @@ pub enum BackfillError {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Name(#[from] LayoutError),
+    #[error(
+        "the server has no row up to the last key of the first start, {0}: a replica that is behind, or the last rows were deleted. \
+         Name the server of the first start with --from, or begin another backfill with --prefix"
+    )]
+    Behind(String),
 }
 
 impl From<tokio_postgres::Error> for BackfillError {
@@ -213,10 +230,11 @@ pub async fn backfill(args: &BackfillArgs, context: &Context, console: &Console)
     let bounds = Bounds { since: since.map(|time| time.to_string()), until: until.map(|time| time.to_string()) };
     let timeout_s = args.statement_timeout.seconds();
     let server = Server::new(&args.from, args.ca_file.as_deref(), timeout_s, &settings::environment())?;
-    let (client, _) = {
+    let client = {
         let _waiting = console.waiting("the database");
-        server.open(None).await?
+        server.connect().await?
     };
+    server.begin(&client, None).await?;
     let map: BTreeMap<String, String> =
         args.map.iter().map(|mapping| (mapping.part.clone(), mapping.column.clone())).collect();
     let table = Table::describe(&client, &args.table, &map, args.key.as_deref()).await?;
@@ -237,7 +255,9 @@ pub async fn backfill(args: &BackfillArgs, context: &Context, console: &Console)
     // That of all types, whatever the layout.
     let fingerprint = landing::table::Table::new(registry.types(), 0, false).fingerprint().to_owned();
     let settings = Settings {
+        database: table.database.clone(),
         table: table.name.clone(),
+        oid: table.oid,
         columns: table.columns(),
         key: table.key().0.to_owned(),
         bounds: bounds.clone(),
@@ -249,11 +269,21 @@ pub async fn backfill(args: &BackfillArgs, context: &Context, console: &Console)
         schema_fingerprint: fingerprint,
     };
     let manifest = match notes.manifest(&settings).await? {
-        Some(manifest) => manifest,
+        Some(manifest) => {
+            if let Some(last) = manifest.last_keys.last()
+                && !table.reaches(&client, &bounds, last).await?
+            {
+                return Err(BackfillError::Behind(last.clone()));
+            }
+            manifest
+        }
         None => notes.begin(plan(&table, &client, &bounds, settings, args, console).await?).await?,
     };
 
-    let (earlier, mut counts) = earlier(&notes, console).await?;
+    // The connection that holds the snapshot has not touched the table in its transaction, and so locks it for nobody.
+    client.batch_execute("rollback").await?;
+    server.begin(&client, None).await?;
+    let (earlier, mut counts, mut files) = earlier(&notes, &manifest.plan(), console).await?;
     let ranges = manifest.ranges();
     let left: Vec<_> = ranges.iter().cloned().enumerate().filter(|(number, _)| !earlier.contains(number)).collect();
     let snapshot: String = client.query_one("select pg_export_snapshot()", &[]).await?.try_get(0)?;
@@ -273,8 +303,9 @@ pub async fn backfill(args: &BackfillArgs, context: &Context, console: &Console)
         event_time_max_age_days: args.event_time_max_age_days,
         stored: table.stored,
         prefix: args.prefix.clone(),
-        table: segment,
+        table: segment.clone(),
     };
+    let name = segment;
     let work = Work {
         server: &server,
         table: &table,
@@ -282,6 +313,7 @@ pub async fn backfill(args: &BackfillArgs, context: &Context, console: &Console)
         lake: &lake,
         notes: &notes,
         writer: Arc::new(writer),
+        plan: manifest.plan(),
         throttle: &throttle,
         progress: &progress,
         part_bytes: args.file_mb << 20,
@@ -293,18 +325,20 @@ pub async fn backfill(args: &BackfillArgs, context: &Context, console: &Console)
     drop(progress);
     counts.add(&worked.counts);
     let done = earlier.len() + worked.done;
-    let last = manifest.last_keys.last().cloned();
-    let check_sql = last.map(|last| table.check_sql(&bounds, &last));
+    let last = manifest.last_keys.last().map(String::as_str);
+    let check_sql = table.check_sql(&bounds, last, manifest.no_key);
     let mut problems: Vec<Problem> =
         worked.failed.iter().map(|(range, error)| Problem { range: *range, detail: error.to_string() }).collect();
+    files.extend(worked.files);
+    if done == ranges.len() {
+        problems.extend(others(&lake, &args.prefix, &name, &files).await?);
+    }
     let mut of_table = None;
     if args.verify && done == ranges.len() {
         let _waiting = console.waiting("the checksum of the table");
-        if let Some(sql) = &check_sql {
-            match table.check(&client, sql).await {
-                Ok(check) => of_table = Some(check),
-                Err(error) => problems.push(Problem { range: ranges.len(), detail: error.to_string() }),
-            }
+        match table.check(&client, &check_sql).await {
+            Ok(check) => of_table = Some(check),
+            Err(error) => problems.push(Problem { range: ranges.len(), detail: error.to_string() }),
         }
     }
     Ok(Report::Landed(Box::new(Landed {
@@ -317,7 +351,7 @@ pub async fn backfill(args: &BackfillArgs, context: &Context, console: &Console)
         done,
         done_before: earlier.len(),
         snapshots: 1 + worked.more_snapshots,
-        check_sql,
+        check_sql: Some(check_sql),
         of_table,
         problems,
         stopped: worked.stopped,
@@ -330,18 +364,46 @@ fn parallel(args: &BackfillArgs) -> usize {
 }
 
 /// The numbers of the ranges that earlier runs have done, and what became of their rows.
-async fn earlier(notes: &Notes<'_>, console: &Console) -> Result<(Vec<usize>, Counts), BackfillError> {
+async fn earlier(
+    notes: &Notes<'_>,
+    plan: &str,
+    console: &Console,
+) -> Result<(Vec<usize>, Counts, BTreeSet<String>), BackfillError> {
     let _waiting = console.waiting("what is done already");
     let done = notes.done().await?;
     let mut read =
-        stream::iter(done).map(async |(number, key)| Ok::<_, ManifestError>((number, notes.read(&key).await?)));
+        stream::iter(done).map(async |(number, key)| Ok::<_, ManifestError>((number, notes.read(plan, &key).await?)));
     let mut read = std::pin::pin!(read.by_ref().buffer_unordered(CONCURRENT_READS));
-    let (mut numbers, mut counts) = (Vec::new(), Counts::default());
+    let (mut numbers, mut counts, mut files) = (Vec::new(), Counts::default(), BTreeSet::new());
     while let Some((number, done)) = read.try_next().await? {
         numbers.push(number);
         counts.add(&done.counts);
+        files.extend(done.files);
     }
-    Ok((numbers, counts))
+    Ok((numbers, counts, files))
+}
+
+/// Files that ranges have noted and that are gone, and files of the table that no range has noted: an attempt wrote them before rows changed.
+async fn others(
+    lake: &S3,
+    prefix: &str,
+    table: &Segment,
+    noted: &BTreeSet<String>,
+) -> Result<Vec<Problem>, ManifestError> {
+    let name = |key: &str| key.rsplit('/').next().unwrap_or_default().to_owned();
+    let of_table = |key: &str| name(key).strip_prefix(&format!("{table}-")).map(str::to_owned);
+    let range = |key: &str| of_table(key)?.split('-').next()?.parse::<usize>().ok();
+    let listed: BTreeSet<String> =
+        lake.list(&format!("{prefix}/")).await?.into_iter().map(|object| object.key).collect();
+    let problem = |key: &String, what: &str| Problem {
+        range: range(key).unwrap_or_default(),
+        detail: format!("s3://{}/{key} {what}", lake.name()),
+    };
+    let gone =
+        noted.difference(&listed).map(|key| problem(key, "is gone: delete the note of the range to land it again"));
+    let left = listed.difference(noted).filter(|key| range(key).is_some());
+    let left = left.map(|key| problem(key, "is of an attempt before rows of the range changed: delete it"));
+    Ok(gone.chain(left).collect())
 }
 
 /// How many rows a range has.

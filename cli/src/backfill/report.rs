@@ -124,7 +124,10 @@ impl Landed {
             text += &format!("{rows} of types that are not registered, with their payload in _raw\n");
         }
         if self.snapshots > 1 {
-            text += &format!("the connection was lost, so this run has read {} snapshots\n", grouped(self.snapshots));
+            text += &format!(
+                "not all connections could read one snapshot, so this run has read {}\n",
+                grouped(self.snapshots)
+            );
         }
         if self.done_before > 0 {
             let ranges = counted(self.done_before, "range was", "ranges were");

@@ -79,7 +79,8 @@ pub(super) struct Server {
     config: Config,
     tls: bool,
     ca_file: Option<String>,
-    session: String,
+    /// Of each transaction.
+    settings: String,
 }
 
 impl Server {
@@ -97,13 +98,13 @@ impl Server {
         }
         config.application_name("landfall-backfill").connect_timeout(CONNECT_TIMEOUT);
         config.keepalives_idle(Duration::from_secs(30));
-        let session = format!(
-            "set statement_timeout = '{statement_timeout_s}s'; set lock_timeout = '20s'; \
-             set idle_in_transaction_session_timeout = 0; set timezone = 'UTC'; set datestyle = 'ISO'; \
-             set synchronize_seqscans = off; \
-             set standard_conforming_strings = on; set default_transaction_read_only = on"
+        // Without row_security, a policy that hides rows from the reader is an error and not a table with fewer rows.
+        let settings = format!(
+            "set local statement_timeout = '{statement_timeout_s}s'; set local lock_timeout = '20s'; \
+             set local idle_in_transaction_session_timeout = 0; set local timezone = 'UTC'; set local datestyle = 'ISO'; \
+             set local synchronize_seqscans = off; set local standard_conforming_strings = on; set local row_security = off"
         );
-        Ok(Self { config, tls, ca_file: ca_file.map(str::to_owned), session })
+        Ok(Self { config, tls, ca_file: ca_file.map(str::to_owned), settings })
     }
 
     /// Host and database, without user and password.
@@ -115,24 +116,28 @@ impl Server {
         format!("{}/{}", hosts.collect::<Vec<_>>().join(","), self.config.get_dbname().unwrap_or_default())
     }
 
-    /// A connection in a transaction that sees this snapshot, or, without one or when it is gone, one of its own.
-    pub(super) async fn open(&self, snapshot: Option<&str>) -> Result<(Client, bool), SourceError> {
+    /// A connection. Nothing is set on it but within transactions, since a pooler may give it to others.
+    pub(super) async fn connect(&self) -> Result<Client, SourceError> {
         let tls = if self.tls { Some(dial::tls(self.ca_file.as_deref())?) } else { None };
         let connecting = dial::connect(&self.config, tls);
-        let client = match tokio::time::timeout(2 * CONNECT_TIMEOUT, connecting).await {
-            Ok(client) => client.map_err(|error| SourceError::Connect(sentence(&error)))?,
-            Err(_) => return Err(SourceError::Connect("the server did not answer".to_owned())),
-        };
-        client.batch_execute(&self.session).await?;
-        const BEGIN: &str = "begin isolation level repeatable read read only";
-        client.batch_execute(BEGIN).await?;
-        if let Some(snapshot) = snapshot {
-            if client.batch_execute(&format!("set transaction snapshot {}", literal(snapshot))).await.is_ok() {
-                return Ok((client, true));
-            }
-            client.batch_execute(&format!("rollback; {BEGIN}")).await?;
+        match tokio::time::timeout(2 * CONNECT_TIMEOUT, connecting).await {
+            Ok(client) => client.map_err(|error| SourceError::Connect(sentence(&error))),
+            Err(_) => Err(SourceError::Connect("the server did not answer".to_owned())),
         }
-        Ok((client, false))
+    }
+
+    /// Begins a transaction that sees this snapshot, and says whether it does. Without one, or when it is gone, it sees one of its own.
+    pub(super) async fn begin(&self, client: &Client, snapshot: Option<&str>) -> Result<bool, SourceError> {
+        const BEGIN: &str = "begin isolation level repeatable read read only";
+        if let Some(snapshot) = snapshot {
+            let shared = format!("{BEGIN}; set transaction snapshot {}; {}", literal(snapshot), self.settings);
+            if client.batch_execute(&shared).await.is_ok() {
+                return Ok(true);
+            }
+            client.batch_execute("rollback").await?;
+        }
+        client.batch_execute(&format!("{BEGIN}; {}", self.settings)).await?;
+        Ok(false)
     }
 }
 
@@ -155,6 +160,9 @@ pub(super) enum Stored {
 /// The table, as its rows are read.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
+    pub(super) database: String,
+    /// By which a table of the same name in another database is told apart. Physical replicas have the same.
+    pub(super) oid: u32,
     /// Schema and name, as they are written in SQL.
     pub(super) sql: String,
     /// Schema and name, for file names and ids.
@@ -204,17 +212,34 @@ impl Table {
         let indexed = client
             .query_one(
                 "select exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-                 where i.indrelid = $1 and a.attname = $2 and i.indisvalid and i.indpred is null)",
+                   join pg_class c on c.oid = i.indexrelid join pg_am m on m.oid = c.relam
+                 where i.indrelid = $1 and a.attname = $2 and i.indisvalid and i.indpred is null
+                   and m.amname = 'btree' and i.indcollation[0] = a.attcollation)",
                 &[&oid, &key.name],
             )
             .await?;
         let name = format!("{schema}.{relation}");
-        Ok(Self { sql, name, columns, key, key_is_indexed: indexed.try_get(0)?, stored })
+        let database = client.query_one("select current_database()::text", &[]).await?.try_get(0)?;
+        Ok(Self { database, oid, sql, name, columns, key, key_is_indexed: indexed.try_get(0)?, stored })
     }
 
-    /// Column by part, for the manifest.
+    /// Column and its type by part, for the manifest.
     pub(super) fn columns(&self) -> BTreeMap<String, String> {
-        self.columns.iter().map(|(part, column)| ((*part).to_owned(), column.name.clone())).collect()
+        let described = |column: &Column| format!("{} {}", column.name, column.type_name);
+        self.columns.iter().map(|(part, column)| ((*part).to_owned(), described(column))).collect()
+    }
+
+    /// Whether the server has a row with this key, or a later one.
+    pub(super) async fn reaches(&self, client: &Client, bounds: &Bounds, key: &str) -> Result<bool, SourceError> {
+        let sql = format!(
+            "select exists (select from {} as t where {} and {} >= {}::{})",
+            self.sql,
+            self.within(bounds, &Range::Keys { after: None, last: None }),
+            self.key_column(),
+            literal(key),
+            self.key.type_name,
+        );
+        Ok(client.query_one(&sql, &[]).await?.try_get(0)?)
     }
 
     pub(super) fn key(&self) -> (&str, &str) {
@@ -284,18 +309,18 @@ impl Table {
         )
     }
 
-    /// The statement that counts and checks what a backfill has read.
-    pub(super) fn check_sql(&self, bounds: &Bounds, last: &str) -> String {
+    /// The statement that counts and checks what a backfill has read: rows up to a key, if there is one, and those without, if they are
+    /// read.
+    pub(super) fn check_sql(&self, bounds: &Bounds, last: Option<&str>, no_key: bool) -> String {
         let payload = self.required("payload");
         let bytes = match self.stored {
             Stored::Bytes => payload,
             Stored::Base64 => format!("convert_to({payload}::text, 'UTF8')"),
         };
-        let keys = self.within(bounds, &Range::Keys { after: None, last: Some(last.to_owned()) });
-        let condition = match self.key_may_be_null() {
-            true => format!("({keys}) or ({})", self.within(bounds, &Range::NoKey)),
-            false => keys,
-        };
+        let keys = last.map(|last| self.within(bounds, &Range::Keys { after: None, last: Some(last.to_owned()) }));
+        let none = no_key.then(|| self.within(bounds, &Range::NoKey));
+        let conditions: Vec<String> = keys.into_iter().chain(none).map(|one| format!("({one})")).collect();
+        let condition = if conditions.is_empty() { "false".to_owned() } else { conditions.join(" or ") };
         format!(
             "select count(*), coalesce(sum(('x' || encode(substring(sha256({bytes}) from 1 for 7), 'hex'))::bit(56)::bigint), 0)::text \
              from {} as t where {condition}",
@@ -592,6 +617,8 @@ mod tests {
         let columns = resolve(&all, &map(&[("id", "a\"b")])).unwrap();
         let key = all[0].clone();
         let table = Table {
+            database: "shop".to_owned(),
+            oid: 16_384,
             sql: "public.events".to_owned(),
             name: "public.events".to_owned(),
             columns,

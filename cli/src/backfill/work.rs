@@ -72,9 +72,9 @@ impl WorkError {
         }
     }
 
-    /// Whether only this range cannot be done: its rows are others than when it was begun.
+    /// Whether only this range cannot be done: its rows are others than when it was begun, or too many have one key.
     pub(super) const fn is_of_range(&self) -> bool {
-        matches!(self, Self::Bucket(BucketError::Conflict { .. }))
+        matches!(self, Self::Bucket(BucketError::Conflict { .. }) | Self::OneKey { .. })
     }
 }
 
@@ -87,6 +87,8 @@ pub(super) struct Work<'a> {
     pub(super) lake: &'a S3,
     pub(super) notes: &'a Notes<'a>,
     pub(super) writer: Arc<Writer>,
+    /// Of the manifest.
+    pub(super) plan: String,
     pub(super) throttle: &'a Throttle,
     pub(super) progress: &'a Progress,
     /// A part of a range with more bytes is files of its own.
@@ -102,6 +104,8 @@ pub(super) struct Work<'a> {
 pub(super) struct Worked {
     pub(super) counts: Counts,
     pub(super) done: usize,
+    /// The keys of the files of the ranges that are done.
+    pub(super) files: Vec<String>,
     /// Ranges that cannot be done, with what is wrong.
     pub(super) failed: Vec<(usize, WorkError)>,
     /// Snapshots that were read besides the first.
@@ -130,6 +134,7 @@ impl Work<'_> {
                     Ok(done) => {
                         worked.counts.add(&done.counts);
                         worked.done += 1;
+                        worked.files.extend(done.files);
                         let begun_ranges = self.ranges - queue.borrow().len();
                         let (read, took) = (worked.counts.read, begun.elapsed());
                         self.progress.say(&remark((begun_ranges, self.ranges), (read, self.rows), took));
@@ -173,13 +178,12 @@ impl Work<'_> {
             let result: Result<Done, WorkError> = async {
                 let client = match session.take().filter(|client| !client.is_closed()) {
                     Some(client) => client,
-                    None => {
-                        let (client, is_shared) = self.server.open(Some(snapshot)).await?;
-                        more_snapshots += usize::from(!is_shared);
-                        client
-                    }
+                    None => self.server.connect().await?,
                 };
+                // A transaction of its own, so that the table is not locked for longer than a range takes.
+                more_snapshots += usize::from(!self.server.begin(&client, Some(snapshot)).await?);
                 let done = self.range(&client, number, range).await?;
+                client.batch_execute("rollback").await?;
                 *session = Some(client);
                 Ok(done)
             }
@@ -198,7 +202,8 @@ impl Work<'_> {
 
     async fn range(&self, client: &Client, number: usize, range: &Range) -> Result<Done, WorkError> {
         let mut rows = pin!(self.table.read(client, self.bounds, range).await?);
-        let (mut batch, mut bytes, mut part, mut done) = (Batch::default(), 0_u64, 0, Done::default());
+        let (mut batch, mut bytes, mut part) = (Batch::default(), 0_u64, 0);
+        let mut done = Done { plan: self.plan.clone(), ..Done::default() };
         let (mut read, mut nulls, mut last_key, mut id) = (0_u64, 0_u64, Vec::new(), String::new());
         while let Some(row) = rows.next().await {
             let binary = row?;
@@ -223,7 +228,7 @@ impl Work<'_> {
             if read.is_multiple_of(SHOWN_ROWS) {
                 self.progress.add(usize::try_from(SHOWN_ROWS).unwrap_or_default());
             }
-            self.throttle.row(read).await;
+            self.throttle.row().await;
         }
         self.progress.add(usize::try_from(read % SHOWN_ROWS).unwrap_or_default());
         if !batch.is_empty() {

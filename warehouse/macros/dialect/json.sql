@@ -17,7 +17,7 @@ json_extract_string({{ value }}, '$.{% for name in path %}"{{ name }}"{{ '.' if 
 {# A cast to text gives the text of a string, and no other value. #}
 {% macro redshift__json_string(value, path) -%}
 {%- set found = redshift__json_value(value, path) -%}
-case json_typeof({{ found }}) when 'string' then cast({{ found }} as {{ text_type() }}) when 'null' then null else json_serialize({{ found }}) end
+case when {{ found }} is null then null else case json_typeof({{ found }}) when 'string' then cast({{ found }} as {{ text_type() }}) when 'null' then null else json_serialize({{ found }}) end end
 {%- endmacro %}
 
 {# The same, and null if it is empty. #}
