@@ -400,8 +400,12 @@ async fn objects_of_the_incoming_bucket_become_loads() {
     let deployed = Deployed::new().await;
     assert_eq!(deployed.landfall(&["migrate"]).await.1, 0);
     let file = std::env::temp_dir().join(format!("landfall-tables-{}.toml", std::process::id()));
-    let prefixes = [("stack/ods/S.T/", "ods"), ("stack/dmap/", "dmap")];
-    let tables = prefixes.map(|(prefix, kind)| format!("[[table]]\nprefix = \"{prefix}\"\nkind = \"{kind}\"\n"));
+    // A folder that is new in each run, because the stack may still hold the loads of an earlier one.
+    let folder = format!("stack_{}", runtime::clock::unix_ms());
+    let dmap_prefix = format!("{folder}/dmap/");
+    let prefixes = [(format!("{folder}/ods/S.T/"), "ods"), (dmap_prefix.clone(), "dmap")];
+    let tables =
+        prefixes.clone().map(|(prefix, kind)| format!("[[table]]\nprefix = \"{prefix}\"\nkind = \"{kind}\"\n"));
     fs::write(&file, tables.concat()).unwrap();
     assert_eq!(deployed.landfall(&["tables", "apply", file.to_str().unwrap()]).await.1, 0);
     assert_eq!(deployed.landfall(&["tables", "plan", "--exit-code", file.to_str().unwrap()]).await.1, 0);
@@ -410,16 +414,16 @@ async fn objects_of_the_incoming_bucket_become_loads() {
     deployed.set_mapping_enabled(PUTS, false);
     tokio::time::sleep(POLLER_NOTICES).await;
     let bucket = deployed.stack.output("IncomingBucketName");
-    let keys =
-        ["stack/dmap/1.csv", "stack/dmap/ä b+c.csv", "stack/ods/S.T/LOAD001.csv.gz", "stack/ods/S.T__ct/1.csv.gz"];
-    for key in keys.iter().chain(&["stack/dmap/1.dfm", "stack/elsewhere/1.csv"]) {
+    let keys = ["dmap/1.csv", "dmap/ä b+c.csv", "ods/S.T/LOAD001.csv.gz", "ods/S.T__ct/1.csv.gz"];
+    let keys = keys.map(|key| format!("{folder}/{key}"));
+    for key in keys.iter().chain(&["dmap/1.dfm", "elsewhere/1.csv"].map(|key| format!("{folder}/{key}"))) {
         let body = b"a,b\n1,2\n".to_vec();
-        deployed.s3.put_object().bucket(bucket).key(*key).body(body.into()).send().await.unwrap();
+        deployed.s3.put_object().bucket(bucket).key(key).body(body.into()).send().await.unwrap();
     }
     deployed.set_mapping_enabled(PUTS, true);
     let loads = eventually("registering", SOON, || async {
         let mut loads = BTreeMap::new();
-        for (prefix, _) in prefixes {
+        for (prefix, _) in &prefixes {
             let (list, _) = deployed.landfall(&["loads", "list", "--table", &table_name(prefix)]).await;
             for load in list["loads"].as_array()? {
                 loads.insert(load["s3_key"].as_str()?.to_owned(), load["status"].as_str()?.to_owned());
@@ -428,8 +432,9 @@ async fn objects_of_the_incoming_bucket_become_loads() {
         (loads.len() >= keys.len()).then_some(loads)
     })
     .await;
-    assert_eq!(loads, keys.map(|key| (key.to_owned(), "ready".to_owned())).into());
-    let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/"]).await;
+    assert_eq!(loads, keys.map(|key| (key, "ready".to_owned())).into());
+    let all = format!("{folder}/");
+    let (compared, code) = deployed.landfall(&["reconcile", "--prefix", &all]).await;
     assert_eq!((compared["missing"].as_u64(), compared["objects"].as_u64(), code), (Some(0), Some(4), 0));
 
     // The notification of this object is not delivered, because the event source mapping is disabled.
@@ -439,17 +444,17 @@ async fn objects_of_the_incoming_bucket_become_loads() {
         .s3
         .put_object()
         .bucket(bucket)
-        .key("stack/dmap/2.csv")
+        .key(format!("{dmap_prefix}2.csv"))
         .body(b"x\n1\n".to_vec().into())
         .send()
         .await
         .unwrap();
-    let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/", "--dry-run"]).await;
+    let (compared, code) = deployed.landfall(&["reconcile", "--prefix", &all, "--dry-run"]).await;
     assert_eq!((compared["missing"].as_u64(), code), (Some(1), 3));
-    let (compared, code) = deployed.landfall(&["reconcile", "--prefix", "stack/"]).await;
+    let (compared, code) = deployed.landfall(&["reconcile", "--prefix", &all]).await;
     assert_eq!((compared["missing"].as_u64(), code), (Some(1), 0));
     deployed.set_mapping_enabled(PUTS, true);
-    let dmap = table_name("stack/dmap/");
+    let dmap = table_name(&dmap_prefix);
     let (claimed, _) = deployed.landfall(&["loads", "next", "--table", &dmap, "--limit", "2", "--by", "job"]).await;
     assert_eq!(claimed["loads"].as_array().unwrap().len(), 2);
     let id = claimed["loads"][0]["id"].to_string();
@@ -474,7 +479,7 @@ async fn objects_of_the_incoming_bucket_become_loads() {
     })
     .await;
     let files: Vec<String> =
-        deployed.objects("springboard/stack/dmap/").await.into_iter().map(|(key, _)| key).collect();
+        deployed.objects(&format!("springboard/{dmap_prefix}")).await.into_iter().map(|(key, _)| key).collect();
     assert_eq!(files.len(), 1, "of the load that no job had before: {files:?}");
 }
 
