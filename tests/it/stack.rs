@@ -273,7 +273,9 @@ const SOON: Duration = Duration::from_secs(90);
 #[tokio::test]
 async fn what_is_sent_to_the_queue_lands_is_announced_and_is_counted() {
     let deployed = Deployed::new().await;
-    let subscriber = deployed.sqs.create_queue().queue_name("landed-subscriber").send().await.unwrap();
+    // One that is new in each run, because that of an earlier one has its notices.
+    let name = format!("landed-subscriber-{}", runtime::clock::unix_ms());
+    let subscriber = deployed.sqs.create_queue().queue_name(name).send().await.unwrap();
     let subscriber = subscriber.queue_url().unwrap();
     let arn = deployed.sqs.get_queue_attributes().queue_url(subscriber).attribute_names(QueueAttributeName::QueueArn);
     let arn = arn.send().await.unwrap().attributes().unwrap()[&QueueAttributeName::QueueArn].clone();

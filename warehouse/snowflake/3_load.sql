@@ -5,8 +5,8 @@ USE ROLE landfall_raw_rw;
 USE WAREHOUSE landfall_transform;
 USE SCHEMA landfall.raw;
 
--- Files of the last seven days. Older ones need a COPY INTO with the columns of the pipe, and so with INCLUDE_METADATA or METADATA$FILENAME:
--- models do not see rows without the name of their file.
+-- Files of the last seven days. For older ones, run the statement of the pipe by itself, with its INCLUDE_METADATA or METADATA$FILENAME: models
+-- do not see rows without the name of their file.
 ALTER PIPE landfall_events REFRESH;
 ALTER PIPE landfall_collect REFRESH;
 ALTER PIPE landfall_cdc REFRESH;
