@@ -3,15 +3,19 @@
 import random
 import subprocess
 import tempfile
+import time
+from collections import Counter
+from datetime import datetime, timezone
 from pathlib import Path
 
 import duckdb
 from rich.console import Console
 
-from local import ingesting, lake, loads, objects, queues, warehouse
+from local import lake, loads, objects, queues, warehouse
+from local.loads import Load
 from local.paths import LAKE, ROOT
-from local.progress import Failure, step
-from local.stack import Stack
+from local.progress import Failure, Step, step
+from local.stack import INGESTER, Stack
 
 PREFIX = "shop/customers/"
 TABLE = {"prefix": PREFIX, "kind": "dms"}
@@ -27,15 +31,12 @@ def run(stack: Stack, console: Console) -> int:
         stack.ask("tables_apply", tables=[TABLE])
         _upload(stack, Path(folder), written)
         with step("Ingesting and archiving them") as s:
-            ingesting.ingest(stack, s)
-        # The newest of each key: the stack may still hold those of an earlier run.
-        newest = {load["s3_key"]: load for load in sorted(loads.every(stack), key=lambda load: load["id"])}
-        of_table = [load for key, load in newest.items() if key.startswith(PREFIX)]
-        if len(of_table) != len(written) or {load["status"] for load in of_table} != {objects.ARCHIVED}:
-            raise Failure(f"Of {len(written):,} files, these are loads: {[load['status'] for load in of_table]}")
+            of_table = _archived(stack, len(written), s)
         with step("Fetching the lake to .local/lake"):
             lake.fetch(stack)
-        rows = _compare(written, [LAKE / "springboard" / PREFIX / f"{load['id']}-0.parquet" for load in of_table])
+        ids = {str(load["id"]) for load in of_table}
+        found = (LAKE / "springboard" / PREFIX).rglob("*.parquet")
+        rows = _compare(written, [path for path in found if path.name.partition("-")[0] in ids])
     made = subprocess.run([python, "-m", "local.warehouse.replica", "check", str(LAKE)], check=False, cwd=ROOT)
     if made.returncode == 0:
         said = f"{len(written):,} files of DMS = {len(of_table):,} archived loads; {rows:,} rows in springboard/, each as it was."
@@ -55,10 +56,29 @@ def _upload(stack: Stack, folder: Path, written: list[Path]) -> None:
         queues.wait_until_empty(stack, queues.PUTS, len(written), s)
 
 
+def _archived(stack: Stack, files: int, step: Step) -> list[Load]:
+    """Lets time pass until the loads of the files are archived. Other loads, which tests have left, are not waited for."""
+    deadline = time.monotonic() + queues.STALL_S
+    with queues.paused(stack, queues.LOADS):
+        stack.tick(INGESTER, datetime.now(timezone.utc))
+    while True:
+        # The newest of each key: the stack may still hold those of an earlier run.
+        newest = {load["s3_key"]: load for load in sorted(loads.every(stack), key=lambda load: load["id"])}
+        of_table = [load for key, load in newest.items() if key.startswith(PREFIX)]
+        archived = sum(load["status"] == objects.ARCHIVED for load in of_table)
+        step.count(archived, files)
+        if archived == files == len(of_table):
+            return of_table
+        if time.monotonic() > deadline:
+            ends = Counter(load["status"] for load in of_table)
+            raise Failure(f"{archived:,} of {files:,} files were archived in {queues.STALL_S} s. Their loads are {dict(ends)}.")
+        time.sleep(0.5)
+
+
 def _compare(written: list[Path], found: list[Path]) -> int:
     """Compares all rows, with their columns. Returns how many there are."""
-    if missing := [path.name for path in found if not path.is_file()]:
-        raise Failure(f"{len(missing):,} files are not in Springboard, such as {missing[0]}.")
+    if len(found) != len(written):
+        raise Failure(f"Of {len(written):,} loads, {len(found):,} are files in Springboard.")
     with duckdb.connect() as database:
         for name, paths in (("sent", written), ("landed", found)):
             read = f"create table {name} as select * from read_parquet($1, union_by_name := true)"
