@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 use futures_util::future::try_join_all;
-use objects::{BucketError, S3};
+use objects::{Bucket, BucketError, S3};
 use parquet::{
     DecodeResult,
     arrow::{ProjectionMask, push_decoder::ParquetPushDecoderBuilder},

@@ -1,6 +1,6 @@
 //! What is asked of a bucket.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use aws_sdk_s3::types::CompletedPart;
 use bytes::Bytes;
@@ -182,11 +182,37 @@ pub trait Bucket {
     /// Reads an object, or only its first `limit` bytes.
     async fn get(&self, key: &str, limit: Option<u64>) -> Result<Bytes, BucketError>;
 
+    /// Reads an object and its ETag, without quotes.
+    async fn get_tagged(&self, key: &str) -> Result<(Bytes, String), BucketError>;
+
+    /// Reads some bytes of an object: fewer, if it ends before.
+    async fn range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError>;
+
     /// Asks for an object's size, ETag and metadata.
     async fn head(&self, key: &str) -> Result<Head, BucketError>;
 
     /// Writes an object unless its key exists.
     async fn create(&self, key: &str, body: Bytes, attributes: &Attributes) -> Result<Created, BucketError>;
+
+    /// Writes an object in place of the one with this ETag. [`Created::Exists`] says that there is another one by now, and
+    /// [`BucketError::Missing`] that there is none.
+    async fn replace(
+        &self,
+        key: &str,
+        body: Bytes,
+        attributes: &Attributes,
+        e_tag: &str,
+    ) -> Result<Created, BucketError>;
+
+    /// What S3 knows of the newest object that has ever been under a key, also if it was deleted since, as far as the bucket has
+    /// versions.
+    async fn newest(&self, key: &str) -> Result<Option<Head>, BucketError>;
+
+    /// Another bucket of the same account.
+    #[must_use]
+    fn sibling(&self, name: &str) -> Self
+    where
+        Self: Sized;
 
     /// Deletes objects. Deleting an object that does not exist succeeds.
     async fn delete(&self, keys: &[String]) -> Result<(), BucketError>;

@@ -82,33 +82,11 @@ impl S3 {
         Opened { metadata, body: object.body, bucket: self, key: key.to_owned() }
     }
 
-    /// Reads some bytes of an object, of which there are at least `range.end`.
-    pub async fn range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        self.read(key, Some(format!("bytes={}-{}", range.start, range.end - 1))).await
-    }
-
-    async fn read(&self, key: &str, range: Option<String>) -> Result<Bytes, BucketError> {
+    async fn read(&self, key: &str, range: Option<String>) -> Result<(Bytes, String), BucketError> {
         let object = self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send().await;
         let object = object.map_err(|error| self.error("read", key, &error))?;
         let body = object.body.collect().await.map_err(|error| self.broken(key, &error))?;
-        Ok(body.into_bytes())
-    }
-
-    /// Writes an object in place of the one with this ETag.
-    pub async fn replace(
-        &self,
-        key: &str,
-        body: Bytes,
-        attributes: &Attributes,
-        e_tag: &str,
-    ) -> Result<Created, BucketError> {
-        let put = self.client.put_object().bucket(&self.bucket).key(key).if_match(format!("\"{e_tag}\""));
-        let put = put.content_type(attributes.content_type).set_metadata(Some(metadata(attributes)));
-        let response = put.body(ByteStream::from(body)).send().await;
-        self.created(key, response.map(|output| output.e_tag))
+        Ok((body.into_bytes(), unquoted(object.e_tag)))
     }
 
     /// Makes the parts of an upload one object, if what is under its key is what is expected.
@@ -265,7 +243,47 @@ impl Bucket for S3 {
     }
 
     async fn get(&self, key: &str, limit: Option<u64>) -> Result<Bytes, BucketError> {
-        self.read(key, limit.map(|bytes| format!("bytes=0-{}", bytes.saturating_sub(1)))).await
+        let range = limit.map(|bytes| format!("bytes=0-{}", bytes.saturating_sub(1)));
+        self.read(key, range).await.map(|(body, _)| body)
+    }
+
+    async fn get_tagged(&self, key: &str) -> Result<(Bytes, String), BucketError> {
+        self.read(key, None).await
+    }
+
+    async fn range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let range = format!("bytes={}-{}", range.start, range.end - 1);
+        self.read(key, Some(range)).await.map(|(body, _)| body)
+    }
+
+    async fn replace(
+        &self,
+        key: &str,
+        body: Bytes,
+        attributes: &Attributes,
+        e_tag: &str,
+    ) -> Result<Created, BucketError> {
+        let put = self.client.put_object().bucket(&self.bucket).key(key).if_match(format!("\"{e_tag}\""));
+        let put = put.content_type(attributes.content_type).set_metadata(Some(metadata(attributes)));
+        let response = put.body(ByteStream::from(body)).send().await;
+        self.created(key, response.map(|output| output.e_tag))
+    }
+
+    async fn newest(&self, key: &str) -> Result<Option<Head>, BucketError> {
+        let versions = self.versions(key).await?;
+        // The newest comes first.
+        let Some(version) = versions.iter().find(|version| version.key == key) else { return Ok(None) };
+        match self.head_version(version.version()).await {
+            Err(BucketError::Missing { .. }) => Ok(None),
+            head => head.map(Some),
+        }
+    }
+
+    fn sibling(&self, name: &str) -> Self {
+        Self::new(&self.client, name)
     }
 
     async fn head(&self, key: &str) -> Result<Head, BucketError> {

@@ -33,10 +33,12 @@ pub struct Batch {
 }
 
 /// A record that can never be used.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Poison {
     /// Its position in the shard.
     pub position: Position,
+    /// When it arrived in the stream, in milliseconds since 1970-01-01T00:00:00Z.
+    pub arrived_ms: i64,
     /// What is wrong with it.
     pub error: RecordError,
     /// Its entry in the quarantine.
@@ -83,6 +85,13 @@ const RECORD_BYTES: usize = 400;
 const LINES_OF_EVENT: usize = 4;
 
 impl Batch {
+    /// Position of the first record.
+    #[must_use]
+    pub fn first(&self) -> Option<Position> {
+        let runs = self.runs.values().filter_map(|run| run.entries(0..1).first().map(|entry| entry.position));
+        runs.chain(self.poison.iter().map(|poison| poison.position)).min()
+    }
+
     /// Reads an event and decodes the records of a batch; `None` if the batch is empty.
     pub fn of_event(event: &[u8], table_of: &TableOf) -> Result<Event<Option<Self>>, EventError> {
         let mut reader = Reader::new(table_of, (event.len() / RECORD_BYTES, event.len() / LINES_OF_EVENT));
@@ -228,19 +237,20 @@ impl Refused<'_> {
     fn into_poison(self, shard: &Shard) -> Poison {
         let Self { position, record, data, error } = self;
         let attributes = json!({
-            "stream": shard.stream.as_str(),
-            "shard": shard.id.as_str(),
+            "stream": shard.id.stream.as_str(),
+            "shard": shard.id.shard.as_str(),
             "sequence_number": record.sequence_number(),
             "sub_sequence": position.sub_sequence(),
             "partition_key": String::from_utf8_lossy(&record.partition_key),
         });
         Poison {
             position,
+            arrived_ms: record.arrived_ms,
             record: QuarantineRecord {
                 function: FUNCTION.to_owned(),
                 reason: error.reason().to_owned(),
                 detail: error.to_string(),
-                id: format!("{}:{position}", shard.id),
+                id: format!("{}:{position}", shard.id.shard),
                 sent_at: rfc3339(record.arrived_ms),
                 attributes: to_raw_value(&attributes).unwrap_or_default(),
                 body_base64: base64(&data),

@@ -9,11 +9,13 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use shared::{
     json::{self, Scan, Text},
-    layout::{LayoutError, Segment},
+    layout::LayoutError,
     position::{Position, PositionError},
     quarantine::base64,
     schedule,
 };
+
+use crate::shard::ShardId;
 
 /// Why an event cannot be read. Nothing has been done.
 #[derive(Debug, thiserror::Error)]
@@ -64,10 +66,10 @@ pub enum Event<B> {
 /// The shard that the records of a batch come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shard {
-    /// The stream's name.
-    pub stream: Segment,
-    /// The shard's id.
-    pub id: Segment,
+    /// The ARN of the stream.
+    pub stream_arn: String,
+    /// The stream's name and the shard's id.
+    pub id: ShardId,
 }
 
 /// A record as the event contains it.
@@ -199,14 +201,15 @@ impl Source<'_> {
     /// The shard of the record with this index.
     fn shard(&self, index: usize) -> Result<Shard, EventError> {
         let stream = self.stream_arn.rsplit_once('/').map_or(&*self.stream_arn, |(_, name)| name).parse();
-        let shard = stream.and_then(|stream| Ok(Shard { stream, id: self.id.parse()? }));
+        let id = stream.and_then(|stream| Ok(ShardId { stream, shard: self.id.parse()? }));
+        let shard = id.map(|id| Shard { stream_arn: self.stream_arn.clone().into_owned(), id });
         shard.map_err(|cause: LayoutError| EventError::Record(index, cause.into()))
     }
 }
 
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.stream, self.id)
+        write!(f, "{}", self.id)
     }
 }
 

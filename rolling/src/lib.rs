@@ -8,14 +8,15 @@
 
 pub mod aggregate;
 pub mod batch;
+pub mod earlier;
 pub mod error;
 pub mod event;
 pub mod line;
 mod plain;
 pub mod rules;
 pub mod run;
-pub mod staging;
-pub mod window;
+pub mod segment;
+pub mod shard;
 
 /// The name of the function, as in its folder, the template, metrics and quarantined records.
 pub const FUNCTION: &str = "kafka-roller";

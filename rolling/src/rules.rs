@@ -2,8 +2,12 @@
 //! `landfall audit --repair` from the configuration of the deployed function.
 
 use runtime::settings::{Lookup, SettingError, Settings};
+use shared::layout::Segment;
 
-use crate::{line::TableOf, window::Limits};
+use crate::{
+    line::TableOf,
+    shard::{Limits, Target},
+};
 
 /// Which records go into which file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,12 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// The limits of the files of a table, and where they go.
+    #[must_use]
+    pub fn of(&self, _table: &Segment) -> (Limits, Target) {
+        (self.limits, Target { bucket: self.incoming_bucket.clone(), gzip: self.gzip })
+    }
+
     /// Reads the rules from settings.
     pub fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
         let seconds: i64 = settings.number("ROLL_MAX_SECONDS", 3_600, 1..=86_400)?;

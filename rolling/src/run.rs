@@ -1,12 +1,13 @@
-//! Runs: consecutive records of a window, and their form as a segment in the staging folder.
+//! Runs: consecutive records of a window, and their form as a block of a segment.
 //!
-//! A segment consists of the lines of its records, exactly as they will be in a file, followed by an index with one line for
+//! A block consists of the lines of its records, exactly as they will be in a file, followed by an index with one line for
 //! each record: position, time of arrival, length of the record's line. Positions are compressed: the number of characters
 //! that are the same as in the previous position, then the rest.
 
 use std::{fmt::Write, ops::Range};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use shared::position::Position;
 
 /// One record of a run.
@@ -27,8 +28,8 @@ pub struct Run {
     lines: Bytes,
 }
 
-/// A summary of consecutive records, which is also part of the key of a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A summary of consecutive records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Extent {
     /// Position of the first record.
     pub first: Position,
@@ -59,7 +60,7 @@ impl Extent {
     }
 }
 
-/// Why bytes are not a valid segment.
+/// Why bytes are not the index of a block.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {0} of the index is damaged")]
 pub struct IndexError(usize);
@@ -99,17 +100,17 @@ impl Run {
         index.checked_sub(1).and_then(|before| self.entries.get(before)).map_or(0, |entry| entry.end)
     }
 
-    /// Length of the line of record `index`, including its line break.
+    /// Where the line of record `index` begins.
     #[must_use]
-    pub fn line_bytes(&self, index: usize) -> u64 {
-        self.entries.get(index).map_or(0, |entry| (entry.end - self.start(index)) as u64)
+    pub fn offset(&self, index: usize) -> u64 {
+        self.start(index) as u64
     }
 
-    /// The lines of a range.
+    /// The lines of a range; nothing if the run has been read without lines.
     #[must_use]
     pub fn lines(&self, range: Range<usize>) -> Bytes {
         let (start, end) = (self.start(range.start), self.start(range.end));
-        if start < end { self.lines.slice(start..end) } else { Bytes::new() }
+        if start < end && end <= self.lines.len() { self.lines.slice(start..end) } else { Bytes::new() }
     }
 
     /// The summary of a range; `None` if the range is empty.
@@ -127,15 +128,33 @@ impl Run {
         })
     }
 
-    /// Encodes a range as a segment.
+    /// The records after `position`.
     #[must_use]
-    pub fn to_segment(&self, range: Range<usize>) -> Bytes {
-        let lines = self.lines(range.clone());
-        let mut segment = Vec::with_capacity(lines.len() + range.len() * 48);
-        segment.extend_from_slice(&lines);
-        let (mut start, mut before) = (self.start(range.start), String::new());
+    pub fn beyond(self, position: Position) -> Self {
+        let from = self.up_to(position);
+        if from == 0 {
+            return self;
+        }
+        let (start, lines) = (self.start(from), self.lines(from..self.len()));
+        let entries = self.entries(from..self.len()).iter().map(|entry| Entry { end: entry.end - start, ..*entry });
+        Self { entries: entries.collect(), lines }
+    }
+
+    /// Number of records at the start of a range that fit into `records` and `bytes`.
+    #[must_use]
+    pub fn fitting(&self, range: Range<usize>, records: usize, bytes: u64) -> usize {
+        let start = self.start(range.start);
+        let ends = self.entries(range).iter().map(|entry| (entry.end - start) as u64);
+        ends.take(records).take_while(|end| *end <= bytes).count()
+    }
+
+    /// Appends the lines, and then the index: a line for each record.
+    pub fn append_to(&self, block: &mut Vec<u8>) {
+        block.reserve(self.lines.len() + self.len() * 48);
+        block.extend_from_slice(&self.lines);
+        let (mut start, mut before) = (0, String::new());
         let mut index = String::new();
-        for entry in self.entries(range) {
+        for entry in &self.entries {
             let position = entry.position.to_string();
             let same = position.bytes().zip(before.bytes()).take_while(|(a, b)| a == b).count();
             let rest = position.get(same..).unwrap_or_default();
@@ -143,25 +162,22 @@ impl Run {
             let _ = writeln!(index, "{same} {rest} {} {}", entry.arrived_ms, entry.end - start);
             (start, before) = (entry.end, position);
         }
-        segment.extend_from_slice(index.as_bytes());
-        segment.into()
+        block.extend_from_slice(index.as_bytes());
     }
 
-    /// Decodes a segment, whose lines are its first `line_bytes` bytes.
-    pub fn of_segment(segment: &Bytes, line_bytes: u64) -> Result<Self, IndexError> {
-        let damaged = || IndexError(0);
-        let at = usize::try_from(line_bytes).ok().filter(|at| *at <= segment.len()).ok_or_else(damaged)?;
-        let index = segment.get(at..).and_then(|index| std::str::from_utf8(index).ok()).ok_or_else(damaged)?;
+    /// Reads the index of a block. `lines` are the lines that it is of, or nothing if they are not needed.
+    pub fn of_index(index: &[u8], lines: Bytes) -> Result<Self, IndexError> {
+        let index = std::str::from_utf8(index).map_err(|_| IndexError(0))?;
         let (mut entries, mut end, mut before) = (Vec::new(), 0_usize, String::new());
         for (number, line) in index.lines().enumerate() {
-            let entry = entry(line, &before, end).filter(|entry| entry.end <= at).ok_or(IndexError(number))?;
+            let entry = entry(line, &before, end).ok_or(IndexError(number))?;
             if entries.last().is_some_and(|last: &Entry| last.position >= entry.position) {
                 return Err(IndexError(number));
             }
             (end, before) = (entry.end, entry.position.to_string());
             entries.push(entry);
         }
-        if end == at { Ok(Self { entries, lines: segment.slice(..at) }) } else { Err(IndexError(entries.len())) }
+        if lines.is_empty() || end == lines.len() { Ok(Self { entries, lines }) } else { Err(IndexError(entries.len())) }
     }
 }
 
@@ -194,35 +210,49 @@ pub(crate) mod tests {
         Run::new(entries, lines.into())
     }
 
+    fn block(run: &Run) -> Vec<u8> {
+        let mut block = Vec::new();
+        run.append_to(&mut block);
+        block
+    }
+
     #[test]
-    fn a_segment_is_its_lines_and_an_index() {
-        let segment = run_of([9, 10, 12]).to_segment(1..3);
+    fn a_block_is_its_lines_and_an_index() {
+        let run = run_of([9, 10, 12]).beyond(Position::of_sequence_number("9").unwrap());
         let zeros = "0".repeat(54);
-        let text = format!("{{\"n\":10}}\n{{\"n\":12}}\n0 {zeros}10.0000000 10 9\n55 2.0000000 12 9\n");
-        assert_eq!(std::str::from_utf8(&segment).unwrap(), text);
-        assert_eq!(Run::of_segment(&segment, 18).unwrap(), run_of([10, 12]));
-        for damage in [0, 17, 19, segment.len() as u64, u64::MAX] {
-            assert!(Run::of_segment(&segment, damage).is_err(), "{damage}");
+        let index = format!("0 {zeros}10.0000000 10 9\n55 2.0000000 12 9\n");
+        let lines = "{\"n\":10}\n{\"n\":12}\n";
+        assert_eq!(std::str::from_utf8(&block(&run)).unwrap(), format!("{lines}{index}"));
+        assert_eq!(run, run_of([10, 12]));
+        assert_eq!(Run::of_index(index.as_bytes(), lines.into()).unwrap(), run);
+        for damage in ["x", &lines[1..], &format!("{lines}{lines}")] {
+            assert!(Run::of_index(index.as_bytes(), damage.to_owned().into()).is_err(), "{damage}");
+        }
+        for damage in [&index[1..], &index[..30], &format!("{index}{index}")] {
+            assert!(Run::of_index(damage.as_bytes(), lines.into()).is_err(), "{damage}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_segment_is_read_back(
+        fn a_block_is_read_back(
             sequences in prop::collection::btree_set(1..u64::MAX >> 1, 1..30),
             cut in any::<prop::sample::Index>(),
         ) {
             let run = run_of(sequences.iter().copied());
             let from = cut.index(run.len());
-            let rest = run.len() - from;
-            let read = Run::of_segment(&run.to_segment(from..run.len()), run.lines(from..run.len()).len() as u64).unwrap();
-            prop_assert_eq!(read.extent(0..rest), run.extent(from..run.len()));
-            prop_assert_eq!(read.lines(0..rest), run.lines(from..run.len()));
+            let (extent, lines) = (run.extent(from..run.len()), run.lines(from..run.len()));
+            let before = run.entries(0..from).last().map_or(Position::START, |entry| entry.position);
+            let rest = run.beyond(before);
+            prop_assert_eq!((rest.extent(0..rest.len()), rest.lines(0..rest.len())), (extent, lines.clone()));
+            let index = block(&rest).split_off(lines.len());
+            prop_assert_eq!(&Run::of_index(&index, lines).unwrap(), &rest);
+            prop_assert_eq!(Run::of_index(&index, Bytes::new()).unwrap().extent(0..rest.len()), extent);
         }
 
         #[test]
-        fn reading_never_panics(segment in prop::collection::vec(any::<u8>(), 0..80), at in 0..100_u64) {
-            drop(Run::of_segment(&segment.into(), at));
+        fn reading_never_panics(index in prop::collection::vec(any::<u8>(), 0..80)) {
+            drop(Run::of_index(&index, Bytes::new()));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The position of a record in its shard.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// Maximum number of decimal digits of a sequence number. Those of Kinesis have 56, those of emulators fewer.
 pub const SEQUENCE_DIGITS: usize = 56;
@@ -136,6 +138,18 @@ impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::str::from_utf8(&self.sequence).unwrap_or_default())?;
         write!(f, ".{:0SUB_SEQUENCE_DIGITS$}", self.sub_sequence)
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -20,7 +20,12 @@ use kafka_roller::{
     handler::{HandleError, Response, Tally, run},
 };
 use md5::{Digest, Md5};
-use rolling::{line::TableOf, rules::Rules, staging, window::Limits};
+use rolling::{
+    line::TableOf,
+    rules::Rules,
+    segment::{Contents, poison},
+    shard::{Limits, STATE, ShardId, State},
+};
 use shared::{
     position::Position,
     rolled::{Reason, RolledFile},
@@ -72,6 +77,15 @@ struct Put {
     poison: Vec<usize>,
 }
 
+impl Put {
+    /// Ids of its poison records in the quarantine.
+    fn poison_ids(&self, shard: usize) -> Vec<String> {
+        let position = Position::of_sequence_number(&self.sequence.to_string()).unwrap();
+        let ids = self.poison.iter().map(|index| position.in_aggregate(*index).unwrap());
+        ids.map(|position| format!("shardId-{shard}:{position}")).collect()
+    }
+}
+
 #[derive(Default)]
 struct Shard {
     puts: Vec<Put>,
@@ -92,36 +106,70 @@ struct History {
     dice: Dice,
     world: World,
     app: Rc<App<Sim>>,
+    /// Whether the settings change between invocations, so that files have several limits and tables.
+    changes: bool,
     shards: Vec<Shard>,
     actors: Vec<Actor>,
     next: u64,
     poison: usize,
     /// Whether an aggregate may be put.
     aggregates: bool,
+    /// Records that the stream has given up. They may be in a file all the same.
+    given_up: BTreeSet<u64>,
+    /// Ids of poison records that the stream has given up.
+    given_up_poison: BTreeSet<String>,
+    /// Files that a consumer has taken away.
+    taken: Vec<(String, Object)>,
+    /// Whether an upload may be left, because an invocation died or could not abort it.
+    may_leave_uploads: bool,
+}
+
+/// The settings of the function, which may change at any time.
+fn settings(dice: &Dice) -> Rules {
+    let limits = Limits {
+        records: 1 + dice.throw(12),
+        bytes: if dice.percent(30) { 20 + dice.throw(200) as u64 } else { 1 << 20 },
+        age_ms: HOUR_MS,
+    };
+    Rules {
+        incoming_bucket: "incoming".into(),
+        table_of: TableOf::Pointer("/t".parse().unwrap()),
+        limits,
+        gzip: dice.percent(5),
+    }
+}
+
+fn app(world: &World, rules: Rules, part_bytes: usize) -> Rc<App<Sim>> {
+    let max_tick_ahead = Duration::ZERO; // the clock of the world begins in 1970
+    let config = Config { stack: "landfall".into(), lake_bucket: "lake".into(), max_tick_ahead, rules };
+    let mut app = App::over(config, world.bucket("lake"), world.bucket("incoming"));
+    app.part_bytes = part_bytes;
+    Rc::new(app)
 }
 
 impl History {
     fn new(seed: u64) -> Self {
         let dice = Dice::new(seed);
         let world = World::default();
-        let limits = Limits {
-            records: 1 + dice.throw(12),
-            bytes: if dice.percent(30) { 20 + dice.throw(200) as u64 } else { 1 << 20 },
-            age_ms: HOUR_MS,
-        };
-        let rules = Rules {
-            incoming_bucket: "incoming".into(),
-            table_of: TableOf::Pointer("/t".parse().unwrap()),
-            limits,
-            gzip: dice.percent(5),
-        };
-        let max_tick_ahead = Duration::ZERO; // the clock of the world begins in 1970
-        let config = Config { stack: "landfall".into(), lake_bucket: "lake".into(), max_tick_ahead, rules };
-        let mut app = App::over(config, world.bucket("lake"), world.bucket("incoming"));
-        app.part_bytes = if dice.percent(30) { 16 } else { 1 << 20 };
+        let rules = settings(&dice);
+        let app = app(&world, rules, if dice.percent(30) { 16 } else { 1 << 20 });
         let shards = (0..1 + dice.throw(2)).map(|_| Shard::default()).collect();
-        let aggregates = dice.percent(40);
-        Self { dice, world, app: Rc::new(app), shards, actors: Vec::new(), next: 1, poison: 0, aggregates }
+        let (aggregates, changes) = (dice.percent(40), dice.percent(40));
+        Self {
+            dice,
+            world,
+            app,
+            changes,
+            shards,
+            actors: Vec::new(),
+            next: 1,
+            poison: 0,
+            aggregates,
+            given_up: BTreeSet::new(),
+            given_up_poison: BTreeSet::new(),
+            taken: Vec::new(),
+            may_leave_uploads: false,
+        }
     }
 
     fn clock(&self) -> i64 {
@@ -146,7 +194,9 @@ impl History {
             }
             let table = ["a", "b", "c"][self.dice.throw(3).min(self.dice.throw(3))];
             let filler = "x".repeat(self.dice.throw(20));
-            records.push(format!("{{\"t\":\"{table}\",\"n\":{},\"x\":\"{filler}\"}}", self.next).into_bytes());
+            let other = ["a", "d"][self.dice.throw(2)];
+            let line = format!("{{\"t\":\"{table}\",\"u\":\"{other}\",\"n\":{},\"x\":\"{filler}\"}}", self.next);
+            records.push(line.into_bytes());
             holds.push((table, self.next));
         }
         self.poison += poison.len();
@@ -162,6 +212,57 @@ impl History {
         let invocation =
             Box::pin(async move { run(&app, Bytes::from(event), &mut Tally::default()).await }) as Invocation;
         self.actors.push(Actor { invocation, delivery });
+    }
+
+    /// Somebody deploys other settings.
+    fn change(&mut self) {
+        if !self.changes {
+            return;
+        }
+        let mut rules = settings(&self.dice);
+        if self.dice.percent(30) {
+            rules.table_of = TableOf::Pointer("/u".parse().unwrap());
+        }
+        self.world.note(format!("{rules:?} deployed"));
+        self.app = app(&self.world, rules, self.app.part_bytes);
+    }
+
+    /// A consumer takes a file away whose writer has died, before the state says that the file exists.
+    fn take(&mut self) {
+        if !self.actors.is_empty() {
+            return;
+        }
+        let files = self.world.objects("incoming/cubic/kafka/");
+        if !files.is_empty() {
+            let (key, object) = files[self.dice.throw(files.len())].clone();
+            self.world.note(format!("{key} taken"));
+            self.world.remove(&key);
+            self.taken.push((key, object));
+        }
+    }
+
+    /// The shard is split: from now on its records arrive in another one.
+    fn split(&mut self) {
+        if self.shards.len() < 4 {
+            self.shards.push(Shard::default());
+        }
+    }
+
+    /// Lambda gives up some records, after they have been delivered or not.
+    fn give_up(&mut self) {
+        let shard = self.dice.throw(self.shards.len());
+        let waiting = |actor: &Actor| actor.delivery.as_ref().is_some_and(|(of, _)| *of == shard);
+        if self.actors.iter().any(waiting) {
+            return;
+        }
+        let most = self.dice.throw(4);
+        let Shard { puts, checkpoint } = &mut self.shards[shard];
+        let end = puts.len().min(*checkpoint + most);
+        for put in &puts[*checkpoint..end] {
+            self.given_up.extend(put.holds.iter().map(|(_, number)| *number));
+            self.given_up_poison.extend(put.poison_ids(shard));
+        }
+        *checkpoint = end;
     }
 
     fn tick(&mut self) {
@@ -213,36 +314,67 @@ impl History {
             }
             _ => panic!("one failure is enough"),
         };
-        let (durable, quarantined) = (self.durable(), self.quarantined());
+        let (durable, quarantined) = (self.durable(), self.durable_poison());
         for put in &puts[range.start..checkpoint] {
             assert!(put.holds.iter().all(|(_, number)| durable.contains(number)), "{} is acknowledged", put.sequence);
-            let position = Position::of_sequence_number(&put.sequence.to_string()).unwrap();
-            let ids = put.poison.iter().map(|index| position.in_aggregate(*index).unwrap());
-            for id in ids.map(|position| format!("shardId-{shard}:{position}")) {
+            for id in put.poison_ids(shard) {
                 assert!(quarantined.contains(&id), "{id} is acknowledged");
             }
         }
         self.shards[shard].checkpoint = checkpoint;
     }
 
-    /// Numbers of all records in segments and files.
-    fn durable(&self) -> BTreeSet<u64> {
-        let staged = self.world.objects("lake/staging/").into_iter().map(|(key, object)| {
-            let (_, item) = staging::parse(key.strip_prefix("lake/").unwrap()).unwrap();
-            match item {
-                staging::Item::Segment(staged) => object.body.slice(..usize::try_from(staged.extent.bytes).unwrap()),
-                staging::Item::Mark(_) => Bytes::new(),
-            }
-        });
-        let files = self.world.objects("incoming/").into_iter().map(|(_, object)| contents(&self.app, &object).into());
-        staged.chain(files).flat_map(|lines: Bytes| numbers(&lines)).collect()
+    /// The states of all shards.
+    fn states(&self) -> Vec<(ShardId, State)> {
+        let states = self.world.objects("lake/staging/").into_iter().filter(|(key, _)| key.ends_with(STATE));
+        let id = |key: &str| ShardId::of_key(key.strip_prefix("lake/").unwrap()).unwrap().0;
+        states.map(|(key, object)| (id(&key), State::of_bytes(&object.body).unwrap())).collect()
     }
 
-    /// Ids of the quarantined records.
-    fn quarantined(&self) -> BTreeSet<String> {
+    /// Numbers of all records in segments that states name, and in files.
+    fn durable(&self) -> BTreeSet<u64> {
+        let mut lines = Vec::new();
+        self.each_segment(|contents, body| {
+            lines.extend(contents.tables.values().map(|block| slice(body, block.lines())));
+        });
+        let files = self.files().into_iter().map(|(_, object)| contents(&object).into());
+        lines.into_iter().chain(files).flat_map(|lines: Bytes| numbers(&lines)).collect()
+    }
+
+    fn each_segment(&self, mut each: impl FnMut(&Contents, &Bytes)) {
+        for (id, state) in self.states() {
+            for stored in &state.segments {
+                let path = format!("lake/{}", id.key(&stored.name));
+                let body = self.world.0.borrow().objects[&path].body.clone();
+                let (start, end) = stored.contents.unwrap();
+                each(&Contents::of_bytes(&slice(&body, start..end)).unwrap(), &body);
+            }
+        }
+    }
+
+    /// All files, wherever they are.
+    fn files(&self) -> Vec<(String, Object)> {
+        self.world.objects("incoming/cubic/kafka/").into_iter().chain(self.taken.iter().cloned()).collect()
+    }
+
+    /// Ids of the quarantined records, each as often as it is there.
+    fn quarantined(&self) -> Vec<String> {
         let objects = self.world.objects("lake/quarantine/kafka-roller/");
-        let records = objects.iter().flat_map(|(_, object)| std::str::from_utf8(&object.body).unwrap().lines());
-        records.map(|line| line.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()).collect()
+        let mut records: Vec<String> = Vec::new();
+        for (_, object) in objects {
+            records.extend(poison(&object.body).unwrap().into_iter().map(|record| record.id));
+        }
+        records
+    }
+
+    /// Ids of the poison records that are in the quarantine, or in a segment that has to go there.
+    fn durable_poison(&self) -> BTreeSet<String> {
+        let mut ids: BTreeSet<String> = self.quarantined().into_iter().collect();
+        self.each_segment(|contents, body| {
+            let records = poison(&slice(body, contents.poison.clone())).unwrap();
+            ids.extend(records.into_iter().map(|record| record.id));
+        });
+        ids
     }
 
     /// A phase in which anything may happen.
@@ -250,17 +382,30 @@ impl History {
         let (dice, faults) = (self.dice.clone(), self.dice.throw(15));
         self.world.take_turns(2 + self.dice.throw(4), move |_| match dice.throw(200) {
             die if die >= faults => Fate::Done,
-            die if die % 2 == 0 => Fate::Refused,
+            die if die % 3 == 0 => Fate::Refused,
+            die if die % 3 == 1 => Fate::Raced,
             _ => Fate::AnswerLost,
         });
         let most = 1 + self.dice.throw(15);
+        let (gives_up, takes) = (self.dice.percent(20), self.dice.percent(30));
+        self.may_leave_uploads |= faults > 0;
         for _ in 0..60 + self.dice.throw(240) {
             match self.dice.throw(100) {
                 0..12 => (0..1 + self.dice.throw(4)).for_each(|_| self.put()),
                 12..20 => self.deliver(self.dice.throw(self.shards.len()), most),
                 20..23 => self.tick(),
                 23..26 => self.wait(self.dice.throw(2 * HOUR_MS as usize)),
-                26..30 => self.wait(self.dice.throw(60_000)),
+                26..29 => self.wait(self.dice.throw(60_000)),
+                29 => match self.dice.throw(4) {
+                    0 => self.change(),
+                    1 if gives_up => self.give_up(),
+                    2 if takes => {
+                        (0..self.actors.len()).for_each(|_| self.die(0));
+                        self.take();
+                    }
+                    3 if self.dice.percent(10) => self.split(),
+                    _ => {}
+                },
                 die if !self.actors.is_empty() => {
                     let actor = self.dice.throw(self.actors.len());
                     match die {
@@ -282,6 +427,7 @@ impl History {
     }
 
     fn die(&mut self, actor: usize) {
+        self.may_leave_uploads = true;
         self.world.note(format!("{actor} died"));
         drop(self.actors.swap_remove(actor));
     }
@@ -301,18 +447,53 @@ impl History {
                 self.go_on(0);
             }
         }
+        // Lower limits are applied by the next tick, and full files are written at once.
+        self.tick();
+        self.go_on(0);
+        self.assert_prompt();
+        let shard = dice.throw(self.shards.len());
+        (0..dice.throw(30)).for_each(|_| self.put());
+        while self.shards[shard].checkpoint < self.shards[shard].puts.len() {
+            self.deliver(shard, 20);
+            self.go_on(0);
+            self.assert_prompt();
+        }
+        for shard in 0..self.shards.len() {
+            while self.shards[shard].checkpoint < self.shards[shard].puts.len() {
+                self.deliver(shard, 20);
+                self.go_on(0);
+            }
+        }
         for _ in 0..2 {
-            self.wait(HOUR_MS as usize);
+            self.wait(HOUR_MS as usize / 2);
             self.tick();
             self.go_on(0);
+            self.assert_prompt();
+            self.wait(HOUR_MS as usize / 2);
+            self.tick();
+            self.go_on(0);
+            self.assert_prompt();
+        }
+    }
+
+    /// Asserts that no file waits that is full or, at the last tick, was old.
+    fn assert_prompt(&self) {
+        let limits = &self.app.config.rules.limits;
+        for (id, state) in self.states() {
+            for (name, table) in &state.tables {
+                assert!(table.begun.is_empty() && !table.recount, "{id}/{name} is not written");
+                let Some(open) = table.open else { continue };
+                assert!(open.count < limits.records && open.bytes < limits.bytes, "{id}/{name} is full: {open:?}");
+                assert!(self.clock() - open.oldest_ms < HOUR_MS + 60_000, "{id}/{name} is old: {open:?}");
+            }
         }
     }
 
     fn check(&self) {
         let mut windows: BTreeMap<String, Vec<(RolledFile, Vec<u8>, i64)>> = BTreeMap::new();
-        for (_, object) in self.world.objects("incoming/cubic/kafka/") {
+        for (_, object) in self.files() {
             let file = RolledFile::of_metadata(|name| object.metadata.get(name).map(String::as_str)).unwrap();
-            let contents = contents(&self.app, &object);
+            let contents = contents(&object);
             windows.entry(file.window.to_string()).or_default().push((file, contents, object.written_ms));
         }
         let arrived: HashMap<u64, i64> = self
@@ -321,52 +502,77 @@ impl History {
             .flat_map(|shard| &shard.puts)
             .flat_map(|put| put.holds.iter().map(|(_, number)| (*number, put.arrived_ms)))
             .collect();
-        let limits = &self.app.config.rules.limits;
-        for (number, shard) in self.shards.iter().enumerate() {
-            for table in ["a", "b", "c"] {
-                let holds = shard.puts.iter().flat_map(|put| &put.holds).filter(|(of, _)| *of == table);
-                let expected: Vec<u64> = holds.map(|(_, number)| *number).collect();
-                let mut files = windows.remove(&format!("stream/shardId-{number}/{table}")).unwrap_or_default();
-                files.sort_by_key(|(file, ..)| file.first);
-                let landed: Vec<u64> = files.iter().flat_map(|(_, lines, _)| numbers(lines)).collect();
-                assert_eq!(landed, expected, "each record of {number}/{table} is in exactly one file, in order");
-                for ((file, lines, written_ms), next) in files.iter().zip(files.iter().skip(1).map(Some).chain([None]))
-                {
-                    let of_file = numbers(lines);
-                    assert_eq!(of_file.len(), file.count);
-                    assert!(file.count <= limits.records);
-                    assert!(lines.len() as u64 <= limits.bytes || file.count == 1, "{} bytes", lines.len());
-                    if let Some((next, ..)) = next {
-                        assert_eq!(next.after, file.last, "files tile");
-                    }
-                    let oldest = of_file.iter().map(|number| arrived[number]).min().unwrap();
-                    let newest = of_file.iter().map(|number| arrived[number]).max().unwrap();
-                    assert_eq!((file.oldest_ms, file.newest_ms), (oldest, newest));
-                    match file.reason {
-                        Reason::Records => assert_eq!(file.count, limits.records),
-                        Reason::Age => assert!(written_ms - oldest >= HOUR_MS, "closed after {}", written_ms - oldest),
-                        Reason::Bytes => {
-                            let more =
-                                next.map_or(0, |(_, lines, _)| 1 + lines.iter().position(|b| *b == b'\n').unwrap());
-                            assert!((lines.len() + more) as u64 >= limits.bytes, "closed at {} bytes", lines.len());
-                        }
-                        other => panic!("closed for {other:?}"),
-                    }
+        let mut landed = Vec::new();
+        for files in windows.values_mut() {
+            files.sort_by_key(|(file, ..)| file.first);
+            for ((file, lines, written_ms), next) in files.iter().zip(files.iter().skip(1).map(Some).chain([None])) {
+                let of_file = numbers(lines);
+                assert!(of_file.is_sorted(), "in order");
+                assert_eq!(of_file.len(), file.count);
+                if let Some((next, ..)) = next {
+                    assert_eq!(next.after, file.last, "files tile");
                 }
+                let oldest = of_file.iter().map(|number| arrived[number]).min().unwrap();
+                let newest = of_file.iter().map(|number| arrived[number]).max().unwrap();
+                assert_eq!((file.oldest_ms, file.newest_ms), (oldest, newest));
+                if file.reason == Reason::Age {
+                    assert!(written_ms - oldest >= HOUR_MS, "closed after {}", written_ms - oldest);
+                }
+                assert!(matches!(file.reason, Reason::Age | Reason::Bytes | Reason::Records), "{:?}", file.reason);
+                if !self.changes {
+                    self.check_limits(file, lines, next.map(|(_, lines, _)| lines.as_slice()));
+                }
+                landed.extend(of_file);
             }
         }
-        assert!(windows.is_empty(), "windows of nobody: {:?}", windows.keys());
-        let left = self.world.objects("lake/staging/");
-        assert!(left.iter().all(|(key, _)| key.contains("/rolled-")), "nothing is left open");
-        let folders: BTreeSet<&str> = left.iter().map(|(key, _)| key.rsplit_once('/').unwrap().0).collect();
-        assert_eq!(folders.len(), left.len(), "one mark a window");
-        assert_eq!(self.quarantined().len(), self.poison);
+        for (number, shard) in self.shards.iter().enumerate().filter(|_| !self.changes) {
+            for table in ["a", "b", "c"] {
+                let holds = shard.puts.iter().flat_map(|put| &put.holds).filter(|(of, _)| *of == table);
+                let expected = holds.map(|(_, number)| *number);
+                let files = windows.remove(&format!("stream/shardId-{number}/{table}")).unwrap_or_default();
+                let landed: Vec<u64> = files.iter().flat_map(|(_, lines, _)| numbers(lines)).collect();
+                let expected = expected.filter(|number| !self.given_up.contains(number) || landed.contains(number));
+                assert_eq!(landed, expected.collect::<Vec<_>>(), "the records of {number}/{table}, in order");
+            }
+        }
+        assert!(self.changes || windows.is_empty(), "windows of nobody: {:?}", windows.keys());
+        landed.sort_unstable();
+        let is_known = |number: &u64| !self.given_up.contains(number) || landed.binary_search(number).is_ok();
+        let mut expected: Vec<u64> = arrived.keys().copied().filter(is_known).collect();
+        expected.sort_unstable();
+        assert_eq!(landed, expected, "each record is in exactly one file");
+        let left: Vec<String> = self.world.objects("lake/staging/").into_iter().map(|(key, _)| key).collect();
+        assert!(left.iter().all(|key| key.ends_with(STATE)), "nothing is left open: {left:?}");
+        let mut quarantined = self.quarantined();
+        quarantined.sort_unstable();
+        assert!(quarantined.windows(2).all(|two| two[0] != two[1]), "poison is quarantined once: {quarantined:?}");
+        let missing = self.poison - quarantined.len();
+        let given_up = self.given_up_poison.iter().filter(|id| quarantined.binary_search(id).is_err());
+        assert_eq!(missing, given_up.count());
+        assert!(self.may_leave_uploads || self.world.0.borrow().uploads.is_empty(), "an upload is left");
+    }
+
+    fn check_limits(&self, file: &RolledFile, lines: &[u8], next: Option<&[u8]>) {
+        let limits = &self.app.config.rules.limits;
+        assert!(file.count <= limits.records);
+        assert!(lines.len() as u64 <= limits.bytes || file.count == 1, "{} bytes", lines.len());
+        if file.reason == Reason::Records {
+            assert_eq!(file.count, limits.records);
+        }
+        if file.reason == Reason::Bytes {
+            let more = next.map_or(0, |lines| 1 + lines.iter().position(|byte| *byte == b'\n').unwrap());
+            assert!((lines.len() + more) as u64 >= limits.bytes, "closed at {} bytes", lines.len());
+        }
     }
 }
 
-fn contents(app: &App<Sim>, object: &Object) -> Vec<u8> {
+fn slice(body: &Bytes, range: std::ops::Range<u64>) -> Bytes {
+    body.slice(usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap())
+}
+
+fn contents(object: &Object) -> Vec<u8> {
     let mut lines = Vec::new();
-    if app.config.rules.gzip {
+    if object.body.starts_with(&[0x1f, 0x8b]) {
         GzDecoder::new(&*object.body).read_to_end(&mut lines).unwrap();
     } else {
         lines.extend_from_slice(&object.body);

@@ -1,10 +1,9 @@
 //! Tests of kafka-roller's handler with sample events and at boundaries, over an S3 in memory.
 
-use std::{collections::BTreeMap, pin::pin};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use futures_util::poll;
 use kafka_roller::{
     app::App,
     config::Config,
@@ -324,32 +323,6 @@ async fn a_segment_that_somebody_deleted_leaves_a_gap_that_shows() {
     assert_eq!(stage.counts("t"), [(10, Reason::Gap), (10, Reason::Age)]);
     let files = stage.files();
     assert!(files["t"][1].0.after > files["t"][0].0.last, "the next file says after what it begins");
-}
-
-/// A listing of several pages is not a point-in-time snapshot. Here a slow invocation stages a segment whose place in the listing
-/// a tick has already passed, and another invocation stages the segment after it.
-#[tokio::test]
-async fn a_segment_that_a_listing_missed_is_no_gap() {
-    let stages = [Stage::new(&[]), Stage::new(&[]), Stage::new(&[])];
-    let [stage, overtaken, next] = &stages;
-    stage.land(&batch("s", 1..11)).await;
-    stage.land(&batch("s", 11..21)).await;
-    overtaken.land(&batch("s", 1..31)).await;
-    let staged = |of: &Stage| of.world.objects("lake/staging/").pop().unwrap();
-    let (key, object) = staged(overtaken);
-    next.world.0.borrow_mut().objects.insert(key, object);
-    next.land(&batch("s", 31..41)).await;
-
-    stage.calls();
-    stage.world.take_turns(2, |_| Fate::Done);
-    let mut tick = pin!(stage.tick(ARRIVED_MS + 2 * 3_600_000));
-    stage.world.turn();
-    assert!(poll!(&mut tick).is_pending());
-    assert_eq!(stage.calls()["list"], 1);
-    stage.world.0.borrow_mut().objects.extend([staged(overtaken), staged(next)]);
-    stage.world.run_freely();
-    tick.await;
-    assert_eq!(stage.counts("t"), [(40, Reason::Age)]);
 }
 
 #[tokio::test]

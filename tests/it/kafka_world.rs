@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
     future::poll_fn,
+    ops::Range,
     rc::Rc,
     task::Poll,
 };
@@ -21,8 +22,10 @@ pub(crate) enum Fate {
     Done,
     /// It fails without being executed.
     Refused,
-    /// It is executed, but the caller gets an error.
+    /// It is executed, but the caller gets an error. Of a deletion, only the first half is executed.
     AnswerLost,
+    /// S3 answers 409 to a conditional write, because another one is in progress.
+    Raced,
 }
 
 #[derive(Debug, Clone)]
@@ -31,6 +34,7 @@ pub(crate) struct Object {
     pub(crate) metadata: HashMap<String, String>,
     /// The world's clock when it was written, in milliseconds.
     pub(crate) written_ms: i64,
+    pub(crate) e_tag: String,
 }
 
 type Decide = Box<dyn FnMut(&str) -> Fate>;
@@ -40,8 +44,14 @@ type Decide = Box<dyn FnMut(&str) -> Fate>;
 pub(crate) struct State {
     /// `bucket/key` → object.
     pub(crate) objects: BTreeMap<String, Object>,
-    uploads: BTreeMap<String, (HashMap<String, String>, Vec<u8>)>,
+    /// The newest object that has ever been under a key, as a bucket with versions keeps it.
+    newest: BTreeMap<String, Object>,
+    pub(crate) uploads: BTreeMap<String, (HashMap<String, String>, Vec<u8>)>,
     begun: usize,
+    /// Number of objects that were written.
+    written: usize,
+    /// Whether a deletion is executed only in part.
+    halves: bool,
     /// Every call that was executed, such as `create lake/staging/…`, in order.
     pub(crate) calls: Vec<String>,
     /// Number of calls that may continue. `None`: no call waits.
@@ -59,8 +69,8 @@ pub(crate) struct World(pub(crate) Rc<RefCell<State>>);
 
 impl World {
     /// A bucket of this world.
-    pub(crate) fn bucket(&self, name: &'static str) -> Sim {
-        Sim { world: self.clone(), name }
+    pub(crate) fn bucket(&self, name: &str) -> Sim {
+        Sim { world: self.clone(), name: name.into() }
     }
 
     /// From now on every call waits for [`turn`](Self::turn), and `fate` decides what happens to it.
@@ -138,7 +148,7 @@ impl World {
 #[derive(Clone)]
 pub(crate) struct Sim {
     world: World,
-    name: &'static str,
+    name: Rc<str>,
 }
 
 impl Sim {
@@ -156,18 +166,26 @@ impl Sim {
             "complete" => "CompleteMultipartUpload",
             "abort" => "AbortMultipartUpload",
             "get" => "GetObject",
+            "replace" => "PutObject",
+            "newest" => "ListObjectVersions",
             "head" => "HeadObject",
             "delete" => "DeleteObjects",
             _ => "ListObjectsV2",
         };
-        roles::roller().assert_allows_s3(operation, self.name, key);
+        roles::roller().assert_allows_s3(operation, &self.name, key);
+        if name == "newest" {
+            roles::roller().assert_allows_s3("GetObjectVersion", &self.name, key);
+        }
         self.world.wait().await;
         let path = format!("{}/{key}", self.name);
         let (fate, result) = {
             let mut state = self.world.0.borrow_mut();
             let call_name = format!("{name} {path}");
             let fate = state.fate.as_mut().map_or(Fate::Done, |fate| fate(&call_name));
-            let result = (fate != Fate::Refused).then(|| {
+            let is_conditional = matches!(name, "create" | "replace" | "complete");
+            let fate = if fate == Fate::Raced && !is_conditional { Fate::Refused } else { fate };
+            state.halves = fate == Fate::AnswerLost;
+            let result = matches!(fate, Fate::Done | Fate::AnswerLost).then(|| {
                 let result = call(&mut state, &path);
                 state.calls.push(call_name);
                 result
@@ -177,8 +195,9 @@ impl Sim {
         self.world.wait().await;
         match (fate, result) {
             (Fate::Done, Some(result)) => result,
+            (Fate::Raced, _) => Err(BucketError::Raced { bucket: self.name.to_string(), key: key.into() }),
             _ => {
-                Err(BucketError::Failed { verb: name, bucket: self.name.into(), key: key.into(), cause: "fate".into() })
+                Err(BucketError::Failed { verb: name, bucket: self.name.to_string(), key: key.into(), cause: "fate".into() })
             }
         }
     }
@@ -194,9 +213,22 @@ impl State {
         if self.objects.contains_key(path) {
             return Created::Exists;
         }
-        self.objects.insert(path.to_owned(), Object { body, metadata, written_ms: self.clock_ms });
-        Created::New { e_tag: String::new() }
+        self.put(path, body, metadata)
     }
+
+    fn put(&mut self, path: &str, body: Bytes, metadata: HashMap<String, String>) -> Created {
+        self.written += 1;
+        let e_tag = self.written.to_string();
+        let object = Object { body, metadata, written_ms: self.clock_ms, e_tag: e_tag.clone() };
+        self.newest.insert(path.to_owned(), object.clone());
+        self.objects.insert(path.to_owned(), object);
+        Created::New { e_tag }
+    }
+}
+
+fn head(object: &Object) -> Head {
+    let (e_tag, metadata) = (object.e_tag.clone(), object.metadata.clone());
+    Head { e_tag, size: object.body.len() as u64, metadata, version: None }
 }
 
 fn metadata(attributes: &Attributes) -> HashMap<String, String> {
@@ -205,7 +237,7 @@ fn metadata(attributes: &Attributes) -> HashMap<String, String> {
 
 impl Bucket for Sim {
     fn name(&self) -> &str {
-        self.name
+        &self.name
     }
 
     async fn list_while(
@@ -226,7 +258,7 @@ impl Bucket for Sim {
                     let page = objects.take(most).map(|(key, object)| Listed {
                         key: key.split_once('/').unwrap().1.to_owned(),
                         size: object.body.len() as u64,
-                        modified_ms: None,
+                        modified_ms: Some(object.written_ms),
                     });
                     let page: Vec<Listed> = page.collect();
                     let full = page.len() == most;
@@ -249,22 +281,61 @@ impl Bucket for Sim {
         .await
     }
 
+    async fn get_tagged(&self, key: &str) -> Result<(Bytes, String), BucketError> {
+        self.call("get", key, |state, path| {
+            let object = state.objects.get(path).ok_or_else(|| missing(path))?;
+            Ok((object.body.clone(), object.e_tag.clone()))
+        })
+        .await
+    }
+
+    async fn range(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
+        self.call("get", key, |state, path| {
+            let body = &state.objects.get(path).ok_or_else(|| missing(path))?.body;
+            let at = |at: u64| usize::try_from(at).unwrap().min(body.len());
+            Ok(body.slice(at(range.start)..at(range.end)))
+        })
+        .await
+    }
+
+    async fn replace(
+        &self,
+        key: &str,
+        body: Bytes,
+        attributes: &Attributes,
+        e_tag: &str,
+    ) -> Result<Created, BucketError> {
+        self.call("replace", key, |state, path| match state.objects.get(path) {
+            None => Err(missing(path)),
+            Some(object) if object.e_tag != e_tag => Ok(Created::Exists),
+            Some(_) => Ok(state.put(path, body, metadata(attributes))),
+        })
+        .await
+    }
+
+    async fn newest(&self, key: &str) -> Result<Option<Head>, BucketError> {
+        self.call("newest", key, |state, path| Ok(state.newest.get(path).map(head))).await
+    }
+
+    fn sibling(&self, name: &str) -> Self {
+        self.world.bucket(name)
+    }
+
     async fn create(&self, key: &str, body: Bytes, attributes: &Attributes) -> Result<Created, BucketError> {
         self.call("create", key, |state, path| Ok(state.create(path, body, metadata(attributes)))).await
     }
 
     async fn head(&self, key: &str) -> Result<Head, BucketError> {
         self.call("head", key, |state, path| {
-            let object = state.objects.get(path).ok_or_else(|| missing(path))?;
-            let (size, metadata) = (object.body.len() as u64, object.metadata.clone());
-            Ok(Head { e_tag: String::new(), size, metadata, version: None })
+            state.objects.get(path).map(head).ok_or_else(|| missing(path))
         })
         .await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {
         self.call("delete", &keys[0], |state, _| {
-            keys.iter().for_each(|key| drop(state.objects.remove(&format!("{}/{key}", self.name))));
+            let some = if state.halves { keys.len() / 2 } else { keys.len() };
+            keys.iter().take(some).for_each(|key| drop(state.objects.remove(&format!("{}/{key}", self.name))));
             Ok(())
         })
         .await

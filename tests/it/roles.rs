@@ -40,6 +40,8 @@ const BY_THE_SERVICE: [&str; 20] = [
 struct Statement {
     actions: Vec<String>,
     resources: Vec<String>,
+    /// Whether a condition decides which of the resources it is.
+    is_either: bool,
 }
 
 #[derive(Debug)]
@@ -144,13 +146,12 @@ impl Role {
         let mut unused = Vec::new();
         // Lambda itself writes what it gives up.
         let by_code = |statement: &&Statement| !statement.resources.iter().any(|it| it.ends_with("/aws/lambda/*"));
-        for Statement { actions, resources } in self.statements.iter().filter(by_code) {
+        for Statement { actions, resources, is_either } in self.statements.iter().filter(by_code) {
             for action in actions.iter().filter(|action| !BY_THE_SERVICE.contains(&action.as_str())) {
-                // Of a resource that depends on a condition, one is enough.
+                // Of resources that depend on a condition, one is enough.
                 let is_used = |resource: &&String| used.contains(&(action.clone(), (*resource).clone()));
-                let alternatives = resources.iter().filter(|resource| resource.contains("/cubic/kafka/")).count();
                 let count = resources.iter().filter(is_used).count();
-                if count < resources.len() && !(alternatives == resources.len() && count > 0) {
+                if count < resources.len() && !(*is_either && count > 0) {
                     unused.push(format!("{action} on {resources:?}"));
                 }
             }
@@ -182,7 +183,8 @@ impl Statement {
             let is_name = name.starts_with(char::is_uppercase) && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
             (is_name && !name.starts_with("Has") && !name.starts_with("Owns")).then(|| name.to_owned())
         });
-        Self { actions: actions.map(str::to_owned).collect(), resources: names.collect() }
+        let is_either = resources.trim_start().starts_with("!If");
+        Self { actions: actions.map(str::to_owned).collect(), resources: names.collect(), is_either }
     }
 }
 

@@ -19,8 +19,9 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use objects::{Bucket, BucketError, S3};
 use rolling::{
+    earlier::{self, Item},
     rules::Rules,
-    staging::{self, Item},
+    shard::{FOLDER, STATE, ShardId, State, StateError},
 };
 use runtime::settings::Settings;
 use shared::{layout::Segment, position::Position, rolled::Window};
@@ -106,6 +107,8 @@ pub enum AuditError {
     Interrupted,
     #[error(transparent)]
     Stack(#[from] StackError),
+    #[error("{0}, which says how far files go: {1}")]
+    State(String, StateError),
     #[error("the settings of function {function} cannot be used: {cause}")]
     Function { function: String, cause: String },
     #[error("function {function} writes to bucket {bucket}; to repair, make it the first --bucket")]
@@ -293,16 +296,31 @@ impl<'a> Audit<'a> {
             return Ok(());
         }
         let lake = function.setting("LAKE_BUCKET")?;
-        for object in S3::new(&self.context.clients.s3, &lake).list(staging::FOLDER).await? {
-            let Ok((window, Item::Mark(mark))) = staging::parse(&object.key) else { continue };
-            let is_wanted = self.args.stream.as_ref().is_none_or(|stream| *stream == window.stream)
-                && self.is_wanted(Some(&window.table));
-            if is_wanted {
-                let files = self.windows.entry(window).or_default();
-                files.mark = files.mark.max(Some((mark, object.modified_ms)));
+        let lake = S3::new(&self.context.clients.s3, &lake);
+        for object in lake.list(FOLDER).await? {
+            let Some((shard, name)) = ShardId::of_key(&object.key) else { continue };
+            if self.args.stream.as_ref().is_some_and(|stream| *stream != shard.stream) {
+                continue;
+            }
+            if name == STATE {
+                let bytes = lake.get(&object.key, None).await?;
+                let state = State::of_bytes(&bytes).map_err(|cause| AuditError::State(object.key.clone(), cause))?;
+                for (table, of_table) in state.tables {
+                    self.mark(&shard, &table, of_table.rolled, Some(of_table.written_ms));
+                }
+            } else if let Some((table, Item::Mark(mark))) = earlier::parse(name) {
+                self.mark(&shard, &table, mark, object.modified_ms);
             }
         }
         Ok(())
+    }
+
+    /// Notes the high-water mark of a table, and when it was set in Unix milliseconds.
+    fn mark(&mut self, shard: &ShardId, table: &Segment, mark: Position, at: Option<i64>) {
+        if mark > Position::START && self.is_wanted(Some(table)) {
+            let files = self.windows.entry(shard.window(table)).or_default();
+            files.mark = files.mark.max(Some((mark, at)));
+        }
     }
 
     /// Files that are not in `seen` yet.
@@ -428,7 +446,7 @@ mod tests {
         kinesis::{Record, Shard},
         s3::Buckets,
     };
-    use rolling::staging;
+    use rolling::shard::{STATE, ShardId, State, Table};
     use serde_json::Value;
     use shared::quarantine::base64;
 
@@ -625,8 +643,12 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
     }
 
     fn mark(lake: &Shared, number: u64) {
-        let (window, mark) = (rolled(0, 1).window, staging::Item::Mark(rolled(0, number).last));
-        lake.lock().unwrap().put("lake", &staging::key(&window, &mark), &[], "");
+        let window = rolled(0, 1).window;
+        let table = Table { rolled: rolled(0, number).last, written_ms: i64::MAX, ..Table::default() };
+        let state = State { tables: [(window.table, table)].into(), ..State::new() };
+        let id = ShardId { stream: window.stream, shard: window.shard };
+        let state = String::from_utf8(state.to_bytes().unwrap()).unwrap();
+        lake.lock().unwrap().put("lake", &id.key(STATE), &[], &state);
     }
 
     #[tokio::test]

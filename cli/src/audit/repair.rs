@@ -16,7 +16,7 @@ use rolling::{
     line::TableOf,
     rules::Rules,
     run::{Entry, Run},
-    window::{Limits, State, Step},
+    shard::{Limits, ShardId, Table, Target},
 };
 use shared::{
     layout::{KafkaKey, LayoutError},
@@ -189,7 +189,8 @@ impl<'a> Refill<'a> {
         }
         self.has_begun = true;
         self.is_past = last.position >= self.wanted.up_to.record();
-        let shard = Shard { stream: window.stream.clone(), id: window.shard.clone() };
+        let id = ShardId { stream: window.stream.clone(), shard: window.shard.clone() };
+        let shard = Shard { stream_arn: String::new(), id };
         let mut batch = Batch::of(shard, records, self.table_of);
         let Some(run) = batch.runs.remove(&window.table) else { return Ok(()) };
         self.keep(&run, run.up_to(self.wanted.after)..run.up_to(self.wanted.up_to));
@@ -200,7 +201,7 @@ impl<'a> Refill<'a> {
     fn keep(&mut self, run: &Run, range: ops::Range<usize>) {
         let mut end = self.lines.len();
         for (index, entry) in range.clone().zip(run.entries(range.clone())) {
-            end += usize::try_from(run.line_bytes(index)).unwrap_or_default();
+            end += usize::try_from(run.offset(index + 1) - run.offset(index)).unwrap_or_default();
             self.entries.push(Entry { end, ..*entry });
         }
         self.lines.extend_from_slice(&run.lines(range));
@@ -209,27 +210,21 @@ impl<'a> Refill<'a> {
     /// Takes out the files that are full or, at `now_ms`, old enough, with their lines.
     fn cut(&mut self, now_ms: Option<i64>) -> Vec<(RolledFile, Bytes)> {
         let fresh = Run::new(std::mem::take(&mut self.entries), std::mem::take(&mut self.lines).into());
-        let mut state = State { rolled: self.after, fresh, now_ms, ..State::default() };
-        let mut files = Vec::new();
-        // The function's own machine says where a file ends.
-        while let Step::Roll(roll) = state.step(&self.limits) {
-            let extent = roll.extent;
-            let range = state.fresh.up_to(state.rolled)..state.fresh.up_to(extent.last);
-            let file = RolledFile {
-                window: self.gap.window.clone(),
-                after: roll.after,
-                first: extent.first,
-                last: extent.last,
-                count: extent.count,
-                oldest_ms: extent.oldest_ms,
-                newest_ms: extent.newest_ms,
-                reason: Reason::Repair,
-            };
-            files.push((file, state.fresh.lines(range)));
-            state.rolled = extent.last;
+        let mut table = Table { rolled: self.after, ..Table::default() };
+        // The function's own rules say where a file ends.
+        let target = Target { bucket: String::new(), gzip: false };
+        table.add(&fresh, &self.limits, &target);
+        let is_old = |oldest_ms: i64| now_ms.is_some_and(|now| now.saturating_sub(oldest_ms) >= self.limits.age_ms);
+        if table.open.is_some_and(|open| is_old(open.oldest_ms)) {
+            table.close(Reason::Age, &target);
         }
-        self.after = state.rolled;
-        self.keep(&state.fresh, state.fresh.up_to(self.after)..state.fresh.len());
+        self.after = table.begun_to();
+        let files = table.begun.iter().map(|begun| {
+            let lines = fresh.lines(fresh.up_to(begun.after)..fresh.up_to(begun.extent.last));
+            (RolledFile { reason: Reason::Repair, ..begun.file(self.gap.window.clone()) }, lines)
+        });
+        let files = files.collect();
+        self.keep(&fresh, fresh.up_to(self.after)..fresh.len());
         files
     }
 

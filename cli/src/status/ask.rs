@@ -1,23 +1,16 @@
 //! The questions of `landfall status`, one for each section. An error is the sentence that the section shows instead.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_cloudwatch::{
     primitives::DateTime,
     types::{Dimension, Metric, MetricDataQuery, MetricStat, StateValue},
 };
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use objects::{Bucket, S3};
-use rolling::staging::{self, Item};
+use rolling::shard::{FOLDER, Listing, STATE, ShardId, State};
 use runtime::failure::cause;
-use shared::{
-    position::Position,
-    registrar::{Command, TableList},
-    rolled::Window,
-};
+use shared::registrar::{Command, TableList};
 
 use super::{Alarm, Loads, Quarantined, QueueStatus, Source, Windows};
 use crate::{
@@ -135,7 +128,7 @@ pub(super) async fn quarantine(
     Ok((records.collect(), not_read))
 }
 
-/// The open windows of kafka-roller, from one listing.
+/// The open windows of kafka-roller, from one listing and the states of the shards that have some.
 pub(super) async fn windows(
     context: &Context,
     functions: &[(&'static str, Function)],
@@ -144,32 +137,38 @@ pub(super) async fn windows(
         return Ok(None);
     }
     let Some(lake) = lake(context, functions) else { return Ok(None) };
-    let listed = lake.list(staging::FOLDER).await.map_err(|error| error.to_string())?;
-    let keys = listed.iter().filter_map(|object| staging::parse(&object.key).ok());
-    Ok(Some(summed(keys.collect(), context.now.as_millisecond())))
+    let mut shards: BTreeMap<ShardId, Listing> = BTreeMap::new();
+    for object in lake.list(FOLDER).await.map_err(|error| error.to_string())? {
+        if let Some((shard, name)) = ShardId::of_key(&object.key) {
+            shards.entry(shard).or_default().add(name, object.modified_ms);
+        }
+    }
+    shards.retain(|_, listing| !listing.segments.is_empty() || !listing.earlier.is_empty());
+    let states = shards.into_iter().map(async |(id, listing)| {
+        if !listing.has_state {
+            return Ok(listing.taken_over());
+        }
+        let key = id.key(STATE);
+        let bytes = lake.get(&key, None).await.map_err(|error| error.to_string())?;
+        State::of_bytes(&bytes).map_err(|error| format!("{key}: {error}"))
+    });
+    let states: Vec<State> = stream::iter(states).buffer_unordered(CONCURRENT_S3_REQUESTS).try_collect().await?;
+    Ok(Some(summed(&states, context.now.as_millisecond())))
 }
 
-/// Sums the segments beyond the high-water marks of their windows.
-fn summed(items: Vec<(Window, Item)>, now_ms: i64) -> Windows {
-    let mut marks: BTreeMap<Window, Position> = BTreeMap::new();
-    for (window, item) in &items {
-        if let Item::Mark(mark) = item {
-            let highest = marks.entry(window.clone()).or_insert(*mark);
-            *highest = (*highest).max(*mark);
+/// Sums what is in no file yet.
+fn summed(states: &[State], now_ms: i64) -> Windows {
+    let open = states.iter().flat_map(|state| state.tables.values()).filter(|table| table.oldest_ms().is_some());
+    let (mut sum, mut oldest) = (Windows::default(), None);
+    for table in open {
+        sum.windows += 1;
+        oldest = oldest.into_iter().chain(table.oldest_ms()).min();
+        for extent in table.begun.iter().map(|begun| begun.extent).chain(table.open) {
+            sum.records += extent.count;
+            sum.bytes += extent.bytes;
         }
     }
-    let (mut open, mut sum, mut oldest) = (BTreeSet::new(), Windows::default(), None::<i64>);
-    for (window, item) in items {
-        let Item::Segment(staged) = item else { continue };
-        if marks.get(&window).is_some_and(|mark| staged.extent.last <= *mark) {
-            continue;
-        }
-        open.insert(window);
-        sum.records += staged.extent.count;
-        sum.bytes += staged.extent.bytes;
-        oldest = oldest.into_iter().chain([staged.extent.oldest_ms]).min();
-    }
-    Windows { windows: open.len(), age_seconds: oldest.map(|oldest| now_ms.saturating_sub(oldest) / 1_000), ..sum }
+    Windows { age_seconds: oldest.map(|oldest| now_ms.saturating_sub(oldest) / 1_000), ..sum }
 }
 
 pub(super) async fn loads(context: &Context, has_registrar: bool) -> Result<Option<Loads>, String> {
@@ -275,32 +274,28 @@ fn query(at: usize, name: &str, is_queue: bool) -> MetricDataQuery {
 
 #[cfg(test)]
 mod tests {
-    use rolling::{run::Extent, staging::Staged};
+    use rolling::{run::Extent, shard::Table};
+    use shared::position::Position;
 
     use super::*;
 
     #[test]
-    fn only_segments_beyond_the_mark_are_open() {
+    fn what_is_in_no_file_is_open() {
         let position = |number: u64| Position::of_sequence_number(&number.to_string()).unwrap();
-        let window = |table: &str| Window {
-            stream: "s".parse().unwrap(),
-            shard: "shardId-0".parse().unwrap(),
-            table: table.parse().unwrap(),
-        };
-        let segment = |first: u64, last: u64| {
+        let open = |first: u64, last: u64| {
             let (first, last) = (position(first), position(last));
-            let extent = Extent { first, last, count: 3, bytes: 30, oldest_ms: 5_000, newest_ms: 6_000 };
-            Item::Segment(Staged { after: Position::default(), extent })
+            Table {
+                open: Some(Extent { first, last, count: 3, bytes: 30, oldest_ms: 5_000, newest_ms: 6_000 }),
+                ..Table::default()
+            }
         };
-        let items = vec![
-            (window("a"), segment(1, 3)),
-            (window("a"), segment(4, 6)),
-            (window("a"), Item::Mark(position(3))),
-            (window("b"), segment(7, 9)),
-        ];
+        let mut state = State::new();
+        for (name, table) in [("a", open(4, 6)), ("b", open(7, 9)), ("rolled", Table::default())] {
+            state.tables.insert(name.parse().unwrap(), table);
+        }
         let expected = Windows { windows: 2, records: 6, bytes: 60, age_seconds: Some(60) };
-        assert_eq!(summed(items, 65_999), expected);
-        assert_eq!(summed(Vec::new(), 0), Windows::default());
+        assert_eq!(summed(&[state], 65_999), expected);
+        assert_eq!(summed(&[State::new()], 0), Windows::default());
     }
 
     #[test]

@@ -1,36 +1,36 @@
-//! One invocation: the records of a batch are staged or rolled, table by table; a tick rolls files whose records are old enough.
+//! One invocation: the records of a batch are staged, and files that are full are rolled; a tick rolls files whose records are old
+//! enough.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use objects::{Bucket, BucketError, quarantine};
+use objects::{Bucket, BucketError};
 use rolling::{
-    batch::{Batch, Poison},
-    event::{self, Event, EventError, Shard},
-    run::Run,
-    staging,
+    batch::Batch,
+    event::{self, Event, EventError},
+    shard::{FOLDER, Listing, Refused, ShardId},
 };
 use runtime::{clock, metrics};
 use serde::Serialize;
 use shared::{
-    layout::Segment,
     metrics::{CountsByReason, Metrics, Unit},
     position::Position,
     quarantine::rfc3339,
-    rolled::{Reason, Window},
+    rolled::Reason,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     FUNCTION,
     app::App,
     config::Config,
-    roll::{self, Done, StagedWindow, WindowError, bring_up_to_date},
+    error::RollError,
+    roll::{self, Done},
 };
 
-/// Number of windows that are processed concurrently.
-const CONCURRENT_WINDOWS: usize = 8;
+/// Number of shards that a tick processes concurrently.
+const CONCURRENT_SHARDS: usize = 8;
 
 /// Why an invocation fails as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -50,15 +50,16 @@ pub enum HandleError {
     #[error(transparent)]
     List(#[from] BucketError),
     /// Some windows of a tick could not be rolled. The next tick tries again.
-    #[error("{failed} of {windows} windows could not be rolled; the first error: {cause}")]
+    #[error("{failed} windows could not be rolled; the first error: {cause}")]
     Tick {
         /// Number of windows that failed.
         failed: usize,
-        /// Number of all windows.
-        windows: usize,
         /// Why the first window failed.
-        cause: WindowError,
+        cause: RollError,
     },
+    /// The records are not of the stream that is staged. Nothing was done.
+    #[error(transparent)]
+    Refused(Refused),
 }
 
 /// Lambda's partial batch response. Lambda delivers all records again from the lowest of these sequence numbers on.
@@ -81,13 +82,11 @@ pub struct Failure {
 #[derive(Debug, Default)]
 pub struct Tally {
     done: Vec<Done>,
-    quarantined: CountsByReason,
-    failed_windows: usize,
+    /// Number of batches that could not be staged.
+    failed_shards: usize,
     oldest_arrived_ms: Option<i64>,
     /// Whether the event was a tick.
     is_tick: bool,
-    /// When the oldest record arrived of the windows that could not be rolled.
-    oldest_failed_ms: Option<i64>,
 }
 
 /// Handles a batch or a tick, then logs and prints what was done.
@@ -103,7 +102,7 @@ pub async fn run<B: Bucket>(app: &App<B>, event: Bytes, tally: &mut Tally) -> Re
     match Batch::of_event(&event, &app.config.rules.table_of)? {
         Event::Batch(None) => Ok(Response::default()),
         Event::Batch(Some(batch)) => {
-            let first = land(app, batch, tally).await;
+            let first = land(app, &batch, tally).await?;
             let sequence_number = first.and_then(|first| event::sequence_number(&event, first));
             let failures = sequence_number.map(|item_identifier| Failure { item_identifier });
             Ok(Response { batch_item_failures: failures.into_iter().collect() })
@@ -119,95 +118,44 @@ pub async fn run<B: Bucket>(app: &App<B>, event: Bytes, tally: &mut Tally) -> Re
     }
 }
 
-/// Stages or rolls the records of a batch. Returns the position of the first record that is not stored.
-async fn land<B: Bucket>(app: &App<B>, batch: Batch, tally: &mut Tally) -> Option<Position> {
+/// Stages the records of a batch. Returns the position of the first record if they are not staged.
+async fn land<B: Bucket>(app: &App<B>, batch: &Batch, tally: &mut Tally) -> Result<Option<Position>, HandleError> {
     tally.oldest_arrived_ms = batch.oldest_ms;
-    let failed = land_all(app, &batch.shard, batch.runs, tally).await.into_iter().min();
-    // What comes again is quarantined then, or it would be there twice.
-    let poison =
-        batch.poison.into_iter().filter(|poison| failed.is_none_or(|failed| poison.position < failed.record()));
-    let poison = poison.map(|Poison { position, record, .. }| (position, record)).collect();
-    let quarantined = quarantine::keep(&app.lake, FUNCTION, poison).await;
-    tally.quarantined = quarantined.kept;
-    failed.into_iter().chain(quarantined.failed).min()
-}
-
-/// Stages or rolls the records of all tables. Returns the position of the first record of each table that failed.
-async fn land_all<B: Bucket>(
-    app: &App<B>,
-    shard: &Shard,
-    runs: BTreeMap<Segment, Run>,
-    tally: &mut Tally,
-) -> Vec<Position> {
-    let firsts = runs.values().filter_map(|run| run.extent(0..run.len())).map(|extent| extent.first);
-    let listed = if runs.is_empty() {
-        return Vec::new();
-    } else {
-        app.lake.list(&staging::shard_folder(&shard.stream, &shard.id)).await
-    };
-    let mut listed = match listed {
-        Ok(keys) => roll::windows(&keys),
+    match roll::land(app, batch).await {
+        Ok(done) => {
+            tally.done.push(done);
+            Ok(None)
+        }
+        Err(RollError::Refused(cause)) => Err(HandleError::Refused(cause)),
         Err(cause) => {
-            error!(%cause, "the staging folder could not be listed; the whole batch is returned");
-            return firsts.collect();
-        }
-    };
-    let windows = runs.into_iter().map(|(table, run)| {
-        let window = Window { stream: shard.stream.clone(), shard: shard.id.clone(), table };
-        let listed = listed.remove(&window).unwrap_or_default();
-        async {
-            let first = run.extent(0..run.len()).map(|extent| extent.first);
-            let result = bring_up_to_date(app, &window, listed, run, None).await;
-            (window, first, result)
-        }
-    });
-    let results: Vec<_> = stream::iter(windows).buffer_unordered(CONCURRENT_WINDOWS).collect().await;
-    let mut failed = Vec::new();
-    for (window, first, result) in results {
-        match result {
-            Ok(done) => {
-                if let Some(cause) = &done.not_rolled {
-                    error!(%window, %cause, "a file could not be written; the records of the batch are staged");
-                    tally.failed_windows += 1;
-                }
-                tally.done.push(done);
-            }
-            Err(cause) => {
-                error!(%window, %cause, "the records of a window could not be stored; the batch is returned from the first of them on");
-                tally.failed_windows += 1;
-                failed.extend(first);
-            }
+            error!(shard = %batch.shard.id, %cause, "the records of the batch could not be staged; it is returned");
+            tally.failed_shards += 1;
+            Ok(batch.first())
         }
     }
-    failed
 }
 
 /// Rolls every window whose oldest record is old enough, and deletes segments that are not needed any more.
 async fn tick<B: Bucket>(app: &App<B>, now_ms: i64, tally: &mut Tally) -> Result<Response, HandleError> {
     tally.is_tick = true;
-    let windows = roll::windows(&app.lake.list(staging::FOLDER).await?);
-    let all = windows.len();
-    let windows = windows.into_iter().map(async |(window, listed): (Window, StagedWindow)| {
-        let oldest_ms = listed.oldest_open_ms();
-        let result = bring_up_to_date(app, &window, listed, Run::default(), Some(now_ms)).await;
-        (window, oldest_ms, result)
-    });
-    let results: Vec<_> = stream::iter(windows).buffer_unordered(CONCURRENT_WINDOWS).collect().await;
-    let mut first = None;
-    for (window, oldest_ms, result) in results {
-        match result {
-            Ok(done) => tally.done.push(done),
-            Err(cause) => {
-                error!(%window, %cause, "the window could not be rolled");
-                tally.failed_windows += 1;
-                tally.oldest_failed_ms = tally.oldest_failed_ms.into_iter().chain(oldest_ms).min();
-                first.get_or_insert(cause);
-            }
+    let mut shards: BTreeMap<ShardId, Listing> = BTreeMap::new();
+    for object in app.lake.list(FOLDER).await? {
+        let is_ours = ShardId::of_key(&object.key)
+            .is_some_and(|(shard, name)| shards.entry(shard).or_default().add(name, object.modified_ms));
+        if !is_ours {
+            warn!(object.key, "the staging folder contains an object that this function did not write");
         }
     }
-    match first {
+    // Without segments, nothing of a shard is open.
+    shards.retain(|_, listing| !listing.segments.is_empty() || !listing.earlier.is_empty());
+    let all = shards.iter().map(async |(id, listing)| roll::tick(app, id, listing, now_ms).await);
+    let done: Vec<Done> = stream::iter(all).buffer_unordered(CONCURRENT_SHARDS).collect().await;
+    let cause = done.iter().find_map(|done| done.cause.clone());
+    let failed = done.iter().map(|done| done.failed).sum();
+    tally.done.extend(done);
+    match cause {
         None => Ok(Response::default()),
-        Some(cause) => Err(HandleError::Tick { failed: tally.failed_windows, windows: all, cause }),
+        Some(cause) => Err(HandleError::Tick { failed, cause }),
     }
 }
 
@@ -218,14 +166,15 @@ impl Tally {
         let sum = |of: fn(&Done) -> usize| self.done.iter().map(of).sum::<usize>();
         let files = self.done.iter().flat_map(|done| &done.files);
         let bytes: u64 = files.clone().map(|(_, bytes)| bytes).sum();
-        info!(windows = self.done.len(), failed = self.failed_windows, "windows brought up to date");
+        let failed = sum(|done| done.failed) + self.failed_shards;
+        info!(shards = self.done.len(), failed, "shards brought up to date");
         let mut all = Metrics::of(stack, FUNCTION)
             .put("records_staged", Unit::Count, sum(|done| done.staged))
             .put("records_already_staged", Unit::Count, sum(|done| done.already))
             .put("bytes_staged", Unit::Bytes, sum(|done| done.staged_bytes))
             .put("bytes_rolled", Unit::Bytes, bytes)
             .put("files_already_rolled", Unit::Count, sum(|done| done.files_already))
-            .put("windows_failed", Unit::Count, self.failed_windows)
+            .put("windows_failed", Unit::Count, failed)
             .put("gaps", Unit::Count, sum(|done| done.gaps));
         if let Some(oldest) = self.oldest_arrived_ms {
             all = all.put("oldest_record_age", Unit::Seconds, clock::age(oldest));
@@ -233,8 +182,7 @@ impl Tally {
         if self.is_tick {
             all = all.put("ticks", Unit::Count, 1_usize);
         }
-        let open = self.done.iter().filter_map(|done| done.oldest_open_ms);
-        if let Some(oldest) = open.chain(self.oldest_failed_ms).min() {
+        if let Some(oldest) = self.done.iter().filter_map(|done| done.oldest_open_ms).min() {
             let (age, limit) = (clock::age(oldest), config.rules.limits.age_ms);
             let overdue = age.saturating_sub(Duration::from_millis(limit.unsigned_abs()));
             all = all.put("oldest_open_age", Unit::Seconds, age).put("oldest_open_overdue", Unit::Seconds, overdue);
@@ -249,7 +197,9 @@ impl Tally {
                     .put("records_rolled", Unit::Count, of_reason.iter().sum::<usize>())
             })
         });
-        let quarantined = self.quarantined.metrics(stack, FUNCTION, "records_quarantined");
+        let mut quarantined = CountsByReason::default();
+        self.done.iter().for_each(|done| quarantined.append(done.quarantined.clone()));
+        let quarantined = quarantined.metrics(stack, FUNCTION, "records_quarantined");
         metrics::print(std::iter::once(all).chain(rolled).chain(quarantined));
     }
 }

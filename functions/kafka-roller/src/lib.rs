@@ -5,7 +5,11 @@
 
 pub mod app;
 pub mod config;
+pub mod error;
+mod files;
 pub mod handler;
+mod read;
 pub mod roll;
+pub mod store;
 
 pub use rolling::FUNCTION;

@@ -1,0 +1,77 @@
+//! The state of a shard in S3: read, and replaced only if nobody else has replaced it.
+
+use objects::{Attributes, Bucket, BucketError, Created};
+use rolling::shard::{Listing, STATE, ShardId, State, StateError};
+use tracing::{info, warn};
+
+use crate::{app::App, error::RollError};
+
+/// A state as it was read.
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub state: State,
+    /// The ETag of its object; `None` if there is none yet.
+    e_tag: Option<String>,
+}
+
+/// Reads the state of a shard. A shard without one is new, or has the layout of an earlier version, which is taken over.
+pub async fn load<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Held, RollError> {
+    let key = id.key(STATE);
+    match app.lake.get_tagged(&key).await {
+        Ok((bytes, e_tag)) => {
+            let state = State::of_bytes(&bytes).map_err(|cause| RollError::State(key, cause))?;
+            Ok(Held { state, e_tag: Some(e_tag) })
+        }
+        Err(BucketError::Missing { .. }) => {
+            let folder = id.folder();
+            let mut listing = Listing::default();
+            for object in app.lake.list(&folder).await? {
+                listing.add(object.key.strip_prefix(&folder).unwrap_or_default(), object.modified_ms);
+            }
+            take_over(id, &listing)
+        }
+        Err(cause) => Err(cause.into()),
+    }
+}
+
+/// The state of a shard that has none in its folder.
+pub fn take_over(id: &ShardId, listing: &Listing) -> Result<Held, RollError> {
+    if listing.lost_its_state() {
+        return Err(RollError::NoState(id.key(STATE)));
+    }
+    if !listing.earlier.is_empty() {
+        info!(shard = %id, objects = listing.earlier.len(), "windows of an earlier version are taken over");
+    }
+    Ok(Held { state: listing.taken_over(), e_tag: None })
+}
+
+/// Replaces the state of a shard, and deletes the segments that it does not name any more. `false` if somebody else has replaced
+/// it: then it has to be read again.
+pub async fn save<B: Bucket>(app: &App<B>, id: &ShardId, held: &mut Held) -> Result<bool, RollError> {
+    let dead = held.state.sweep();
+    held.state.revision += 1;
+    let (key, body) = (id.key(STATE), held.state.to_bytes().map_err(|error| StateError::Damaged(error.to_string())));
+    let body = body.map_err(|cause| RollError::State(key.clone(), cause))?.into();
+    let attributes = Attributes { content_type: "application/json", metadata: Vec::new() };
+    let replaced = match &held.e_tag {
+        Some(e_tag) => app.lake.replace(&key, body, &attributes, e_tag).await,
+        None => app.lake.create(&key, body, &attributes).await,
+    };
+    match replaced {
+        Ok(Created::New { e_tag }) => held.e_tag = Some(e_tag),
+        Ok(Created::Exists) | Err(BucketError::Raced { .. } | BucketError::Missing { .. }) => return Ok(false),
+        Err(cause) => return Err(cause.into()),
+    }
+    delete(app, id, &dead).await;
+    Ok(true)
+}
+
+/// Deletes objects of a shard that nobody needs any more. If that fails, a tick will try again.
+pub async fn delete<B: Bucket>(app: &App<B>, id: &ShardId, names: &[String]) {
+    let keys: Vec<String> = names.iter().map(|name| id.key(name)).collect();
+    if !keys.is_empty()
+        && let Err(cause) = app.lake.delete(&keys).await
+    {
+        warn!(%cause, objects = keys.len(), "segments whose records are in files could not be deleted; a tick will try again");
+    }
+}

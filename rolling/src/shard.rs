@@ -1,0 +1,606 @@
+//! The state of a shard: how far it is staged, in which segments, and what of each table is in files, is about to be, or is open.
+//!
+//! One object holds it, which is replaced only by those who have read what they replace (compare and swap). So everything that it
+//! says has happened in one order, however many invocations run: a record at or before the tail is durable, a file that is begun
+//! is the same file for everyone, and a segment that the state does not name will never be needed. This module does no I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde::{Deserialize, Serialize};
+use shared::{
+    layout::Segment,
+    position::Position,
+    quarantine::rfc3339,
+    rolled::{Reason, RolledFile, Window},
+};
+
+use crate::{
+    batch::{Batch, Poison},
+    earlier::{self, Item, Staged},
+    run::{Extent, Run},
+    segment::{Name, NewSegment},
+};
+
+/// The folder of all states and segments.
+pub const FOLDER: &str = "staging/";
+/// The name of a state in the folder of its shard.
+pub const STATE: &str = "state.json";
+/// What [`State::layout`] is today. The layout before had no state, see [`earlier`].
+const LAYOUT: u32 = 2;
+/// Times of arrival are approximate: a record that was staged before may seem to be so much newer than all that were.
+const ARRIVAL_TOLERANCE_MS: i64 = 60_000;
+
+/// The limits of a file. It is closed when it reaches one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Maximum number of records.
+    pub records: usize,
+    /// Maximum size in bytes, before compression.
+    pub bytes: u64,
+    /// Maximum age of its oldest record, in milliseconds. Checked only on ticks.
+    pub age_ms: i64,
+}
+
+/// Where a file goes, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The bucket.
+    pub bucket: String,
+    /// Whether it is compressed with gzip.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gzip: bool,
+}
+
+/// A shard.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShardId {
+    /// The stream's name.
+    pub stream: Segment,
+    /// The shard's id.
+    pub shard: Segment,
+}
+
+impl ShardId {
+    /// Its folder, in which its state and its segments are.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        format!("{FOLDER}{self}/")
+    }
+
+    /// The key of an object in its folder.
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        format!("{FOLDER}{self}/{name}")
+    }
+
+    /// The shard that an object belongs to, and the rest of its key.
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<(Self, &str)> {
+        let (stream, rest) = key.strip_prefix(FOLDER)?.split_once('/')?;
+        let (shard, name) = rest.split_once('/')?;
+        Some((Self { stream: stream.parse().ok()?, shard: shard.parse().ok()? }, name))
+    }
+
+    /// The window of a table.
+    #[must_use]
+    pub fn window(&self, table: &Segment) -> Window {
+        Window { stream: self.stream.clone(), shard: self.shard.clone(), table: table.clone() }
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.stream, self.shard)
+    }
+}
+
+/// A segment that a state names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Its name in the folder of the shard. A segment of the earlier layout is in the folder of its table.
+    pub name: String,
+    /// Position of the last record of its batch.
+    pub last: Position,
+    /// Where its contents are listed; `None` in the earlier layout, where the name tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<(u64, u64)>,
+    /// Whether it has records that are not in the quarantine yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub poison: bool,
+}
+
+impl Stored {
+    /// The table of a segment of the earlier layout.
+    #[must_use]
+    pub fn table(&self) -> Option<&str> {
+        self.name.split_once('/').map(|(table, _)| table)
+    }
+
+    /// Whether records of `table` beyond `after` may be in it.
+    #[must_use]
+    pub fn may_hold(&self, table: &Segment, after: Position) -> bool {
+        self.last > after && self.table().is_none_or(|of| of == table.as_str())
+    }
+}
+
+/// A file that is to be written. Nobody writes another one of its records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The last record of the file before.
+    pub after: Position,
+    /// Summary of its records.
+    pub extent: Extent,
+    /// Why it is closed.
+    pub reason: Reason,
+    /// Where it goes.
+    #[serde(flatten)]
+    pub target: Target,
+}
+
+impl Begun {
+    /// The file of a window.
+    #[must_use]
+    pub fn file(&self, window: Window) -> RolledFile {
+        let Extent { first, last, count, oldest_ms, newest_ms, .. } = self.extent;
+        RolledFile { window, after: self.after, first, last, count, oldest_ms, newest_ms, reason: self.reason }
+    }
+}
+
+/// What is known of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// All its records up to and including this one are in files, or were lost with their segments.
+    pub rolled: Position,
+    /// The files that are to be written, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begun: Vec<Begun>,
+    /// Summary of the records after them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<Extent>,
+    /// When the last of its files was written, in milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub written_ms: i64,
+    /// Records up to here may be missing, because their segments are.
+    #[serde(default, skip_serializing_if = "is_start")]
+    pub lost: Position,
+    /// Whether a file was found that ends elsewhere than the one that was begun, so that what is open has to be counted anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recount: bool,
+}
+
+fn is_start(position: &Position) -> bool {
+    *position == Position::START
+}
+
+impl Table {
+    /// Position of the last record that is in a file, will be in one that is begun, or is lost.
+    #[must_use]
+    pub fn begun_to(&self) -> Position {
+        self.begun.last().map_or(self.rolled, |begun| begun.extent.last).max(self.rolled).max(self.lost)
+    }
+
+    /// When the oldest record arrived that is in no file yet, in milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.begun.iter().map(|begun| begun.extent).chain(self.open).map(|extent| extent.oldest_ms).min()
+    }
+
+    /// The first record that is still needed from a segment.
+    fn needs(&self) -> Option<Position> {
+        if self.recount {
+            return Some(self.rolled);
+        }
+        self.begun.first().map(|begun| begun.extent.first).or(self.open.map(|open| open.first))
+    }
+
+    /// Whether what is open has to be read before it can be cut into files: by limits that are lower than they were.
+    fn is_behind(&self, limits: &Limits) -> bool {
+        self.recount || self.open.is_some_and(|open| open.count >= limits.records || open.bytes >= limits.bytes)
+    }
+
+    /// Closes what is open.
+    pub fn close(&mut self, reason: Reason, target: &Target) {
+        if let Some(extent) = self.open.take() {
+            self.begun.push(Begun { after: self.begun_to(), extent, reason, target: target.clone() });
+        }
+    }
+
+    /// Adds all records of a block, if they do not fill a file. Otherwise they have to be added one by one.
+    #[must_use]
+    pub fn add_whole(&mut self, extent: Extent, limits: &Limits) -> bool {
+        let with = self.open.map_or(extent, |open| open.and(extent));
+        let fits = with.count < limits.records && with.bytes < limits.bytes;
+        if fits {
+            self.open = Some(with);
+        }
+        fits
+    }
+
+    /// Adds records, and begins each file that they fill.
+    pub fn add(&mut self, run: &Run, limits: &Limits, target: &Target) {
+        let mut range = 0..run.len();
+        while !range.is_empty() {
+            let (count, bytes) = self.open.map_or((0, 0), |open| (open.count, open.bytes));
+            let (room, space) = (limits.records.saturating_sub(count), limits.bytes.saturating_sub(bytes));
+            let fits = run.fitting(range.clone(), room, space);
+            // A single line that exceeds the maximum size gets a file of its own.
+            let taken = if fits == 0 && count == 0 { 1 } else { fits };
+            let end = range.start + taken;
+            if let Some(extent) = run.extent(range.start..end) {
+                self.open = Some(self.open.map_or(extent, |open| open.and(extent)));
+            }
+            range.start = end;
+            let Some(open) = self.open else { return };
+            if open.count >= limits.records {
+                self.close(Reason::Records, target);
+            } else if open.bytes >= limits.bytes || !range.is_empty() {
+                self.close(Reason::Bytes, target);
+            }
+        }
+    }
+}
+
+/// The state of a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The layout of the staging folder.
+    pub layout: u32,
+    /// How often it was replaced, so that no two states are the same bytes.
+    pub revision: u64,
+    /// The ARN of the stream, once a batch has told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_arn: Option<String>,
+    /// All records of the shard up to and including this one are in segments, in files or in the quarantine.
+    pub tail: Position,
+    /// When the newest of them arrived, in milliseconds since 1970-01-01T00:00:00Z.
+    pub newest_ms: i64,
+    /// How far each table was staged when the earlier layout was taken over, until the tail has passed all of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub floors: BTreeMap<Segment, Position>,
+    /// The segments whose records are not all in files, in the order of their records.
+    pub segments: Vec<Stored>,
+    /// The tables.
+    pub tables: BTreeMap<Segment, Table>,
+}
+
+/// The records of a batch that are new.
+#[derive(Debug)]
+pub struct Fresh {
+    /// Those that can be written to files, by table.
+    pub runs: BTreeMap<Segment, Run>,
+    /// Those that can never be used.
+    pub poison: Vec<Poison>,
+    /// Position of the last record of the batch, new or not.
+    pub last: Position,
+    /// When the newest record of the batch arrived.
+    newest_ms: i64,
+    /// How many records were staged before.
+    pub already: usize,
+}
+
+impl Fresh {
+    /// Whether there is nothing to stage.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.poison.is_empty()
+    }
+}
+
+/// Why the records of a batch are not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The state is that of another stream with the same name.
+    #[error(
+        "the records are of {arrived}, but staging/ holds the state of {staged}, a stream with the same name; \
+         let its windows close (landfall roll), then delete its folder in staging/"
+    )]
+    OtherStream {
+        /// The stream of the state.
+        staged: String,
+        /// The stream of the records.
+        arrived: String,
+    },
+    /// A record lies before what is staged, but arrived after it: the stream was deleted and made anew.
+    #[error(
+        "record {position:?} arrived at {}, after everything that is staged, but its sequence number is lower: \
+         the stream was made anew; let its windows close (landfall roll), then delete its folder in staging/",
+        rfc3339(*arrived_ms).unwrap_or_default()
+    )]
+    MadeAnew {
+        /// The record.
+        position: Position,
+        /// When it arrived, in milliseconds since 1970-01-01T00:00:00Z.
+        arrived_ms: i64,
+    },
+}
+
+/// Why a state is not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// A newer version has written it.
+    #[error("it has layout {0}, which a newer version wrote")]
+    Newer(u32),
+    /// It is not a state.
+    #[error("it is not a state: {0}")]
+    Damaged(String),
+}
+
+impl State {
+    /// The state of a shard of which nothing is staged.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            layout: LAYOUT,
+            revision: 0,
+            stream_arn: None,
+            tail: Position::START,
+            newest_ms: 0,
+            floors: BTreeMap::new(),
+            segments: Vec::new(),
+            tables: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the object that [`to_bytes`](Self::to_bytes) made.
+    pub fn of_bytes(bytes: &[u8]) -> Result<Self, StateError> {
+        let state: Self = serde_json::from_slice(bytes).map_err(|error| StateError::Damaged(error.to_string()))?;
+        if state.layout == LAYOUT { Ok(state) } else { Err(StateError::Newer(state.layout)) }
+    }
+
+    /// The object.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(self)
+    }
+
+    /// Takes over a shard of the earlier layout. `listed` are the keys of its objects, without its folder.
+    ///
+    /// The segments stay where they are. Until the tail has passed what was staged of any table, each table says which records
+    /// of a batch it has already.
+    pub fn taken_over<'a>(listed: impl IntoIterator<Item = (Segment, Item, &'a str)>) -> Self {
+        let mut state = Self::new();
+        let mut windows: BTreeMap<Segment, (Position, BTreeMap<Staged, &str>)> = BTreeMap::new();
+        for (table, item, name) in listed {
+            let (rolled, staged) = windows.entry(table).or_default();
+            match item {
+                Item::Mark(mark) => *rolled = mark.max(*rolled),
+                Item::Segment(segment) => drop(staged.insert(segment, name)),
+            }
+        }
+        for (table, (rolled, staged)) in windows {
+            let open = staged.into_iter().filter(|(staged, _)| staged.extent.last > rolled);
+            let (mut end, mut floor) = (rolled, rolled);
+            for (Staged { after, extent }, name) in open {
+                if after > end {
+                    // Names a segment that nobody will find, so that what is missing shows.
+                    let name = format!("{table}/missing-{after}");
+                    state.segments.push(Stored { name, last: after, contents: None, poison: false });
+                }
+                (end, floor) = (end.max(extent.last), floor.max(extent.last));
+                state.newest_ms = state.newest_ms.max(extent.newest_ms);
+                state.segments.push(Stored { name: name.to_owned(), last: extent.last, contents: None, poison: false });
+            }
+            state.floors.insert(table.clone(), floor);
+            // Segments may overlap, so they are counted when they are read.
+            state.tables.insert(table, Table { rolled, recount: floor > rolled, ..Table::default() });
+        }
+        state
+    }
+
+    /// The records of a batch that are not staged yet.
+    pub fn fresh(&self, batch: &Batch) -> Result<Fresh, Refused> {
+        let Batch { shard, runs, poison, .. } = batch;
+        if let Some(staged) = self.stream_arn.as_ref().filter(|staged| **staged != shard.stream_arn) {
+            return Err(Refused::OtherStream { staged: staged.clone(), arrived: shard.stream_arn.clone() });
+        }
+        let entries = runs.values().flat_map(|run| run.entries(0..run.len()));
+        let times = entries.map(|entry| (entry.position, entry.arrived_ms));
+        let times = times.chain(poison.iter().map(|poison| (poison.position, poison.arrived_ms)));
+        let (mut last, mut newest_ms) = (Position::START, 0);
+        for (position, arrived_ms) in times {
+            let is_newer = arrived_ms.saturating_sub(ARRIVAL_TOLERANCE_MS) > self.newest_ms;
+            if position <= self.tail && is_newer && self.floors.is_empty() {
+                return Err(Refused::MadeAnew { position, arrived_ms });
+            }
+            (last, newest_ms) = (last.max(position), newest_ms.max(arrived_ms));
+        }
+        let mut fresh = Fresh { runs: BTreeMap::new(), poison: Vec::new(), last, newest_ms, already: 0 };
+        for (table, run) in runs {
+            let staged = self.floors.get(table).copied().unwrap_or_default().max(self.tail);
+            let already = run.up_to(staged);
+            fresh.already += already;
+            if already < run.len() {
+                fresh.runs.insert(table.clone(), run.clone().beyond(staged));
+            }
+        }
+        fresh.poison.extend(poison.iter().filter(|poison| poison.position > self.tail).cloned());
+        fresh.already += poison.len() - fresh.poison.len();
+        Ok(fresh)
+    }
+
+    /// Adds the records of a batch, which are in `segment`, and begins the files that they fill.
+    pub fn stage(
+        &mut self,
+        stream_arn: &str,
+        fresh: &Fresh,
+        segment: &NewSegment,
+        limits: impl Fn(&Segment) -> (Limits, Target),
+    ) {
+        self.stream_arn.get_or_insert_with(|| stream_arn.to_owned());
+        self.tail = self.tail.max(fresh.last);
+        self.newest_ms = self.newest_ms.max(fresh.newest_ms);
+        if self.floors.values().all(|floor| *floor <= self.tail) {
+            self.floors.clear();
+        }
+        self.segments.push(Stored {
+            name: segment.name.to_string(),
+            last: segment.name.last,
+            contents: Some((segment.contents_at.start, segment.contents_at.end)),
+            poison: !fresh.poison.is_empty(),
+        });
+        for (name, run) in &fresh.runs {
+            let (limits, target) = limits(name);
+            let table = self.tables.entry(name.clone()).or_default();
+            if table.recount {
+                continue;
+            } else if table.is_behind(&limits) {
+                table.open = table.open.into_iter().chain(run.extent(0..run.len())).reduce(Extent::and);
+            } else {
+                table.add(run, &limits, &target);
+            }
+        }
+    }
+
+    /// Begins the files of all tables whose oldest open record is old enough.
+    pub fn close_old(&mut self, now_ms: i64, limits: impl Fn(&Segment) -> (Limits, Target)) {
+        for (name, table) in &mut self.tables {
+            let (limits, target) = limits(name);
+            let is_old = |open: &Extent| now_ms.saturating_sub(open.oldest_ms) >= limits.age_ms;
+            if table.open.as_ref().is_some_and(is_old) && !table.is_behind(&limits) {
+                table.close(Reason::Age, &target);
+            }
+        }
+    }
+
+    /// The tables whose open records have to be read before they can be cut into files.
+    #[must_use]
+    pub fn behind(&self, limits: impl Fn(&Segment) -> (Limits, Target)) -> Vec<Segment> {
+        let tables = self.tables.iter().filter(|(name, table)| table.is_behind(&limits(name).0));
+        tables.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The begun file of a table whose first record this is.
+    #[must_use]
+    pub fn begun(&self, table: &Segment, first: Position) -> Option<&Begun> {
+        self.tables.get(table)?.begun.iter().find(|begun| begun.extent.first == first)
+    }
+
+    /// The file exists, at this time, that was begun with this record.
+    pub fn finish(&mut self, table: &Segment, first: Position, now_ms: i64) {
+        let Some(table) = self.tables.get_mut(table) else { return };
+        if table.begun.first().is_some_and(|begun| begun.extent.first == first) {
+            table.rolled = table.rolled.max(table.begun.remove(0).extent.last);
+            table.written_ms = now_ms;
+        }
+    }
+
+    /// A file was found that begins like the one that was begun, but ends elsewhere.
+    pub fn adopt(&mut self, table: &Segment, found: &RolledFile, now_ms: i64) {
+        if self.begun(table, found.first).is_some_and(|begun| begun.extent.last != found.last)
+            && let Some(table) = self.tables.get_mut(table)
+        {
+            let rolled = table.rolled.max(found.last);
+            *table = Table { rolled, written_ms: now_ms, recount: true, ..Table::default() };
+        } else {
+            self.finish(table, found.first, now_ms);
+        }
+    }
+
+    /// Puts files in the place of the one that was begun with this record, some of whose records were lost with their segments.
+    pub fn lose(&mut self, table: &Segment, first: Position, rest: Vec<Begun>) {
+        let Some(table) = self.tables.get_mut(table) else { return };
+        let Some(at) = table.begun.iter().position(|begun| begun.extent.first == first) else { return };
+        let last = table.begun.get(at).map(|begun| begun.extent.last).unwrap_or_default();
+        let is_all = rest.is_empty() && at == 0;
+        table.begun.splice(at..=at, rest);
+        if is_all {
+            table.rolled = table.rolled.max(last);
+        }
+    }
+
+    /// Forgets the segments that nobody needs any more, and gives back their names.
+    pub fn sweep(&mut self) -> Vec<String> {
+        let needs: BTreeMap<&str, Position> =
+            self.tables.iter().filter_map(|(name, table)| Some((name.as_str(), table.needs()?))).collect();
+        let first = needs.values().min().copied();
+        let is_needed = |stored: &Stored| {
+            let needs = match stored.table() {
+                Some(table) => needs.get(table).copied(),
+                None => first,
+            };
+            stored.poison || needs.is_some_and(|first| stored.last >= first)
+        };
+        let (kept, dead) = std::mem::take(&mut self.segments).into_iter().partition(is_needed);
+        self.segments = kept;
+        dead.into_iter().map(|stored: Stored| stored.name).collect()
+    }
+
+    /// Whether a segment that the state does not name will never be named by one: those of batches that were staged otherwise,
+    /// and those that are all in files.
+    #[must_use]
+    pub fn is_dead(&self, name: &Name) -> bool {
+        name.after < self.tail && !self.names().contains(name.to_string().as_str())
+    }
+
+    /// The names of all segments.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.segments.iter().map(|stored| stored.name.as_str()).collect()
+    }
+
+    /// The records of a segment that can never be used are in the quarantine.
+    pub fn quarantined(&mut self, name: &str) {
+        self.segments.iter_mut().filter(|stored| stored.name == name).for_each(|stored| stored.poison = false);
+    }
+
+    /// When the oldest record arrived that is in no file yet, in milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<i64> {
+        self.tables.values().filter_map(Table::oldest_ms).min()
+    }
+
+    /// The files that are to be written, by table and first record.
+    pub fn all_begun(&self) -> impl Iterator<Item = (&Segment, &Begun)> {
+        self.tables.iter().flat_map(|(name, table)| table.begun.iter().map(move |begun| (name, begun)))
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The objects of a shard's folder, in a listing.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Whether its state is there.
+    pub has_state: bool,
+    /// Its segments.
+    pub segments: Vec<Name>,
+    /// Its objects of the earlier layout, and their names.
+    pub earlier: Vec<(Segment, Item, String)>,
+    /// When the newest object was written, in milliseconds since 1970-01-01T00:00:00Z.
+    pub written_ms: Option<i64>,
+}
+
+impl Listing {
+    /// Adds an object. `false` if it is none that kafka-roller writes.
+    pub fn add(&mut self, name: &str, written_ms: Option<i64>) -> bool {
+        self.written_ms = self.written_ms.max(written_ms);
+        if name == STATE {
+            self.has_state = true;
+        } else if let Some(segment) = Name::parse(name) {
+            self.segments.push(segment);
+        } else if let Some((table, item)) = earlier::parse(name) {
+            self.earlier.push((table, item, name.to_owned()));
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// The state of a shard that has only objects of the earlier layout.
+    #[must_use]
+    pub fn taken_over(&self) -> State {
+        State::taken_over(self.earlier.iter().map(|(table, item, name)| (table.clone(), *item, name.as_str())))
+    }
+
+    /// Whether the state is gone: segments are there that followed others.
+    #[must_use]
+    pub fn lost_its_state(&self) -> bool {
+        !self.has_state && self.segments.iter().any(|name| name.after > Position::START)
+    }
+}
