@@ -109,9 +109,15 @@ def _wait_until_taken(stack: Stack, step: Step) -> None:
 
 
 def _staged(stack: Stack) -> int:
-    """Records in segments, whose keys tell how many they hold."""
-    keys = (key for key, _ in _list(stack, stack.outputs["LakeBucketName"], "staging/") if key.endswith(".ndjson"))
-    return sum(int(key.rsplit("/", 1)[1].split("-")[3]) for key in keys)
+    """Records that are in no file yet, as the states of the shards tell."""
+    s3, bucket, staged = stack.client("s3"), stack.outputs["LakeBucketName"], 0
+    for key, _ in _list(stack, bucket, "staging/"):
+        if key.endswith("/state.json"):
+            tables = json.load(s3.get_object(Bucket=bucket, Key=key)["Body"])["tables"].values()
+            begun = (file["extent"] for table in tables for file in table.get("begun", []))
+            opened = (table["open"] for table in tables if "open" in table)
+            staged += sum(extent["count"] for extent in (*begun, *opened))
+    return staged
 
 
 def _list(stack: Stack, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:

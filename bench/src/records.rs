@@ -229,7 +229,11 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
     let app = App::over(config, &staged, &staged);
     let time = rfc3339(clock::unix_ms()).ok_or("there is no time")?;
     let tick = format!(r#"{{"detail-type":"Scheduled Event","source":"aws.events","time":"{time}","detail":{{}}}}"#);
-    tokio::runtime::Builder::new_current_thread().build()?.block_on(handler::run(&app, tick.into(), &mut Tally::default()))?;
+    tokio::runtime::Builder::new_current_thread().build()?.block_on(handler::run(
+        &app,
+        tick.into(),
+        &mut Tally::default(),
+    ))?;
     Ok(staged.uploaded.get())
 }
 

@@ -177,7 +177,11 @@ impl Run {
             (end, before) = (entry.end, entry.position.to_string());
             entries.push(entry);
         }
-        if lines.is_empty() || end == lines.len() { Ok(Self { entries, lines }) } else { Err(IndexError(entries.len())) }
+        if lines.is_empty() || end == lines.len() {
+            Ok(Self { entries, lines })
+        } else {
+            Err(IndexError(entries.len()))
+        }
     }
 }
 

@@ -87,7 +87,8 @@ impl Name {
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_suffix(".ndjson")?.split('-');
         let (after, last, crc) = (parts.next()?, parts.next()?, parts.next()?);
-        let name = Self { after: after.parse().ok()?, last: last.parse().ok()?, crc: u32::from_str_radix(crc, 16).ok()? };
+        let name =
+            Self { after: after.parse().ok()?, last: last.parse().ok()?, crc: u32::from_str_radix(crc, 16).ok()? };
         (parts.next().is_none() && name.after < name.last && name.to_string() == text).then_some(name)
     }
 }

@@ -152,7 +152,7 @@ impl Begun {
 /// What is known of a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
-    /// All its records up to and including this one are in files, or were lost with their segments.
+    /// All its records up to and including this one are in files, or are lost.
     pub rolled: Position,
     /// The files that are to be written, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -503,11 +503,8 @@ impl State {
         let Some(table) = self.tables.get_mut(table) else { return };
         let Some(at) = table.begun.iter().position(|begun| begun.extent.first == first) else { return };
         let last = table.begun.get(at).map(|begun| begun.extent.last).unwrap_or_default();
-        let is_all = rest.is_empty() && at == 0;
         table.begun.splice(at..=at, rest);
-        if is_all {
-            table.rolled = table.rolled.max(last);
-        }
+        table.lost = table.lost.max(last);
     }
 
     /// Forgets the segments that nobody needs any more, and gives back their names.

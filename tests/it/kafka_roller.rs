@@ -68,6 +68,12 @@ impl Stage {
         self.files().remove(table).unwrap_or_default().iter().map(|(about, _)| (about.count, about.reason)).collect()
     }
 
+    /// Number of records in the quarantine.
+    fn quarantined(&self) -> usize {
+        let objects = self.world.objects("lake/quarantine/kafka-roller/");
+        objects.iter().flat_map(|(_, object)| std::str::from_utf8(&object.body).unwrap().lines()).count()
+    }
+
     /// Number of calls by name since this was last called.
     fn calls(&self) -> BTreeMap<String, usize> {
         let mut calls = BTreeMap::new();
@@ -76,6 +82,10 @@ impl Stage {
         }
         calls
     }
+}
+
+fn calls(expected: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    expected.iter().map(|(call, times)| ((*call).to_owned(), *times)).collect()
 }
 
 fn lines(key: &str, object: &Object) -> Vec<Value> {
@@ -132,7 +142,7 @@ async fn a_single_record_and_then_silence_is_a_file() {
     assert_eq!(stage.counts("t"), [(1, Reason::Age)]);
     stage.calls();
     stage.tick(ARRIVED_MS + 3 * 3_600_000).await;
-    assert_eq!(stage.calls(), BTreeMap::from([("list".into(), 1)]), "a tick with nothing to do only looks");
+    assert_eq!(stage.calls(), calls(&[("list", 1)]), "a tick with nothing to do only looks");
 }
 
 #[tokio::test]
@@ -142,7 +152,7 @@ async fn a_batch_that_comes_again_in_other_pieces_lands_once() {
     stage.land(&file("kafka-roller-batch.json")).await;
     stage.calls();
     stage.land(&file("kafka-roller-redelivered.json")).await;
-    assert_eq!(stage.calls(), BTreeMap::from([("list".into(), 1), ("create".into(), 1)]));
+    assert_eq!(stage.calls(), calls(&[("get", 1), ("create", 1), ("replace", 1)]));
     stage.tick(ARRIVED_MS + 3_600_000).await;
     stage.land(&file("kafka-roller-redelivered.json")).await;
     stage.tick(ARRIVED_MS + 9_600_000).await;
@@ -170,10 +180,14 @@ async fn the_same_records_give_the_same_file() {
 }
 
 #[tokio::test]
-async fn topics_have_windows_of_their_own_and_one_listing() {
+async fn topics_have_windows_of_their_own_in_one_segment() {
     let stage = Stage::new(&[]);
     stage.land(&file("kafka-roller-topics.json")).await;
-    assert_eq!(stage.calls(), BTreeMap::from([("list".into(), 1), ("create".into(), 3)]));
+    assert_eq!(
+        stage.calls(),
+        calls(&[("get", 1), ("list", 1), ("create", 2)]),
+        "a shard without a state may have an old one"
+    );
     stage.tick(ARRIVED_MS + 4_000_000).await;
     let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
     assert_eq!(counts, [vec![(2, Reason::Age)], vec![(2, Reason::Age)], vec![(4, Reason::Age)]]);
@@ -228,34 +242,34 @@ async fn poison_is_quarantined_with_shard_and_sequence_number_and_its_neighbours
 }
 
 #[tokio::test]
-async fn poison_that_cannot_be_quarantined_is_redelivered() {
+async fn poison_that_cannot_be_quarantined_is_kept_and_quarantined_later() {
     let stage = Stage::new(&[]);
     stage.world.fail(|call| if call.contains("quarantine") { Fate::Refused } else { Fate::Done });
-    let response = stage.handle(&file("kafka-roller-poison.json")).await;
-    let poison = &file("kafka-roller-poison.json")["Records"][1]["kinesis"]["sequenceNumber"];
-    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": poison}]}));
-    stage.world.run_freely();
     stage.land(&file("kafka-roller-poison.json")).await;
+    assert_eq!(stage.quarantined(), 0);
+    stage.world.run_freely();
     stage.tick(ARRIVED_MS + 4_000_000).await;
-    assert_eq!(stage.counts("sample"), [(3, Reason::Age)]);
+    stage.land(&file("kafka-roller-poison.json")).await;
+    stage.tick(ARRIVED_MS + 8_000_000).await;
+    assert_eq!((stage.counts("sample"), stage.quarantined()), (vec![(3, Reason::Age)], 2));
 }
 
 #[tokio::test]
-async fn a_table_that_cannot_be_staged_sends_the_batch_back_to_its_first_record() {
-    let stage = Stage::new(&[]);
-    let sequence =
-        |index: usize| file("kafka-roller-topics.json")["Records"][index]["kinesis"]["sequenceNumber"].clone();
-    stage.world.fail(|call| if call.contains("/riders/") { Fate::AnswerLost } else { Fate::Done });
-    let response = stage.handle(&file("kafka-roller-topics.json")).await;
-    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": sequence(1)}]}));
-    stage.world.fail(|call| if call.starts_with("list") { Fate::Refused } else { Fate::Done });
-    let response = stage.handle(&file("kafka-roller-topics.json")).await;
-    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": sequence(0)}]}));
-    stage.world.run_freely();
-    stage.land(&file("kafka-roller-topics.json")).await;
-    stage.tick(ARRIVED_MS + 4_000_000).await;
-    let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
-    assert_eq!(counts, [vec![(2, Reason::Age)], vec![(2, Reason::Age)], vec![(4, Reason::Age)]]);
+async fn a_batch_is_staged_as_a_whole_or_comes_again_as_a_whole() {
+    let first = file("kafka-roller-topics.json")["Records"][0]["kinesis"]["sequenceNumber"].clone();
+    for fails in ["get lake/staging/", "list lake/staging/", "create lake/staging/", "state.json"] {
+        for fate in [Fate::Refused, Fate::AnswerLost, Fate::Raced] {
+            let stage = Stage::new(&[]);
+            stage.world.fail(move |call| if call.contains(fails) { fate } else { Fate::Done });
+            let response = stage.handle(&file("kafka-roller-topics.json")).await;
+            assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": first}]}), "{fails} {fate:?}");
+            stage.world.run_freely();
+            stage.land(&file("kafka-roller-topics.json")).await;
+            stage.tick(ARRIVED_MS + 4_000_000).await;
+            let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
+            assert_eq!(counts, [vec![(2, Reason::Age)], vec![(2, Reason::Age)], vec![(4, Reason::Age)]]);
+        }
+    }
 }
 
 #[tokio::test]
@@ -266,9 +280,9 @@ async fn the_ten_thousandth_record_closes_a_file() {
     stage.calls();
     stage.land(&batch("s", 10_000..10_001)).await;
     assert_eq!(stage.counts("t"), [(10_000, Reason::Records)]);
-    let calls = [("list", 1), ("get", 1), ("create", 2), ("delete", 1)];
-    assert_eq!(stage.calls(), calls.map(|(call, times)| (call.to_owned(), times)).into());
-    assert_eq!(stage.world.objects("lake/staging/").len(), 1, "only the mark is left");
+    // The state, what the segment before holds and its records; the segment and the file; the state, before and after the file.
+    assert_eq!(stage.calls(), calls(&[("get", 3), ("create", 2), ("replace", 2), ("delete", 1)]));
+    assert_eq!(stage.world.objects("lake/staging/").len(), 1, "only the state is left");
 }
 
 #[tokio::test]
@@ -317,12 +331,64 @@ async fn a_segment_that_somebody_deleted_leaves_a_gap_that_shows() {
     }
     let (second, _) = stage.world.objects("lake/staging/").remove(1);
     stage.world.remove(&second);
-    stage.tick(ARRIVED_MS + 60_000).await;
-    assert_eq!(stage.counts("t"), [(10, Reason::Gap)]);
     stage.tick(ARRIVED_MS + 2 * 3_600_000).await;
     assert_eq!(stage.counts("t"), [(10, Reason::Gap), (10, Reason::Age)]);
     let files = stage.files();
     assert!(files["t"][1].0.after > files["t"][0].0.last, "the next file says after what it begins");
+}
+
+#[tokio::test]
+async fn the_last_segment_is_missed_too_and_so_are_all() {
+    for removed in [vec![2], vec![0], vec![0, 1, 2]] {
+        let stage = Stage::new(&[]);
+        for sequences in [1..11, 11..21, 21..31] {
+            stage.land(&batch("s", sequences)).await;
+        }
+        let staged = stage.world.objects("lake/staging/");
+        removed.iter().for_each(|index: &usize| stage.world.remove(&staged[*index].0));
+        stage.tick(ARRIVED_MS + 2 * 3_600_000).await;
+        stage.land(&batch("s", 31..41)).await;
+        stage.tick(ARRIVED_MS + 4 * 3_600_000).await;
+        let files = stage.files();
+        assert_eq!(files["t"].iter().map(|(about, _)| about.count).sum::<usize>(), 40 - 10 * removed.len());
+        let ends = files["t"].iter().map(|(about, _)| about.last);
+        let before = [shared::position::Position::START].into_iter().chain(ends);
+        let gaps = files["t"].iter().zip(before).filter(|((about, _), before)| about.after != *before).count();
+        assert_eq!(gaps, 1, "{removed:?}: {files:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_its_state_a_shard_stands_still_and_says_what_to_do() {
+    let stage = Stage::new(&[]);
+    stage.land(&batch("s", 1..11)).await;
+    stage.land(&batch("s", 11..21)).await;
+    stage.world.remove("lake/staging/s/shardId-0/state.json");
+    let response = stage.handle(&batch("s", 21..31)).await;
+    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": "21"}]}));
+    let tick = Bytes::from(tick(ARRIVED_MS + 4 * 3_600_000).to_string());
+    let error = handle(&stage.app, tick).await.unwrap_err().to_string();
+    assert!(error.contains("staging/s/shardId-0/state.json is gone"), "{error}");
+    assert_eq!(stage.files(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn another_stream_with_the_same_name_is_refused_and_so_is_one_that_was_made_anew() {
+    let stage = Stage::new(&[]);
+    stage.land(&batch("s", 100..110)).await;
+    let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/s";
+    let other = batch("s", 200..210).to_string().replace(arn, "arn:aws:kinesis:eu-west-1:999999999999:stream/s");
+    let error = handle(&stage.app, other.into()).await.unwrap_err().to_string();
+    assert!(error.starts_with("the records are of arn:aws:kinesis:eu-west-1:999999999999:stream/s, but"), "{error}");
+    let mut anew = batch("s", 1..3);
+    for record in anew["Records"].as_array_mut().unwrap() {
+        record["kinesis"]["approximateArrivalTimestamp"] = json!(ARRIVED_MS / 1_000 + 600);
+    }
+    let error = handle(&stage.app, anew.to_string().into()).await.unwrap_err().to_string();
+    assert!(error.contains("the stream was made anew"), "{error}");
+    stage.land(&batch("s", 105..112)).await;
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    assert_eq!(stage.counts("t"), [(12, Reason::Age)]);
 }
 
 #[tokio::test]
@@ -334,10 +400,10 @@ async fn an_object_that_is_not_ours_under_a_files_name_is_not_overwritten() {
     stage.world.place(&key, b"something else");
     stage.land(&batch("s", 1..3)).await;
     assert_eq!(&*stage.world.objects("incoming/")[0].1.body, b"something else");
-    assert_eq!(stage.world.objects("lake/staging/").len(), 1, "the records wait");
+    assert_eq!(stage.world.objects("lake/staging/").len(), 2, "the records wait");
     let tick = Bytes::from(tick(ARRIVED_MS + 4 * 3_600_000).to_string());
     let error = handle(&stage.app, tick).await.unwrap_err().to_string();
-    assert!(error.starts_with("1 of 1 windows could not be rolled"), "{error}");
+    assert!(error.starts_with("1 windows could not be rolled"), "{error}");
     assert!(error.contains("its metadata do not say which records it holds"), "{error}");
 }
 
@@ -356,7 +422,7 @@ async fn a_tick_from_the_future_is_refused_and_closes_nothing() {
 }
 
 #[tokio::test]
-async fn poison_behind_the_first_record_that_failed_is_quarantined_once() {
+async fn poison_that_comes_again_in_other_pieces_is_quarantined_once() {
     let stage = Stage::new(&[]);
     let mut whole = batch("s", 1..6);
     for (poison, bytes) in [(0, "first"), (3, "second")] {
@@ -364,34 +430,124 @@ async fn poison_behind_the_first_record_that_failed_is_quarantined_once() {
     }
     stage.world.fail(|call| if call.starts_with("create lake/staging/") { Fate::Refused } else { Fate::Done });
     let response = stage.handle(&whole).await;
-    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": "2"}]}));
+    assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": "1"}]}));
     stage.world.run_freely();
-    let records = whole["Records"].as_array_mut().unwrap();
-    records.remove(0);
+    let mut part = whole.clone();
+    part["Records"].as_array_mut().unwrap().truncate(2);
+    stage.land(&part).await;
     stage.land(&whole).await;
-    let objects = stage.world.objects("lake/quarantine/kafka-roller/");
-    let lines = objects.iter().flat_map(|(_, object)| std::str::from_utf8(&object.body).unwrap().lines());
-    let ids: Vec<String> = lines.map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].to_string()).collect();
-    assert_eq!(ids.len(), 2, "{ids:?}");
+    assert_eq!(stage.quarantined(), 2);
 }
 
 /// What fails is a call of the window `riders` that is not its staging. Its shard goes on, and nothing is lost.
 #[tokio::test]
 async fn a_table_whose_files_cannot_be_written_does_not_hold_up_its_shard() {
-    for fails in ["create incoming/cubic/kafka/riders/", "get lake/staging/"] {
-        let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
-        stage.world.fail(move |call| if call.starts_with(fails) { Fate::Refused } else { Fate::Done });
-        for _ in 0..2 {
-            stage.land(&file("kafka-roller-topics.json")).await;
+    let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+    stage.world.fail(|call| match call.starts_with("create incoming/cubic/kafka/riders/") {
+        true => Fate::Refused,
+        false => Fate::Done,
+    });
+    for _ in 0..2 {
+        stage.land(&file("kafka-roller-topics.json")).await;
+    }
+    assert_eq!((stage.counts("riders"), stage.counts("fares")), (vec![], vec![(2, Reason::Records)]));
+    stage.world.run_freely();
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
+    let full = (2, Reason::Records);
+    assert_eq!(counts, [vec![full], vec![full], vec![full, full]]);
+}
+
+/// The settings change between the state that begins a file and the file itself.
+#[tokio::test]
+async fn a_file_is_finished_as_it_was_begun() {
+    let mut stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+    for fate in [Fate::Refused, Fate::AnswerLost] {
+        stage.world.fail(move |call| if call.starts_with("create incoming/") { fate } else { Fate::Done });
+        stage.land(&batch("s", 1..6)).await;
+    }
+    stage.world.run_freely();
+    let set = |name: &str| match name {
+        "ROLL_COMPRESSION" => Some("gzip".to_owned()),
+        "INCOMING_BUCKET" => Some("elsewhere".to_owned()),
+        "LAKE_BUCKET" => Some("lake".to_owned()),
+        "TABLE_POINTER" => Some("/topic".to_owned()),
+        _ => None,
+    };
+    stage.app =
+        App::over(Config::from_lookup(set).unwrap(), stage.world.bucket("lake"), stage.world.bucket("incoming"));
+    stage.land(&batch("s", 6..7)).await;
+    assert_eq!(stage.counts("t"), [(2, Reason::Records), (2, Reason::Records)]);
+    assert!(stage.world.objects("incoming/").iter().all(|(key, _)| key.ends_with(".json")));
+}
+
+/// Which table a record is for says nothing of whether it is durable.
+#[tokio::test]
+async fn another_table_pointer_between_two_attempts_loses_and_repeats_nothing() {
+    let mut stage = Stage::new(&[]);
+    let mut event = batch("s", 1..11);
+    for (number, record) in event["Records"].as_array_mut().unwrap().iter_mut().enumerate() {
+        let line = format!("{{\"topic\":\"t{}\",\"type\":\"t\",\"n\":{number}}}", number % 2);
+        record["kinesis"]["data"] = base64(line.as_bytes()).into();
+    }
+    let mut part = event.clone();
+    part["Records"].as_array_mut().unwrap().truncate(5);
+    stage.land(&part).await;
+    let set = |name: &str| match name {
+        "INCOMING_BUCKET" => Some("incoming".to_owned()),
+        "LAKE_BUCKET" => Some("lake".to_owned()),
+        "TABLE_POINTER" => Some("/type".to_owned()),
+        _ => None,
+    };
+    stage.app =
+        App::over(Config::from_lookup(set).unwrap(), stage.world.bucket("lake"), stage.world.bucket("incoming"));
+    stage.land(&event).await;
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    let files = stage.files();
+    let mut numbers: Vec<u64> =
+        files.values().flatten().flat_map(|(_, lines)| lines).map(|line| line["n"].as_u64().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..10).collect::<Vec<_>>());
+    assert_eq!(["t", "t0", "t1"].map(|table| stage.counts(table)[0].0), [5, 3, 2]);
+}
+
+/// A consumer that loads and archives at once, while the invocation that wrote the file has died.
+#[tokio::test]
+async fn a_file_that_was_taken_away_before_the_state_says_so_is_not_written_again() {
+    let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+    stage.world.fail(|call| if call.starts_with("create incoming/") { Fate::AnswerLost } else { Fate::Done });
+    stage.land(&batch("s", 1..3)).await;
+    let (key, _) = stage.world.objects("incoming/").remove(0);
+    stage.world.remove(&key);
+    stage.world.run_freely();
+    stage.tick(ARRIVED_MS + 60_000).await;
+    assert_eq!(stage.world.objects("incoming/").len(), 0);
+    assert_eq!(stage.world.objects("lake/staging/").len(), 1, "the state knows that the file existed");
+}
+
+#[tokio::test]
+async fn the_requests_of_a_batch_do_not_depend_on_the_number_of_tables() {
+    for topics in [1, 10, 1_000] {
+        let stage = Stage::new(&[]);
+        for round in 0..3 {
+            let mut event = batch("s", 1 + round * 1_000..1_001 + round * 1_000);
+            for (number, record) in event["Records"].as_array_mut().unwrap().iter_mut().enumerate() {
+                let line = format!("{{\"topic\":\"topic-{}\",\"n\":{number}}}", number % topics);
+                record["kinesis"]["data"] = base64(line.as_bytes()).into();
+            }
+            stage.calls();
+            stage.land(&event).await;
         }
-        if fails.starts_with("create") {
-            assert_eq!((stage.counts("riders"), stage.counts("fares")), (vec![], vec![(2, Reason::Records)]));
-        }
-        stage.world.run_freely();
+        assert_eq!(stage.calls(), calls(&[("get", 1), ("create", 1), ("replace", 1)]), "{topics} topics");
         stage.tick(ARRIVED_MS + 4_000_000).await;
-        let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
-        let full = (2, Reason::Records);
-        assert_eq!(counts, [vec![full], vec![full], vec![full, full]], "{fails}");
+        let tick = stage.calls();
+        // The state; what each of three segments holds, and its lines, for each 500 files.
+        let groups = topics.div_ceil(500);
+        let gets = 1 + 3 + 3 * groups;
+        let expected = [("list", 1), ("get", gets), ("create", topics), ("replace", 1 + groups), ("delete", 1)];
+        assert_eq!(tick, calls(&expected), "{topics} topics");
+        let files = stage.files();
+        assert_eq!((files.len(), files.values().flatten().map(|(about, _)| about.count).sum()), (topics, 3_000_usize));
     }
 }
 

@@ -113,6 +113,12 @@ impl World {
         self.0.borrow_mut().create(path, Bytes::from_static(body), HashMap::new());
     }
 
+    /// The same, with metadata.
+    pub(crate) fn put(&self, path: &str, body: Bytes, metadata: &[(&'static str, String)]) {
+        let metadata = metadata.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        self.0.borrow_mut().put(path, body, metadata);
+    }
+
     /// Deletes an object on behalf of another process.
     pub(crate) fn remove(&self, path: &str) {
         self.0.borrow_mut().objects.remove(path);
@@ -196,9 +202,12 @@ impl Sim {
         match (fate, result) {
             (Fate::Done, Some(result)) => result,
             (Fate::Raced, _) => Err(BucketError::Raced { bucket: self.name.to_string(), key: key.into() }),
-            _ => {
-                Err(BucketError::Failed { verb: name, bucket: self.name.to_string(), key: key.into(), cause: "fate".into() })
-            }
+            _ => Err(BucketError::Failed {
+                verb: name,
+                bucket: self.name.to_string(),
+                key: key.into(),
+                cause: "fate".into(),
+            }),
         }
     }
 }
@@ -326,10 +335,7 @@ impl Bucket for Sim {
     }
 
     async fn head(&self, key: &str) -> Result<Head, BucketError> {
-        self.call("head", key, |state, path| {
-            state.objects.get(path).map(head).ok_or_else(|| missing(path))
-        })
-        .await
+        self.call("head", key, |state, path| state.objects.get(path).map(head).ok_or_else(|| missing(path))).await
     }
 
     async fn delete(&self, keys: &[String]) -> Result<(), BucketError> {

@@ -17,7 +17,9 @@ pub enum RollError {
     #[error("{0} cannot be used: {1}")]
     State(String, StateError),
     /// The state of a shard is gone, but segments are there that it named.
-    #[error("{0} is gone, but its segments are still there: which of their records are in files is not known; README.md says what to do")]
+    #[error(
+        "{0} is gone, but its segments are still there: which of their records are in files is not known; README.md says what to do"
+    )]
     NoState(String),
     /// The records are not of the stream that is staged.
     #[error(transparent)]

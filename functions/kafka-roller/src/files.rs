@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use objects::{Attributes, Bucket, Created, Head, Upload};
 use rolling::{
     run::Extent,
-    shard::{Begun, ShardId, State, Stored},
+    shard::{Begun, ShardId, State, Stored, Target},
 };
 use shared::{
     layout::{KafkaKey, Segment},
@@ -44,7 +44,7 @@ pub(crate) enum Outcome {
     /// It was written, with so many bytes.
     Written(u64),
     /// It exists, or existed until a consumer took it away.
-    Found(RolledFile),
+    Found(Box<RolledFile>),
     /// Segments with some of its records are gone. These files hold the rest.
     Lost(Vec<Begun>),
 }
@@ -80,11 +80,31 @@ pub(crate) async fn write<B: Bucket>(
     stream::iter(ends).buffered(CONCURRENT_WRITES).collect().await
 }
 
+/// The file of a table that begins with this record, if there has ever been one: an earlier version may have written it without
+/// having said so.
+pub(crate) async fn existing<B: Bucket>(
+    app: &App<B>,
+    id: &ShardId,
+    table: &Segment,
+    extent: Extent,
+    target: &Target,
+) -> Result<Option<RolledFile>, RollError> {
+    for gzip in [target.gzip, !target.gzip] {
+        let target = Target { gzip, ..target.clone() };
+        let begun = Begun { after: Position::START, extent, reason: Reason::Age, target };
+        let job = Job { table: table.clone(), begun, resumed: true };
+        if let Some(found) = Output::new(app, id, &job).newest().await? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 /// Passes the lines of all files to their outputs, reading a few segments at a time.
 async fn copy<B: Bucket>(reader: &Reader<'_, B>, outputs: &mut [Output<B>], pieces: &[Vec<Piece>]) {
     let segments = by_segment(pieces).into_iter().map(async |(source, ranges)| {
         let files: Vec<usize> = ranges.iter().map(|(file, _)| *file).collect();
-        (files, reader.ranges(&source.name, ranges).await)
+        (files, reader.ranges(&source.name, &ranges).await)
     });
     let mut segments = std::pin::pin!(stream::iter(segments).buffered(CONCURRENT_READS));
     while let Some((files, read)) = segments.next().await {
@@ -164,7 +184,7 @@ impl<B: Bucket> Output<B> {
         if job.resumed
             && let Some(found) = self.newest().await?
         {
-            return Ok(Prepared::Outcome(Outcome::Found(found)));
+            return Ok(Prepared::Outcome(Outcome::Found(Box::new(found))));
         }
         let Begun { after, extent, .. } = job.begun;
         let pieces = reader.pieces(state, &job.table, after, Some(extent.last)).await?;
@@ -180,7 +200,7 @@ impl<B: Bucket> Output<B> {
             (None, _) => Err(RollError::Count { first: extent.first, count: extent.count, found }),
             (_, Some(name)) => Err(RollError::Gone(name.clone())),
             (Some(_), None) => Ok(Prepared::Outcome(match self.newest().await? {
-                Some(found) => Outcome::Found(found),
+                Some(found) => Outcome::Found(Box::new(found)),
                 None => Outcome::Lost(rest(&job.begun, &pieces)),
             })),
         }
@@ -266,7 +286,7 @@ impl<B: Bucket> Output<B> {
         };
         if created == Created::Exists {
             let head = self.bucket.head(&self.key).await?;
-            return self.found(&head).map(Outcome::Found);
+            return self.found(&head).map(|found| Outcome::Found(Box::new(found)));
         }
         let (reason, records) = (self.file.reason.name(), self.file.count);
         info!(file.key = %self.key, reason, records, size_bytes = self.bytes, "file rolled");

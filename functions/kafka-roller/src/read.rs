@@ -39,7 +39,7 @@ pub(crate) struct Reader<'a, B> {
 #[derive(Debug, Clone)]
 pub(crate) enum Piece {
     /// Records of a block.
-    Records(Records),
+    Records(Box<Records>),
     /// A segment is gone, which ended with this record and had this name.
     Gone(Position, String),
 }
@@ -108,7 +108,7 @@ impl<'a, B: Bucket> Reader<'a, B> {
             }
             if block.extent.first > end && block.extent.last == last {
                 let lines = block.lines();
-                pieces.push(Piece::Records(Records { block, extent: block.extent, lines, source }));
+                pieces.push(Piece::Records(Box::new(Records { block, extent: block.extent, lines, source })));
             } else {
                 let run = match self.index(&block, &stored.name).await {
                     Ok(run) => run,
@@ -122,7 +122,7 @@ impl<'a, B: Bucket> Reader<'a, B> {
                 let Some(extent) = run.extent(range.clone()) else { continue };
                 let at = |index| block.start + run.offset(index);
                 let lines = at(range.start)..at(range.end);
-                pieces.push(Piece::Records(Records { block, extent, lines, source }));
+                pieces.push(Piece::Records(Box::new(Records { block, extent, lines, source })));
             }
             end = last;
         }
@@ -166,7 +166,8 @@ impl<'a, B: Bucket> Reader<'a, B> {
             (_, None) => Contents::default(),
             (_, Some((start, end))) => {
                 let bytes = self.bytes(&stored.name, start..end).await?;
-                Contents::of_bytes(&bytes).map_err(|error| RollError::Segment(stored.name.clone(), error.to_string()))?
+                Contents::of_bytes(&bytes)
+                    .map_err(|error| RollError::Segment(stored.name.clone(), error.to_string()))?
             }
         };
         let contents = Rc::new(contents);
@@ -204,20 +205,13 @@ impl<'a, B: Bucket> Reader<'a, B> {
     pub(crate) async fn ranges<T: Clone>(
         &self,
         name: &str,
-        ranges: Vec<(T, Range<u64>)>,
+        ranges: &[(T, Range<u64>)],
     ) -> Result<Vec<(T, Bytes)>, RollError> {
-        let mut together: Vec<(Range<u64>, Vec<(T, Range<u64>)>)> = Vec::new();
-        for (of, range) in ranges {
-            match together.last_mut() {
-                Some((read, parts)) if range.start >= read.start && range.start <= read.end + SKIPPED => {
-                    read.end = read.end.max(range.end);
-                    parts.push((of, range));
-                }
-                _ => together.push((range.clone(), vec![(of, range)])),
-            }
-        }
         let mut found = Vec::new();
-        for (read, parts) in together {
+        for parts in ranges.chunk_by(|(_, before), (_, next)| next.start <= before.end + SKIPPED) {
+            let start = parts.first().map_or(0, |(_, range)| range.start);
+            let end = parts.iter().map(|(_, range)| range.end).max().unwrap_or(start);
+            let read = start..end;
             let bytes = self.bytes(name, read.clone()).await?;
             for (of, range) in parts {
                 let at = |at: u64| usize::try_from(at - read.start).unwrap_or(usize::MAX).min(bytes.len());
@@ -226,7 +220,7 @@ impl<'a, B: Bucket> Reader<'a, B> {
                     let short = format!("it has {} of {} bytes", slice.len(), range.end - range.start);
                     return Err(RollError::Segment(name.to_owned(), short));
                 }
-                found.push((of, slice));
+                found.push((of.clone(), slice));
             }
         }
         Ok(found)

@@ -139,7 +139,7 @@ async fn close_old<B: Bucket>(
         if !behind.is_empty() {
             let reader = Reader::new(app, id, None);
             for table in behind {
-                if let Err(cause) = cut(app, &reader, &mut held.state, &table, &mut lost).await {
+                if let Err(cause) = cut(app, id, &reader, &mut held.state, &table, &mut lost).await {
                     done.fail(&id.window(&table), cause);
                 }
             }
@@ -167,16 +167,28 @@ async fn delete_dead<B: Bucket>(app: &App<B>, id: &ShardId, listing: &Listing, s
 /// Cuts the open records of a table into files, which takes their positions from the segments. `lost` counts where some are gone.
 async fn cut<B: Bucket>(
     app: &App<B>,
+    id: &ShardId,
     reader: &Reader<'_, B>,
     state: &mut State,
     name: &Segment,
     lost: &mut usize,
 ) -> Result<(), RollError> {
-    let Some(table) = state.tables.get(name).cloned() else { return Ok(()) };
+    let Some(mut table) = state.tables.get(name).cloned() else { return Ok(()) };
     let (limits, target) = app.config.rules.of(name);
-    let after = if table.recount { table.rolled } else { table.begun_to() };
-    reader.look_up(state, |stored| stored.may_hold(name, after)).await?;
-    let pieces = reader.pieces(state, name, after, None).await?;
+    let pieces = loop {
+        let after = if table.recount { table.rolled } else { table.begun_to() };
+        reader.look_up(state, |stored| stored.may_hold(name, after)).await?;
+        let pieces = reader.pieces(state, name, after, None).await?;
+        let first = pieces.iter().find_map(Piece::records).filter(|_| table.recount);
+        let existing = match first {
+            Some(records) => files::existing(app, id, name, records.extent, &target).await?,
+            None => None,
+        };
+        match existing {
+            Some(found) => table.rolled = found.last,
+            None => break pieces,
+        }
+    };
     let found: usize = pieces.iter().filter_map(Piece::records).map(|records| records.extent.count).sum();
     let is_complete = !table.recount && table.open.is_some_and(|open| open.count == found);
     if let Some(open) = table.open.filter(|_| !is_complete && pieces.iter().all(|piece| piece.records().is_some())) {
@@ -192,7 +204,8 @@ async fn cut<B: Bucket>(
                 anew.lost = anew.lost.max(last);
                 *lost += 1;
             }
-            Piece::Records(Records { block, extent, source, .. }) => {
+            Piece::Records(records) => {
+                let Records { block, extent, source, .. } = *records;
                 if !anew.add_whole(extent, &limits) {
                     let run = reader.index(&block, &source.name).await?;
                     anew.add(&run.beyond(extent.first.before()), &limits, &target);
@@ -241,7 +254,7 @@ struct Work<'a, B> {
 /// What has been done and is not in the state yet.
 enum Change {
     Finished(Segment, Position),
-    Adopted(Segment, RolledFile),
+    Adopted(Segment, Box<RolledFile>),
     Lost(Segment, Position, Vec<Begun>),
     Quarantined(String),
 }
@@ -263,8 +276,7 @@ impl<B: Bucket> Work<'_, B> {
         let mut changes = self.quarantine().await;
         loop {
             let jobs = self.jobs(&failed);
-            let outcomes =
-                files::write(self.app, self.id, &self.held.state, &self.reader, &jobs, &self.lost).await;
+            let outcomes = files::write(self.app, self.id, &self.held.state, &self.reader, &jobs, &self.lost).await;
             let mut again = false;
             for (job, outcome) in jobs.iter().zip(outcomes) {
                 match outcome {
@@ -294,7 +306,13 @@ impl<B: Bucket> Work<'_, B> {
     /// The next files to write.
     fn jobs(&self, failed: &BTreeSet<Segment>) -> Vec<Job> {
         let (mut jobs, mut bytes) = (Vec::new(), 0);
+        let mut waits = None;
         for (table, begun) in self.held.state.all_begun().filter(|(table, _)| !failed.contains(*table)) {
+            // Behind a gap, a file may turn out to exist with records of the files after it.
+            if waits == Some(table) {
+                continue;
+            }
+            waits = (begun.reason == Reason::Gap).then_some(table);
             bytes += begun.extent.bytes;
             if jobs.len() == GROUP_FILES || (bytes > GROUP_BYTES && !jobs.is_empty()) {
                 break;

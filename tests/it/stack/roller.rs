@@ -8,6 +8,7 @@ use kafka_roller::{
     handler::{Response, handle},
 };
 use objects::S3;
+use rolling::shard::{STATE, State};
 use serde_json::{Value, json};
 use shared::{
     quarantine::base64,
@@ -88,7 +89,7 @@ async fn boundaries_hold_with_the_conditional_writes_of_a_real_s3() {
         let files = files(&deployed, table).await;
         assert_eq!((counts(&files), numbers(&files)), (expected.to_vec(), (1..last).collect()), "{table}");
         let left = deployed.objects(&format!("staging/{table}/")).await;
-        assert!(left.len() == 1 && left[0].0.contains("/rolled-"), "{left:?}");
+        assert!(left.len() == 1 && left[0].0.ends_with("/state.json"), "{left:?}");
     }
 }
 
@@ -154,10 +155,12 @@ impl<'a> Rolling<'a> {
         let put = self.kinesis.put_records().stream_name(self.deployed.stack.output("KafkaStreamName"));
         let put = put.set_records(Some(entries.collect())).send().await.unwrap();
         assert_eq!(put.failed_record_count(), Some(0));
+        let table = self.table.parse().unwrap();
         eventually("staging records", SOON, || async {
-            let segments = self.deployed.objects("staging/").await;
-            let of_table = segments.iter().filter(|(key, _)| key.contains(self.table) && key.ends_with(".ndjson"));
-            let counts = of_table.map(|(key, _)| key.split('-').rev().nth(3).unwrap().parse::<usize>().unwrap());
+            let objects = self.deployed.objects("staging/").await;
+            let states = objects.iter().filter(|(key, _)| key.ends_with(STATE));
+            let tables = states.filter_map(|(_, body)| State::of_bytes(body).unwrap().tables.remove(&table));
+            let counts = tables.filter_map(|table| table.open).map(|open| open.count);
             (counts.sum::<usize>() == numbers.len()).then_some(())
         })
         .await;
