@@ -215,9 +215,18 @@ fn kafka_roller(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
         writeln!(out, "{:30} {:>12.0} records/s", route.name, records::RECORDS as f64 / route.median() * 1e6)?;
     }
     let [ours, floor, typed, python, _] = &timed[..] else { return Err("a route is missing".into()) };
+    drop(out);
+    let mut batches =
+        [records::Batched::new(1)?, records::Batched::new(1_000)?].map(|route| Box::new(route) as Box<dyn Route>);
+    let title = format!("{} records, staged as one segment", records::RECORDS);
+    let staged = take_turns(&mut batches, 31, 1, &mut Progress::start(&title, 31))?;
+    print(&title, &staged)?;
+    let [one, thousand] = &staged[..] else { return Err("a route is missing".into()) };
+    let many =
+        Verdict::new("a batch of 1,000 topics: time of one".to_owned(), thousand.ratio(one), "×", Target::AtMost(2.0));
     let what = "10,000 records";
     let beside = Verdict::new(format!("{what}: time of {}", floor.name), ours.ratio(floor), "×", Target::AtMost(3.0));
-    Ok(vec![faster(what, typed, ours, 15.0), faster(what, python, ours, 25.0), beside])
+    Ok(vec![faster(what, typed, ours, 15.0), faster(what, python, ours, 25.0), beside, many])
 }
 
 /// A load → a Parquet file by every route.

@@ -172,6 +172,55 @@ impl Route for Floor<'_> {
     }
 }
 
+/// A whole batch, staged with S3 answering at once: event → segment and state.
+pub struct Batched {
+    name: String,
+    config: Config,
+    event: Vec<u8>,
+    bucket: Staged,
+}
+
+impl Batched {
+    /// Records of so many topics, in a shard that has staged as many before. No file is due.
+    pub fn new(topics: usize) -> Result<Self, Error> {
+        let config = Config::from_lookup(|name| {
+            Some(match name {
+                "INCOMING_BUCKET" | "LAKE_BUCKET" => "bucket".to_owned(),
+                "TABLE_POINTER" => "/topic".to_owned(),
+                "ROLL_MAX_RECORDS" => "10000000".to_owned(),
+                _ => return None,
+            })
+        })?;
+        let of_topic = |number: usize| line(number).replace("riders", &format!("topic-{:04}", number % topics));
+        let batch = batch(&kinesis_event(1, RECORDS, of_topic), &config.rules.table_of)?;
+        let mut state = State::new();
+        let fresh = state.fresh(&batch)?;
+        let segment = NewSegment::of(state.tail, fresh.last, &fresh.runs, &mut [])?;
+        state.stage(&batch.shard.stream_arn, &fresh, &segment, |table| config.rules.of(table));
+        Ok(Self {
+            name: format!("{topics} topics"),
+            event: kinesis_event(RECORDS + 1, RECORDS, of_topic),
+            bucket: Staged::holding(batch.shard.id, state.to_bytes()?.into()),
+            config,
+        })
+    }
+}
+
+impl Route for Batched {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&mut self) -> Result<Run, Error> {
+        let event = Bytes::from(self.event.clone());
+        let app = App::over(self.config.clone(), &self.bucket, &self.bucket);
+        let watch = Stopwatch::start();
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        runtime.block_on(handler::run(&app, event, &mut Tally::default()))?;
+        Ok(watch.stop(Vec::new()))
+    }
+}
+
 /// A bucket that holds a window staged in segments and discards uploads, so that only the roll's memory is measured.
 struct Staged {
     id: ShardId,
@@ -224,7 +273,7 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
     }
     state.tables.entry(table).or_default().open = open;
     let (state, lines) = (state.to_bytes()?.into(), run.lines(0..SEGMENT_LINES));
-    let staged = Staged { id, state, lines, contents, uploaded: Cell::default() };
+    let staged = Staged { lines, contents, ..Staged::holding(id, state) };
     drop((event, run));
     let app = App::over(config, &staged, &staged);
     let time = rfc3339(clock::unix_ms()).ok_or("there is no time")?;
@@ -235,6 +284,12 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
         &mut Tally::default(),
     ))?;
     Ok(staged.uploaded.get())
+}
+
+impl Staged {
+    fn holding(id: ShardId, state: Bytes) -> Self {
+        Self { id, state, lines: Bytes::new(), contents: HashMap::new(), uploaded: Cell::default() }
+    }
 }
 
 impl Bucket for &Staged {

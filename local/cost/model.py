@@ -11,8 +11,10 @@ HOURS_A_MONTH = 730
 GB = 2**30
 
 # Concurrent requests of kafka-roller to S3 and of load-registrar to S3.
-ROLLER_WINDOWS = 8
 ROLLER_READS = 8
+ROLLER_WRITES = 16
+ROLLER_GROUP_FILES = 500
+ROLLER_GROUP_BYTES = 64 << 20
 REGISTRAR_HEADS = 32
 TICKS_A_SECOND = 1 / 60
 KEYS_A_LISTING = 1_000
@@ -249,40 +251,43 @@ class Model:
         most = min(10_000, figures["invocation_bytes"] / event_bytes)
         records = max(1.0, min(most, rate / shards * settings.roller_window_s))
         batches = rate / records
-        # Tables in a batch, if each record belongs to any of them with the same probability.
-        in_batch = tables * (1 - (1 - 1 / tables) ** records) if tables > 1 else 1.0
-
         of_window = rate / windows
         by_records = of_window * settings.roller_seconds >= settings.roller_records
         # By age, a file is closed by the tick after an hour, and the next one begins with the next record.
         aged = settings.roller_seconds + 30 + 1 / of_window
         file_seconds = settings.roller_records / of_window if by_records else aged
         files = windows / file_seconds
-        segments = batches * in_batch / files
         file_bytes = of_window * file_seconds * (size + 1)
         uploads = ceil(file_bytes / figures["part_bytes"]) + 2 if file_bytes > figures["part_bytes"] else 1
 
-        staged = windows * (1 + segments / 2)
-        batch_pages, tick_pages = ceil(staged / shards / KEYS_A_LISTING), ceil(staged / KEYS_A_LISTING)
-        lists = batches * batch_pages + TICKS_A_SECOND * tick_pages
-        bill.add("S3", self._month("s3_put", lists + batches * in_batch + files * (uploads + 1)))
-        bill.add("S3", self._month("s3_get", files * segments))
+        # The segments that are there when a file is closed. Windows that are closed by one invocation share what it reads.
+        segments = max(1.0, batches / shards * file_seconds)
+        together = tables if by_records else max(1.0, tables / (1 + min(aged, 1 / of_window) / 60))
+        rolls = files / together
+        groups = max(1.0, together * file_bytes / ROLLER_GROUP_BYTES, together / ROLLER_GROUP_FILES)
+        if by_records:
+            together, rolls, groups = 1.0, files, 1.0
+        live = min(1.0, of_window * file_seconds) * shards
+        tick_pages = ceil((shards + shards * segments) / KEYS_A_LISTING)
+        states = 2 * batches + rolls * groups + (0.0 if by_records else rolls)
+        bill.add("S3", self._month("s3_put", TICKS_A_SECOND * tick_pages + states + files * uploads))
+        bill.add("S3", self._month("s3_get", batches + TICKS_A_SECOND * live + rolls * segments * (1 + groups)))
 
         def rolling_ms(count: float) -> float:
-            """Reads, the file, the mark, the deletion; several windows at a time."""
-            requests = ceil(segments / ROLLER_READS) + uploads + 2
-            return count * requests * figures["s3_ms"] / min(ROLLER_WINDOWS, max(1.0, count))
+            """What the segments hold, their lines, the files, the state and the deletion."""
+            reads = ceil(segments / ROLLER_READS) * (1 + groups)
+            requests = reads + ceil(together / ROLLER_WRITES) * uploads + 2 * groups
+            return count * requests * figures["s3_ms"]
 
         handler_ms = figures["python_roller_ms" if settings.python else "roller_ms"]
         handler_ms *= records * event_bytes / figures["roller_event_bytes"]
         overhead_ms = self._overhead_ms(settings)
-        batch_ms = self._cpu_ms(handler_ms + overhead_ms, settings.memory_mb)
-        batch_ms += (batch_pages + ceil(in_batch / ROLLER_WINDOWS)) * figures["s3_ms"]
-        tick_ms = self._cpu_ms(overhead_ms, settings.memory_mb) + tick_pages * figures["s3_ms"]
+        batch_ms = self._cpu_ms(handler_ms + overhead_ms, settings.memory_mb) + 3 * figures["s3_ms"]
+        tick_ms = self._cpu_ms(overhead_ms, settings.memory_mb) + (tick_pages + 1) * figures["s3_ms"]
         if by_records:
-            batch_ms += rolling_ms(files / batches)
+            batch_ms += rolling_ms(rolls / batches)
         else:
-            tick_ms += rolling_ms(files / TICKS_A_SECOND)
+            tick_ms += rolling_ms(rolls / TICKS_A_SECOND)
         self._lambda(bill, [(batches, batch_ms), (TICKS_A_SECOND, tick_ms)], settings.memory_mb)
 
         invocations = batches + TICKS_A_SECOND
