@@ -216,7 +216,7 @@ impl Route for Batched {
         let app = App::over(self.config.clone(), &self.bucket, &self.bucket);
         let watch = Stopwatch::start();
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-        runtime.block_on(handler::run(&app, event, &mut Tally::default()))?;
+        runtime.block_on(handler::run(&app, event, None, &mut Tally::default()))?;
         Ok(watch.stop(Vec::new()))
     }
 }
@@ -300,6 +300,12 @@ impl Bucket for &Staged {
     async fn list_while(&self, _: &str, _: Option<&str>, _: impl Fn(&str) -> bool) -> Result<Vec<Listed>, BucketError> {
         let keys = self.contents.keys().cloned().chain([self.id.key(STATE)]);
         Ok(keys.map(|key| Listed { key, size: 0, modified_ms: None }).collect())
+    }
+
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>, BucketError> {
+        let rest = self.id.folder();
+        let rest = rest.strip_prefix(prefix).unwrap_or_default();
+        Ok(rest.split('/').next().map(str::to_owned).into_iter().collect())
     }
 
     async fn get(&self, key: &str, _: Option<u64>) -> Result<Bytes, BucketError> {

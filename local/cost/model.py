@@ -13,7 +13,9 @@ GB = 2**30
 # Concurrent requests of kafka-roller to S3 and of load-registrar to S3.
 ROLLER_READS = 8
 ROLLER_WRITES = 16
-ROLLER_GROUP_FILES = 500
+ROLLER_SHARDS = 4
+ROLLER_TIDY_MINUTES = 30
+ROLLER_GROUP_FILES = 250
 ROLLER_GROUP_BYTES = 64 << 20
 REGISTRAR_HEADS = 32
 TICKS_A_SECOND = 1 / 60
@@ -267,15 +269,16 @@ class Model:
         groups = max(1.0, together * file_bytes / ROLLER_GROUP_BYTES, together / ROLLER_GROUP_FILES)
         if by_records:
             together, rolls, groups = 1.0, files, 1.0
-        live = min(1.0, of_window * file_seconds) * shards
-        tick_pages = ceil((shards + shards * segments) / KEYS_A_LISTING)
+        # A tick lists the folders of streams and of shards, and now and then what is in them.
+        tidy_pages = shards * ceil(segments / KEYS_A_LISTING) / ROLLER_TIDY_MINUTES
+        tick_pages = 1 + ceil(shards / KEYS_A_LISTING) + tidy_pages
         states = 2 * batches + rolls * groups + (0.0 if by_records else rolls)
         bill.add("S3", self._month("s3_put", TICKS_A_SECOND * tick_pages + states + files * uploads))
-        bill.add("S3", self._month("s3_get", batches + TICKS_A_SECOND * live + rolls * segments * (1 + groups)))
+        bill.add("S3", self._month("s3_get", batches + TICKS_A_SECOND * shards + rolls * segments * 2 * groups))
 
         def rolling_ms(count: float) -> float:
             """What the segments hold, their lines, the files, the state and the deletion."""
-            reads = ceil(segments / ROLLER_READS) * (1 + groups)
+            reads = ceil(segments / ROLLER_READS) * 2 * groups
             requests = reads + ceil(together / ROLLER_WRITES) * uploads + 2 * groups
             return count * requests * figures["s3_ms"]
 
@@ -283,7 +286,7 @@ class Model:
         handler_ms *= records * event_bytes / figures["roller_event_bytes"]
         overhead_ms = self._overhead_ms(settings)
         batch_ms = self._cpu_ms(handler_ms + overhead_ms, settings.memory_mb) + 3 * figures["s3_ms"]
-        tick_ms = self._cpu_ms(overhead_ms, settings.memory_mb) + (tick_pages + 1) * figures["s3_ms"]
+        tick_ms = self._cpu_ms(overhead_ms, settings.memory_mb) + (tick_pages + ceil(shards / ROLLER_SHARDS)) * figures["s3_ms"]
         if by_records:
             batch_ms += rolling_ms(rolls / batches)
         else:

@@ -179,6 +179,9 @@ pub trait Bucket {
         self.list_while(prefix, None, |_| true).await
     }
 
+    /// Lists the folders directly under `prefix`, which ends with `/`: their names, without `prefix` and the last `/`.
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>, BucketError>;
+
     /// Reads an object, or only its first `limit` bytes.
     async fn get(&self, key: &str, limit: Option<u64>) -> Result<Bytes, BucketError>;
 

@@ -106,19 +106,6 @@ impl S3 {
         self.created(&upload.key, response.map(|output| output.e_tag))
     }
 
-    /// Lists the folders directly under `prefix`, which ends with `/`: their names, without `prefix` and the last `/`.
-    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>, BucketError> {
-        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).delimiter("/");
-        let mut pages = request.into_paginator().send();
-        let mut folders = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| self.error("listed", prefix, &error))?;
-            let names = page.common_prefixes().iter().filter_map(|folder| folder.prefix()?.strip_prefix(prefix));
-            folders.extend(names.map(|name| name.trim_end_matches('/').to_owned()));
-        }
-        Ok(folders)
-    }
-
     /// Timeouts for writing so many bytes in one call, if they need more time than any other call.
     pub(crate) fn longer(&self, bytes: usize) -> Option<Builder> {
         let seconds = u64::try_from(bytes / BYTES_PER_SECOND).unwrap_or_default();
@@ -240,6 +227,18 @@ impl Bucket for S3 {
             }
         }
         Ok(listed)
+    }
+
+    async fn folders(&self, prefix: &str) -> Result<Vec<String>, BucketError> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).delimiter("/");
+        let mut pages = request.into_paginator().send();
+        let mut folders = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.error("listed", prefix, &error))?;
+            let names = page.common_prefixes().iter().filter_map(|folder| folder.prefix()?.strip_prefix(prefix));
+            folders.extend(names.map(|name| name.trim_end_matches('/').to_owned()));
+        }
+        Ok(folders)
     }
 
     async fn get(&self, key: &str, limit: Option<u64>) -> Result<Bytes, BucketError> {

@@ -1,6 +1,9 @@
 //! Decodes a batch of a shard: a run of records for each table, and the records that can never be used (poison).
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 use bytes::Bytes;
 use serde_json::{json, value::to_raw_value};
@@ -66,6 +69,8 @@ struct Reader<'a, 't> {
     /// Capacity for the first table: number of records and bytes of lines.
     room: (usize, usize),
     tables: Vec<RunBuilder>,
+    /// Index of each table, by name.
+    known: HashMap<String, usize>,
     /// Index of the table of the previous record.
     latest: usize,
     refused: Vec<Refused<'a>>,
@@ -137,6 +142,7 @@ impl<'a, 't> Reader<'a, 't> {
             table_of,
             room,
             tables: Vec::new(),
+            known: HashMap::new(),
             latest: 0,
             refused: Vec::new(),
             data: Vec::new(),
@@ -207,13 +213,14 @@ impl<'a, 't> Reader<'a, 't> {
         let name = name.as_deref().unwrap_or(fixed);
         let is = |table: &RunBuilder| table.table.as_str() == name;
         if !self.tables.get(self.latest).is_some_and(is) {
-            self.latest = match self.tables.iter().position(is) {
-                Some(known) => known,
+            self.latest = match self.known.get(name) {
+                Some(known) => *known,
                 None => {
                     let table = name.parse().map_err(|cause| RecordError::InvalidTable(format!("{cause}")))?;
                     // The first table gets all the capacity, because it is often the only one.
                     let (records, bytes) = std::mem::take(&mut self.room);
                     let (entries, lines) = (Vec::with_capacity(records), Vec::with_capacity(bytes));
+                    self.known.insert(name.to_owned(), self.tables.len());
                     self.tables.push(RunBuilder { table, entries, lines });
                     self.tables.len() - 1
                 }

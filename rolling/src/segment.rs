@@ -121,9 +121,11 @@ impl NewSegment {
             run.append_to(&mut body);
             contents.tables.insert(table.clone(), Block { start, end: body.len() as u64, extent });
         }
-        let start = body.len() as u64;
-        body.extend_from_slice(to_ndjson(poison)?.as_bytes());
-        contents.poison = start..body.len() as u64;
+        if !poison.is_empty() {
+            let start = body.len() as u64;
+            body.extend_from_slice(to_ndjson(poison)?.as_bytes());
+            contents.poison = start..body.len() as u64;
+        }
         let start = body.len() as u64;
         serde_json::to_writer(&mut body, &contents)?;
         let name = Name { after, last, crc: crc32fast::hash(&body) };

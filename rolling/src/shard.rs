@@ -157,7 +157,7 @@ pub struct Table {
     /// The files that are to be written, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub begun: Vec<Begun>,
-    /// Summary of the records after them.
+    /// Summary of the records after them. Before a recount it only says how old they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open: Option<Extent>,
     /// When the last of its files was written, in milliseconds since 1970-01-01T00:00:00Z.
@@ -295,7 +295,7 @@ pub enum Refused {
     /// The state is that of another stream with the same name.
     #[error(
         "the records are of {arrived}, but staging/ holds the state of {staged}, a stream with the same name; \
-         let its windows close (landfall roll), then delete its folder in staging/"
+         when `landfall status` shows no open windows any more, delete its folder in staging/"
     )]
     OtherStream {
         /// The stream of the state.
@@ -306,7 +306,7 @@ pub enum Refused {
     /// A record lies before what is staged, but arrived after it: the stream was deleted and made anew.
     #[error(
         "record {position:?} arrived at {}, after everything that is staged, but its sequence number is lower: \
-         the stream was made anew; let its windows close (landfall roll), then delete its folder in staging/",
+         the stream was made anew; when `landfall status` shows no open windows any more, delete its folder in staging/",
         rfc3339(*arrived_ms).unwrap_or_default()
     )]
     MadeAnew {
@@ -370,6 +370,7 @@ impl State {
             }
         }
         for (table, (rolled, staged)) in windows {
+            let mut extents = None::<Extent>;
             let open = staged.into_iter().filter(|(staged, _)| staged.extent.last > rolled);
             let (mut end, mut floor) = (rolled, rolled);
             for (Staged { after, extent }, name) in open {
@@ -380,11 +381,12 @@ impl State {
                 }
                 (end, floor) = (end.max(extent.last), floor.max(extent.last));
                 state.newest_ms = state.newest_ms.max(extent.newest_ms);
+                extents = Some(extents.map_or(extent, |sum| sum.and(extent)));
                 state.segments.push(Stored { name: name.to_owned(), last: extent.last, contents: None, poison: false });
             }
             state.floors.insert(table.clone(), floor);
             // Segments may overlap, so they are counted when they are read.
-            state.tables.insert(table, Table { rolled, recount: floor > rolled, ..Table::default() });
+            state.tables.insert(table, Table { rolled, open: extents, recount: floor > rolled, ..Table::default() });
         }
         state
     }
@@ -443,9 +445,7 @@ impl State {
         for (name, run) in &fresh.runs {
             let (limits, target) = limits(name);
             let table = self.tables.entry(name.clone()).or_default();
-            if table.recount {
-                continue;
-            } else if table.is_behind(&limits) {
+            if table.is_behind(&limits) {
                 table.open = table.open.into_iter().chain(run.extent(0..run.len())).reduce(Extent::and);
             } else {
                 table.add(run, &limits, &target);
@@ -471,40 +471,30 @@ impl State {
         tables.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The begun file of a table whose first record this is.
-    #[must_use]
-    pub fn begun(&self, table: &Segment, first: Position) -> Option<&Begun> {
-        self.tables.get(table)?.begun.iter().find(|begun| begun.extent.first == first)
-    }
-
-    /// The file exists, at this time, that was begun with this record.
-    pub fn finish(&mut self, table: &Segment, first: Position, now_ms: i64) {
+    /// This file exists, at this time. It may end elsewhere than the one that was begun with its first record: then what is open
+    /// has to be counted anew. The files of a table are noted in their order; the others will be found again.
+    pub fn finish(&mut self, table: &Segment, found: &RolledFile, now_ms: i64) {
         let Some(table) = self.tables.get_mut(table) else { return };
-        if table.begun.first().is_some_and(|begun| begun.extent.first == first) {
-            table.rolled = table.rolled.max(table.begun.remove(0).extent.last);
-            table.written_ms = now_ms;
-        }
-    }
-
-    /// A file was found that begins like the one that was begun, but ends elsewhere.
-    pub fn adopt(&mut self, table: &Segment, found: &RolledFile, now_ms: i64) {
-        if self.begun(table, found.first).is_some_and(|begun| begun.extent.last != found.last)
-            && let Some(table) = self.tables.get_mut(table)
-        {
-            let rolled = table.rolled.max(found.last);
-            *table = Table { rolled, written_ms: now_ms, recount: true, ..Table::default() };
+        let Some(begun) = table.begun.first().filter(|begun| begun.extent.first == found.first) else { return };
+        let is_as_begun = begun.extent.last == found.last;
+        table.rolled = table.rolled.max(found.last);
+        table.written_ms = now_ms;
+        if is_as_begun {
+            table.begun.remove(0);
         } else {
-            self.finish(table, found.first, now_ms);
+            let begun = std::mem::take(&mut table.begun).into_iter().map(|begun| begun.extent);
+            table.open = begun.chain(table.open).reduce(Extent::and);
+            table.recount = true;
         }
     }
 
-    /// Puts files in the place of the one that was begun with this record, some of whose records were lost with their segments.
-    pub fn lose(&mut self, table: &Segment, first: Position, rest: Vec<Begun>) {
+    /// Puts files in the place of one that was begun, some of whose records were lost with their segments.
+    pub fn lose(&mut self, table: &Segment, begun: &Begun, rest: Vec<Begun>, now_ms: i64) {
         let Some(table) = self.tables.get_mut(table) else { return };
-        let Some(at) = table.begun.iter().position(|begun| begun.extent.first == first) else { return };
-        let last = table.begun.get(at).map(|begun| begun.extent.last).unwrap_or_default();
+        let Some(at) = table.begun.iter().position(|other| other == begun) else { return };
         table.begun.splice(at..=at, rest);
-        table.lost = table.lost.max(last);
+        table.lost = table.lost.max(begun.extent.last);
+        table.written_ms = now_ms;
     }
 
     /// Forgets the segments that nobody needs any more, and gives back their names.
@@ -522,6 +512,17 @@ impl State {
         let (kept, dead) = std::mem::take(&mut self.segments).into_iter().partition(is_needed);
         self.segments = kept;
         dead.into_iter().map(|stored: Stored| stored.name).collect()
+    }
+
+    /// Whether an object of the earlier layout is not needed any more. A segment with records beyond what is known of its table was
+    /// staged by an earlier version after the shard was taken over.
+    #[must_use]
+    pub fn is_past(&self, table: &Segment, item: &Item) -> bool {
+        let Item::Segment(staged) = item else { return true };
+        self.tables.get(table).is_some_and(|table| {
+            let open = table.open.map_or(Position::START, |open| open.last);
+            staged.extent.last <= table.begun_to().max(open)
+        })
     }
 
     /// Whether a segment that the state does not name will never be named by one: those of batches that were staged otherwise,

@@ -138,7 +138,7 @@ fn settings(dice: &Dice) -> Rules {
         age_ms: HOUR_MS,
     };
     Rules {
-        incoming_bucket: "incoming".into(),
+        incoming_bucket: if dice.percent(80) { "incoming" } else { "lake" }.into(),
         table_of: TableOf::Pointer("/t".parse().unwrap()),
         limits,
         gzip: dice.percent(5),
@@ -150,6 +150,7 @@ fn app(world: &World, rules: Rules, part_bytes: usize) -> Rc<App<Sim>> {
     let config = Config { stack: "landfall".into(), lake_bucket: "lake".into(), max_tick_ahead, rules };
     let mut app = App::over(config, world.bucket("lake"), world.bucket("incoming"));
     app.part_bytes = part_bytes;
+    app.tidy_minutes = 1;
     Rc::new(app)
 }
 
@@ -217,7 +218,7 @@ impl History {
         self.world.note(format!("{} invoked at {} with {delivery:?}", self.actors.len(), self.clock()));
         let app = self.app.clone();
         let invocation =
-            Box::pin(async move { run(&app, Bytes::from(event), &mut Tally::default()).await }) as Invocation;
+            Box::pin(async move { run(&app, Bytes::from(event), None, &mut Tally::default()).await }) as Invocation;
         self.actors.push(Actor { invocation, delivery });
     }
 
@@ -227,7 +228,10 @@ impl History {
             return;
         }
         let mut rules = settings(&self.dice);
-        // Until what an earlier version has staged is passed, each table says what it has already.
+        // Of what an earlier version has left, each table says what it has already, and files are looked for in one bucket.
+        if self.inherits {
+            rules.incoming_bucket.clone_from(&self.app.config.rules.incoming_bucket);
+        }
         if self.dice.percent(30) && !self.inherits {
             rules.table_of = TableOf::Pointer("/u".parse().unwrap());
         }
@@ -240,7 +244,7 @@ impl History {
         if !self.actors.is_empty() {
             return;
         }
-        let files = self.world.objects("incoming/cubic/kafka/");
+        let files = self.files_in_place();
         if !files.is_empty() {
             let (key, object) = files[self.dice.throw(files.len())].clone();
             self.world.note(format!("{key} taken"));
@@ -372,7 +376,12 @@ impl History {
 
     /// All files, wherever they are.
     fn files(&self) -> Vec<(String, Object)> {
-        self.world.objects("incoming/cubic/kafka/").into_iter().chain(self.taken.iter().cloned()).collect()
+        self.files_in_place().into_iter().chain(self.taken.iter().cloned()).collect()
+    }
+
+    fn files_in_place(&self) -> Vec<(String, Object)> {
+        let buckets = ["incoming", "lake"].map(|bucket| self.world.objects(&format!("{bucket}/cubic/kafka/")));
+        buckets.into_iter().flatten().collect()
     }
 
     /// Ids of the quarantined records, each as often as it is there.
@@ -456,7 +465,8 @@ impl History {
                 newest_ms: extent.newest_ms,
                 reason: Reason::Age,
             };
-            let key = format!("incoming/cubic/kafka/{table}/{}.json", file.id());
+            let bucket = &self.app.config.rules.incoming_bucket;
+            let key = format!("{bucket}/cubic/kafka/{table}/{}.json", file.id());
             self.world.put(&key, run.lines(rolled..rolled + count), &file.metadata());
             rolled += count;
             // It died between the file and its mark.

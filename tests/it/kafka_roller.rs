@@ -34,12 +34,13 @@ impl Stage {
         let lookup =
             |name| extra.iter().chain(&set).find(|(other, _)| *other == name).map(|(_, value)| value.to_string());
         let world = World::default();
-        let app = App::over(Config::from_lookup(lookup).unwrap(), world.bucket("lake"), world.bucket("incoming"));
+        let mut app = App::over(Config::from_lookup(lookup).unwrap(), world.bucket("lake"), world.bucket("incoming"));
+        app.tidy_minutes = 1;
         Self { world, app }
     }
 
     async fn handle(&self, event: &Value) -> Response {
-        handle(&self.app, Bytes::from(event.to_string())).await.unwrap()
+        handle(&self.app, Bytes::from(event.to_string()), u64::MAX).await.unwrap()
     }
 
     /// Handles a batch and asserts that nothing failed.
@@ -142,7 +143,7 @@ async fn a_single_record_and_then_silence_is_a_file() {
     assert_eq!(stage.counts("t"), [(1, Reason::Age)]);
     stage.calls();
     stage.tick(ARRIVED_MS + 3 * 3_600_000).await;
-    assert_eq!(stage.calls(), calls(&[("list", 1)]), "a tick with nothing to do only looks");
+    assert_eq!(stage.calls(), calls(&[("list", 3), ("get", 1)]), "a tick with nothing to do only looks");
 }
 
 #[tokio::test]
@@ -367,7 +368,7 @@ async fn without_its_state_a_shard_stands_still_and_says_what_to_do() {
     let response = stage.handle(&batch("s", 21..31)).await;
     assert_eq!(json!(response), json!({"batchItemFailures": [{"itemIdentifier": "21"}]}));
     let tick = Bytes::from(tick(ARRIVED_MS + 4 * 3_600_000).to_string());
-    let error = handle(&stage.app, tick).await.unwrap_err().to_string();
+    let error = handle(&stage.app, tick, u64::MAX).await.unwrap_err().to_string();
     assert!(error.contains("staging/s/shardId-0/state.json is gone"), "{error}");
     assert_eq!(stage.files(), BTreeMap::new());
 }
@@ -378,13 +379,13 @@ async fn another_stream_with_the_same_name_is_refused_and_so_is_one_that_was_mad
     stage.land(&batch("s", 100..110)).await;
     let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/s";
     let other = batch("s", 200..210).to_string().replace(arn, "arn:aws:kinesis:eu-west-1:999999999999:stream/s");
-    let error = handle(&stage.app, other.into()).await.unwrap_err().to_string();
+    let error = handle(&stage.app, other.into(), u64::MAX).await.unwrap_err().to_string();
     assert!(error.starts_with("the records are of arn:aws:kinesis:eu-west-1:999999999999:stream/s, but"), "{error}");
     let mut anew = batch("s", 1..3);
     for record in anew["Records"].as_array_mut().unwrap() {
         record["kinesis"]["approximateArrivalTimestamp"] = json!(ARRIVED_MS / 1_000 + 600);
     }
-    let error = handle(&stage.app, anew.to_string().into()).await.unwrap_err().to_string();
+    let error = handle(&stage.app, anew.to_string().into(), u64::MAX).await.unwrap_err().to_string();
     assert!(error.contains("the stream was made anew"), "{error}");
     stage.land(&batch("s", 105..112)).await;
     stage.tick(ARRIVED_MS + 4_000_000).await;
@@ -402,7 +403,7 @@ async fn an_object_that_is_not_ours_under_a_files_name_is_not_overwritten() {
     assert_eq!(&*stage.world.objects("incoming/")[0].1.body, b"something else");
     assert_eq!(stage.world.objects("lake/staging/").len(), 2, "the records wait");
     let tick = Bytes::from(tick(ARRIVED_MS + 4 * 3_600_000).to_string());
-    let error = handle(&stage.app, tick).await.unwrap_err().to_string();
+    let error = handle(&stage.app, tick, u64::MAX).await.unwrap_err().to_string();
     assert!(error.starts_with("1 windows could not be rolled"), "{error}");
     assert!(error.contains("its metadata do not say which records it holds"), "{error}");
 }
@@ -412,7 +413,7 @@ async fn a_tick_from_the_future_is_refused_and_closes_nothing() {
     let later = tick(runtime::clock::unix_ms() + 3_600_000);
     let stage = Stage::new(&[]);
     stage.land(&batch("s", 1..3)).await;
-    let error = handle(&stage.app, Bytes::from(later.to_string())).await.unwrap_err().to_string();
+    let error = handle(&stage.app, Bytes::from(later.to_string()), u64::MAX).await.unwrap_err().to_string();
     assert!(error.contains("s ahead of the clock; at most MAX_TICK_AHEAD_SECONDS are believed"), "{error}");
     assert_eq!(stage.files(), BTreeMap::new());
     let stage = Stage::new(&[("MAX_TICK_AHEAD_SECONDS", "86400")]);
@@ -477,6 +478,7 @@ async fn a_file_is_finished_as_it_was_begun() {
     stage.app =
         App::over(Config::from_lookup(set).unwrap(), stage.world.bucket("lake"), stage.world.bucket("incoming"));
     stage.land(&batch("s", 6..7)).await;
+    stage.tick(ARRIVED_MS + 60_000).await;
     assert_eq!(stage.counts("t"), [(2, Reason::Records), (2, Reason::Records)]);
     assert!(stage.world.objects("incoming/").iter().all(|(key, _)| key.ends_with(".json")));
 }
@@ -541,10 +543,10 @@ async fn the_requests_of_a_batch_do_not_depend_on_the_number_of_tables() {
         assert_eq!(stage.calls(), calls(&[("get", 1), ("create", 1), ("replace", 1)]), "{topics} topics");
         stage.tick(ARRIVED_MS + 4_000_000).await;
         let tick = stage.calls();
-        // The state; what each of three segments holds, and its lines, for each 500 files.
-        let groups = topics.div_ceil(500);
-        let gets = 1 + 3 + 3 * groups;
-        let expected = [("list", 1), ("get", gets), ("create", topics), ("replace", 1 + groups), ("delete", 1)];
+        // The state; what each of three segments holds, and its lines, for each 250 files.
+        let groups = topics.div_ceil(250);
+        let gets = 1 + 6 * groups;
+        let expected = [("list", 3), ("get", gets), ("create", topics), ("replace", 1 + groups), ("delete", 1)];
         assert_eq!(tick, calls(&expected), "{topics} topics");
         let files = stage.files();
         assert_eq!((files.len(), files.values().flatten().map(|(about, _)| about.count).sum()), (topics, 3_000_usize));
@@ -554,7 +556,7 @@ async fn the_requests_of_a_batch_do_not_depend_on_the_number_of_tables() {
 #[tokio::test]
 async fn other_events_are_refused_with_a_sentence() {
     let stage = Stage::new(&[]);
-    let error = handle(&stage.app, Bytes::from_static(b"{\"detail\":1}")).await.unwrap_err();
+    let error = handle(&stage.app, Bytes::from_static(b"{\"detail\":1}"), u64::MAX).await.unwrap_err();
     assert!(error.to_string().starts_with("the event is neither a Kinesis batch"), "{error}");
     assert!(stage.calls().is_empty());
 }

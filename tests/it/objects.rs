@@ -118,15 +118,15 @@ async fn a_large_file_is_rolled_in_parts() {
         })
     };
     for sequences in [1..4, 4..7] {
-        stage.buckets.lock().unwrap().conflicts = 0;
+        stage.buckets.lock().unwrap().conflict_prefix = "cubic/";
         if sequences.contains(&4) {
             stage.buckets.lock().unwrap().conflicts = 1;
         }
         let event = json!({"Records": sequences.map(record).collect::<Vec<_>>()}).to_string();
-        assert_eq!(handle(&app, event.into()).await.unwrap(), kafka_roller::handler::Response::default());
+        assert_eq!(handle(&app, event.into(), u64::MAX).await.unwrap(), kafka_roller::handler::Response::default());
     }
     let [file] = <[Vec<u8>; 1]>::try_from(stage.bodies("cubic/kafka/t/")).unwrap();
     assert_eq!(file.iter().filter(|byte| **byte == b'\n').count(), 6);
     assert_eq!((stage.count("CompleteMultipartUpload"), stage.count("CreateMultipartUpload")), (2, 2));
-    assert_eq!(stage.bodies("staging/").len(), 1, "only the mark is left");
+    assert_eq!(stage.bodies("staging/").len(), 1, "only the state is left");
 }

@@ -306,7 +306,7 @@ impl<'a> Audit<'a> {
                 let bytes = lake.get(&object.key, None).await?;
                 let state = State::of_bytes(&bytes).map_err(|cause| AuditError::State(object.key.clone(), cause))?;
                 for (table, of_table) in state.tables {
-                    self.mark(&shard, &table, of_table.rolled, Some(of_table.written_ms));
+                    self.mark(&shard, &table, of_table.rolled.max(of_table.lost), Some(of_table.written_ms));
                 }
             } else if let Some((table, Item::Mark(mark))) = earlier::parse(name) {
                 self.mark(&shard, &table, mark, object.modified_ms);

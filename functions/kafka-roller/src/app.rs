@@ -11,6 +11,7 @@ use crate::config::Config;
 pub const ATTEMPT: Duration = Duration::from_secs(10);
 /// The largest file, of 10 GiB, has 1,280 parts of this size.
 const PART_BYTES: usize = 8 << 20;
+const TIDY_MINUTES: i64 = 30;
 
 /// Everything a handler needs.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct App<B> {
     pub lake: B,
     /// For files.
     pub incoming: B,
+    /// A tick looks for objects that nobody needs once in so many minutes.
+    pub tidy_minutes: i64,
     /// A larger file is uploaded in parts of this many bytes. S3 requires at least 5 MiB per part and at most 10,000 parts.
     pub part_bytes: usize,
 }
@@ -39,6 +42,6 @@ impl<B: Bucket> App<B> {
     /// The app with any kind of bucket.
     #[must_use]
     pub fn over(config: Config, lake: B, incoming: B) -> Self {
-        Self { config, lake, incoming, part_bytes: PART_BYTES }
+        Self { config, lake, incoming, tidy_minutes: TIDY_MINUTES, part_bytes: PART_BYTES }
     }
 }

@@ -21,6 +21,9 @@ pub enum RollError {
         "{0} is gone, but its segments are still there: which of their records are in files is not known; README.md says what to do"
     )]
     NoState(String),
+    /// An earlier version has staged records after the shard was taken over.
+    #[error("{0} was staged by an earlier version after this one had taken over its shard; README.md says what to do")]
+    Late(String),
     /// The records are not of the stream that is staged.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -52,6 +55,9 @@ pub enum RollError {
     /// A file could not be compressed.
     #[error("the file could not be compressed: {0}")]
     Gzip(String),
+    /// Lambda would have stopped the invocation.
+    #[error("there was no time left to write all files; a later invocation goes on")]
+    Time,
     /// Other invocations kept changing the state.
     #[error("other invocations changed the state of the shard again and again")]
     Busy,

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, io::Write};
 use bytes::{Bytes, BytesMut};
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 use futures_util::{StreamExt, stream};
-use objects::{Attributes, Bucket, Created, Head, Upload};
+use objects::{Attributes, Bucket, BucketError, Created, Head, Upload};
 use rolling::{
     run::Extent,
     shard::{Begun, ShardId, State, Stored, Target},
@@ -30,7 +30,7 @@ use crate::{
 const CONCURRENT_WRITES: usize = 16;
 
 /// A file to write.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Job {
     pub(crate) table: Segment,
     pub(crate) begun: Begun,
@@ -59,8 +59,9 @@ pub(crate) async fn write<B: Bucket>(
     jobs: &[Job],
     lost: &BTreeSet<String>,
 ) -> Vec<Result<Outcome, RollError>> {
+    let tables = jobs.iter().map(|job| &job.table).collect();
     let wanted = |stored: &Stored| jobs.iter().any(|job| stored.may_hold(&job.table, job.begun.after));
-    let looked_up = reader.look_up(state, wanted).await;
+    let looked_up = reader.look_up(state, &tables, wanted).await;
     let prepared = jobs.iter().map(async |job| {
         let output = Output::new(app, id, job);
         let pieces = match &looked_up {
@@ -285,8 +286,11 @@ impl<B: Bucket> Output<B> {
             }
         };
         if created == Created::Exists {
-            let head = self.bucket.head(&self.key).await?;
-            return self.found(&head).map(|found| Outcome::Found(Box::new(found)));
+            return match self.bucket.head(&self.key).await {
+                // A consumer has taken it away meanwhile.
+                Err(BucketError::Missing { .. }) => Ok(Outcome::Found(Box::new(self.file.clone()))),
+                head => self.found(&head?).map(|found| Outcome::Found(Box::new(found))),
+            };
         }
         let (reason, records) = (self.file.reason.name(), self.file.count);
         info!(file.key = %self.key, reason, records, size_bytes = self.bytes, "file rolled");
@@ -298,7 +302,11 @@ impl<B: Bucket> Output<B> {
 fn rest(begun: &Begun, pieces: &[Piece]) -> Vec<Begun> {
     let (mut rest, mut after, mut sum) = (Vec::new(), begun.after, None::<Extent>);
     let reason = if begun.reason == Reason::Age { Reason::Age } else { Reason::Gap };
-    let file = |after: Position, extent, reason| Begun { after, extent, reason, target: begun.target.clone() };
+    let file = |after: Position, extent: Extent, reason| {
+        // Segments of the earlier layout may overlap.
+        let after = after.min(extent.first.before());
+        Begun { after, extent, reason, target: begun.target.clone() }
+    };
     for piece in pieces {
         match piece {
             Piece::Gone(last, _) => {

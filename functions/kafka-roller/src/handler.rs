@@ -1,7 +1,7 @@
 //! One invocation: the records of a batch are staged, and files that are full are rolled; a tick rolls files whose records are old
 //! enough.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -9,7 +9,7 @@ use objects::{Bucket, BucketError};
 use rolling::{
     batch::Batch,
     event::{self, Event, EventError},
-    shard::{FOLDER, Listing, Refused, ShardId},
+    shard::{FOLDER, Refused, ShardId},
 };
 use runtime::{clock, metrics};
 use serde::Serialize;
@@ -19,6 +19,7 @@ use shared::{
     quarantine::rfc3339,
     rolled::Reason,
 };
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -29,8 +30,10 @@ use crate::{
     roll::{self, Done},
 };
 
-/// Number of shards that a tick processes concurrently.
-const CONCURRENT_SHARDS: usize = 8;
+/// Number of shards that a tick processes concurrently. Each may hold 64 MiB of lines, and as much of what its segments contain.
+const CONCURRENT_SHARDS: usize = 4;
+/// What is kept of an invocation for its last request and its metrics.
+const RESERVE: Duration = Duration::from_secs(10);
 
 /// Why an invocation fails as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -89,20 +92,28 @@ pub struct Tally {
     is_tick: bool,
 }
 
-/// Handles a batch or a tick, then logs and prints what was done.
-pub async fn handle<B: Bucket>(app: &App<B>, event: Bytes) -> Result<Response, HandleError> {
+/// Handles a batch or a tick, then logs and prints what was done. `deadline_ms` is the deadline of the invocation in milliseconds
+/// since 1970-01-01T00:00:00Z.
+pub async fn handle<B: Bucket>(app: &App<B>, event: Bytes, deadline_ms: u64) -> Result<Response, HandleError> {
     let mut tally = Tally::default();
-    let result = run(app, event, &mut tally).await;
+    let now_ms = u64::try_from(clock::unix_ms()).unwrap_or_default();
+    let left = Duration::from_millis(deadline_ms.saturating_sub(now_ms)).saturating_sub(RESERVE);
+    let result = run(app, event, Instant::now().checked_add(left), &mut tally).await;
     tally.report(&app.config);
     result
 }
 
-/// Handles a batch or a tick without reporting it.
-pub async fn run<B: Bucket>(app: &App<B>, event: Bytes, tally: &mut Tally) -> Result<Response, HandleError> {
+/// Handles a batch or a tick without reporting it. No file is begun to be written after `deadline`.
+pub async fn run<B: Bucket>(
+    app: &App<B>,
+    event: Bytes,
+    deadline: Option<Instant>,
+    tally: &mut Tally,
+) -> Result<Response, HandleError> {
     match Batch::of_event(&event, &app.config.rules.table_of)? {
         Event::Batch(None) => Ok(Response::default()),
         Event::Batch(Some(batch)) => {
-            let first = land(app, &batch, tally).await?;
+            let first = land(app, &batch, deadline, tally).await?;
             let sequence_number = first.and_then(|first| event::sequence_number(&event, first));
             let failures = sequence_number.map(|item_identifier| Failure { item_identifier });
             Ok(Response { batch_item_failures: failures.into_iter().collect() })
@@ -113,15 +124,20 @@ pub async fn run<B: Bucket>(app: &App<B>, event: Bytes, tally: &mut Tally) -> Re
             if ahead > app.config.max_tick_ahead {
                 return Err(HandleError::Ahead { now_ms, ahead });
             }
-            tick(app, now_ms, tally).await
+            tick(app, now_ms, deadline, tally).await
         }
     }
 }
 
 /// Stages the records of a batch. Returns the position of the first record if they are not staged.
-async fn land<B: Bucket>(app: &App<B>, batch: &Batch, tally: &mut Tally) -> Result<Option<Position>, HandleError> {
+async fn land<B: Bucket>(
+    app: &App<B>,
+    batch: &Batch,
+    deadline: Option<Instant>,
+    tally: &mut Tally,
+) -> Result<Option<Position>, HandleError> {
     tally.oldest_arrived_ms = batch.oldest_ms;
-    match roll::land(app, batch).await {
+    match roll::land(app, batch, deadline).await {
         Ok(done) => {
             tally.done.push(done);
             Ok(None)
@@ -136,19 +152,23 @@ async fn land<B: Bucket>(app: &App<B>, batch: &Batch, tally: &mut Tally) -> Resu
 }
 
 /// Rolls every window whose oldest record is old enough, and deletes segments that are not needed any more.
-async fn tick<B: Bucket>(app: &App<B>, now_ms: i64, tally: &mut Tally) -> Result<Response, HandleError> {
+async fn tick<B: Bucket>(
+    app: &App<B>,
+    now_ms: i64,
+    deadline: Option<Instant>,
+    tally: &mut Tally,
+) -> Result<Response, HandleError> {
     tally.is_tick = true;
-    let mut shards: BTreeMap<ShardId, Listing> = BTreeMap::new();
-    for object in app.lake.list(FOLDER).await? {
-        let is_ours = ShardId::of_key(&object.key)
-            .is_some_and(|(shard, name)| shards.entry(shard).or_default().add(name, object.modified_ms));
-        if !is_ours {
-            warn!(object.key, "the staging folder contains an object that this function did not write");
+    let mut shards = Vec::new();
+    for stream in app.lake.folders(FOLDER).await? {
+        for shard in app.lake.folders(&format!("{FOLDER}{stream}/")).await? {
+            match (stream.parse(), shard.parse()) {
+                (Ok(stream), Ok(shard)) => shards.push(ShardId { stream, shard }),
+                _ => warn!(stream, shard, "the staging folder contains a folder that this function did not make"),
+            }
         }
     }
-    // Without segments, nothing of a shard is open.
-    shards.retain(|_, listing| !listing.segments.is_empty() || !listing.earlier.is_empty());
-    let all = shards.iter().map(async |(id, listing)| roll::tick(app, id, listing, now_ms).await);
+    let all = shards.iter().map(|id| roll::tick(app, id, now_ms, deadline));
     let done: Vec<Done> = stream::iter(all).buffer_unordered(CONCURRENT_SHARDS).collect().await;
     let cause = done.iter().find_map(|done| done.cause.clone());
     let failed = done.iter().map(|done| done.failed).sum();

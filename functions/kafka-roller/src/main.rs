@@ -13,5 +13,5 @@ use runtime::aws;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let app = async { Ok(App::new(Config::from_env()?, &aws::config(ATTEMPT).await)) };
-    serve(app, async |app, event, _| handle(&app, event).await).await
+    serve(app, async |app, event, deadline_ms| handle(&app, event, deadline_ms).await).await
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
     rc::Rc,
 };
@@ -29,7 +29,7 @@ pub(crate) struct Reader<'a, B> {
     id: &'a ShardId,
     /// The segment of this batch, which need not be read.
     new: Option<&'a NewSegment>,
-    /// The contents of segments that have been read.
+    /// Where the tables that are looked up are in the segments that have been read.
     contents: RefCell<HashMap<String, Rc<Contents>>>,
     /// The segments that are gone.
     gone: RefCell<HashSet<String>>,
@@ -129,16 +129,25 @@ impl<'a, B: Bucket> Reader<'a, B> {
         Ok(pieces)
     }
 
-    /// Reads the contents of all segments that may hold these records, several at a time.
+    /// Reads where these tables are in all segments that may hold their records, several at a time. What was looked up before is
+    /// forgotten: the contents of an hour's segments with a thousand tables would not fit into memory.
     pub(crate) async fn look_up<'s>(
         &self,
         state: &'s State,
+        tables: &BTreeSet<&Segment>,
         wanted: impl Fn(&'s Stored) -> bool,
     ) -> Result<(), RollError> {
+        self.contents.borrow_mut().clear();
         let wanted = state.segments.iter().filter(|stored| wanted(stored));
         let read = stream::iter(wanted).map(async |stored| match self.contents(stored).await {
             Err(RollError::Gone(_)) => Ok(()),
-            read => read.map(drop),
+            Err(cause) => Err(cause),
+            Ok(contents) => {
+                let mut contents = Rc::unwrap_or_clone(contents);
+                contents.tables.retain(|table, _| tables.contains(table));
+                self.contents.borrow_mut().insert(stored.name.clone(), Rc::new(contents));
+                Ok(())
+            }
         });
         read.buffer_unordered(CONCURRENT_READS).try_collect().await
     }
@@ -170,9 +179,7 @@ impl<'a, B: Bucket> Reader<'a, B> {
                     .map_err(|error| RollError::Segment(stored.name.clone(), error.to_string()))?
             }
         };
-        let contents = Rc::new(contents);
-        self.contents.borrow_mut().insert(stored.name.clone(), contents.clone());
-        Ok(contents)
+        Ok(Rc::new(contents))
     }
 
     /// The index of a block, without its lines.

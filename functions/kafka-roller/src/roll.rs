@@ -3,7 +3,9 @@
 //! Every change is first decided in the state, which is replaced only if nobody else has replaced it, and then carried out. If an
 //! invocation dies in between, the next one finds in the state what is left to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt, stream};
 
 use objects::{Attributes, Bucket, BucketError, quarantine};
 use rolling::{
@@ -18,6 +20,7 @@ use shared::{
     position::Position,
     rolled::{Reason, RolledFile},
 };
+use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
 use crate::{
@@ -25,18 +28,17 @@ use crate::{
     app::App,
     error::RollError,
     files::{self, Job, Outcome},
-    read::{Piece, Reader, Records},
+    read::{CONCURRENT_READS, Piece, Reader, Records},
     store::{self, Held},
 };
 
 /// How often a change is tried while others change the state.
 const ATTEMPTS: usize = 10;
 /// Files of a shard that are written at once: so many, with so many bytes before compression, or one that is larger.
-const GROUP_FILES: usize = 500;
+const GROUP_FILES: usize = 250;
 const GROUP_BYTES: u64 = 64 << 20;
-/// A shard of the earlier layout is taken over by a tick when nothing was written there for so long: then no invocation of the
-/// earlier version is running any more, since none runs for longer.
-const TAKEN_OVER_AFTER_MS: i64 = 900_000;
+/// Tables that are cut at once.
+const GROUP_TABLES: usize = 32;
 
 /// What was done with a shard.
 #[derive(Debug, Default)]
@@ -71,8 +73,8 @@ impl Done {
     }
 }
 
-/// Stages the new records of a batch and writes the files that are full. `Err` says that the records are not staged.
-pub async fn land<B: Bucket>(app: &App<B>, batch: &Batch) -> Result<Done, RollError> {
+/// Stages the new records of a batch and writes the files that it fills, until `deadline`. `Err` says that the records are not staged.
+pub async fn land<B: Bucket>(app: &App<B>, batch: &Batch, deadline: Option<Instant>) -> Result<Done, RollError> {
     let id = &batch.shard.id;
     let mut done = Done::default();
     for _ in 0..ATTEMPTS {
@@ -81,7 +83,8 @@ pub async fn land<B: Bucket>(app: &App<B>, batch: &Batch) -> Result<Done, RollEr
         let fresh = held.state.fresh(batch)?;
         done.already = fresh.already;
         if fresh.is_empty() {
-            finish(app, id, held, before, None, &mut done).await;
+            // What an invocation before has begun is finished by the next tick.
+            done.oldest_open_ms = held.state.oldest_ms();
             return Ok(done);
         }
         let mut poison: Vec<_> = fresh.poison.iter().map(|poison| poison.record.clone()).collect();
@@ -94,17 +97,17 @@ pub async fn land<B: Bucket>(app: &App<B>, batch: &Batch) -> Result<Done, RollEr
         if store::save(app, id, &mut held).await? {
             done.staged = fresh.runs.values().map(rolling::run::Run::len).sum();
             done.staged_bytes = segment.body.len();
-            finish(app, id, held, before, Some(&segment), &mut done).await;
+            Work::new(app, id, held, before, Some(&segment), &mut done).finish(deadline).await;
             return Ok(done);
         }
     }
     Err(RollError::Busy)
 }
 
-/// Closes the windows of a shard that are old enough, and deletes what nobody needs any more. `listing` is what was in its folder.
-pub async fn tick<B: Bucket>(app: &App<B>, id: &ShardId, listing: &Listing, now_ms: i64) -> Done {
+/// Closes the windows of a shard that are old enough, writes what is begun, and now and then deletes what nobody needs any more.
+pub async fn tick<B: Bucket>(app: &App<B>, id: &ShardId, now_ms: i64, deadline: Option<Instant>) -> Done {
     let mut done = Done::default();
-    if let Err(cause) = close_old(app, id, listing, now_ms, &mut done).await {
+    if let Err(cause) = close_old(app, id, now_ms, deadline, &mut done).await {
         done.fail(id, cause);
     }
     done
@@ -113,108 +116,44 @@ pub async fn tick<B: Bucket>(app: &App<B>, id: &ShardId, listing: &Listing, now_
 async fn close_old<B: Bucket>(
     app: &App<B>,
     id: &ShardId,
-    listing: &Listing,
     now_ms: i64,
+    deadline: Option<Instant>,
     done: &mut Done,
 ) -> Result<(), RollError> {
-    if !listing.has_state && !listing.lost_its_state() {
-        let is_quiet = listing.written_ms.is_none_or(|written| now_ms.saturating_sub(written) > TAKEN_OVER_AFTER_MS);
-        // The first segments of a shard, whose batch will come again.
-        if listing.earlier.is_empty() || !is_quiet {
-            done.oldest_open_ms = listing.taken_over().oldest_ms();
-            return Ok(());
-        }
-    }
-    let of = |table: &Segment| app.config.rules.of(table);
+    let is_tidied = now_ms.div_euclid(60_000).rem_euclid(app.tidy_minutes) == 0;
+    let listing = if is_tidied { Some(store::list(app, id).await?) } else { None };
     for _ in 0..ATTEMPTS {
-        let mut held = match listing.has_state {
-            true => store::load(app, id).await?,
-            false => store::take_over(id, listing)?,
-        };
-        delete_dead(app, id, listing, &held.state).await;
+        let Some(mut held) = store::load_if_quiet(app, id, now_ms).await? else { return Ok(()) };
         let (before, read) = (begun(&held.state), held.state.clone());
-        held.state.close_old(now_ms, of);
-        let behind = held.state.behind(of);
-        let mut lost = 0;
-        if !behind.is_empty() {
-            let reader = Reader::new(app, id, None);
-            for table in behind {
-                if let Err(cause) = cut(app, id, &reader, &mut held.state, &table, &mut lost).await {
-                    done.fail(&id.window(&table), cause);
-                }
-            }
-            held.state.close_old(now_ms, of);
+        held.state.close_old(now_ms, |table| app.config.rules.of(table));
+        if (held.is_new() || held.state != read) && !store::save(app, id, &mut held).await? {
+            continue;
         }
-        if held.state == read || store::save(app, id, &mut held).await? {
-            done.gaps += lost;
-            finish(app, id, held, before, None, done).await;
-            return Ok(());
+        if let Some(listing) = &listing {
+            delete_dead(app, id, listing, &held.state, done).await;
         }
+        let mut work = Work::new(app, id, held, before, None, done);
+        work.cuts = true;
+        work.now_ms = Some(now_ms);
+        work.finish(deadline).await;
+        return Ok(());
     }
     Err(RollError::Busy)
 }
 
 /// Deletes objects that the state does not name and never will.
-async fn delete_dead<B: Bucket>(app: &App<B>, id: &ShardId, listing: &Listing, state: &State) {
-    let dead = listing.segments.iter().filter(|name| state.is_dead(name)).map(ToString::to_string);
+async fn delete_dead<B: Bucket>(app: &App<B>, id: &ShardId, listing: &Listing, state: &State, done: &mut Done) {
+    let mut dead: Vec<String> =
+        listing.segments.iter().filter(|name| state.is_dead(name)).map(ToString::to_string).collect();
     let names = state.names();
-    // If the state has just been taken over, it is not in S3 yet.
-    let earlier = listing.earlier.iter().filter(|_| state.revision > 0).map(|(.., name)| name);
-    let earlier = earlier.filter(|name| !names.contains(name.as_str())).cloned();
-    store::delete(app, id, &dead.chain(earlier).collect::<Vec<_>>()).await;
-}
-
-/// Cuts the open records of a table into files, which takes their positions from the segments. `lost` counts where some are gone.
-async fn cut<B: Bucket>(
-    app: &App<B>,
-    id: &ShardId,
-    reader: &Reader<'_, B>,
-    state: &mut State,
-    name: &Segment,
-    lost: &mut usize,
-) -> Result<(), RollError> {
-    let Some(mut table) = state.tables.get(name).cloned() else { return Ok(()) };
-    let (limits, target) = app.config.rules.of(name);
-    let pieces = loop {
-        let after = if table.recount { table.rolled } else { table.begun_to() };
-        reader.look_up(state, |stored| stored.may_hold(name, after)).await?;
-        let pieces = reader.pieces(state, name, after, None).await?;
-        let first = pieces.iter().find_map(Piece::records).filter(|_| table.recount);
-        let existing = match first {
-            Some(records) => files::existing(app, id, name, records.extent, &target).await?,
-            None => None,
-        };
-        match existing {
-            Some(found) => table.rolled = found.last,
-            None => break pieces,
-        }
-    };
-    let found: usize = pieces.iter().filter_map(Piece::records).map(|records| records.extent.count).sum();
-    let is_complete = !table.recount && table.open.is_some_and(|open| open.count == found);
-    if let Some(open) = table.open.filter(|_| !is_complete && pieces.iter().all(|piece| piece.records().is_some())) {
-        return Err(RollError::Count { first: open.first, count: open.count, found });
-    }
-    let mut anew = Table { open: None, recount: false, ..table };
-    for piece in pieces {
-        match piece {
-            Piece::Gone(..) if is_complete => {}
-            Piece::Gone(last, segment) => {
-                warn!(table = %name, segment, "staged records have been deleted before they were in a file");
-                anew.close(Reason::Gap, &target);
-                anew.lost = anew.lost.max(last);
-                *lost += 1;
-            }
-            Piece::Records(records) => {
-                let Records { block, extent, source, .. } = *records;
-                if !anew.add_whole(extent, &limits) {
-                    let run = reader.index(&block, &source.name).await?;
-                    anew.add(&run.beyond(extent.first.before()), &limits, &target);
-                }
-            }
+    for (table, item, name) in listing.earlier.iter().filter(|(.., name)| !names.contains(name.as_str())) {
+        if state.is_past(table, item) {
+            dead.push(name.clone());
+        } else {
+            done.fail(&id.window(table), RollError::Late(id.key(name)));
         }
     }
-    state.tables.insert(name.clone(), anew);
-    Ok(())
+    store::delete(app, id, &dead).await;
 }
 
 /// The files that are begun, by table and first record.
@@ -222,62 +161,89 @@ fn begun(state: &State) -> BTreeSet<(Segment, Position)> {
     state.all_begun().map(|(table, begun)| (table.clone(), begun.extent.first)).collect()
 }
 
-/// Writes the files that are begun, and quarantines poison. `before` are the files that others have begun; `new` is the segment
-/// of this batch.
-async fn finish<B: Bucket>(
-    app: &App<B>,
-    id: &ShardId,
-    held: Held,
-    before: BTreeSet<(Segment, Position)>,
-    new: Option<&NewSegment>,
-    done: &mut Done,
-) {
-    let mut work = Work { app, id, held, before, reader: Reader::new(app, id, new), lost: BTreeSet::new(), done };
-    if let Err(cause) = work.run().await {
-        work.done.fail(id, cause);
-    }
-    work.done.oldest_open_ms = work.held.state.oldest_ms();
-}
-
 /// A shard while its files are written.
 struct Work<'a, B> {
     app: &'a App<B>,
     id: &'a ShardId,
     held: Held,
+    /// The tables with files that others have begun.
+    others: BTreeSet<Segment>,
+    /// The files that may have been written already: those, and those that have been tried.
     before: BTreeSet<(Segment, Position)>,
     reader: Reader<'a, B>,
+    /// Whether everything is done that the shard needs. A batch only writes the files that it has begun itself.
+    cuts: bool,
+    /// The time of a tick.
+    now_ms: Option<i64>,
     /// The segments that are gone although the state names them.
     lost: BTreeSet<String>,
+    failed: BTreeSet<Segment>,
     done: &'a mut Done,
 }
 
 /// What has been done and is not in the state yet.
 enum Change {
-    Finished(Segment, Position),
-    Adopted(Segment, Box<RolledFile>),
-    Lost(Segment, Position, Vec<Begun>),
+    Finished(Segment, Box<RolledFile>),
+    Lost(Segment, Box<Begun>, Vec<Begun>),
+    /// A table as it was, and with what was open cut into files.
+    Cut(Segment, Box<(Table, Table)>),
     Quarantined(String),
 }
 
 impl Change {
     fn apply(&self, state: &mut State) {
         match self {
-            Self::Finished(table, first) => state.finish(table, *first, clock::unix_ms()),
-            Self::Adopted(table, found) => state.adopt(table, found, clock::unix_ms()),
-            Self::Lost(table, first, rest) => state.lose(table, *first, rest.clone()),
+            Self::Finished(table, file) => state.finish(table, file, clock::unix_ms()),
+            Self::Lost(table, begun, rest) => state.lose(table, begun, rest.clone(), clock::unix_ms()),
+            Self::Cut(table, cut) => {
+                if let Some(table) = state.tables.get_mut(table).filter(|table| **table == cut.0) {
+                    *table = cut.1.clone();
+                }
+            }
             Self::Quarantined(name) => state.quarantined(name),
         }
     }
 }
 
-impl<B: Bucket> Work<'_, B> {
+impl<'a, B: Bucket> Work<'a, B> {
+    fn new(
+        app: &'a App<B>,
+        id: &'a ShardId,
+        held: Held,
+        before: BTreeSet<(Segment, Position)>,
+        new: Option<&'a NewSegment>,
+        done: &'a mut Done,
+    ) -> Self {
+        let reader = Reader::new(app, id, new);
+        let (lost, failed) = (BTreeSet::new(), BTreeSet::new());
+        let others = before.iter().map(|(table, _)| table.clone()).collect();
+        Self { app, id, held, others, before, reader, cuts: false, now_ms: None, lost, failed, done }
+    }
+
+    /// Does what there is to do until `deadline`. What was done is in the state by then, but for the files of the last group.
+    async fn finish(mut self, deadline: Option<Instant>) {
+        let result = match deadline {
+            Some(deadline) => timeout_at(deadline, self.run()).await.unwrap_or(Err(RollError::Time)),
+            None => self.run().await,
+        };
+        if let Err(cause) = result {
+            self.done.fail(self.id, cause);
+        }
+        self.done.oldest_open_ms = self.held.state.oldest_ms();
+    }
+
     async fn run(&mut self) -> Result<(), RollError> {
-        let (mut failed, mut tried) = (BTreeSet::new(), 0);
-        let mut changes = self.quarantine().await;
+        let quarantined = self.quarantine().await?;
+        self.save(&quarantined, false).await?;
+        if self.cuts {
+            self.cut().await?;
+        }
+        let mut tried = 0;
         loop {
-            let jobs = self.jobs(&failed);
+            let jobs = self.jobs();
             let outcomes = files::write(self.app, self.id, &self.held.state, &self.reader, &jobs, &self.lost).await;
-            let mut again = false;
+            self.before.extend(jobs.iter().map(|job| (job.table.clone(), job.begun.extent.first)));
+            let (mut again, mut changes) = (false, Vec::new());
             for (job, outcome) in jobs.iter().zip(outcomes) {
                 match outcome {
                     Ok(outcome) => changes.push(self.change(job, outcome)),
@@ -286,28 +252,34 @@ impl<B: Bucket> Work<'_, B> {
                         again = true;
                     }
                     Err(cause) => {
-                        if failed.insert(job.table.clone()) {
+                        if self.failed.insert(job.table.clone()) {
                             self.done.fail(&self.id.window(&job.table), cause);
                         }
                     }
                 }
             }
-            if changes.is_empty() && !again {
+            if jobs.is_empty() {
                 return Ok(());
             }
             tried += usize::from(again);
-            self.save(&std::mem::take(&mut changes), again).await?;
+            self.save(&changes, again).await?;
             if again {
                 self.lost.extend(self.reader.gone(&self.held.state));
             }
         }
     }
 
-    /// The next files to write.
-    fn jobs(&self, failed: &BTreeSet<Segment>) -> Vec<Job> {
-        let (mut jobs, mut bytes) = (Vec::new(), 0);
-        let mut waits = None;
-        for (table, begun) in self.held.state.all_begun().filter(|(table, _)| !failed.contains(*table)) {
+    /// The next files to write. Whose turn is first changes with each state, so that no file can hold up all others for ever.
+    fn jobs(&self) -> Vec<Job> {
+        let (mut jobs, mut bytes, mut waits) = (Vec::new(), 0, None);
+        // The files of a table are finished in order, so those of a table with files of others are left to a tick.
+        let is_ours = |table: &Segment| self.cuts || !self.others.contains(table);
+        let wanted = |(table, _): &(&Segment, &Begun)| !self.failed.contains(*table) && is_ours(table);
+        let all: Vec<_> = self.held.state.all_begun().filter(wanted).collect();
+        let turn = usize::try_from(self.held.state.revision).unwrap_or_default() % all.len().max(1);
+        let turn =
+            all.iter().position(|(table, _)| all.get(turn).is_some_and(|(first, _)| table == first)).unwrap_or(0);
+        for (table, begun) in all.iter().cycle().skip(turn).take(all.len()).copied() {
             // Behind a gap, a file may turn out to exist with records of the files after it.
             if waits == Some(table) {
                 continue;
@@ -324,30 +296,42 @@ impl<B: Bucket> Work<'_, B> {
     }
 
     fn change(&mut self, job: &Job, outcome: Outcome) -> Change {
-        let (table, first) = (job.table.clone(), job.begun.extent.first);
+        let table = job.table.clone();
         match outcome {
             Outcome::Written(bytes) => {
-                self.done.files.push((job.begun.file(self.id.window(&table)), bytes));
-                Change::Finished(table, first)
+                let file = job.begun.file(self.id.window(&table));
+                self.done.files.push((file.clone(), bytes));
+                Change::Finished(table, Box::new(file))
             }
             Outcome::Found(found) => {
                 self.done.files_already += 1;
-                Change::Adopted(table, found)
+                Change::Finished(table, found)
             }
             Outcome::Lost(rest) => {
                 warn!(window = %self.id.window(&table), "staged records have been deleted before they were in a file");
                 self.done.gaps += 1;
-                Change::Lost(table, first, rest)
+                Change::Lost(table, Box::new(job.begun.clone()), rest)
             }
         }
     }
 
     /// Writes to the quarantine what belongs there.
-    async fn quarantine(&mut self) -> Vec<Change> {
+    async fn quarantine(&mut self) -> Result<Vec<Change>, RollError> {
         let mut changes = Vec::new();
-        for stored in self.held.state.segments.iter().filter(|stored| stored.poison) {
-            let records = match self.reader.poison(stored).await {
+        let pending: Vec<_> = self.held.state.segments.iter().filter(|stored| stored.poison).cloned().collect();
+        for stored in pending {
+            let records = match self.reader.poison(&stored).await {
                 Ok(records) => records,
+                Err(RollError::Gone(name)) => {
+                    self.held = store::load(self.app, self.id).await?;
+                    // Otherwise another invocation has quarantined them.
+                    if self.held.state.segments.iter().any(|other| other.name == name && other.poison) {
+                        warn!(shard = %self.id, segment = name, "records for the quarantine have been deleted");
+                        self.done.gaps += 1;
+                        changes.push(Change::Quarantined(name));
+                    }
+                    continue;
+                }
                 Err(cause) => {
                     self.done.fail(&format!("{}/{}", self.id, stored.name), cause);
                     continue;
@@ -362,19 +346,116 @@ impl<B: Bucket> Work<'_, B> {
                 self.done.fail(self.id, RollError::Quarantine(stored.name.clone()));
             }
         }
-        changes
+        Ok(changes)
     }
 
-    /// Puts changes into the state. If there are none, reads it `again` if that is wanted.
-    async fn save(&mut self, changes: &[Change], again: bool) -> Result<(), RollError> {
-        if changes.is_empty() && again {
-            self.held = store::load(self.app, self.id).await?;
-            return Ok(());
+    /// Cuts what is open of tables that are behind into files, a few tables at a time, since batches change the state meanwhile.
+    async fn cut(&mut self) -> Result<(), RollError> {
+        let rules = &self.app.config.rules;
+        let mut tries: BTreeMap<Segment, usize> = BTreeMap::new();
+        loop {
+            let behind = self.held.state.behind(|table| rules.of(table));
+            let behind = behind.into_iter().filter(|table| !self.failed.contains(table)).take(GROUP_TABLES);
+            let behind: Vec<Segment> = behind.collect();
+            if behind.is_empty() {
+                break;
+            }
+            let (mut changes, mut lost) = (Vec::new(), 0);
+            let tables = behind.iter().collect();
+            self.reader.look_up(&self.held.state, &tables, |_| true).await?;
+            let cuts = behind.iter().map(|table| self.cut_table(table));
+            let cuts: Vec<_> = stream::iter(cuts).buffered(CONCURRENT_READS).collect().await;
+            for (table, cut) in behind.iter().zip(cuts) {
+                let tried = tries.entry(table.clone()).or_default();
+                *tried += 1;
+                match cut {
+                    Ok((before, after, gaps)) => {
+                        lost += gaps;
+                        changes.push(Change::Cut(table.clone(), Box::new((before, after))));
+                    }
+                    Err(RollError::Gone(_)) if *tried < ATTEMPTS => {}
+                    Err(cause) => {
+                        self.failed.insert(table.clone());
+                        self.done.fail(&self.id.window(table), cause);
+                    }
+                }
+                if *tried == ATTEMPTS && self.failed.insert(table.clone()) {
+                    self.done.fail(&self.id.window(table), RollError::Busy);
+                }
+            }
+            self.save(&changes, true).await?;
+            self.done.gaps += lost;
         }
+        if let Some(now_ms) = self.now_ms {
+            let mut next = self.held.clone();
+            next.state.close_old(now_ms, |table| rules.of(table));
+            if next.state != self.held.state && store::save(self.app, self.id, &mut next).await? {
+                self.held = next;
+            }
+        }
+        Ok(())
+    }
+
+    /// A table, and the same with its open records cut into files, whose positions come from the segments; and how many gaps they
+    /// have.
+    async fn cut_table(&self, name: &Segment) -> Result<(Table, Table, usize), RollError> {
+        let (app, reader, state) = (self.app, &self.reader, &self.held.state);
+        let before = state.tables.get(name).cloned().unwrap_or_default();
+        let mut table = before.clone();
+        let (limits, target) = app.config.rules.of(name);
+        let pieces = loop {
+            let after = if table.recount { table.rolled } else { table.begun_to() };
+            let pieces = reader.pieces(state, name, after, None).await?;
+            let first = pieces.iter().find_map(Piece::records).filter(|_| table.recount);
+            let existing = match first {
+                Some(records) => files::existing(app, self.id, name, records.extent, &target).await?,
+                None => None,
+            };
+            match existing {
+                Some(found) => table.rolled = found.last,
+                None => break pieces,
+            }
+        };
+        let found: usize = pieces.iter().filter_map(Piece::records).map(|records| records.extent.count).sum();
+        let is_complete = !table.recount && table.open.is_some_and(|open| open.count == found);
+        let is_all_there = pieces.iter().all(|piece| piece.records().is_some());
+        if let Some(open) = table.open.filter(|_| !table.recount && !is_complete && is_all_there) {
+            return Err(RollError::Count { first: open.first, count: open.count, found });
+        }
+        let mut anew = Table { open: None, recount: false, ..table };
+        let mut gaps = 0;
+        for piece in pieces {
+            match piece {
+                Piece::Gone(..) if is_complete => {}
+                Piece::Gone(last, segment) => {
+                    warn!(table = %name, segment, "staged records have been deleted before they were in a file");
+                    anew.close(Reason::Gap, &target);
+                    anew.lost = anew.lost.max(last);
+                    gaps += 1;
+                }
+                Piece::Records(records) => {
+                    let Records { block, extent, source, .. } = *records;
+                    // Segments of the earlier layout may overlap.
+                    anew.lost = anew.lost.min(extent.first.before());
+                    if !anew.add_whole(extent, &limits) {
+                        let run = reader.index(&block, &source.name).await?;
+                        anew.add(&run.beyond(extent.first.before()), &limits, &target);
+                    }
+                }
+            }
+        }
+        Ok((before, anew, gaps))
+    }
+
+    /// Puts changes into the state, or reads it `again` if there are none and that is wanted.
+    async fn save(&mut self, changes: &[Change], again: bool) -> Result<(), RollError> {
         for _ in 0..ATTEMPTS {
             let mut next = self.held.clone();
             changes.iter().for_each(|change| change.apply(&mut next.state));
             if next.state == self.held.state {
+                if again {
+                    self.held = store::load(self.app, self.id).await?;
+                }
                 return Ok(());
             }
             if store::save(self.app, self.id, &mut next).await? {

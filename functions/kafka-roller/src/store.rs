@@ -6,6 +6,9 @@ use tracing::{info, warn};
 
 use crate::{app::App, error::RollError};
 
+/// No invocation of a Lambda function runs for longer.
+const TAKEN_OVER_AFTER_MS: i64 = 900_000;
+
 /// A state as it was read.
 #[derive(Debug, Clone)]
 pub struct Held {
@@ -14,28 +17,60 @@ pub struct Held {
     e_tag: Option<String>,
 }
 
+impl Held {
+    /// Whether there is no object of it yet.
+    pub fn is_new(&self) -> bool {
+        self.e_tag.is_none()
+    }
+}
+
 /// Reads the state of a shard. A shard without one is new, or has the layout of an earlier version, which is taken over.
 pub async fn load<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Held, RollError> {
+    match read(app, id).await? {
+        Some(held) => Ok(held),
+        None => take_over(id, &list(app, id).await?),
+    }
+}
+
+/// The same for a tick: `None` if there is nothing to do yet. It takes a shard over when nothing was written there for so long that no
+/// invocation of the earlier version is running any more.
+pub async fn load_if_quiet<B: Bucket>(app: &App<B>, id: &ShardId, now_ms: i64) -> Result<Option<Held>, RollError> {
+    if let Some(held) = read(app, id).await? {
+        return Ok(Some(held));
+    }
+    let listing = list(app, id).await?;
+    let is_quiet = listing.written_ms.is_none_or(|written| now_ms.saturating_sub(written) > TAKEN_OVER_AFTER_MS);
+    if !listing.lost_its_state() && (listing.earlier.is_empty() || !is_quiet) {
+        return Ok(None);
+    }
+    take_over(id, &listing).map(Some)
+}
+
+async fn read<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Option<Held>, RollError> {
     let key = id.key(STATE);
     match app.lake.get_tagged(&key).await {
         Ok((bytes, e_tag)) => {
             let state = State::of_bytes(&bytes).map_err(|cause| RollError::State(key, cause))?;
-            Ok(Held { state, e_tag: Some(e_tag) })
+            Ok(Some(Held { state, e_tag: Some(e_tag) }))
         }
-        Err(BucketError::Missing { .. }) => {
-            let folder = id.folder();
-            let mut listing = Listing::default();
-            for object in app.lake.list(&folder).await? {
-                listing.add(object.key.strip_prefix(&folder).unwrap_or_default(), object.modified_ms);
-            }
-            take_over(id, &listing)
-        }
+        Err(BucketError::Missing { .. }) => Ok(None),
         Err(cause) => Err(cause.into()),
     }
 }
 
+/// What is in the folder of a shard.
+pub async fn list<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Listing, RollError> {
+    let (folder, mut listing) = (id.folder(), Listing::default());
+    for object in app.lake.list(&folder).await? {
+        if !listing.add(object.key.strip_prefix(&folder).unwrap_or_default(), object.modified_ms) {
+            warn!(object.key, "the staging folder contains an object that this function did not write");
+        }
+    }
+    Ok(listing)
+}
+
 /// The state of a shard that has none in its folder.
-pub fn take_over(id: &ShardId, listing: &Listing) -> Result<Held, RollError> {
+fn take_over(id: &ShardId, listing: &Listing) -> Result<Held, RollError> {
     if listing.lost_its_state() {
         return Err(RollError::NoState(id.key(STATE)));
     }

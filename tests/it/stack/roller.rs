@@ -35,7 +35,7 @@ async fn app(deployed: &Deployed, table: &str) -> App<S3> {
 }
 
 async fn land(app: &App<S3>, event: &Value) {
-    let response = handle(app, Bytes::from(event.to_string())).await.unwrap();
+    let response = handle(app, Bytes::from(event.to_string()), u64::MAX).await.unwrap();
     assert_eq!(response, Response::default());
 }
 
@@ -100,7 +100,7 @@ async fn invocations_at_the_same_time_make_one_file() {
     land(&app, &batch(table, 1..5_000)).await;
     let (more, late) = (batch(table, 5_000..10_001), tick(hour_later() + 1));
     let invocations = [&more, &late, &more, &late, &more, &late];
-    let handled = invocations.map(|event| handle(&app, Bytes::from(event.to_string())));
+    let handled = invocations.map(|event| handle(&app, Bytes::from(event.to_string()), u64::MAX));
     futures_util::future::join_all(handled).await.into_iter().for_each(|handled| drop(handled.unwrap()));
     // Invocations that lost the race may have failed, so the batch is delivered again.
     land(&app, &more).await;
@@ -122,7 +122,7 @@ async fn a_large_file_is_uploaded_in_parts_and_exists_once() {
     }
     land(&app, &event).await;
     let late = tick(hour_later() + 1);
-    let both = [&late, &late].map(|event| handle(&app, Bytes::from(event.to_string())));
+    let both = [&late, &late].map(|event| handle(&app, Bytes::from(event.to_string()), u64::MAX));
     futures_util::future::join_all(both).await.into_iter().for_each(|handled| drop(handled.unwrap()));
     let files = files(&deployed, table).await;
     assert_eq!((counts(&files), numbers(&files)), (vec![(130, Reason::Age)], (1..131).collect()));

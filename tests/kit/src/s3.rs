@@ -166,6 +166,8 @@ pub struct Buckets {
     begun: usize,
     /// Conditional writes that are answered with 409 before one succeeds, as happens when several race for a key.
     pub conflicts: usize,
+    /// Only writes of keys that begin so have conflicts.
+    pub conflict_prefix: &'static str,
     /// Keys in a page of a listing; 1,000 when 0.
     pub page: usize,
 }
@@ -180,6 +182,7 @@ impl Default for Buckets {
             uploads: BTreeMap::new(),
             begun: 0,
             conflicts: 0,
+            conflict_prefix: "",
             page: 0,
         }
     }
@@ -352,7 +355,7 @@ impl Buckets {
         if request.headers().get("if-none-match") != Some("*") {
             return None;
         }
-        if self.conflicts > 0 {
+        if self.conflicts > 0 && place.1.starts_with(self.conflict_prefix) {
             self.conflicts -= 1;
             return Some(refuse(409, "ConditionalRequestConflict"));
         }
