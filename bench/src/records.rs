@@ -281,6 +281,7 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
     tokio::runtime::Builder::new_current_thread().build()?.block_on(handler::run(
         &app,
         tick.into(),
+        None,
         &mut Tally::default(),
     ))?;
     Ok(staged.uploaded.get())

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
-
 use objects::{Attributes, Bucket, BucketError, quarantine};
 use rolling::{
     batch::Batch,
