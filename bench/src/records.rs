@@ -245,7 +245,8 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
         Some(match name {
             "INCOMING_BUCKET" | "LAKE_BUCKET" => "bucket".to_owned(),
             "TABLE" => "riders".to_owned(),
-            "ROLL_MAX_BYTES" => bytes.to_string(),
+            // It is closed by age.
+            "ROLL_MAX_BYTES" => (bytes * 2).to_string(),
             "ROLL_MAX_RECORDS" => "10000000".to_owned(),
             _ => return None,
         })

@@ -448,6 +448,9 @@ impl<'a, B: Bucket> Work<'a, B> {
 
     /// Puts changes into the state, or reads it `again` if there are none and that is wanted.
     async fn save(&mut self, changes: &[Change], again: bool) -> Result<(), RollError> {
+        if changes.is_empty() && !again {
+            return Ok(());
+        }
         for _ in 0..ATTEMPTS {
             let mut next = self.held.clone();
             changes.iter().for_each(|change| change.apply(&mut next.state));
