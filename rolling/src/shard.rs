@@ -525,13 +525,6 @@ impl State {
         })
     }
 
-    /// Whether a segment that the state does not name will never be named by one: those of batches that were staged otherwise,
-    /// and those that are all in files.
-    #[must_use]
-    pub fn is_dead(&self, name: &Name) -> bool {
-        name.after < self.tail && !self.names().contains(name.to_string().as_str())
-    }
-
     /// The names of all segments.
     #[must_use]
     pub fn names(&self) -> BTreeSet<&str> {

@@ -30,13 +30,13 @@ struct Stage {
 
 impl Stage {
     fn new(extra: &[(&str, &str)]) -> Self {
-        let set = [("INCOMING_BUCKET", "incoming"), ("LAKE_BUCKET", "lake"), ("TABLE_POINTER", "/topic")];
-        let lookup =
-            |name| extra.iter().chain(&set).find(|(other, _)| *other == name).map(|(_, value)| value.to_string());
         let world = World::default();
-        let mut app = App::over(Config::from_lookup(lookup).unwrap(), world.bucket("lake"), world.bucket("incoming"));
-        app.tidy_minutes = 1;
-        Self { world, app }
+        Self { app: app(&world, extra), world }
+    }
+
+    /// Goes on with other settings.
+    fn redeploy(&mut self, extra: &[(&str, &str)]) {
+        self.app = app(&self.world, extra);
     }
 
     async fn handle(&self, event: &Value) -> Response {
@@ -83,6 +83,15 @@ impl Stage {
         }
         calls
     }
+}
+
+/// The function with these settings, and others where they are required.
+fn app(world: &World, extra: &[(&str, &str)]) -> App<Sim> {
+    let set = [("INCOMING_BUCKET", "incoming"), ("LAKE_BUCKET", "lake"), ("TABLE_POINTER", "/topic")];
+    let lookup = |name| extra.iter().chain(&set).find(|(other, _)| *other == name).map(|(_, value)| value.to_string());
+    let mut app = App::over(Config::from_lookup(lookup).unwrap(), world.bucket("lake"), world.bucket("incoming"));
+    app.tidy_minutes = 1;
+    app
 }
 
 fn calls(expected: &[(&str, usize)]) -> BTreeMap<String, usize> {
@@ -468,15 +477,7 @@ async fn a_file_is_finished_as_it_was_begun() {
         stage.land(&batch("s", 1..6)).await;
     }
     stage.world.run_freely();
-    let set = |name: &str| match name {
-        "ROLL_COMPRESSION" => Some("gzip".to_owned()),
-        "INCOMING_BUCKET" => Some("elsewhere".to_owned()),
-        "LAKE_BUCKET" => Some("lake".to_owned()),
-        "TABLE_POINTER" => Some("/topic".to_owned()),
-        _ => None,
-    };
-    stage.app =
-        App::over(Config::from_lookup(set).unwrap(), stage.world.bucket("lake"), stage.world.bucket("incoming"));
+    stage.redeploy(&[("ROLL_COMPRESSION", "gzip"), ("INCOMING_BUCKET", "elsewhere")]);
     stage.land(&batch("s", 6..7)).await;
     stage.tick(ARRIVED_MS + 60_000).await;
     assert_eq!(stage.counts("t"), [(2, Reason::Records), (2, Reason::Records)]);
@@ -495,14 +496,7 @@ async fn another_table_pointer_between_two_attempts_loses_and_repeats_nothing() 
     let mut part = event.clone();
     part["Records"].as_array_mut().unwrap().truncate(5);
     stage.land(&part).await;
-    let set = |name: &str| match name {
-        "INCOMING_BUCKET" => Some("incoming".to_owned()),
-        "LAKE_BUCKET" => Some("lake".to_owned()),
-        "TABLE_POINTER" => Some("/type".to_owned()),
-        _ => None,
-    };
-    stage.app =
-        App::over(Config::from_lookup(set).unwrap(), stage.world.bucket("lake"), stage.world.bucket("incoming"));
+    stage.redeploy(&[("TABLE_POINTER", "/type")]);
     stage.land(&event).await;
     stage.tick(ARRIVED_MS + 4_000_000).await;
     let files = stage.files();

@@ -179,8 +179,11 @@ impl Sim {
             _ => "ListObjectsV2",
         };
         roles::roller().assert_allows_s3(operation, &self.name, key);
-        if name == "newest" {
-            roles::roller().assert_allows_s3("GetObjectVersion", &self.name, key);
+        match name {
+            "newest" => roles::roller().assert_allows_s3("GetObjectVersion", &self.name, key),
+            // S3 wants it for `If-Match`.
+            "replace" => roles::roller().assert_allows_s3("GetObject", &self.name, key),
+            _ => {}
         }
         self.world.wait().await;
         let path = format!("{}/{key}", self.name);

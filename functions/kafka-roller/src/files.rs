@@ -63,7 +63,7 @@ pub(crate) async fn write<B: Bucket>(
     let wanted = |stored: &Stored| jobs.iter().any(|job| stored.may_hold(&job.table, job.begun.after));
     let looked_up = reader.look_up(state, &tables, wanted).await;
     let prepared = jobs.iter().map(async |job| {
-        let output = Output::new(app, id, job);
+        let output = Output::new(app, id, &job.table, &job.begun);
         let pieces = match &looked_up {
             Err(cause) => Err(cause.clone()),
             Ok(()) => output.prepare(state, reader, job, lost).await,
@@ -93,8 +93,7 @@ pub(crate) async fn existing<B: Bucket>(
     for gzip in [target.gzip, !target.gzip] {
         let target = Target { gzip, ..target.clone() };
         let begun = Begun { after: Position::START, extent, reason: Reason::Age, target };
-        let job = Job { table: table.clone(), begun, resumed: true };
-        if let Some(found) = Output::new(app, id, &job).newest().await? {
+        if let Some(found) = Output::new(app, id, table, &begun).newest().await? {
             return Ok(Some(found));
         }
     }
@@ -153,12 +152,12 @@ struct Output<B> {
 }
 
 impl<B: Bucket> Output<B> {
-    fn new(app: &App<B>, id: &ShardId, job: &Job) -> Self {
-        let gzip = job.begun.target.gzip;
-        let file = job.begun.file(id.window(&job.table));
+    fn new(app: &App<B>, id: &ShardId, table: &Segment, begun: &Begun) -> Self {
+        let gzip = begun.target.gzip;
+        let file = begun.file(id.window(table));
         Self {
-            bucket: app.incoming.sibling(&job.begun.target.bucket),
-            key: KafkaKey { table: job.table.clone(), id: file.id(), gzip }.to_string(),
+            bucket: app.incoming.sibling(&begun.target.bucket),
+            key: KafkaKey { table: table.clone(), id: file.id(), gzip }.to_string(),
             attributes: Attributes {
                 content_type: if gzip { "application/gzip" } else { "application/x-ndjson" },
                 metadata: file.metadata().to_vec(),

@@ -27,8 +27,8 @@ pub(crate) const CONCURRENT_READS: usize = 8;
 pub(crate) struct Reader<'a, B> {
     app: &'a App<B>,
     id: &'a ShardId,
-    /// The segment of this batch, which need not be read.
-    new: Option<&'a NewSegment>,
+    /// The segment of this batch, which need not be read, and its name.
+    new: Option<(String, &'a NewSegment)>,
     /// Where the tables that are looked up are in the segments that have been read.
     contents: RefCell<HashMap<String, Rc<Contents>>>,
     /// The segments that are gone.
@@ -76,6 +76,7 @@ impl Piece {
 
 impl<'a, B: Bucket> Reader<'a, B> {
     pub(crate) fn new(app: &'a App<B>, id: &'a ShardId, new: Option<&'a NewSegment>) -> Self {
+        let new = new.map(|new| (new.name.to_string(), new));
         Self { app, id, new, contents: RefCell::default(), gone: RefCell::default() }
     }
 
@@ -170,8 +171,8 @@ impl<'a, B: Bucket> Reader<'a, B> {
         if let Some(known) = self.contents.borrow().get(&stored.name) {
             return Ok(known.clone());
         }
-        let contents = match (self.new, stored.contents) {
-            (Some(new), _) if stored.name == new.name.to_string() => new.contents.clone(),
+        let contents = match (&self.new, stored.contents) {
+            (Some((name, new)), _) if *name == stored.name => new.contents.clone(),
             (_, None) => Contents::default(),
             (_, Some((start, end))) => {
                 let bytes = self.bytes(&stored.name, start..end).await?;
@@ -195,7 +196,7 @@ impl<'a, B: Bucket> Reader<'a, B> {
 
     /// Some bytes of a segment.
     pub(crate) async fn bytes(&self, name: &str, range: Range<u64>) -> Result<Bytes, RollError> {
-        if let Some(new) = self.new.filter(|new| new.name.to_string() == name) {
+        if let Some((_, new)) = self.new.as_ref().filter(|(new, _)| new == name) {
             let at = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(new.body.len());
             return Ok(new.body.slice(at(range.start)..at(range.end)));
         }

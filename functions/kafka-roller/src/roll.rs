@@ -131,9 +131,7 @@ async fn close_old<B: Bucket>(
         if let Some(listing) = &listing {
             delete_dead(app, id, listing, &held.state, done).await;
         }
-        let mut work = Work::new(app, id, held, before, None, done);
-        work.cuts = true;
-        work.now_ms = Some(now_ms);
+        let work = Work { now_ms: Some(now_ms), ..Work::new(app, id, held, before, None, done) };
         work.finish(deadline).await;
         return Ok(());
     }
@@ -142,9 +140,10 @@ async fn close_old<B: Bucket>(
 
 /// Deletes objects that the state does not name and never will.
 async fn delete_dead<B: Bucket>(app: &App<B>, id: &ShardId, listing: &Listing, state: &State, done: &mut Done) {
-    let mut dead: Vec<String> =
-        listing.segments.iter().filter(|name| state.is_dead(name)).map(ToString::to_string).collect();
     let names = state.names();
+    // A segment that begins before the tail and is not named never will be: its batch was staged otherwise, or it is all in files.
+    let past = listing.segments.iter().filter(|name| name.after < state.tail).map(ToString::to_string);
+    let mut dead: Vec<String> = past.filter(|name| !names.contains(name.as_str())).collect();
     for (table, item, name) in listing.earlier.iter().filter(|(.., name)| !names.contains(name.as_str())) {
         if state.is_past(table, item) {
             dead.push(name.clone());
@@ -170,9 +169,7 @@ struct Work<'a, B> {
     /// The files that may have been written already: those, and those that have been tried.
     before: BTreeSet<(Segment, Position)>,
     reader: Reader<'a, B>,
-    /// Whether everything is done that the shard needs. A batch only writes the files that it has begun itself.
-    cuts: bool,
-    /// The time of a tick.
+    /// The time of a tick, which does everything that the shard needs. A batch only writes the files that it has begun itself.
     now_ms: Option<i64>,
     /// The segments that are gone although the state names them.
     lost: BTreeSet<String>,
@@ -216,7 +213,7 @@ impl<'a, B: Bucket> Work<'a, B> {
         let reader = Reader::new(app, id, new);
         let (lost, failed) = (BTreeSet::new(), BTreeSet::new());
         let others = before.iter().map(|(table, _)| table.clone()).collect();
-        Self { app, id, held, others, before, reader, cuts: false, now_ms: None, lost, failed, done }
+        Self { app, id, held, others, before, reader, now_ms: None, lost, failed, done }
     }
 
     /// Does what there is to do until `deadline`. What was done is in the state by then, but for the files of the last group.
@@ -234,12 +231,15 @@ impl<'a, B: Bucket> Work<'a, B> {
     async fn run(&mut self) -> Result<(), RollError> {
         let quarantined = self.quarantine().await?;
         self.save(&quarantined, false).await?;
-        if self.cuts {
-            self.cut().await?;
+        if let Some(now_ms) = self.now_ms {
+            self.cut(now_ms).await?;
         }
         let mut tried = 0;
         loop {
             let jobs = self.jobs();
+            if jobs.is_empty() {
+                return Ok(());
+            }
             let outcomes = files::write(self.app, self.id, &self.held.state, &self.reader, &jobs, &self.lost).await;
             self.before.extend(jobs.iter().map(|job| (job.table.clone(), job.begun.extent.first)));
             let (mut again, mut changes) = (false, Vec::new());
@@ -257,9 +257,6 @@ impl<'a, B: Bucket> Work<'a, B> {
                     }
                 }
             }
-            if jobs.is_empty() {
-                return Ok(());
-            }
             tried += usize::from(again);
             self.save(&changes, again).await?;
             if again {
@@ -268,28 +265,34 @@ impl<'a, B: Bucket> Work<'a, B> {
         }
     }
 
-    /// The next files to write. Whose turn is first changes with each state, so that no file can hold up all others for ever.
+    /// The next files to write. Which table is first changes with each state, so that no file can hold up all others for ever.
     fn jobs(&self) -> Vec<Job> {
-        let (mut jobs, mut bytes, mut waits) = (Vec::new(), 0, None);
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
         // The files of a table are finished in order, so those of a table with files of others are left to a tick.
-        let is_ours = |table: &Segment| self.cuts || !self.others.contains(table);
-        let wanted = |(table, _): &(&Segment, &Begun)| !self.failed.contains(*table) && is_ours(table);
-        let all: Vec<_> = self.held.state.all_begun().filter(wanted).collect();
-        let turn = usize::try_from(self.held.state.revision).unwrap_or_default() % all.len().max(1);
-        let turn =
-            all.iter().position(|(table, _)| all.get(turn).is_some_and(|(first, _)| table == first)).unwrap_or(0);
-        for (table, begun) in all.iter().cycle().skip(turn).take(all.len()).copied() {
-            // Behind a gap, a file may turn out to exist with records of the files after it.
-            if waits == Some(table) {
-                continue;
+        let is_ours = |name: &Segment| self.now_ms.is_some() || !self.others.contains(name);
+        let tables = self
+            .held
+            .state
+            .tables
+            .iter()
+            .filter(|(name, table)| !table.begun.is_empty() && is_ours(name) && !self.failed.contains(*name));
+        let mut tables: Vec<_> = tables.collect();
+        let turn = usize::try_from(self.held.state.revision).unwrap_or_default();
+        let first = turn.checked_rem(tables.len()).unwrap_or_default();
+        tables.rotate_left(first);
+        for (name, table) in tables {
+            for begun in &table.begun {
+                bytes += begun.extent.bytes;
+                if jobs.len() == GROUP_FILES || (bytes > GROUP_BYTES && !jobs.is_empty()) {
+                    return jobs;
+                }
+                let resumed = self.before.contains(&(name.clone(), begun.extent.first));
+                jobs.push(Job { table: name.clone(), begun: begun.clone(), resumed });
+                // Behind a gap, a file may turn out to exist with records of the files after it.
+                if begun.reason == Reason::Gap {
+                    break;
+                }
             }
-            waits = (begun.reason == Reason::Gap).then_some(table);
-            bytes += begun.extent.bytes;
-            if jobs.len() == GROUP_FILES || (bytes > GROUP_BYTES && !jobs.is_empty()) {
-                break;
-            }
-            let resumed = self.before.contains(&(table.clone(), begun.extent.first));
-            jobs.push(Job { table: table.clone(), begun: begun.clone(), resumed });
         }
         jobs
     }
@@ -349,13 +352,19 @@ impl<'a, B: Bucket> Work<'a, B> {
     }
 
     /// Cuts what is open of tables that are behind into files, a few tables at a time, since batches change the state meanwhile.
-    async fn cut(&mut self) -> Result<(), RollError> {
+    /// What is open of them after that may be old enough as well.
+    async fn cut(&mut self, now_ms: i64) -> Result<(), RollError> {
         let rules = &self.app.config.rules;
         let mut tries: BTreeMap<Segment, usize> = BTreeMap::new();
         loop {
-            let behind = self.held.state.behind(|table| rules.of(table));
-            let behind = behind.into_iter().filter(|table| !self.failed.contains(table)).take(GROUP_TABLES);
-            let behind: Vec<Segment> = behind.collect();
+            let mut behind = self.held.state.behind(|table| rules.of(table));
+            for table in behind.extract_if(.., |table| tries.get(table) == Some(&ATTEMPTS)) {
+                if self.failed.insert(table.clone()) {
+                    self.done.fail(&self.id.window(&table), RollError::Busy);
+                }
+            }
+            behind.retain(|table| !self.failed.contains(table));
+            behind.truncate(GROUP_TABLES);
             if behind.is_empty() {
                 break;
             }
@@ -378,14 +387,11 @@ impl<'a, B: Bucket> Work<'a, B> {
                         self.done.fail(&self.id.window(table), cause);
                     }
                 }
-                if *tried == ATTEMPTS && self.failed.insert(table.clone()) {
-                    self.done.fail(&self.id.window(table), RollError::Busy);
-                }
             }
             self.save(&changes, true).await?;
             self.done.gaps += lost;
         }
-        if let Some(now_ms) = self.now_ms {
+        if !tries.is_empty() {
             let mut next = self.held.clone();
             next.state.close_old(now_ms, |table| rules.of(table));
             if next.state != self.held.state && store::save(self.app, self.id, &mut next).await? {

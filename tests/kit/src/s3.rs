@@ -346,20 +346,19 @@ impl Buckets {
 
     /// Why a conditional write of `place` is refused, if it is.
     fn condition(&mut self, place: &(String, String), request: &HttpRequest) -> Option<HttpResponse> {
-        if let Some(wanted) = request.headers().get("if-match") {
-            return match self.objects.get(place) {
-                None => Some(refuse(404, "NoSuchKey")),
-                Some(object) => (object.e_tag() != wanted).then(|| refuse(412, "PreconditionFailed")),
-            };
-        }
-        if request.headers().get("if-none-match") != Some("*") {
+        let wanted = request.headers().get("if-match");
+        if wanted.is_none() && request.headers().get("if-none-match") != Some("*") {
             return None;
         }
         if self.conflicts > 0 && place.1.starts_with(self.conflict_prefix) {
             self.conflicts -= 1;
             return Some(refuse(409, "ConditionalRequestConflict"));
         }
-        self.objects.contains_key(place).then(|| refuse(412, "PreconditionFailed"))
+        match (wanted, self.objects.get(place)) {
+            (Some(_), None) => Some(refuse(404, "NoSuchKey")),
+            (Some(wanted), Some(object)) => (object.e_tag() != wanted).then(|| refuse(412, "PreconditionFailed")),
+            (None, object) => object.map(|_| refuse(412, "PreconditionFailed")),
+        }
     }
 
     fn put(&mut self, place: (String, String), request: &HttpRequest) -> HttpResponse {
