@@ -126,6 +126,9 @@ pub enum Command {
         /// Only loads whose files are in another folder than they belong in.
         #[serde(default)]
         displaced: bool,
+        /// Only loads of objects with these keys, whatever became of them; of any when empty.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        keys: Vec<String>,
         /// Resumes after a page: its `next`.
         #[serde(default)]
         after: Option<LoadPosition>,
@@ -324,14 +327,14 @@ const fn yes() -> bool {
 }
 
 words! {
-    /// What writes a table's objects. Only `ods` changes how they are registered.
+    /// What writes a table's objects. `ods` and `kafka` change how they are registered.
     TableKind: "kind of table" {
         /// Qlik replicating an operational data store: full loads under the prefix, changes in the sibling folder
         /// `…__ct/`, in snapshots.
         Ods = "ods",
         /// Daily extracts.
         Dmap = "dmap",
-        /// kafka-roller.
+        /// kafka-roller, whose keys are made from contents, so that each is a load once.
         Kafka = "kafka",
         /// AWS Database Migration Service.
         Dms = "dms",
@@ -470,6 +473,8 @@ words! {
         KeyHoldsNul = "key_holds_nul",
         /// Its key does not end in the suffix of a data file.
         NotData = "not_data",
+        /// Its table is of kind kafka, and its key was a load before: it has the same records.
+        KnownKey = "known_key",
     }
 }
 

@@ -39,7 +39,7 @@ use crate::{
 const NOON: i64 = 1_795_176_000;
 const LOAD: &str = "cubic/ods_qlik/EDW.SAMPLE/LOAD001.csv.gz";
 /// Number of the newest migration.
-const SCHEMA: i32 = 9;
+const SCHEMA: i32 = 10;
 
 /// A function, its bucket and its database.
 struct World {
@@ -720,6 +720,123 @@ async fn a_late_snapshot_gets_the_loads_that_it_covers() {
     assert_eq!(world.scratch.lines(snapshot).await, ["10"], "the latest snapshot stays the latest");
 }
 
+// --- Keys that are loads once ------------------------------------------------------------------------------------------
+
+/// A file of kafka-roller.
+const FILE: &str = "cubic/kafka/sample/vytxeTZskVKR7C7WgdSP3d.json";
+
+#[tokio::test]
+async fn a_key_of_a_kafka_table_is_a_load_once() {
+    let world = World::new().await;
+    let other = "cubic/dmap/agg_sample/1.csv";
+    world.put(&[Version::new(FILE, NOON, 9), Version::new(other, NOON, 9)]).await;
+    // It is ingested and archived, and written again by whoever does not know. Beside it is a file that is new.
+    let new = "cubic/kafka/sample/wytxeTZskVKR7C7WgdSP3d.json";
+    let again = [Version::new(FILE, NOON + 60, 9), Version::new(other, NOON + 60, 9), Version::new(new, NOON + 60, 9)];
+    world.put(&again).await;
+    let loads = "select s3_key, extract(epoch from s3_modified)::bigint - 1795176000 from cubic_loads order by 1, 2";
+    let expected = [format!("{other}|0"), format!("{other}|60"), format!("{FILE}|0"), format!("{new}|60")];
+    assert_eq!(world.scratch.lines(loads).await, expected);
+    let refused = Command::TablesUnregistered {
+        prefix: None,
+        reason: Some(UnregisteredReason::KnownKey),
+        after: None,
+        limit: 10,
+    };
+    let listed = unregistered(world.command(&refused).await);
+    assert_eq!(listed.objects.iter().map(|object| object.s3_key.as_str()).collect::<Vec<_>>(), [FILE]);
+    // Whatever comes again changes nothing: the notifications, a reconciliation, and one that only looks.
+    let before = world.dump().await;
+    world.put(&again).await;
+    let found = reconcile(&world, true).await;
+    assert_eq!((found.objects, found.missing, found.changed, found.phantom), (3, 0, 0, 0));
+    reconcile(&world, false).await;
+    assert_eq!(world.dump().await, before);
+    // The commands tell by its key what became of it.
+    let asked = Command::LoadsList {
+        table: None,
+        status: None,
+        since: None,
+        displaced: false,
+        keys: vec![FILE.to_owned(), "cubic/kafka/sample/nobody.json".to_owned()],
+        after: None,
+        limit: 10,
+    };
+    let loads = list(world.command(&asked).await).loads;
+    assert_eq!(loads.iter().map(|load| load.s3_key.as_str()).collect::<Vec<_>>(), [FILE]);
+}
+
+#[tokio::test]
+async fn a_reconciliation_refuses_a_key_that_was_a_load_as_a_notification_does() {
+    let world = World::new().await;
+    world.put(&[Version::new(FILE, NOON, 9)]).await;
+    world.incoming.put(&[Version::new(FILE, NOON + 60, 9)]);
+    let found = reconcile(&world, false).await;
+    assert_eq!((found.missing, found.changed), (0, 1), "it is reported once");
+    assert_eq!(world.count("cubic_loads").await, 1);
+    assert_eq!(world.count("unregistered_objects where reason = 'known_key'").await, 1);
+    assert_eq!(reconcile(&world, false).await.changed, 0);
+}
+
+#[tokio::test]
+async fn of_two_versions_of_a_key_that_come_together_one_becomes_a_load() {
+    let world = World::new().await;
+    let version = |at: i64, id: &str| Version { version: Some(id.into()), ..Version::new(FILE, NOON + at, 9) };
+    world.put(&[version(60, "b"), version(0, "a")]).await;
+    let loads = "select s3_version from cubic_loads";
+    assert_eq!(world.scratch.lines(loads).await, ["a"], "the older one");
+    // Before a table is declared, both wait; they are refused when it picks them up.
+    let late = World::empty().await;
+    late.put(&[version(60, "b"), version(0, "a")]).await;
+    assert_eq!(late.count("unregistered_objects where reason = 'no_table'").await, 2);
+    late.declare(&[declaration("cubic/kafka/", "kafka")]).await;
+    assert_eq!(late.scratch.lines(loads).await, ["a"]);
+    assert_eq!(late.count("unregistered_objects where reason = 'known_key'").await, 1);
+}
+
+#[tokio::test]
+async fn loads_that_were_doubled_before_stay_as_they_are() {
+    let world = World::new().await;
+    let doubled = [Version::new(FILE, NOON, 9), Version::new(FILE, NOON + 60, 9)];
+    world
+        .scratch
+        .client()
+        .await
+        .batch_execute("update cubic_tables set kind = 'other' where kind = 'kafka'")
+        .await
+        .unwrap();
+    for version in &doubled {
+        world.put(std::slice::from_ref(version)).await;
+    }
+    world.declare(&[declaration("cubic/kafka/sample/", "kafka")]).await;
+    assert_eq!(world.count("cubic_loads").await, 2);
+    let before = world.dump().await;
+    world.put(&doubled[1..]).await;
+    assert_eq!(world.dump().await, before, "it is the load that it was");
+    world.put(&[Version::new(FILE, NOON + 120, 9)]).await;
+    assert_eq!(world.count("cubic_loads").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_objects_with_one_key_that_come_at_the_same_time_one_becomes_a_load() {
+    let world = World::new().await;
+    let versions: Vec<Version> =
+        (0..20).map(|at| Version { version: Some(at.to_string()), ..Version::new(FILE, NOON + at, 9) }).collect();
+    world.incoming.put(&versions);
+    let mut invocations = tokio::task::JoinSet::new();
+    for version in &versions {
+        let (incoming, url, event) = (world.incoming.clone(), world.scratch.url(), sqs_event([version]));
+        invocations.spawn(async move {
+            let app = app(&incoming, &url).await;
+            handle(&app, Bytes::from(event.to_string()), in_seconds(60)).await.unwrap()
+        });
+    }
+    for answer in invocations.join_all().await {
+        assert_eq!(answer["batchItemFailures"], json!([]));
+    }
+    assert_eq!((world.count("cubic_loads").await, world.count("unregistered_objects").await), (1, 19));
+}
+
 // --- The database keeps its rules ---------------------------------------------------------------------------------------
 
 #[tokio::test]
@@ -1146,6 +1263,7 @@ async fn jobs_that_claim_at_the_same_time_get_different_loads() {
         status: None,
         since: None,
         displaced: false,
+        keys: Vec::new(),
         after: None,
         limit: 1,
     };
@@ -1158,8 +1276,15 @@ async fn a_status_is_set_for_all_or_for_none() {
     let puts: Vec<Version> =
         (0..3).map(|at| Version::new(&format!("cubic/dmap/agg_sample/{at}.csv"), NOON, at)).collect();
     world.put(&puts).await;
-    let all =
-        Command::LoadsList { table: None, status: None, since: None, displaced: false, after: None, limit: 1_000 };
+    let all = Command::LoadsList {
+        table: None,
+        status: None,
+        since: None,
+        displaced: false,
+        keys: Vec::new(),
+        after: None,
+        limit: 1_000,
+    };
     let ids: Vec<i64> = list(world.command(&all).await).loads.iter().map(|load| load.id).collect();
     let set = |loads: &[i64], status| Command::LoadsSetStatus {
         loads: loads.iter().map(|id| LoadRef { id: *id, lease: None, result: None }).collect(),
@@ -1195,6 +1320,7 @@ async fn loads_are_listed_page_by_page() {
             status: Some(LoadStatus::Ready),
             since: None,
             displaced: false,
+            keys: Vec::new(),
             after,
             limit: 10,
         };
@@ -1208,9 +1334,25 @@ async fn loads_are_listed_page_by_page() {
     assert_eq!(seen.len(), 25);
     assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 25);
     let since = Some(jiff::Timestamp::from_second(NOON + 8).unwrap());
-    let late = Command::LoadsList { table: None, status: None, since, displaced: false, after: None, limit: 10 };
+    let late = Command::LoadsList {
+        table: None,
+        status: None,
+        since,
+        displaced: false,
+        keys: Vec::new(),
+        after: None,
+        limit: 10,
+    };
     assert_eq!(list(world.command(&late).await).loads.len(), 1);
-    let none = Command::LoadsList { table: None, status: None, since: None, displaced: false, after: None, limit: 0 };
+    let none = Command::LoadsList {
+        table: None,
+        status: None,
+        since: None,
+        displaced: false,
+        keys: Vec::new(),
+        after: None,
+        limit: 0,
+    };
     assert_eq!(world.command(&none).await.unwrap_err(), "limit is 0; it must be from 1 to 1000");
 }
 

@@ -11,7 +11,7 @@ use kit::{
     kinesis::Shard,
     s3::{Buckets, Call},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::{layout::KafkaKey, rolled::RolledFile};
 
 use crate::{canned, context::Context};
@@ -24,6 +24,8 @@ pub(crate) struct Lake {
     /// Keys that S3 fails to give.
     pub(crate) broken: BTreeSet<String>,
     pub(crate) shard: Shard,
+    /// The keys of all loads; `None` if the stack has no load-registrar.
+    pub(crate) loads: Option<Vec<String>>,
     /// The function's environment.
     pub(crate) variables: BTreeMap<&'static str, &'static str>,
     /// What was called.
@@ -58,12 +60,35 @@ impl Lake {
         self.calls.iter().filter(|other| **other == call).count()
     }
 
+    /// The registrar's answer to a question for the loads of some keys.
+    fn loads_of(&self, command: &Value) -> Value {
+        assert_eq!(command["command"], "loads_list");
+        let asked: Vec<&str> = command["keys"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();
+        assert!(!asked.is_empty());
+        let known = self.loads.as_ref().unwrap().iter().filter(|key| asked.contains(&key.as_str()));
+        let load = |key: &String| {
+            json!({
+                "id": 1201, "table": "cubic__kafka__sample", "kind": "kafka", "changes": false, "status": "archived",
+                "status_reason": null, "s3_bucket": "incoming", "s3_key": key, "s3_modified": "2026-11-20T14:11:46Z",
+                "s3_size": 1, "s3_etag": "e", "s3_version": null, "snapshot": null, "lease": 2, "attempts": 1,
+                "leased_by": null, "leased_until": null, "place": "cubic/kafka/sample/timestamp=20261120T141146Z/",
+                "complete_in": null, "places": [],
+            })
+        };
+        json!({"loads": known.map(load).take(1).collect::<Vec<_>>(), "next": null})
+    }
+
     fn answer(&mut self, request: &HttpRequest) -> HttpResponse {
         if let Some(target) = http::target(request) {
             return self.shard.answer(target, &http::json(request));
         }
+        if request.uri().ends_with("/landfall-load-registrar/invocations") {
+            self.calls.push("Invoke");
+            return respond_json(200, &self.loads_of(&http::json(request)));
+        }
         if request.uri().contains("/2015-03-31/functions/") {
-            return match request.uri().ends_with("/landfall-kafka-roller/configuration") {
+            let is_there = |name: &str| request.uri().ends_with(&format!("/landfall-{name}/configuration"));
+            return match is_there("kafka-roller") || is_there("load-registrar") && self.loads.is_some() {
                 true => respond_json(200, &json!({"Environment": {"Variables": self.variables}})),
                 false => {
                     let code = ("x-amzn-errortype", "ResourceNotFoundException".to_owned());

@@ -38,6 +38,7 @@ use crate::{
     console::Console,
     context::Context,
     outcome::Failed,
+    registrar::RegistrarArgs,
     stack::{self, StackError},
     when::Since,
 };
@@ -55,8 +56,9 @@ and error/. Without --bucket, both buckets of the stack are looked at. Files tha
 missing if they lie between two files that are found: name those buckets too, with further --bucket.
 
 --repair reads the records of each gap from the stream, while it still has them, and writes the missing
-files to the first bucket, where they are loads like any other. Nothing is overwritten. Make sure that the
-missing files are nowhere else, or their records are loaded twice.
+files to the first bucket, where they are loads like any other. Nothing is overwritten, and nothing is
+written that ever was a load, if the stack has a load-registrar. If it has none, name the bucket and all buckets
+that files are moved to, and make sure that the missing files are nowhere else: otherwise they are loaded twice.
 
 Exit code: 0 when nothing is wrong, or everything that was is repaired; 3 when something is wrong; 2 when
 the arguments are invalid; 1 when not everything was audited, or a repair failed.
@@ -111,14 +113,19 @@ pub enum AuditError {
     State(String, StateError),
     #[error("the settings of function {function} cannot be used: {cause}")]
     Function { function: String, cause: String },
+    #[error(
+        "without a load-registrar, nothing knows which files were loaded and moved elsewhere, and --repair would write them \
+         again: name with --bucket the bucket of the function, and all buckets that files are moved to"
+    )]
+    NoBucket,
     #[error("function {function} writes to bucket {bucket}; to repair, make it the first --bucket")]
     OtherBucket { function: String, bucket: String },
 }
 
 impl From<AuditError> for Failed {
     fn from(error: AuditError) -> Self {
-        use AuditError::{OtherBucket, UnknownStream, UnknownTable};
-        let is_usage = matches!(error, UnknownTable { .. } | UnknownStream(_) | OtherBucket { .. });
+        use AuditError::{NoBucket, OtherBucket, UnknownStream, UnknownTable};
+        let is_usage = matches!(error, UnknownTable { .. } | UnknownStream(_) | OtherBucket { .. } | NoBucket);
         Self { sentence: error.to_string(), exit: if is_usage { Exit::Usage } else { Exit::Incomplete } }
     }
 }
@@ -177,6 +184,10 @@ impl AuditArgs {
 
 /// Audits files, and repairs gaps with `--repair`. `Err` means that nothing was changed.
 pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Result<Audited, AuditError> {
+    let registrar = if args.repair { registrar(context).await? } else { None };
+    if args.repair && args.bucket.is_empty() && registrar.is_none() {
+        return Err(AuditError::NoBucket);
+    }
     let args = &args.with_buckets(context).await?;
     let rules = if args.repair { Some(args.roller(context).await?) } else { None };
     args.check_tables(context).await?;
@@ -202,9 +213,23 @@ pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Re
     }
     let mut audited = audit.report();
     if let Some(rules) = &rules {
-        audit.repair(rules, &mut audited, console).await;
+        if registrar.is_none() && audit.has_gaps() {
+            audited
+                .notes
+                .push("there is no load-registrar that knows whether a missing file was loaded before".to_owned());
+        }
+        audit.repair(rules, registrar.as_ref(), &mut audited, console).await;
     }
     Ok(audited)
+}
+
+/// What knows which files have become loads, if the stack has it.
+async fn registrar(context: &Context) -> Result<Option<RegistrarArgs>, AuditError> {
+    match context.function(&context.named(stack::REGISTRAR)).await {
+        Ok(_) => Ok(Some(RegistrarArgs { function: None })),
+        Err(StackError::Missing { .. }) => Ok(None),
+        Err(cause) => Err(cause.into()),
+    }
 }
 
 struct Audit<'a> {
@@ -399,12 +424,13 @@ impl<'a> Audit<'a> {
     }
 
     /// Repairs the gaps, one after the other, and reports the outcome.
-    async fn repair(&self, rules: &Rules, audited: &mut Audited, console: &Console) {
+    async fn repair(&self, rules: &Rules, registrar: Option<&RegistrarArgs>, audited: &mut Audited, console: &Console) {
         let progress = console.progress("Read from the stream:", "records", None);
         let mut repairer = Repairer {
             context: self.context,
             incoming: S3::new(&self.context.clients.s3, &rules.incoming_bucket),
             rules,
+            registrar: registrar.cloned(),
             taken: self.places.iter().map(|place| (place.name.as_str(), place)).collect(),
             shards: HashMap::new(),
             progress: &progress,
@@ -474,7 +500,7 @@ mod tests {
         let mut s3 = Buckets::default();
         s3.page = 2;
         let shard = Shard { stream: "cubic-kafka", id: "shardId-000000000006", page: 40, ..Shard::default() };
-        let mut lake = Lake { s3, shard, ..Lake::default() };
+        let mut lake = Lake { s3, shard, loads: Some(Vec::new()), ..Lake::default() };
         lake.variables = [("INCOMING_BUCKET", IN), ("LAKE_BUCKET", "lake"), ("TABLE_POINTER", "/topic")].into();
         let keys = ends.windows(2).map(|ends| lake.roll(IN, &rolled(ends[0], ends[1]), &lines(ends[0], ends[1])));
         let keys = keys.collect();
@@ -775,6 +801,53 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
             assert!(again.out.ends_with("agree with their metadata\n"), "{}", again.out);
             assert_eq!(lake.lock().unwrap().calls("PutObject"), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_loaded_and_is_elsewhere_now_is_not_written_again() {
+        let (lake, keys) = chain(&[0, 10, 20, 30]);
+        remove(&lake, &keys[1]);
+        lake.lock().unwrap().loads = Some(vec![format!("{}.gz", keys[1])]);
+        let ended = audit(&lake, &["--repair"]).await;
+        let expected = format!(
+            "after 10.0 up to 20.0: load 1201 (archived) began with a record of it: {}.gz; find out where that file is now, and \
+             name its bucket with --bucket\n",
+            keys[1]
+        );
+        assert_eq!((ended.code, lake.lock().unwrap().calls("PutObject")), (1, 0));
+        assert!(ended.out.contains(&expected), "{}", ended.out);
+        // A file that the gap begins with was none, but one that begins in its middle was.
+        lake.lock().unwrap().loads = Some(vec![roll_key(14)]);
+        let ended = audit(&lake, &["--repair"]).await;
+        assert_eq!((ended.code, lake.lock().unwrap().calls("PutObject")), (1, 0), "{}", ended.out);
+        // The registrar knows no load of these records, so they are written, though nobody has named a bucket.
+        lake.lock().unwrap().loads = Some(vec![keys[0].clone(), roll_key(21)]);
+        let ended = run(&lake::context(&lake).await, &["audit", "--repair"]).await;
+        assert_eq!((ended.code, lake.lock().unwrap().calls("PutObject")), (0, 1), "{}", ended.out);
+        assert!(!ended.out.contains("note: "), "{}", ended.out);
+    }
+
+    /// The key of a file that begins with this record.
+    fn roll_key(first: u64) -> String {
+        Lake::default().roll(IN, &rolled(first - 1, first), "")
+    }
+
+    #[tokio::test]
+    async fn without_a_registrar_nothing_is_repaired_unless_the_buckets_are_named() {
+        let (lake, keys) = chain(&[0, 10, 20, 30]);
+        remove(&lake, &keys[1]);
+        lake.lock().unwrap().loads = None;
+        let ended = run(&lake::context(&lake).await, &["audit", "--repair"]).await;
+        assert_eq!((ended.code, ended.out.as_str(), lake.lock().unwrap().calls("PutObject")), (2, "", 0));
+        assert!(
+            ended.err.starts_with("error: without a load-registrar, nothing knows which files were loaded"),
+            "{}",
+            ended.err
+        );
+        let named = audit(&lake, &["--repair"]).await;
+        assert_eq!((named.code, lake.lock().unwrap().calls("PutObject")), (0, 1));
+        let note = "\nnote: there is no load-registrar that knows whether a missing file was loaded before\n";
+        assert!(named.out.ends_with(note), "{}", named.out);
     }
 
     #[tokio::test]

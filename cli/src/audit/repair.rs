@@ -7,7 +7,6 @@ use std::{
 };
 
 use aws_sdk_kinesis::types::Record;
-use bytes::Bytes;
 use flate2::{Compression, GzBuilder};
 use objects::{Attributes, Bucket, BucketError, Created, S3};
 use rolling::{
@@ -19,8 +18,9 @@ use rolling::{
     shard::{Limits, ShardId, Table, Target},
 };
 use shared::{
-    layout::{KafkaKey, LayoutError},
+    layout::{KafkaKey, LayoutError, ShortUuid},
     position::{Position, PositionError},
+    registrar::{Command, LoadList, LoadStatus},
     rolled::{Reason, RolledFile},
 };
 
@@ -31,11 +31,14 @@ use super::{
 use crate::{
     console::Progress,
     context::Context,
+    registrar::{RegistrarArgs, RegistrarError},
     stream::{self, Reader, StreamError},
 };
 
 /// The largest file that is written, before compression, since it is held in memory; a smaller limit of the function applies too.
 const MAX_BYTES: u64 = 128 << 20;
+/// Records of which the registrar is asked at once. An invocation takes 6 MB, and a key has less than 400 bytes.
+const ASKED_AT_ONCE: usize = 5_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
@@ -49,6 +52,12 @@ pub enum RepairError {
     Bucket(#[from] BucketError),
     #[error("{0} has the name of the missing file and holds other records; it was not overwritten")]
     Taken(Place),
+    #[error(
+        "load {load} ({status}) began with a record of it: {key}; find out where that file is now, and name its bucket with --bucket"
+    )]
+    Loaded { load: i64, status: LoadStatus, key: String },
+    #[error("whether it was loaded is not known: {0}")]
+    Registrar(#[from] RegistrarError),
     #[error(transparent)]
     Layout(#[from] LayoutError),
     #[error(transparent)]
@@ -75,6 +84,8 @@ pub struct Repairer<'a> {
     pub rules: &'a Rules,
     /// The bucket that the function writes to.
     pub incoming: S3,
+    /// What knows which files have become loads, if the stack has it.
+    pub registrar: Option<RegistrarArgs>,
     /// Where files with a name are, by name.
     pub taken: HashMap<&'a str, &'a Place>,
     /// Of each stream, the shards that it still has, with the number of digits of their sequence numbers.
@@ -105,24 +116,50 @@ impl Repairer<'_> {
                 }
                 self.progress.add(records.len());
                 refill.take(&records)?;
-                for (file, lines) in refill.cut(None) {
-                    files.push(self.write(file, lines).await?);
+                for (file, run) in refill.cut(None) {
+                    files.push(self.write(file, &run).await?);
                 }
             }
         }
-        for (file, lines) in refill.cut(Some(i64::MAX)) {
-            files.push(self.write(file, lines).await?);
+        for (file, run) in refill.cut(Some(i64::MAX)) {
+            files.push(self.write(file, &run).await?);
         }
         Ok(refill.lost(files))
     }
 
-    async fn write(&self, rolled: RolledFile, lines: Bytes) -> Result<File, RepairError> {
+    /// Refuses a file if one that began with any of its records has become a load: it held these records, wherever it is now.
+    async fn check_loads(&self, rolled: &RolledFile, run: &Run) -> Result<(), RepairError> {
+        let Some(registrar) = &self.registrar else { return Ok(()) };
+        for entries in run.entries(0..run.len()).chunks(ASKED_AT_ONCE) {
+            let ids = entries.iter().map(|entry| RolledFile { first: entry.position, ..rolled.clone() }.id());
+            let key = |id: ShortUuid, gzip| KafkaKey { table: rolled.window.table.clone(), id, gzip }.to_string();
+            let keys = ids.flat_map(|id| [false, true].map(|gzip| key(id.clone(), gzip))).collect();
+            let command = Command::LoadsList {
+                table: None,
+                status: None,
+                since: None,
+                displaced: false,
+                keys,
+                after: None,
+                limit: 1,
+            };
+            let known: LoadList = registrar.ask_quietly(&command, self.context).await?;
+            if let Some(load) = known.loads.into_iter().next() {
+                return Err(RepairError::Loaded { load: load.id, status: load.status, key: load.s3_key });
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, rolled: RolledFile, run: &Run) -> Result<File, RepairError> {
         let gzip = self.rules.gzip;
         let key = KafkaKey { table: rolled.window.table.clone(), id: rolled.id(), gzip };
         let name = |gzip: bool| format!("{}.json{}", key.id, if gzip { ".gz" } else { "" });
         if let Some(place) = [true, false].into_iter().find_map(|gzip| self.taken.get(name(gzip).as_str())) {
             return Err(RepairError::Taken((*place).clone()));
         }
+        self.check_loads(&rolled, run).await?;
+        let lines = run.lines(0..run.len());
         let place = Place::of(self.incoming.name(), &key.to_string())?;
         let key = &place.key;
         let (body, content_type) = if gzip {
@@ -207,8 +244,8 @@ impl<'a> Refill<'a> {
         self.lines.extend_from_slice(&run.lines(range));
     }
 
-    /// Takes out the files that are full or, at `now_ms`, old enough, with their lines.
-    fn cut(&mut self, now_ms: Option<i64>) -> Vec<(RolledFile, Bytes)> {
+    /// Takes out the files that are full or, at `now_ms`, old enough, with their records.
+    fn cut(&mut self, now_ms: Option<i64>) -> Vec<(RolledFile, Run)> {
         let fresh = Run::new(std::mem::take(&mut self.entries), std::mem::take(&mut self.lines).into());
         let mut table = Table { rolled: self.after, ..Table::default() };
         // The function's own rules say where a file ends.
@@ -220,8 +257,9 @@ impl<'a> Refill<'a> {
         }
         self.after = table.begun_to();
         let files = table.begun.iter().map(|begun| {
-            let lines = fresh.lines(fresh.up_to(begun.after)..fresh.up_to(begun.extent.last));
-            (RolledFile { reason: Reason::Repair, ..begun.file(self.gap.window.clone()) }, lines)
+            let rest = fresh.clone().beyond(begun.after);
+            let run = Run::new(rest.entries(0..begun.extent.count).to_vec(), rest.lines(0..begun.extent.count));
+            (RolledFile { reason: Reason::Repair, ..begun.file(self.gap.window.clone()) }, run)
         });
         let files = files.collect();
         self.keep(&fresh, fresh.up_to(self.after)..fresh.len());
@@ -298,7 +336,8 @@ mod tests {
         files.extend(refill.cut(Some(i64::MAX)));
         let rolled = |(rolled, _): &(RolledFile, _)| File { rolled: rolled.clone(), ..gap.next.clone().unwrap() };
         let lost = refill.lost(&files.iter().map(rolled).collect::<Vec<_>>());
-        (files.into_iter().map(|(file, lines)| (file, String::from_utf8(lines.to_vec()).unwrap())).collect(), lost)
+        let lines = |run: Run| String::from_utf8(run.lines(0..run.len()).to_vec()).unwrap();
+        (files.into_iter().map(|(file, run)| (file, lines(run))).collect(), lost)
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(super) async fn list(args: &ListArgs, context: &Context, console: &Console) 
             status: args.status,
             since,
             displaced: args.displaced,
+            keys: Vec::new(),
             after,
             limit,
         };
@@ -156,6 +157,7 @@ note: these are the oldest 2 loads; --limit 0 lists all
                 status: Some(LoadStatus::Ingesting),
                 since: Some("2026-11-20T12:11:46Z".parse().unwrap()),
                 displaced: true,
+                keys: Vec::new(),
                 after: None,
                 limit: 100,
             };

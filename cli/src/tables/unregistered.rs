@@ -19,6 +19,8 @@ Reasons:
                 with landfall tables apply
   not_data      the key does not end in .csv, .csv.gz, .json, .json.gz or .parquet, in lower case
   key_holds_nul the key holds a NUL character, which Postgres cannot store; it is listed URL-encoded
+  known_key     the table is of kind kafka, and the key was a load before, so the object has the same records;
+                to load it all the same, copy it to another key
 
 Objects stay in the list when they are deleted from the bucket.
 
@@ -34,7 +36,7 @@ pub struct UnregisteredArgs {
     /// Only objects whose key starts with this.
     #[arg(long, value_name = "PREFIX", value_parser = NonEmptyStringValueParser::new())]
     pub prefix: Option<String>,
-    /// Only objects with this reason: no_table, key_holds_nul or not_data.
+    /// Only objects with this reason: no_table, key_holds_nul, not_data or known_key.
     #[arg(long)]
     pub reason: Option<UnregisteredReason>,
     /// List at most this many; 0 lists all.
@@ -164,6 +166,9 @@ note: these are the first 2 objects by key; --limit 0 lists all
         assert_eq!((ended.code, ended.out.as_str()), (0, "there are no such objects\n"));
         let arguments = ["tables", "unregistered", "--reason", "no_tabel"];
         let error = crate::Cli::try_parse_args(&arguments).map(drop).unwrap_err().to_string();
-        assert!(error.contains("\"no_tabel\" is not a reason; known are no_table, key_holds_nul, not_data"), "{error}");
+        assert!(
+            error.contains("\"no_tabel\" is not a reason; known are no_table, key_holds_nul, not_data, known_key"),
+            "{error}"
+        );
     }
 }

@@ -50,8 +50,8 @@ pub async fn run(app: &App, event: &[u8], time: Duration) -> Result<Value, Comma
             let list = unregistered::list(database, prefix.as_deref(), reason, after.as_ref(), limit, time).await?;
             serde_json::to_value(list)
         }
-        Command::LoadsList { table, status, since, displaced, after, limit } => {
-            let filter = Filter { table, status, since, displaced, after };
+        Command::LoadsList { table, status, since, displaced, keys, after, limit } => {
+            let filter = Filter { table, status, since, displaced, keys, after };
             serde_json::to_value(loads::list(app, &filter, limit, time).await?)
         }
         Command::LoadsSetStatus { loads, status, reason, by, revoke } => {

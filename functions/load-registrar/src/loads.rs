@@ -45,6 +45,8 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// Whether files are in another folder than they belong in.
     pub displaced: bool,
+    /// Keys of their objects; of any when empty.
+    pub keys: Vec<String>,
     /// Position after which the page starts.
     pub after: Option<LoadPosition>,
 }
@@ -141,11 +143,19 @@ pub async fn list(app: &App, filter: &Filter, limit: u32, time: Duration) -> Res
                      and ($2::text is null or l.status = $2::text::cubic_load_status) \
                      and ($3::timestamptz is null or l.s3_modified >= $3) \
                      and ($4::timestamptz is null or (l.s3_modified, l.id) > ($4, $5::bigint)) \
-                     and (not $7 or is_displaced(l)) \
+                     and (not $7 or is_displaced(l)) and (cardinality($8::text[]) = 0 or l.s3_key = any ($8)) \
                      order by l.s3_modified, l.id limit $6"
             );
-            let parameters: [&(dyn ToSql + Sync); 7] =
-                [&filter.table, &status, &filter.since, &after_time, &after_id, &(limit + 1), &filter.displaced];
+            let parameters: [&(dyn ToSql + Sync); 8] = [
+                &filter.table,
+                &status,
+                &filter.since,
+                &after_time,
+                &after_id,
+                &(limit + 1),
+                &filter.displaced,
+                &filter.keys,
+            ];
             let rows = session.client()?.query(&sql, &parameters).await?;
             let mut loads = loads(&rows, &app.config.incoming_bucket)?;
             let more = page::cut(&mut loads, limit);

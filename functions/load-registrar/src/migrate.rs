@@ -9,7 +9,7 @@ use tracing::info;
 use crate::database::{Database, DatabaseError};
 
 /// The migrations, in order. One that was released is never changed, because databases know its checksum.
-const STEPS: [(i32, &str, &str); 9] = [
+const STEPS: [(i32, &str, &str); 10] = [
     (1, "loads", include_str!("../migrations/0001_loads.sql")),
     (2, "statuses", include_str!("../migrations/0002_statuses.sql")),
     (3, "oldest", include_str!("../migrations/0003_oldest.sql")),
@@ -19,6 +19,7 @@ const STEPS: [(i32, &str, &str); 9] = [
     (7, "expectations", include_str!("../migrations/0007_expectations.sql")),
     (8, "queue", include_str!("../migrations/0008_queue.sql")),
     (9, "dmap", include_str!("../migrations/0009_dmap.sql")),
+    (10, "once", include_str!("../migrations/0010_once.sql")),
 ];
 
 const TABLE: &str = "

@@ -466,8 +466,8 @@ pub struct Unknown<'o> {
     pub was_not_data: bool,
 }
 
-/// The objects that are no loads: their key is unknown, or known in other versions only. And those that were recorded as no
-/// data before.
+/// The objects that are no loads: their key is unknown, or known in other versions only, unless it can be a load only once. And
+/// those that were recorded as no data before.
 pub async fn unknown<'o>(app: &App, objects: &'o [Object], time: Duration) -> Result<Vec<Unknown<'o>>, DatabaseError> {
     let asked: Vec<(i64, &Object)> = (0..).zip(objects).filter(|(_, object)| !object.key.contains('\0')).collect();
     if asked.is_empty() {
@@ -484,7 +484,9 @@ pub async fn unknown<'o>(app: &App, objects: &'o [Object], time: Duration) -> Re
                 let sql = "select n, not known, not known and exists (select from cubic_loads where s3_key = key), not_data \
                     from (select o.*, \
                         exists (select from cubic_loads where s3_key = o.key and s3_modified = o.modified \
-                          and s3_etag = o.etag) as known, \
+                          and s3_etag = o.etag) \
+                        or exists (select from unregistered_objects where reason = 'known_key' and s3_key = o.key \
+                          and s3_modified = o.modified and s3_etag = o.etag) as known, \
                         exists (select from unregistered_objects where reason = 'not_data' and s3_key = o.key \
                           and s3_modified = o.modified and s3_etag = o.etag) as not_data \
                       from unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[]) as o (n, key, modified, etag)) as o \

@@ -20,7 +20,7 @@ pub struct Registered {
     pub registered: i64,
     /// Objects that were loads already.
     pub known: i64,
-    /// Objects newly recorded as belonging to no active table.
+    /// Objects newly recorded as belonging to no active table, or as having the key of a load that there can be only once.
     pub unregistered: i64,
     /// Snapshots that started.
     pub snapshots: i64,
