@@ -13,7 +13,7 @@ use objects::{Attributes, Bucket, BucketError, Created, Head, Listed, Upload};
 use rolling::{
     batch::Batch,
     event::Event,
-    line::TableOf,
+    line::{Lines, TableOf},
     run::{Entry, Extent, Run as Lines},
     segment::NewSegment,
     shard::{STATE, ShardId, State, Stored},
@@ -66,8 +66,8 @@ pub fn full_event() -> Vec<u8> {
     kinesis_event(1, RECORDS, line)
 }
 
-fn batch(event: &[u8], table_of: &TableOf) -> Result<Batch, Error> {
-    match Batch::of_event(event, table_of)? {
+fn batch(event: &[u8], lines: &Lines) -> Result<Batch, Error> {
+    match Batch::of_event(event, lines)? {
         Event::Batch(Some(batch)) => Ok(batch),
         _ => Err("the event holds no records".into()),
     }
@@ -77,7 +77,7 @@ fn batch(event: &[u8], table_of: &TableOf) -> Result<Batch, Error> {
 #[derive(Debug)]
 pub struct Landfall<'a> {
     event: &'a [u8],
-    table_of: TableOf,
+    lines: Lines,
 }
 
 impl<'a> Landfall<'a> {
@@ -88,13 +88,13 @@ impl<'a> Landfall<'a> {
         } else {
             TableOf::Fixed("riders".parse()?)
         };
-        Ok(Self { event, table_of })
+        Ok(Self { event, lines: table_of.into() })
     }
 }
 
 impl Route for Landfall<'_> {
     fn name(&self) -> &str {
-        match self.table_of {
+        match self.lines.table_of {
             TableOf::Fixed(_) => "Landfall",
             TableOf::Pointer(_) => "Landfall, table by /topic",
         }
@@ -103,7 +103,7 @@ impl Route for Landfall<'_> {
     fn run(&mut self) -> Result<Run, Error> {
         let event = self.event.to_vec();
         let watch = Stopwatch::start();
-        let run = batch(&event, &self.table_of)?.runs.into_values().next().ok_or("there is no table")?;
+        let run = batch(&event, &self.lines)?.runs.into_values().next().ok_or("there is no table")?;
         let lines = run.lines(0..run.len());
         drop(run);
         Ok(watch.stop(lines.into()))
@@ -192,7 +192,7 @@ impl Batched {
             })
         })?;
         let of_topic = |number: usize| line(number).replace("riders", &format!("topic-{:04}", number % topics));
-        let batch = batch(&kinesis_event(1, RECORDS, of_topic), &config.rules.table_of)?;
+        let batch = batch(&kinesis_event(1, RECORDS, of_topic), &config.rules.lines)?;
         let mut state = State::new();
         let fresh = state.fresh(&batch)?;
         let segment = NewSegment::of(state.tail, fresh.last, &fresh.runs, &mut [])?;
@@ -253,7 +253,7 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
     })?;
     let long = format!("\"{}\"", "x".repeat(LONG_LINE - 3));
     let event = kinesis_event(1, SEGMENT_LINES, |_| long.clone());
-    let run = batch(&event, &config.rules.table_of)?.runs.into_values().next().ok_or("there is no table")?;
+    let run = batch(&event, &config.rules.lines)?.runs.into_values().next().ok_or("there is no table")?;
     let (table, mut state): (Segment, _) = ("riders".parse()?, State::new());
     let id = ShardId { stream: "landfall-kafka".parse()?, shard: "shardId-000000000006".parse()? };
     let (mut contents, mut open) = (HashMap::new(), None::<Extent>);

@@ -24,6 +24,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod registrar;
 pub mod replay;
+pub mod roll;
 pub mod stack;
 pub mod status;
 pub mod stream;
@@ -37,7 +38,7 @@ use clap::{Arg, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use crate::{
     audit::AuditArgs, backfill::BackfillArgs, console::Console, context::Context, ddl::Ddl, dmap::Dmap, loads::Loads,
     migrate::MigrateArgs, outcome::conclude, quarantine::Quarantine, reconcile::ReconcileArgs, replay::Replay,
-    status::StatusArgs, tables::Tables, trace::TraceArgs,
+    roll::RollArgs, status::StatusArgs, tables::Tables, trace::TraceArgs,
 };
 
 const HELP: &str = "\
@@ -97,6 +98,8 @@ pub enum Command {
     Reconcile(ReconcileArgs),
     /// Checks that the files rolled from a stream hold every record exactly once, and repairs gaps.
     Audit(AuditArgs),
+    /// Closes the open windows of tables now: their records become files.
+    Roll(RollArgs),
     /// Lands the events of a table in Postgres as files.
     Backfill(Box<BackfillArgs>),
     /// Prints what creates and loads the tables of the events: Snowflake, Redshift, Athena, DuckDB.
@@ -147,6 +150,7 @@ pub async fn run(cli: &Cli, context: &Context, console: &mut Console) -> Exit {
         Command::Tables(command) => tables::run(command, cli.json, context, console).await,
         Command::Loads(command) => loads::run(command, cli.json, context, console).await,
         Command::Dmap(Dmap::List(args)) => conclude(dmap::list(args, context, console).await, cli.json, console),
+        Command::Roll(args) => conclude(roll::roll(args, context, console).await, cli.json, console),
         Command::Reconcile(args) => conclude(reconcile::reconcile(args, context, console).await, cli.json, console),
         Command::Audit(args) => conclude(audit::audit(args, context, console).await, cli.json, console),
         Command::Backfill(args) => conclude(backfill::backfill(args, context, console).await, cli.json, console),

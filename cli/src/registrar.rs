@@ -6,7 +6,7 @@ use aws_sdk_lambda::{
 };
 use clap::{Args, builder::NonEmptyStringValueParser};
 use runtime::failure::{cause, code};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use shared::registrar::Command;
 
@@ -66,32 +66,40 @@ impl RegistrarArgs {
         command: &Command,
         context: &Context,
     ) -> Result<A, RegistrarError> {
-        let function = self.name(context);
-        let request = serde_json::to_vec(command).map_err(|error| strange(&function, error))?;
-        let client = &context.clients.lambda;
-        let answer = client
-            .invoke()
-            .function_name(&function)
-            .invocation_type(InvocationType::RequestResponse)
-            .payload(Blob::new(request))
-            .send()
-            .await
-            .map_err(|error| failed(&function, client, &error))?;
-        let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
-        if answer.function_error().is_some() {
-            let failure: Value = serde_json::from_slice(payload).unwrap_or_default();
-            let message = failure.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
-            return Err(RegistrarError::Refused(
-                message.unwrap_or_else(|| format!("function {function} failed: {}", String::from_utf8_lossy(payload))),
-            ));
-        }
-        serde_json::from_slice(payload).map_err(|error| strange(&function, error))
+        invoke(&self.name(context), command, context).await
     }
 
     /// The error when a page ends where it began, so that continuing would never end.
     pub fn stuck(&self, context: &Context) -> RegistrarError {
         strange(&self.name(context), "a page ends where it began")
     }
+}
+
+/// Invokes a function of the stack with a request, and waits for its answer.
+pub async fn invoke<A: DeserializeOwned>(
+    function: &str,
+    request: &impl Serialize,
+    context: &Context,
+) -> Result<A, RegistrarError> {
+    let request = serde_json::to_vec(request).map_err(|error| strange(function, error))?;
+    let client = &context.clients.lambda;
+    let answer = client
+        .invoke()
+        .function_name(function)
+        .invocation_type(InvocationType::RequestResponse)
+        .payload(Blob::new(request))
+        .send()
+        .await
+        .map_err(|error| failed(function, client, &error))?;
+    let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
+    if answer.function_error().is_some() {
+        let failure: Value = serde_json::from_slice(payload).unwrap_or_default();
+        let message = failure.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
+        return Err(RegistrarError::Refused(
+            message.unwrap_or_else(|| format!("function {function} failed: {}", String::from_utf8_lossy(payload))),
+        ));
+    }
+    serde_json::from_slice(payload).map_err(|error| strange(function, error))
 }
 
 fn failed(function: &str, client: &Client, error: &SdkError<InvokeError, HttpResponse>) -> RegistrarError {

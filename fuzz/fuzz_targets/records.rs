@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use rolling::{
     batch::Batch,
     event::{Event, read, read_json},
-    line::TableOf,
+    line::{Lines, TableOf},
 };
 use serde::de::IgnoredAny;
 
@@ -19,8 +19,10 @@ fuzz_target!(|event: &[u8]| {
         assert_eq!((fast, &ours), (shard, &theirs));
     }
     let positions: BTreeSet<_> = ours.iter().map(|record| record.position).collect();
-    for table_of in [TableOf::Pointer("/topic".parse().unwrap()), TableOf::Fixed("t".parse().unwrap())] {
-        let Ok(Event::Batch(Some(batch))) = Batch::of_event(event, &table_of) else { continue };
+    let (by_topic, fixed) = (TableOf::Pointer("/topic".parse().unwrap()), TableOf::Fixed("t".parse().unwrap()));
+    let whole = Lines { table_of: fixed.clone(), envelope: true, base64: true };
+    for lines in [by_topic.into(), fixed.into(), whole] {
+        let Ok(Event::Batch(Some(batch))) = Batch::of_event(event, &lines) else { continue };
         let mut kept: BTreeSet<_> = batch.poison.iter().map(|poison| poison.position.record()).collect();
         for run in batch.runs.values() {
             assert!(run.entries(0..run.len()).is_sorted_by(|a, b| a.position < b.position));

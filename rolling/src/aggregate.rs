@@ -13,14 +13,27 @@ const DIGEST_BYTES: usize = 16;
 
 #[derive(Message)]
 struct AggregatedRecord {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    partition_keys: Vec<Bytes>,
     #[prost(message, repeated, tag = "3")]
     records: Vec<UserRecord>,
 }
 
 #[derive(Message)]
 struct UserRecord {
+    #[prost(uint64, required, tag = "1")]
+    partition_key: u64,
     #[prost(bytes = "bytes", required, tag = "3")]
     data: Bytes,
+}
+
+/// A record of an aggregate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Its partition key in UTF-8. Empty if the aggregate has none with its number.
+    pub partition_key: Bytes,
+    /// Its data.
+    pub data: Bytes,
 }
 
 /// Why data with the magic bytes is not a valid aggregate.
@@ -33,7 +46,7 @@ pub enum AggregateError {
 }
 
 /// The records of an aggregate in their order, or `None` if `data` is not an aggregate.
-pub fn unpack(data: &Bytes) -> Option<Result<Vec<Bytes>, AggregateError>> {
+pub fn unpack(data: &Bytes) -> Option<Result<Vec<Packed>, AggregateError>> {
     let rest = data.strip_prefix(&MAGIC)?;
     let Some((message, digest)) = rest.len().checked_sub(DIGEST_BYTES).and_then(|at| rest.split_at_checked(at)) else {
         return Some(Err(AggregateError::Digest));
@@ -41,8 +54,14 @@ pub fn unpack(data: &Bytes) -> Option<Result<Vec<Bytes>, AggregateError>> {
     if Md5::digest(message).as_slice() != digest {
         return Some(Err(AggregateError::Digest));
     }
-    let records = AggregatedRecord::decode(data.slice_ref(message)).map_err(|_| AggregateError::Message);
-    Some(records.map(|aggregate| aggregate.records.into_iter().map(|record| record.data).collect()))
+    let Ok(AggregatedRecord { partition_keys, records }) = AggregatedRecord::decode(data.slice_ref(message)) else {
+        return Some(Err(AggregateError::Message));
+    };
+    let key = |number: u64| usize::try_from(number).ok().and_then(|at| partition_keys.get(at)).cloned();
+    let packed = records
+        .into_iter()
+        .map(|record| Packed { partition_key: key(record.partition_key).unwrap_or_default(), data: record.data });
+    Some(Ok(packed.collect()))
 }
 
 #[cfg(test)]
@@ -52,8 +71,10 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn pack(records: &[Vec<u8>]) -> Bytes {
-        let records = records.iter().map(|data| UserRecord { data: data.clone().into() }).collect();
-        let message = AggregatedRecord { records }.encode_to_vec();
+        let partition_keys = vec!["even".into(), "odd".into()];
+        let records = (0..2).cycle().zip(records);
+        let records = records.map(|(partition_key, data)| UserRecord { partition_key, data: data.clone().into() });
+        let message = AggregatedRecord { partition_keys, records: records.collect() }.encode_to_vec();
         let digest = Md5::digest(&message);
         [&MAGIC[..], &message, &digest].concat().into()
     }
@@ -80,7 +101,10 @@ pub(crate) mod tests {
         #[test]
         fn what_was_packed_is_unpacked(records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..20)) {
             let unpacked = unpack(&pack(&records)).unwrap().unwrap();
-            prop_assert_eq!(unpacked, records);
+            prop_assert_eq!(unpacked.iter().map(|packed| packed.data.to_vec()).collect::<Vec<_>>(), records);
+            for (packed, key) in unpacked.iter().zip(["even", "odd"].into_iter().cycle()) {
+                prop_assert_eq!(&*packed.partition_key, key.as_bytes());
+            }
         }
 
         #[test]

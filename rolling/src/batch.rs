@@ -15,11 +15,13 @@ use shared::{
 
 use crate::{
     FUNCTION,
-    aggregate::unpack,
+    aggregate::{Packed, unpack},
+    envelope::Origin,
     error::RecordError,
     event::{self, Event, EventError, Record, Shard},
-    line::{self, TableOf},
+    line::{self, Lines, TableOf},
     run::{Entry, Run},
+    shard::ShardId,
 };
 
 /// The decoded records of a batch.
@@ -65,7 +67,9 @@ struct Refused<'a> {
 
 /// Decodes records one by one while the event is parsed.
 struct Reader<'a, 't> {
-    table_of: &'t TableOf,
+    lines: &'t Lines,
+    /// The shard, if the lines have to say where their records come from.
+    origin: Option<ShardId>,
     /// Capacity for the first table: number of records and bytes of lines.
     room: (usize, usize),
     tables: Vec<RunBuilder>,
@@ -98,13 +102,22 @@ impl Batch {
     }
 
     /// Reads an event and decodes the records of a batch; `None` if the batch is empty.
-    pub fn of_event(event: &[u8], table_of: &TableOf) -> Result<Event<Option<Self>>, EventError> {
-        let mut reader = Reader::new(table_of, (event.len() / RECORD_BYTES, event.len() / LINES_OF_EVENT));
-        let shard = match event::read(event, |record| reader.push(&record))? {
+    pub fn of_event(event: &[u8], lines: &Lines) -> Result<Event<Option<Self>>, EventError> {
+        let mut reader = Reader::new(lines, (event.len() / RECORD_BYTES, event.len() / LINES_OF_EVENT));
+        // Their shard is known only after the last one.
+        let mut waiting = Vec::new();
+        let read = match lines.envelope {
+            true => event::read(event, |record| waiting.push(record)),
+            false => event::read(event, |record| reader.push(&record)),
+        };
+        let shard = match read? {
             Event::Tick(tick) => return Ok(Event::Tick(tick)),
+            Event::Roll(tables) => return Ok(Event::Roll(tables)),
             Event::Batch(None) => return Ok(Event::Batch(None)),
             Event::Batch(Some(shard)) => shard,
         };
+        reader.origin = lines.envelope.then(|| shard.id.clone());
+        waiting.iter().for_each(|record| reader.push(record));
         if !reader.needs_parser {
             return Ok(Event::Batch(Some(reader.finish(shard))));
         }
@@ -113,13 +126,14 @@ impl Batch {
         event::read_json(event, |record| records.push(record))?;
         records.sort_by_key(|record| record.position);
         number(&mut records)?;
-        Ok(Event::Batch(Some(Self::of(shard, records, table_of))))
+        Ok(Event::Batch(Some(Self::of(shard, records, lines))))
     }
 
     /// Decodes records of a shard, which must be in the order of their positions.
     #[must_use]
-    pub fn of<'a>(shard: Shard, records: impl IntoIterator<Item = Record<'a>>, table_of: &TableOf) -> Self {
-        let mut reader = Reader::new(table_of, (0, 0));
+    pub fn of<'a>(shard: Shard, records: impl IntoIterator<Item = Record<'a>>, lines: &Lines) -> Self {
+        let mut reader = Reader::new(lines, (0, 0));
+        reader.origin = lines.envelope.then(|| shard.id.clone());
         records.into_iter().for_each(|record| reader.push(&record));
         reader.finish(shard)
     }
@@ -137,9 +151,10 @@ fn number(records: &mut [Record<'_>]) -> Result<(), EventError> {
 }
 
 impl<'a, 't> Reader<'a, 't> {
-    fn new(table_of: &'t TableOf, room: (usize, usize)) -> Self {
+    fn new(lines: &'t Lines, room: (usize, usize)) -> Self {
         Self {
-            table_of,
+            lines,
+            origin: None,
             room,
             tables: Vec::new(),
             known: HashMap::new(),
@@ -172,15 +187,15 @@ impl<'a, 't> Reader<'a, 't> {
         let packed =
             if data.starts_with(&crate::aggregate::MAGIC) { unpack(&Bytes::copy_from_slice(data)) } else { None };
         match packed {
-            None => self.read(record, record.position, data),
+            None => self.read(record, record.position, &record.partition_key, data),
             Some(_) if record.position.sub_sequence() > 0 => {
                 self.refuse(record, record.position, data, RecordError::Aggregate);
             }
             Some(Err(_)) => self.refuse(record, record.position, data, RecordError::Aggregate),
             Some(Ok(packed)) => {
-                for (index, data) in packed.iter().enumerate() {
+                for (index, Packed { partition_key, data }) in packed.iter().enumerate() {
                     match record.position.in_aggregate(index) {
-                        Ok(position) => self.read(record, position, data),
+                        Ok(position) => self.read(record, position, partition_key, data),
                         // Kinesis does not accept aggregates of this size.
                         Err(_) => self.refuse(record, record.position, data, RecordError::Aggregate),
                     }
@@ -189,14 +204,20 @@ impl<'a, 't> Reader<'a, 't> {
         }
     }
 
-    fn read(&mut self, record: &Record<'a>, position: Position, data: &[u8]) {
-        if let Err(error) = self.take(record, position, data) {
+    fn read(&mut self, record: &Record<'a>, position: Position, key: &[u8], data: &[u8]) {
+        if let Err(error) = self.take(record, position, key, data) {
             self.refuse(record, position, data, error);
         }
     }
 
-    fn take(&mut self, record: &Record<'a>, position: Position, data: &[u8]) -> Result<(), RecordError> {
-        let (table, line) = line::read(data, self.table_of)?;
+    fn take(&mut self, record: &Record<'a>, position: Position, key: &[u8], data: &[u8]) -> Result<(), RecordError> {
+        let (table, mut line) = line::read(data, self.lines)?;
+        if let Some(shard) = &self.origin {
+            let (sequence, key) = (record.sequence_number(), String::from_utf8_lossy(key));
+            let origin = Origin::new(shard, (&sequence, position.sub_sequence()), &key, record.arrived_ms);
+            let with = origin.added_to(&line).map_err(|cause| RecordError::Json(cause.to_string()))?;
+            line = with.into();
+        }
         let table = self.table(table)?;
         table.lines.extend_from_slice(&line);
         table.lines.push(b'\n');
@@ -206,7 +227,7 @@ impl<'a, 't> Reader<'a, 't> {
 
     /// The run of the table that a record belongs to. `name` is `None` if all records belong to one table.
     fn table(&mut self, name: Option<Cow<'_, str>>) -> Result<&mut RunBuilder, RecordError> {
-        let fixed = match self.table_of {
+        let fixed = match &self.lines.table_of {
             TableOf::Fixed(table) => table.as_str(),
             TableOf::Pointer(_) => "",
         };
@@ -297,7 +318,11 @@ mod tests {
     }
 
     fn of_event(event: &str) -> Result<Batch, String> {
-        match Batch::of_event(event.as_bytes(), &TableOf::Pointer("/topic".parse().unwrap())) {
+        read(event, &TableOf::Pointer("/topic".parse().unwrap()).into())
+    }
+
+    fn read(event: &str, lines: &Lines) -> Result<Batch, String> {
+        match Batch::of_event(event.as_bytes(), lines) {
             Ok(Event::Batch(Some(batch))) => Ok(batch),
             Ok(other) => Err(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
@@ -342,6 +367,29 @@ mod tests {
         let positions: Vec<String> = run.entries(0..3).iter().map(|entry| format!("{:?}", entry.position)).collect();
         assert_eq!(positions, ["1.0", "1.2", "2.0"]);
         assert_eq!(format!("{:?}", batch.poison[0].position), "1.1");
+    }
+
+    #[test]
+    fn a_line_can_say_where_its_record_comes_from() {
+        let lines = Lines { envelope: true, ..TableOf::Fixed("a".parse().unwrap()).into() };
+        let packed = pack(&[b"1".to_vec(), b"{\"n\":2}".to_vec()]);
+        let event = delivery(&[&packed, b"{\"n\":3}"]);
+        let batch = read(&event, &lines).unwrap();
+        let added = |sequence: u32, sub: u32, key: &str| {
+            format!(
+                "\"_stream\":\"cubic-kafka\",\"_shard\":\"shardId-0\",\"_sequence\":\"{sequence}\",\"_sub_sequence\":{sub},\
+                 \"_partition_key\":\"{key}\",\"_arrived_at\":\"2018-12-17T22:10:50.987Z\"}}\n"
+            )
+        };
+        let expected = [
+            format!("{{\"_value\":1,{}", added(1, 0, "even")),
+            format!("{{\"n\":2,{}", added(1, 1, "odd")),
+            format!("{{\"n\":3,{}", added(2, 0, "k")),
+        ];
+        assert_eq!(self::lines(&batch, "a"), expected.concat());
+        // With escapes, the event is read by the JSON parser.
+        let escaped = event.replace("\"partitionKey\":\"k\"", "\"partitionKey\":\"\\u006b\"");
+        assert_eq!(self::lines(&read(&escaped, &lines).unwrap(), "a"), expected.concat());
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! Source: "Using Lambda to process records from Amazon Kinesis Data Streams", AWS Lambda developer guide; and "Scheduled
 //! events", Amazon EventBridge user guide.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use shared::{
     json::{self, Scan, Text},
-    layout::LayoutError,
+    layout::{LayoutError, Segment},
     position::{Position, PositionError},
     quarantine::base64,
     schedule,
@@ -21,12 +21,12 @@ use crate::shard::ShardId;
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     /// The event is not JSON, or a record has unexpected members.
-    #[error("the event is neither a Kinesis batch nor a tick of the schedule: {0}")]
+    #[error("the event is neither a Kinesis batch nor a tick of the schedule nor a request: {0}")]
     Json(#[from] serde_json::Error),
     /// The event is JSON of another kind.
     #[error(
         "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (a \"Scheduled \
-         Event\" of \"aws.events\" with its \"time\")"
+         Event\" of \"aws.events\" with its \"time\") nor a request of landfall roll (an object with \"roll\")"
     )]
     Unknown,
     /// A record lacks something without which it cannot be reported as failed.
@@ -61,6 +61,8 @@ pub enum Event<B> {
     Batch(B),
     /// A tick of the schedule, with its time in milliseconds since 1970-01-01T00:00:00Z.
     Tick(i64),
+    /// `landfall roll` asks for the files of these tables.
+    Roll(BTreeSet<Segment>),
 }
 
 /// The shard that the records of a batch come from.
@@ -126,9 +128,9 @@ impl<'a> Record<'a> {
 /// `data` is valid in JSON: if it is not base64, the caller has to read the event again with [`read_json`].
 pub fn read<'a>(event: &'a [u8], mut each: impl FnMut(Record<'a>)) -> Result<Event<Option<Shard>>, EventError> {
     if !event.starts_with(b"{\"Records\":[")
-        && let Some(tick) = tick(event)?
+        && let Some(other) = other(event)?
     {
-        return Ok(Event::Tick(tick));
+        return Ok(other);
     }
     let (mut last, mut sources) = (None, Sources::default());
     let scan = |scan: &mut Scan<'a>| record(scan, &mut last);
@@ -213,18 +215,23 @@ impl fmt::Display for Shard {
     }
 }
 
-/// The time of a scheduled event; `None` if the event contains records instead.
-fn tick(event: &[u8]) -> Result<Option<i64>, EventError> {
+/// A scheduled event, or a request; `None` if the event contains records instead.
+fn other<B>(event: &[u8]) -> Result<Option<Event<B>>, EventError> {
     #[derive(Deserialize)]
     struct Shape {
         #[serde(rename = "Records")]
         records: Option<IgnoredAny>,
+        roll: Option<BTreeSet<Segment>>,
     }
     if let Some(time) = schedule::tick(event) {
-        return Ok(Some(time.as_millisecond()));
+        return Ok(Some(Event::Tick(time.as_millisecond())));
     }
     let shape: Shape = json::object(event)?;
-    if shape.records.is_some() { Ok(None) } else { Err(EventError::Unknown) }
+    match (shape.records, shape.roll) {
+        (Some(_), None) => Ok(None),
+        (None, Some(tables)) => Ok(Some(Event::Roll(tables))),
+        _ => Err(EventError::Unknown),
+    }
 }
 
 /// The parts of the previous record that are usually the same in the next one, and can be compared instead of parsed.
@@ -474,19 +481,21 @@ mod tests {
             r#"{"version":"0","detail-type":"Scheduled Event","source":"aws.events","time":"2026-11-20T14:11:00Z"}"#;
         assert!(matches!(read(tick.as_bytes(), drop), Ok(Event::Tick(1_795_183_860_000))));
         assert!(matches!(read(br#"{"Records":[]}"#, drop), Ok(Event::Batch(None))));
+        let tables = BTreeSet::from(["a".parse().unwrap()]);
+        assert_eq!(read(br#"{"roll":["a","a"]}"#, drop).unwrap(), Event::Roll(tables));
         assert!(matches!(read(br#"{ "Records": [ ] }"#, drop), Ok(Event::Batch(None))));
         for (event, error) in [
             (
                 r#"{"source":"aws.ecr","detail-type":"ECR Image Scan","time":"2026-11-20T14:11:00Z"}"#,
-                "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (a \"Scheduled Event\" of \"aws.events\" with its \"time\")",
+                "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (a \"Scheduled Event\" of \"aws.events\" with its \"time\") nor a request of landfall roll (an object with \"roll\")",
             ),
             (
                 "",
-                "the event is neither a Kinesis batch nor a tick of the schedule: EOF while parsing a value at line 1 column 0",
+                "the event is neither a Kinesis batch nor a tick of the schedule nor a request: EOF while parsing a value at line 1 column 0",
             ),
             (
                 "[[]]",
-                "the event is neither a Kinesis batch nor a tick of the schedule: an event must be an object, not an array",
+                "the event is neither a Kinesis batch nor a tick of the schedule nor a request: an event must be an object, not an array",
             ),
             (r#"{"Records":[{"messageId":"1"}]}"#, "record 0 of the event: it is not from Kinesis"),
             (
@@ -540,7 +549,7 @@ mod tests {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let fast = match read(event, |record| ours.push(record)) {
             Ok(Event::Batch(shard)) => Ok((ours, shard)),
-            Ok(Event::Tick(tick)) => Err(tick.to_string()),
+            Ok(other) => Err(format!("{other:?}")),
             Err(error) => Err(error.to_string()),
         };
         let json = read_json(event, |record| theirs.push(record)).map_err(|error| error.to_string());

@@ -9,6 +9,7 @@
 pub mod aggregate;
 pub mod batch;
 pub mod earlier;
+mod envelope;
 pub mod error;
 pub mod event;
 pub mod line;

@@ -7,7 +7,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use shared::{json::Text, layout::Segment};
+use shared::{json::Text, layout::Segment, quarantine::base64};
 
 use crate::{error::RecordError, plain};
 
@@ -18,6 +18,25 @@ pub enum TableOf {
     Fixed(Segment),
     /// A string in the record names the table.
     Pointer(Pointer),
+}
+
+/// How records become lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lines {
+    /// Which table a record belongs to.
+    pub table_of: TableOf,
+    /// Whether a line says where its record comes from.
+    pub envelope: bool,
+    /// Whether a record that is not JSON becomes a line with its bytes in base64, `{"_base64":"…"}`. It names no table, so this
+    /// is for [`TableOf::Fixed`].
+    pub base64: bool,
+}
+
+impl From<TableOf> for Lines {
+    /// Lines that are the records as they came.
+    fn from(table_of: TableOf) -> Self {
+        Self { table_of, envelope: false, base64: false }
+    }
 }
 
 /// A JSON pointer (RFC 6901) to a member of an object.
@@ -45,7 +64,16 @@ impl fmt::Display for Pointer {
 pub type TableAndLine<'a> = (Option<Cow<'a, str>>, Cow<'a, [u8]>);
 
 /// Reads the data of a record.
-pub fn read<'a>(data: &'a [u8], table_of: &TableOf) -> Result<TableAndLine<'a>, RecordError> {
+pub fn read<'a>(data: &'a [u8], lines: &Lines) -> Result<TableAndLine<'a>, RecordError> {
+    match read_json(data, &lines.table_of) {
+        Err(RecordError::Empty | RecordError::Json(_)) if lines.base64 => {
+            Ok((None, format!("{{\"_base64\":\"{}\"}}", base64(data)).into_bytes().into()))
+        }
+        read => read,
+    }
+}
+
+fn read_json<'a>(data: &'a [u8], table_of: &TableOf) -> Result<TableAndLine<'a>, RecordError> {
     let names = match table_of {
         TableOf::Fixed(_) => None,
         TableOf::Pointer(pointer) => Some(&*pointer.names),
@@ -169,18 +197,18 @@ impl<'de> Visitor<'de> for At<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
 
-    fn fixed() -> TableOf {
-        TableOf::Fixed("sample".parse().unwrap())
+    fn fixed() -> Lines {
+        TableOf::Fixed("sample".parse().unwrap()).into()
     }
 
-    fn at(pointer: &str) -> TableOf {
-        TableOf::Pointer(pointer.parse().unwrap())
+    fn at(pointer: &str) -> Lines {
+        TableOf::Pointer(pointer.parse().unwrap()).into()
     }
 
     #[test]
@@ -203,7 +231,7 @@ mod tests {
         assert_eq!(read(record, &at("/topic")).unwrap().0.unwrap(), "last");
         assert_eq!(read(record, &at("/meta/a~1b/~0")).unwrap().0.unwrap(), "deep");
         assert_eq!(
-            at("/meta/a~1b/~0"),
+            at("/meta/a~1b/~0").table_of,
             TableOf::Pointer(Pointer { names: vec!["meta".into(), "a/b".into(), "~".into()] })
         );
         for pointer in ["/n", "/meta", "/none", "/topic/x", "/"] {
@@ -230,19 +258,32 @@ mod tests {
 
     #[test]
     fn data_that_is_not_json_is_refused() {
-        for table_of in [fixed(), at("/topic")] {
+        for lines in [fixed(), at("/topic")] {
             for data in
                 [&b"{"[..], b"{} {}", b"hello", b"{\"a\":\"\xff\"}", b"{'a':1}", b"{\"a\":01}", b"\xef\xbb\xbf{}"]
             {
-                assert!(matches!(read(data, &table_of), Err(RecordError::Json(_))), "{data:?}");
+                assert!(matches!(read(data, &lines), Err(RecordError::Json(_))), "{data:?}");
             }
             for data in [&b""[..], b" \r\n"] {
-                assert_eq!(read(data, &table_of), Err(RecordError::Empty));
+                assert_eq!(read(data, &lines), Err(RecordError::Empty));
             }
         }
     }
 
-    fn json() -> impl Strategy<Value = Value> {
+    #[test]
+    fn data_that_is_not_json_can_be_a_line_in_base64() {
+        let lines = Lines { base64: true, ..fixed() };
+        for (data, line) in [
+            (&b""[..], r#"{"_base64":""}"#),
+            (b"\xff\x00", r#"{"_base64":"/wA="}"#),
+            (b" {", r#"{"_base64":"IHs="}"#),
+            (b" {}\n", "{}"),
+        ] {
+            assert_eq!(read(data, &lines), Ok((None, line.as_bytes().into())));
+        }
+    }
+
+    pub(crate) fn json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),

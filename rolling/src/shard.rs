@@ -32,6 +32,8 @@ pub const STATE: &str = "state.json";
 const LAYOUT: u32 = 2;
 /// Times of arrival are approximate: a record that was staged before may seem to be so much newer than all that were.
 const ARRIVAL_TOLERANCE_MS: i64 = 60_000;
+/// No stream keeps its records for longer, so none of an ended shard can be delivered again.
+const RETENTION_MS: i64 = 366 * 24 * 3_600_000;
 
 /// The limits of a file. It is closed when it reaches one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,30 @@ pub struct Limits {
     pub bytes: u64,
     /// Maximum age of its oldest record, in milliseconds. Checked only on ticks.
     pub age_ms: i64,
+}
+
+impl Limits {
+    /// None: no file is begun.
+    pub const NONE: Self = Self { records: usize::MAX, bytes: u64::MAX, age_ms: i64::MAX };
+}
+
+/// Which windows are closed before they are full.
+#[derive(Debug, Clone, Copy)]
+pub enum Due<'a> {
+    /// Those whose oldest record has the maximum age at this time, in milliseconds since 1970-01-01T00:00:00Z.
+    At(i64),
+    /// Those of these tables.
+    Asked(&'a BTreeSet<Segment>),
+}
+
+impl Due<'_> {
+    /// Why a window with these records is closed, if it is.
+    fn reason(&self, table: &Segment, open: &Extent, limits: &Limits) -> Option<Reason> {
+        match self {
+            Self::At(now_ms) => (now_ms.saturating_sub(open.oldest_ms) >= limits.age_ms).then_some(Reason::Age),
+            Self::Asked(tables) => (tables.contains(table) && *limits != Limits::NONE).then_some(Reason::Request),
+        }
+    }
 }
 
 /// Where a file goes, and how.
@@ -82,6 +108,12 @@ impl ShardId {
         let (stream, rest) = key.strip_prefix(FOLDER)?.split_once('/')?;
         let (shard, name) = rest.split_once('/')?;
         Some((Self { stream: stream.parse().ok()?, shard: shard.parse().ok()? }, name))
+    }
+
+    /// Another shard of the stream.
+    #[must_use]
+    pub fn sibling(&self, shard: &Segment) -> Self {
+        Self { stream: self.stream.clone(), shard: shard.clone() }
     }
 
     /// The window of a table.
@@ -253,6 +285,13 @@ pub struct State {
     /// The ARN of the stream, once a batch has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_arn: Option<String>,
+    /// The shards that this one came from, until all their records are in files. Meanwhile its own files of the same tables wait,
+    /// so that files come in the order of their records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<Segment>,
+    /// Whether a shard that came from this one has records, so that all of this one are there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
     /// All records of the shard up to and including this one are in segments, in files or in the quarantine.
     pub tail: Position,
     /// When the newest of them arrived, in milliseconds since 1970-01-01T00:00:00Z.
@@ -336,6 +375,8 @@ impl State {
             layout: LAYOUT,
             revision: 0,
             stream_arn: None,
+            parents: Vec::new(),
+            ended: false,
             tail: Position::START,
             newest_ms: 0,
             floors: BTreeMap::new(),
@@ -453,13 +494,14 @@ impl State {
         }
     }
 
-    /// Begins the files of all tables whose oldest open record is old enough.
-    pub fn close_old(&mut self, now_ms: i64, limits: impl Fn(&Segment) -> (Limits, Target)) {
+    /// Begins the files of all windows that are due.
+    pub fn close_due(&mut self, due: Due<'_>, limits: impl Fn(&Segment) -> (Limits, Target)) {
         for (name, table) in &mut self.tables {
             let (limits, target) = limits(name);
-            let is_old = |open: &Extent| now_ms.saturating_sub(open.oldest_ms) >= limits.age_ms;
-            if table.open.as_ref().is_some_and(is_old) && !table.is_behind(&limits) {
-                table.close(Reason::Age, &target);
+            let at_the_end = (self.ended && limits != Limits::NONE).then_some(Reason::Reshard);
+            let reason = table.open.as_ref().and_then(|open| at_the_end.or_else(|| due.reason(name, open, &limits)));
+            if let Some(reason) = reason.filter(|_| !table.is_behind(&limits)) {
+                table.close(reason, &target);
             }
         }
     }
@@ -540,6 +582,27 @@ impl State {
     #[must_use]
     pub fn oldest_ms(&self) -> Option<i64> {
         self.tables.values().filter_map(Table::oldest_ms).min()
+    }
+
+    /// The tables with records that are in no file yet.
+    pub fn unfinished(&self) -> impl Iterator<Item = &Segment> {
+        let unfinished = self.tables.iter().filter(|(_, table)| table.oldest_ms().is_some());
+        unfinished.map(|(name, _)| name)
+    }
+
+    /// Whether nothing of the shard can come any more, and nothing is left to do.
+    #[must_use]
+    pub fn is_over(&self, now_ms: i64) -> bool {
+        let is_done = self.ended && self.segments.is_empty() && self.unfinished().next().is_none();
+        is_done && now_ms.saturating_sub(self.newest_ms) > RETENTION_MS
+    }
+
+    /// When the first record reaches the maximum age of its table that is in no file yet, in milliseconds since
+    /// 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn due_ms(&self, limits: impl Fn(&Segment) -> (Limits, Target)) -> Option<i64> {
+        let due = |(name, table): (&Segment, &Table)| Some(table.oldest_ms()?.saturating_add(limits(name).0.age_ms));
+        self.tables.iter().filter_map(due).min()
     }
 
     /// The files that are to be written, by table and first record.

@@ -37,6 +37,10 @@ pub enum Reason {
     Age,
     /// One more record would have exceeded the maximum size.
     Bytes,
+    /// `landfall roll` asked for it.
+    Request,
+    /// The shard was split or merged, and all its records are there.
+    Reshard,
     /// The staged records that should follow have been deleted.
     Gap,
     /// `landfall audit --repair` wrote it from the stream because it was missing.
@@ -45,7 +49,8 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [Self::Records, Self::Age, Self::Bytes, Self::Gap, Self::Repair];
+    pub const ALL: [Self; 7] =
+        [Self::Records, Self::Age, Self::Bytes, Self::Request, Self::Reshard, Self::Gap, Self::Repair];
 
     /// The reason as text.
     #[must_use]
@@ -54,6 +59,8 @@ impl Reason {
             Self::Records => "records",
             Self::Age => "age",
             Self::Bytes => "bytes",
+            Self::Request => "request",
+            Self::Reshard => "reshard",
             Self::Gap => "gap",
             Self::Repair => "repair",
         }

@@ -4,7 +4,7 @@
 //! each record must be in exactly one file, and each that can never be used in the quarantine once.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write,
     io::Read,
@@ -16,21 +16,25 @@ use std::{
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
+use futures_util::future::LocalBoxFuture;
 use kafka_roller::{
     app::App,
     config::Config,
+    error::RollError,
     handler::{HandleError, Response, Tally, run},
+    lineage::Lineage,
 };
 use md5::{Digest, Md5};
 use rolling::{
     earlier::{self, Item},
     line::TableOf,
-    rules::Rules,
+    rules::{Compression, Own, Rules, TABLES, TableRules},
     run::{Entry, Extent, Run},
     segment::{Contents, poison},
     shard::{Limits, STATE, ShardId, State},
 };
 use shared::{
+    layout::Segment,
     position::Position,
     rolled::{Reason, RolledFile, Window},
 };
@@ -95,6 +99,21 @@ struct Shard {
     puts: Vec<Put>,
     /// Number of puts that the stream regards as processed.
     checkpoint: usize,
+    /// The shards that were split or merged into it.
+    parents: Vec<usize>,
+    /// Whether it was split or merged itself.
+    is_closed: bool,
+}
+
+/// The parents of shards, by their names.
+#[derive(Debug, Clone, Default)]
+struct Parents(Rc<RefCell<BTreeMap<String, Vec<Segment>>>>);
+
+impl Lineage for Parents {
+    fn parents<'a>(&'a self, _: &'a str, shard: &'a Segment) -> LocalBoxFuture<'a, Result<Vec<Segment>, RollError>> {
+        let parents = self.0.borrow().get(shard.as_str()).cloned().unwrap_or_default();
+        Box::pin(async move { Ok(parents) })
+    }
 }
 
 type Invocation = Pin<Box<dyn Future<Output = Result<Response, HandleError>>>>;
@@ -115,11 +134,16 @@ struct History {
     /// Whether an earlier version has left its windows behind.
     inherits: bool,
     shards: Vec<Shard>,
+    parents: Parents,
     actors: Vec<Actor>,
     next: u64,
     poison: usize,
     /// Whether an aggregate may be put.
     aggregates: bool,
+    /// The rules of tables.
+    tables: TableRules,
+    /// Whether files may have been asked for.
+    requested: bool,
     /// Records that the stream has given up. They may be in a file all the same.
     given_up: BTreeSet<u64>,
     /// Ids of poison records that the stream has given up.
@@ -139,18 +163,39 @@ fn settings(dice: &Dice) -> Rules {
     };
     Rules {
         incoming_bucket: if dice.percent(80) { "incoming" } else { "lake" }.into(),
-        table_of: TableOf::Pointer("/t".parse().unwrap()),
+        lines: TableOf::Pointer("/t".parse().unwrap()).into(),
         limits,
         gzip: dice.percent(5),
+        tables: TableRules::default(),
+        waiting: BTreeSet::new(),
     }
 }
 
-fn app(world: &World, rules: Rules, part_bytes: usize) -> Rc<App<Sim>> {
+/// Rules that some tables have of their own.
+fn table_rules(dice: &Dice) -> TableRules {
+    let mut rules = TableRules::default();
+    for table in ["a", "b", "d"] {
+        if dice.percent(40) {
+            let own = Own {
+                records: dice.percent(50).then(|| 1 + dice.throw(12)),
+                compression: dice.percent(10).then_some(Compression::Gzip),
+                paused: dice.percent(30),
+                ..Own::default()
+            };
+            rules.tables.insert(table.parse().unwrap(), own);
+        }
+    }
+    rules
+}
+
+fn app(world: &World, rules: Rules, part_bytes: usize, changes: bool, parents: &Parents) -> Rc<App<Sim>> {
     let max_tick_ahead = Duration::ZERO; // the clock of the world begins in 1970
     let config = Config { stack: "landfall".into(), lake_bucket: "lake".into(), max_tick_ahead, rules };
     let mut app = App::over(config, world.bucket("lake"), world.bucket("incoming"));
     app.part_bytes = part_bytes;
     app.tidy_minutes = 1;
+    app.lineage = Some(Box::new(parents.clone()));
+    app.rules_for = if changes { Duration::ZERO } else { Duration::MAX };
     Rc::new(app)
 }
 
@@ -159,9 +204,11 @@ impl History {
         let dice = Dice::new(seed);
         let world = World::default();
         let rules = settings(&dice);
-        let app = app(&world, rules, if dice.percent(30) { 16 } else { 1 << 20 });
+        let part_bytes = if dice.percent(30) { 16 } else { 1 << 20 };
         let shards = (0..1 + dice.throw(2)).map(|_| Shard::default()).collect();
         let (aggregates, changes) = (dice.percent(40), dice.percent(40));
+        let parents = Parents::default();
+        let app = app(&world, rules, part_bytes, changes, &parents);
         Self {
             dice,
             world,
@@ -169,10 +216,13 @@ impl History {
             changes,
             inherits: false,
             shards,
+            parents,
             actors: Vec::new(),
             next: 1,
             poison: 0,
             aggregates,
+            tables: TableRules::default(),
+            requested: false,
             given_up: BTreeSet::new(),
             given_up_poison: BTreeSet::new(),
             taken: Vec::new(),
@@ -190,7 +240,8 @@ impl History {
 
     /// Puts a record, or an aggregate of some.
     fn put(&mut self) {
-        let shard = self.dice.throw(self.shards.len());
+        let open: Vec<usize> = (0..self.shards.len()).filter(|shard| !self.shards[*shard].is_closed).collect();
+        let shard = open[self.dice.throw(open.len())];
         let many = if self.aggregates && self.dice.percent(30) { 1 + self.dice.throw(8) } else { 0 };
         let (mut holds, mut records, mut poison) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..many.max(1) {
@@ -233,10 +284,24 @@ impl History {
             rules.incoming_bucket.clone_from(&self.app.config.rules.incoming_bucket);
         }
         if self.dice.percent(30) && !self.inherits {
-            rules.table_of = TableOf::Pointer("/u".parse().unwrap());
+            rules.lines.table_of = TableOf::Pointer("/u".parse().unwrap());
         }
         self.world.note(format!("{rules:?} deployed"));
-        self.app = app(&self.world, rules, self.app.part_bytes);
+        self.app = app(&self.world, rules, self.app.part_bytes, self.changes, &self.parents);
+    }
+
+    /// Somebody applies other rules of tables.
+    fn apply(&mut self, tables: TableRules) {
+        self.world.note(format!("{tables:?} applied"));
+        self.world.put(&format!("lake/{TABLES}"), tables.to_bytes().unwrap().into(), &[]);
+        self.tables = tables;
+    }
+
+    /// Somebody asks for the files of some tables.
+    fn roll(&mut self) {
+        let tables: Vec<&str> = ["a", "b", "c", "d"].into_iter().filter(|_| self.dice.percent(50)).collect();
+        self.requested = true;
+        self.invoke(serde_json::json!({ "roll": tables }).to_string(), None);
     }
 
     /// A consumer takes a file away whose writer has died, before the state says that the file exists.
@@ -253,11 +318,27 @@ impl History {
         }
     }
 
-    /// The shard is split: from now on its records arrive in another one.
-    fn split(&mut self) {
-        if self.shards.len() < 4 {
-            self.shards.push(Shard::default());
+    /// A shard is split, or two are merged: from now on their records arrive in others.
+    fn reshard(&mut self) {
+        let open: Vec<usize> = (0..self.shards.len()).filter(|shard| !self.shards[*shard].is_closed).collect();
+        if self.shards.len() > 4 {
+            return;
         }
+        let merges = open.len() == 2 && self.dice.percent(50);
+        let parents = if merges { open } else { vec![open[self.dice.throw(open.len())]] };
+        parents.iter().for_each(|parent| self.shards[*parent].is_closed = true);
+        for _ in 0..if merges { 1 } else { 2 } {
+            let names = parents.iter().map(|parent| format!("shardId-{parent}").parse().unwrap()).collect();
+            self.parents.0.borrow_mut().insert(format!("shardId-{}", self.shards.len()), names);
+            self.shards.push(Shard { parents: parents.clone(), ..Shard::default() });
+        }
+        self.world.note(format!("{parents:?} became others"));
+    }
+
+    /// Whether Lambda has processed all records of a shard that was split or merged, and of its parents.
+    fn is_done(&self, shard: usize) -> bool {
+        let Shard { puts, checkpoint, parents, .. } = &self.shards[shard];
+        *checkpoint == puts.len() && parents.iter().all(|parent| self.is_done(*parent))
     }
 
     /// Lambda gives up some records, after they have been delivered or not.
@@ -268,7 +349,7 @@ impl History {
             return;
         }
         let most = self.dice.throw(4);
-        let Shard { puts, checkpoint } = &mut self.shards[shard];
+        let Shard { puts, checkpoint, .. } = &mut self.shards[shard];
         let end = puts.len().min(*checkpoint + most);
         for put in &puts[*checkpoint..end] {
             self.given_up.extend(put.holds.iter().map(|(_, number)| *number));
@@ -284,8 +365,10 @@ impl History {
     /// Delivers the next records of a shard, unless an invocation for that shard is running.
     fn deliver(&mut self, shard: usize, most: usize) {
         let waiting = |actor: &Actor| actor.delivery.as_ref().is_some_and(|(of, _)| *of == shard);
-        let Shard { puts, checkpoint } = &self.shards[shard];
-        if *checkpoint < puts.len() && !self.actors.iter().any(waiting) {
+        let Shard { puts, checkpoint, parents, .. } = &self.shards[shard];
+        // Lambda delivers a shard when its parents are done.
+        let is_next = parents.iter().all(|parent| self.is_done(*parent));
+        if is_next && *checkpoint < puts.len() && !self.actors.iter().any(waiting) {
             let range = *checkpoint..puts.len().min(checkpoint + 1 + self.dice.throw(most));
             let event = event(shard, &puts[range.clone()]);
             self.invoke(event, Some((shard, range)));
@@ -431,7 +514,7 @@ impl History {
     }
 
     fn inherit_window(&mut self, shard: usize, table: &str) {
-        let Shard { puts, checkpoint } = &self.shards[shard];
+        let Shard { puts, checkpoint, .. } = &self.shards[shard];
         // Of what will be delivered again, some tables have some staged.
         let staged = if self.dice.percent(50) { *checkpoint } else { self.dice.throw(puts.len() + 1).max(*checkpoint) };
         let puts = puts[..staged].iter().filter(|put| put.holds[0].0 == table);
@@ -513,7 +596,8 @@ impl History {
             fate
         });
         let most = 1 + self.dice.throw(15);
-        let (gives_up, takes) = (self.dice.percent(20), self.dice.percent(30));
+        let (gives_up, takes, rolls) = (self.dice.percent(20), self.dice.percent(30), self.dice.percent(20));
+        let reshards = self.dice.percent(20);
         for _ in 0..60 + self.dice.throw(240) {
             match self.dice.throw(100) {
                 0..12 => (0..1 + self.dice.throw(4)).for_each(|_| self.put()),
@@ -521,14 +605,16 @@ impl History {
                 20..23 => self.tick(),
                 23..26 => self.wait(self.dice.throw(2 * HOUR_MS as usize)),
                 26..29 => self.wait(self.dice.throw(60_000)),
-                29 => match self.dice.throw(4) {
+                29 => match self.dice.throw(6) {
                     0 => self.change(),
+                    4 if self.changes => self.apply(table_rules(&self.dice)),
+                    5 if rolls => self.roll(),
                     1 if gives_up => self.give_up(),
                     2 if takes => {
                         (0..self.actors.len()).for_each(|_| self.die(0));
                         self.take();
                     }
-                    3 if self.dice.percent(10) => self.split(),
+                    3 if reshards => self.reshard(),
                     _ => {}
                 },
                 die if !self.actors.is_empty() => {
@@ -568,15 +654,21 @@ impl History {
             self.go_on(actor);
         }
         self.world.run_freely();
+        let mut tables = self.tables.clone();
+        tables.tables.values_mut().for_each(|own| own.paused = false);
+        self.apply(tables);
         for shard in 0..self.shards.len() {
             while self.shards[shard].checkpoint < self.shards[shard].puts.len() {
                 self.deliver(shard, 20);
                 self.go_on(0);
             }
         }
-        // Lower limits are applied by the next tick, and full files are written at once.
-        self.tick();
-        self.go_on(0);
+        // Lower limits are applied by the next tick, and full files are written at once. The windows of shards that have ended are
+        // closed by the first tick, and files of the shards that came from them are written by the one after it.
+        for _ in 0..1 + self.shards.len() {
+            self.tick();
+            self.go_on(0);
+        }
         self.assert_prompt();
         let shard = dice.throw(self.shards.len());
         (0..dice.throw(30)).for_each(|_| self.put());
@@ -605,9 +697,11 @@ impl History {
 
     /// Asserts that no file waits that is full or, at the last tick, was old.
     fn assert_prompt(&self) {
-        let limits = &self.app.config.rules.limits;
-        for (id, state) in self.states() {
+        let rules = self.app.config.rules.with(self.tables.clone());
+        // Files of shards whose parents have just ended wait for the next ticks.
+        for (id, state) in self.states().into_iter().filter(|(_, state)| state.parents.is_empty()) {
             for (name, table) in &state.tables {
+                let (limits, _) = rules.of(name);
                 assert!(table.begun.is_empty() && !table.recount, "{id}/{name} is not written");
                 let Some(open) = table.open else { continue };
                 assert!(open.count < limits.records && open.bytes < limits.bytes, "{id}/{name} is full: {open:?}");
@@ -645,7 +739,10 @@ impl History {
                 if file.reason == Reason::Age {
                     assert!(written_ms - oldest >= HOUR_MS, "closed after {}", written_ms - oldest);
                 }
-                assert!(matches!(file.reason, Reason::Age | Reason::Bytes | Reason::Records), "{:?}", file.reason);
+                let has_ended = || shard_of(file).is_some_and(|shard| self.shards[shard].is_closed);
+                let is_known = matches!(file.reason, Reason::Age | Reason::Bytes | Reason::Records)
+                    || (file.reason == Reason::Reshard && has_ended());
+                assert!(is_known || (file.reason == Reason::Request && self.requested), "{:?}", file.reason);
                 if !self.changes {
                     self.check_limits(file, lines, next.map(|(_, lines, _)| lines.as_slice()));
                 }
@@ -679,6 +776,29 @@ impl History {
         assert!(self.may_leave_uploads.get() || self.world.0.borrow().uploads.is_empty(), "an upload is left");
     }
 
+    /// Asserts that files of a table were written after those of the shards that theirs came from. Those that an earlier version left
+    /// are not known to be anybody's parents.
+    fn check_order(&self) {
+        // Nor does an invocation that goes on after it has timed out know that others follow.
+        if self.inherits || !self.given_up.is_empty() {
+            return;
+        }
+        let mut written: BTreeMap<(usize, String), Vec<u64>> = BTreeMap::new();
+        for (_, object) in self.files() {
+            let file = RolledFile::of_metadata(|name| object.metadata.get(name).map(String::as_str)).unwrap();
+            let window = (shard_of(&file).unwrap(), file.window.table.to_string());
+            written.entry(window).or_default().push(object.e_tag.parse().unwrap());
+        }
+        for ((shard, table), files) in &written {
+            let mut ancestors = self.shards[*shard].parents.clone();
+            while let Some(ancestor) = ancestors.pop() {
+                let before = written.get(&(ancestor, table.clone())).into_iter().flatten().max();
+                assert!(before < files.iter().min(), "files of {table} in {shard} came before those in {ancestor}");
+                ancestors.extend(&self.shards[ancestor].parents);
+            }
+        }
+    }
+
     fn check_limits(&self, file: &RolledFile, lines: &[u8], next: Option<&[u8]>) {
         let limits = &self.app.config.rules.limits;
         assert!(file.count <= limits.records);
@@ -691,6 +811,11 @@ impl History {
             assert!((lines.len() + more) as u64 >= limits.bytes, "closed at {} bytes", lines.len());
         }
     }
+}
+
+/// The number of the shard that a file came from.
+fn shard_of(file: &RolledFile) -> Option<usize> {
+    file.window.shard.as_str().strip_prefix("shardId-")?.parse().ok()
 }
 
 fn slice(body: &Bytes, range: std::ops::Range<u64>) -> Bytes {
@@ -750,6 +875,7 @@ fn play(seeds: impl IntoIterator<Item = u64>) {
             history.live();
             history.end();
             history.check();
+            history.check_order();
         }));
         if let Err(cause) = played {
             println!("the history of seed {seed} went wrong:");

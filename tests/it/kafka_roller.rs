@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
+use futures_util::future::LocalBoxFuture;
 use kafka_roller::{
     app::App,
     config::Config,
+    error::RollError,
     handler::{Response, handle},
+    lineage::Lineage,
 };
+use rolling::rules::TABLES;
 use serde_json::{Value, json};
 use shared::{
+    layout::Segment,
     quarantine::{QuarantineRecord, base64},
     rolled::{Reason, RolledFile},
 };
@@ -37,6 +42,12 @@ impl Stage {
     /// Goes on with other settings.
     fn redeploy(&mut self, extra: &[(&str, &str)]) {
         self.app = app(&self.world, extra);
+    }
+
+    /// Somebody applies rules of tables.
+    fn table_rules(&self, tables: &Value) {
+        let body = json!({ "tables": tables }).to_string();
+        self.world.put(&format!("lake/{TABLES}"), body.into(), &[]);
     }
 
     async fn handle(&self, event: &Value) -> Response {
@@ -152,7 +163,7 @@ async fn a_single_record_and_then_silence_is_a_file() {
     assert_eq!(stage.counts("t"), [(1, Reason::Age)]);
     stage.calls();
     stage.tick(ARRIVED_MS + 3 * 3_600_000).await;
-    assert_eq!(stage.calls(), calls(&[("list", 3), ("get", 1)]), "a tick with nothing to do only looks");
+    assert_eq!(stage.calls(), calls(&[("list", 3), ("get", 2)]), "a tick with nothing to do only looks");
 }
 
 #[tokio::test]
@@ -195,7 +206,7 @@ async fn topics_have_windows_of_their_own_in_one_segment() {
     stage.land(&file("kafka-roller-topics.json")).await;
     assert_eq!(
         stage.calls(),
-        calls(&[("get", 1), ("list", 1), ("create", 2)]),
+        calls(&[("get", 2), ("list", 1), ("create", 2)]),
         "a shard without a state may have an old one"
     );
     stage.tick(ARRIVED_MS + 4_000_000).await;
@@ -540,7 +551,8 @@ async fn the_requests_of_a_batch_do_not_depend_on_the_number_of_tables() {
         // The state; what each of three segments holds, and its lines, for each 250 files.
         let groups = topics.div_ceil(250);
         let gets = 1 + 6 * groups;
-        let expected = [("list", 3), ("get", gets), ("create", topics), ("replace", 1 + groups), ("delete", 1)];
+        // And the rules of tables.
+        let expected = [("list", 3), ("get", gets + 1), ("create", topics), ("replace", 1 + groups), ("delete", 1)];
         assert_eq!(tick, calls(&expected), "{topics} topics");
         let files = stage.files();
         assert_eq!((files.len(), files.values().flatten().map(|(about, _)| about.count).sum()), (topics, 3_000_usize));
@@ -553,4 +565,145 @@ async fn other_events_are_refused_with_a_sentence() {
     let error = handle(&stage.app, Bytes::from_static(b"{\"detail\":1}"), u64::MAX).await.unwrap_err();
     assert!(error.to_string().starts_with("the event is neither a Kinesis batch"), "{error}");
     assert!(stage.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_table_may_have_limits_of_its_own() {
+    let stage = Stage::new(&[]);
+    stage.table_rules(&json!({"riders": {"records": 1}, "fares": {"seconds": 60, "compression": "gzip"}}));
+    stage.land(&file("kafka-roller-topics.json")).await;
+    stage.tick(ARRIVED_MS + 60_000 + 1_000).await;
+    let one = (1, Reason::Records);
+    let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
+    assert_eq!(counts, [vec![(2, Reason::Age)], vec![one, one], vec![]]);
+    let fares = stage.world.objects("incoming/cubic/kafka/fares/");
+    assert!(fares.iter().all(|(key, _)| key.ends_with(".json.gz")));
+    // Each tick looks at them anew.
+    stage.table_rules(&json!({"sample": {"records": 3}}));
+    stage.tick(ARRIVED_MS + 62_000).await;
+    assert_eq!(stage.counts("sample"), [(3, Reason::Records)]);
+}
+
+#[tokio::test]
+async fn a_table_that_is_paused_waits_until_it_goes_on() {
+    let stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+    stage.table_rules(&json!({"riders": {"paused": true}}));
+    for _ in 0..2 {
+        stage.land(&file("kafka-roller-topics.json")).await;
+    }
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    assert_eq!((stage.counts("riders"), stage.counts("fares")), (vec![], vec![(2, Reason::Records)]));
+    stage.table_rules(&json!({}));
+    stage.tick(ARRIVED_MS + 4_060_000).await;
+    assert_eq!(stage.counts("riders"), [(2, Reason::Records)]);
+}
+
+#[tokio::test]
+async fn rules_of_tables_that_cannot_be_read_keep_no_record_from_landing() {
+    let stage = Stage::new(&[]);
+    stage.table_rules(&json!({"sample": {"records": 0}}));
+    stage.land(&file("kafka-roller-batch.json")).await;
+    let tick = Bytes::from(tick(ARRIVED_MS + 4_000_000).to_string());
+    let error = handle(&stage.app, tick, u64::MAX).await.unwrap_err().to_string();
+    let expected = "1 windows could not be rolled; the first error: settings/kafka-roller.json cannot be used: table \
+                    sample: records is 0; write a number from 1 to 10000000";
+    assert_eq!(error, expected);
+    assert_eq!(stage.counts("sample"), [(6, Reason::Age)]);
+}
+
+#[tokio::test]
+async fn windows_are_closed_when_somebody_asks_even_if_their_table_is_paused() {
+    let stage = Stage::new(&[]);
+    stage.table_rules(&json!({"riders": {"paused": true, "records": 1}}));
+    stage.land(&file("kafka-roller-topics.json")).await;
+    let response = stage.handle(&json!({"roll": ["riders", "sample", "unknown"]})).await;
+    let file = |table: &str, records: usize, bytes: u64| json!({"table": table, "stream": "landfall-kafka", "shard": "shardId-000000000006", "records": records, "bytes": bytes});
+    let files: Vec<Value> = ["riders", "sample"]
+        .iter()
+        .flat_map(|table| stage.world.objects(&format!("incoming/cubic/kafka/{table}/")))
+        .map(|(key, object)| {
+            let count = lines(&key, &object).len();
+            file(key.split('/').nth(3).unwrap(), count, object.body.len() as u64)
+        })
+        .collect();
+    let mut answered = json!(response)["rolled"]["files"].as_array().unwrap().clone();
+    answered.sort_by_key(|file| file["table"].as_str().unwrap().to_owned());
+    assert_eq!((answered.len(), &answered), (3, &files));
+    let counts = ["fares", "riders", "sample"].map(|table| stage.counts(table));
+    let one = (1, Reason::Records);
+    assert_eq!(counts, [vec![], vec![one, one], vec![(4, Reason::Request)]]);
+    let response = stage.handle(&json!({"roll": ["riders"]})).await;
+    assert_eq!(json!(response), json!({"batchItemFailures": [], "rolled": {"files": []}}));
+}
+
+/// Knows that the second shard came from the first.
+#[derive(Debug)]
+struct Split;
+
+impl Lineage for Split {
+    fn parents<'a>(&'a self, arn: &'a str, shard: &'a Segment) -> LocalBoxFuture<'a, Result<Vec<Segment>, RollError>> {
+        assert_eq!(arn, "arn:aws:kinesis:eu-west-1:123456789012:stream/s");
+        let parents = if shard.as_str() == "shardId-1" { vec!["shardId-0".parse().unwrap()] } else { Vec::new() };
+        Box::pin(async move { Ok(parents) })
+    }
+}
+
+#[tokio::test]
+async fn files_of_a_shard_wait_for_those_of_the_shard_that_it_came_from() {
+    let mut stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+    stage.app.lineage = Some(Box::new(Split));
+    stage.land(&batch("s", 1..4)).await;
+    let of_child = |batch: &Value| serde_json::from_str(&batch.to_string().replace("shardId-0", "shardId-1")).unwrap();
+    let child: Value = of_child(&batch("s", 4..7));
+    stage.land(&child).await;
+    assert_eq!(stage.counts("t"), [(2, Reason::Records)], "the record of the parent that waits comes first");
+    for minute in 1..3 {
+        stage.tick(ARRIVED_MS + minute * 60_000).await;
+    }
+    assert_eq!(stage.counts("t"), [(2, Reason::Records), (1, Reason::Reshard), (2, Reason::Records)]);
+    let written = |(about, _): &(RolledFile, Vec<Value>)| {
+        let key = format!("incoming/cubic/kafka/t/{}.json", about.id());
+        stage.world.objects(&key)[0].1.e_tag.parse::<u64>().unwrap()
+    };
+    assert!(stage.files()["t"].iter().is_sorted_by_key(written));
+    stage.land(&of_child(&batch("s", 7..8))).await;
+    assert_eq!(stage.counts("t").len(), 4, "nothing waits any more");
+    let states = async |days: i64| {
+        stage.tick(ARRIVED_MS + days * 24 * 3_600_000).await;
+        stage.world.objects("lake/staging/").into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(states(365).await.len(), 2, "a stream may have the records for a year");
+    assert_eq!(states(367).await, ["lake/staging/s/shardId-1/state.json"], "the parent is over");
+}
+
+/// The settings change between two batches: what is staged stays as it is.
+#[tokio::test]
+async fn lines_can_say_where_their_records_come_from_and_hold_what_is_not_json() {
+    let table = [("TABLE_POINTER", ""), ("TABLE", "t")];
+    let mut stage = Stage::new(&table);
+    let mut event = batch("s", 1..3);
+    event["Records"][1]["kinesis"]["data"] = base64(b"\xff").into();
+    stage.land(&event).await;
+    assert_eq!(stage.quarantined(), 1);
+    stage.redeploy(&[&table[..], &[("ROLL_ENVELOPE", "position"), ("ROLL_NON_JSON", "base64")]].concat());
+    let mut event = batch("s", 1..5);
+    event["Records"][2]["kinesis"]["data"] = base64(b"\xff").into();
+    event["Records"][3]["kinesis"]["data"] = "".into();
+    stage.land(&event).await;
+    stage.tick(ARRIVED_MS + 4_000_000).await;
+    let (about, lines) = stage.files().remove("t").unwrap().remove(0);
+    assert_eq!((about.count, stage.quarantined()), (3, 1));
+    let origin = |sequence: u32| {
+        json!({
+            "_stream": "s", "_shard": "shardId-0", "_sequence": sequence.to_string(), "_sub_sequence": 0,
+            "_partition_key": "k", "_arrived_at": format!("2026-11-20T14:11:46.00{sequence}Z"),
+        })
+    };
+    let with = |mut value: Value, sequence| {
+        value.as_object_mut().unwrap().append(origin(sequence).as_object_mut().unwrap());
+        value
+    };
+    let expected =
+        [json!({"topic": "t", "n": 1}), with(json!({"_base64": "/w=="}), 3), with(json!({"_base64": ""}), 4)];
+    assert_eq!(lines, expected);
 }

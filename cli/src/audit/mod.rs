@@ -40,6 +40,7 @@ use crate::{
     outcome::Failed,
     registrar::RegistrarArgs,
     stack::{self, StackError},
+    tables::roll::{self, RollsError},
     when::Since,
 };
 
@@ -118,6 +119,8 @@ pub enum AuditError {
          again: name with --bucket the bucket of the function, and all buckets that files are moved to"
     )]
     NoBucket,
+    #[error(transparent)]
+    Rolls(#[from] RollsError),
     #[error("function {function} writes to bucket {bucket}; to repair, make it the first --bucket")]
     OtherBucket { function: String, bucket: String },
 }
@@ -131,15 +134,18 @@ impl From<AuditError> for Failed {
 }
 
 impl AuditArgs {
-    /// The settings of the function that writes the files.
+    /// The settings of the function that writes the files, and the rules of tables. A pause says nothing of what is missing.
     async fn roller(&self, context: &Context) -> Result<Rules, AuditError> {
-        let function = self.function.clone().unwrap_or_else(|| context.named(stack::ROLLER));
-        let variables = context.function(&function).await?.variables;
-        match Rules::from_settings(&Settings::new(|name| variables.get(name).cloned())) {
-            Ok(rules) if self.bucket.first() == Some(&rules.incoming_bucket) => Ok(rules),
-            Ok(rules) => Err(AuditError::OtherBucket { function, bucket: rules.incoming_bucket }),
-            Err(error) => Err(AuditError::Function { function, cause: error.to_string() }),
+        let name = self.function.clone().unwrap_or_else(|| context.named(stack::ROLLER));
+        let function = context.function(&name).await?;
+        let rules = Rules::from_settings(&Settings::new(|name| function.variables.get(name).cloned()))
+            .map_err(|error| AuditError::Function { function: name.clone(), cause: error.to_string() })?;
+        if self.bucket.first() != Some(&rules.incoming_bucket) {
+            return Err(AuditError::OtherBucket { function: name, bucket: rules.incoming_bucket });
         }
+        let mut tables = roll::rules(context, &function.setting("LAKE_BUCKET")?).await?;
+        tables.tables.values_mut().for_each(|own| own.paused = false);
+        Ok(rules.with(tables))
     }
 
     /// The same with the stack's buckets, if none are given.

@@ -12,7 +12,7 @@ use objects::{Attributes, Bucket, BucketError, Created, S3};
 use rolling::{
     batch::Batch,
     event::{self, Shard},
-    line::TableOf,
+    line::Lines,
     rules::Rules,
     run::{Entry, Run},
     shard::{Limits, ShardId, Table, Target},
@@ -103,7 +103,7 @@ impl Repairer<'_> {
         if !self.shards.contains_key(stream) {
             self.shards.insert(stream.to_owned(), stream::shards(kinesis, stream).await?);
         }
-        let mut refill = Refill::of(gap, &self.rules.table_of, self.rules.limits);
+        let mut refill = Refill::of(gap, &self.rules.lines, self.rules.of(&window.table).0);
         // A shard that is not listed was closed so long ago that all its records are gone.
         if let Some(digits) = self.shards.get(stream).and_then(|shards| shards.get(shard)) {
             let begin = format!("{:0>digits$}", gap.range.after.sequence_number());
@@ -152,7 +152,7 @@ impl Repairer<'_> {
     }
 
     async fn write(&self, rolled: RolledFile, run: &Run) -> Result<File, RepairError> {
-        let gzip = self.rules.gzip;
+        let gzip = self.rules.of(&rolled.window.table).1.gzip;
         let key = KafkaKey { table: rolled.window.table.clone(), id: rolled.id(), gzip };
         let name = |gzip: bool| format!("{}.json{}", key.id, if gzip { ".gz" } else { "" });
         if let Some(place) = [true, false].into_iter().find_map(|gzip| self.taken.get(name(gzip).as_str())) {
@@ -186,7 +186,7 @@ impl Repairer<'_> {
 struct Refill<'a> {
     gap: &'a Gap,
     wanted: Range,
-    table_of: &'a TableOf,
+    how: &'a Lines,
     limits: Limits,
     /// The position before the next file.
     after: Position,
@@ -199,13 +199,13 @@ struct Refill<'a> {
 }
 
 impl<'a> Refill<'a> {
-    fn of(gap: &'a Gap, table_of: &'a TableOf, limits: Limits) -> Self {
+    fn of(gap: &'a Gap, how: &'a Lines, limits: Limits) -> Self {
         let limits = Limits { bytes: limits.bytes.min(MAX_BYTES), ..limits };
         let wanted = gap.range;
         Self {
             gap,
             wanted,
-            table_of,
+            how,
             limits,
             after: wanted.after,
             has_begun: false,
@@ -228,7 +228,7 @@ impl<'a> Refill<'a> {
         self.is_past = last.position >= self.wanted.up_to.record();
         let id = ShardId { stream: window.stream.clone(), shard: window.shard.clone() };
         let shard = Shard { stream_arn: String::new(), id };
-        let mut batch = Batch::of(shard, records, self.table_of);
+        let mut batch = Batch::of(shard, records, self.how);
         let Some(run) = batch.runs.remove(&window.table) else { return Ok(()) };
         self.keep(&run, run.up_to(self.wanted.after)..run.up_to(self.wanted.up_to));
         Ok(())
@@ -323,9 +323,9 @@ mod tests {
 
     /// Files and their lines, and what is lost.
     fn refill(gap: &Gap, records: usize, pages: &[&[Record]]) -> (Vec<(RolledFile, String)>, Vec<Lost>) {
-        let table_of = TableOf::Pointer("/topic".parse().unwrap());
+        let lines = rolling::line::TableOf::Pointer("/topic".parse().unwrap()).into();
         let limits = Limits { records, bytes: 1 << 20, age_ms: 3_600_000 };
-        let mut refill = Refill::of(gap, &table_of, limits);
+        let mut refill = Refill::of(gap, &lines, limits);
         let mut files = Vec::new();
         for page in pages {
             if !refill.is_past {

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rolling::rules::{Compression, Own};
 use serde::Deserialize;
 use shared::{
     dmap::{FeedDeclaration, Segment, relative_url_problem},
@@ -13,6 +14,8 @@ use shared::{
     registrar::{ColumnDeclaration, OnMisfit, TableDeclaration, TableKind, table_name},
 };
 use toml::Spanned;
+
+use super::roll::Roll;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -60,6 +63,8 @@ struct Document {
 pub struct Declared {
     pub tables: Vec<TableDeclaration>,
     pub feeds: Vec<FeedDeclaration>,
+    /// Of each table whose files kafka-roller writes, the rules that it has of its own.
+    pub rolls: Vec<Roll>,
 }
 
 /// A table as it is written. Everything is optional, so that a missing member can be reported with the table's line.
@@ -76,6 +81,19 @@ struct Entry {
     #[serde(default)]
     on_misfit: OnMisfit,
     expect: Option<Spanned<String>>,
+    roll: Option<Spanned<RollEntry>>,
+}
+
+/// The rules of kafka-roller as they are written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollEntry {
+    records: Option<usize>,
+    seconds: Option<i64>,
+    bytes: Option<u64>,
+    compression: Option<Compression>,
+    #[serde(default)]
+    paused: bool,
 }
 
 /// A feed as it is written.
@@ -110,13 +128,14 @@ pub fn parse(text: &str) -> Result<Declared, Vec<Mistake>> {
         names: HashMap::new(),
         prefixes: HashMap::new(),
         feeds: HashMap::new(),
+        rolls: Vec::new(),
         mistakes: Vec::new(),
     };
     let tables: Vec<_> = document.table.into_iter().filter_map(|entry| checked.table(entry)).collect();
     let feeds: Vec<_> = document.feed.into_iter().filter_map(|entry| checked.feed(entry)).collect();
-    let Checked { mut mistakes, .. } = checked;
+    let Checked { mut mistakes, rolls, .. } = checked;
     mistakes.sort_by_key(|mistake| mistake.line);
-    if mistakes.is_empty() { Ok(Declared { tables, feeds }) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(Declared { tables, feeds, rolls }) } else { Err(mistakes) }
 }
 
 /// The parser's message on one line, or a better one where it does not say what to do.
@@ -135,6 +154,7 @@ struct Checked<F> {
     prefixes: HashMap<String, usize>,
     /// Names and URLs of feeds. No name begins with `/`, as every URL does.
     feeds: HashMap<String, usize>,
+    rolls: Vec<Roll>,
     mistakes: Vec<Mistake>,
 }
 
@@ -146,7 +166,7 @@ impl<F: Fn(usize) -> usize> Checked<F> {
     /// `None` if a member is missing.
     fn table(&mut self, entry: Spanned<Entry>) -> Option<TableDeclaration> {
         let table_line = (self.line_of)(entry.span().start);
-        let Entry { name, prefix, kind, snapshot_key, active, max_attempts, columns, on_misfit, expect } =
+        let Entry { name, prefix, kind, snapshot_key, active, max_attempts, columns, on_misfit, expect, roll } =
             entry.into_inner();
         if kind.is_none() {
             self.mistake(
@@ -183,6 +203,7 @@ impl<F: Fn(usize) -> usize> Checked<F> {
                 None
             }
         });
+        self.roll(name.as_ref(), &prefix, kind, roll);
         Some(TableDeclaration {
             name: name.map(Spanned::into_inner),
             prefix,
@@ -194,6 +215,38 @@ impl<F: Fn(usize) -> usize> Checked<F> {
             on_misfit,
             expect,
         })
+    }
+
+    /// Rules are for files of kafka-roller. A table of them that has none loses those that it had.
+    fn roll(
+        &mut self,
+        name: Option<&Spanned<String>>,
+        prefix: &str,
+        kind: Option<TableKind>,
+        roll: Option<Spanned<RollEntry>>,
+    ) {
+        let topic = prefix.strip_prefix("cubic/kafka/").and_then(|rest| rest.strip_suffix('/'));
+        let topic = topic.and_then(|topic| topic.parse().ok()).filter(|_| kind == Some(TableKind::Kafka));
+        let line = roll.as_ref().map(|roll| (self.line_of)(roll.span().start));
+        let own = roll.map(Spanned::into_inner).map(|roll| {
+            let RollEntry { records, seconds, bytes, compression, paused } = roll;
+            Own { records, seconds, bytes, compression, paused }
+        });
+        let own = own.unwrap_or_default();
+        if let (Some(line), Some(problem)) = (line, own.problem()) {
+            self.mistake(line, format!("roll: {problem}"));
+        }
+        match (topic, line) {
+            (Some(table), _) => {
+                let name = name.map_or_else(|| table_name(prefix), |name| name.get_ref().clone());
+                self.rolls.push(Roll { name, table, own });
+            }
+            (None, Some(line)) => self.mistake(
+                line,
+                "roll is for files of kafka-roller, with kind \"kafka\" and a prefix such as \"cubic/kafka/sample/\"; remove it",
+            ),
+            (None, None) => {}
+        }
     }
 
     /// `None` if a member is missing or cannot be used.
@@ -312,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_example_declares_one_table_of_each_kind() {
-        let Declared { tables, feeds } = parse(include_str!("../../../examples/tables.toml")).unwrap();
+        let Declared { tables, feeds, .. } = parse(include_str!("../../../examples/tables.toml")).unwrap();
         let urls: Vec<_> = feeds.iter().map(|feed| (feed.relative_url.as_str(), feed.active)).collect();
         assert_eq!(urls, [("/datasetpublicusersapi/aggregations/agg_sample", true)]);
         let kinds: Vec<_> = tables.iter().map(|table| table.kind).collect();
@@ -348,7 +401,7 @@ mod tests {
         for (text, expected) in [
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"dmap\"\nprefx = \"a/\"\n",
-                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`, `max_attempts`, `columns`, `on_misfit`, `expect`",
+                "line 4: unknown field `prefx`, expected one of `name`, `prefix`, `kind`, `snapshot_key`, `active`, `max_attempts`, `columns`, `on_misfit`, `expect`, `roll`",
             ),
             ("\n[[tables]]\n", "line 2: unknown field `tables`, expected `table` or `feed`"),
             (
@@ -398,6 +451,18 @@ mod tests {
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"ods\"\nsnapshot_key = \"b/x.csv.gz\"\n",
                 "line 4: snapshot_key \"b/x.csv.gz\" is not under the prefix \"a/\"; write a key such as \"a/LOAD001.csv.gz\"",
+            ),
+            (
+                "[[table]]\nprefix = \"a/\"\nkind = \"dms\"\nroll = { records = 5 }\n",
+                "line 4: roll is for files of kafka-roller, with kind \"kafka\" and a prefix such as \"cubic/kafka/sample/\"; remove it",
+            ),
+            (
+                "[[table]]\nprefix = \"cubic/kafka/a/\"\nkind = \"kafka\"\nroll = { seconds = 0 }\n",
+                "line 4: roll: seconds is 0; write a number from 1 to 86400",
+            ),
+            (
+                "[[table]]\nprefix = \"cubic/kafka/a/\"\nkind = \"kafka\"\nroll = { minutes = 5 }\n",
+                "line 4: unknown field `minutes`, expected one of `records`, `seconds`, `bytes`, `compression`, `paused`",
             ),
             (
                 "[[table]]\nprefix = \"a/\"\nkind = \"dms\"\nexpect = \"daily by 06:00 Boston\"\n",

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod report;
+pub mod roll;
 mod unregistered;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use shared::registrar::{Command, Settled, TablesPlan};
 use self::{
     file::{Declared, FileError},
     report::{Done, Listed, Planned},
+    roll::RollsError,
     unregistered::{UnregisteredArgs, unregistered},
 };
 use crate::{
@@ -36,6 +38,8 @@ FILE is TOML with one [[table]] per table, and one [[feed]] per feed of DMAP tha
   # active = false                       # its objects are not registered
   # max_attempts = 3                     # a load is given up after as many expired leases; 5 by default
   # expect = \"daily by 06:00 America/New_York\"  # or weekdays by …, hourly by :15, every 15m
+  # roll = { records = 1000, seconds = 600, bytes = 1048576, compression = \"gzip\", paused = false }
+                                         # limits of the files that kafka-roller writes, in cubic/kafka/
 
   [[feed]]
   name = \"agg_sample\"
@@ -46,6 +50,9 @@ FILE is TOML with one [[table]] per table, and one [[feed]] per feed of DMAP tha
 Kinds: ods has snapshots, and a sibling folder …__ct/ of changes. The others say what writes the objects
 and make no difference otherwise: dmap (daily extracts), kafka (kafka-roller), dms (AWS Database Migration
 Service), other.
+
+kafka-roller closes the files of a table by the limits in roll, each of which is by default that of the stack. With
+paused = true it begins none: the records wait. It looks for changes once a minute.
 
 A table that expects objects is late when none came in time: see landfall tables list --help.
 
@@ -147,6 +154,8 @@ pub enum TablesError {
     File(#[from] FileError),
     #[error(transparent)]
     Registrar(#[from] RegistrarError),
+    #[error(transparent)]
+    Rolls(#[from] RollsError),
 }
 
 impl From<TablesError> for Failed {
@@ -154,6 +163,7 @@ impl From<TablesError> for Failed {
         match error {
             TablesError::File(error) => Self { sentence: error.to_string(), exit: Exit::Usage },
             TablesError::Registrar(error) => error.into(),
+            TablesError::Rolls(error) => error.into(),
         }
     }
 }
@@ -169,16 +179,18 @@ pub async fn run(command: &Tables, json: bool, context: &Context, console: &mut 
 }
 
 async fn plan(args: &PlanArgs, context: &Context, console: &Console) -> Result<Planned, TablesError> {
-    let Declared { tables, feeds } = file::read(&args.file)?;
+    let Declared { tables, feeds, rolls } = file::read(&args.file)?;
     let command = Command::TablesPlan { tables, feeds };
-    let plan = args.registrar.ask(&command, context, console).await?;
+    let mut plan = args.registrar.ask(&command, context, console).await?;
+    roll::change(&rolls, false, &mut plan, context).await?;
     Ok(Planned { plan, done: Done::No { exit_code: args.exit_code } })
 }
 
 async fn apply(args: &ApplyArgs, context: &Context, console: &Console) -> Result<Planned, TablesError> {
-    let Declared { tables, feeds } = file::read(&args.file)?;
+    let Declared { tables, feeds, rolls } = file::read(&args.file)?;
     let command = Command::TablesApply { tables, feeds };
     let mut plan: TablesPlan = args.registrar.ask(&command, context, console).await?;
+    roll::change(&rolls, true, &mut plan, context).await?;
     let progress = console.progress("Settled", "objects", None);
     while plan.unsettled && !context.interrupt.is_set() {
         let settled: Settled = args.registrar.ask_quietly(&Command::TablesSettle {}, context).await?;

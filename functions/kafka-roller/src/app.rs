@@ -1,17 +1,24 @@
 //! What lives as long as the execution environment: settings and the two buckets.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use aws_config::SdkConfig;
-use objects::{Bucket, Client, S3};
+use objects::{Bucket, BucketError, Client, S3};
+use rolling::rules::{Rules, TABLES, TableRules};
+use tokio::time::Instant;
 
-use crate::config::Config;
+use crate::{config::Config, error::RollError, lineage::Lineage};
 
 /// When an attempt of a call to AWS fails. The shortest timeout of the function is 30 seconds, in which two attempts have to fit.
 pub const ATTEMPT: Duration = Duration::from_secs(10);
 /// The largest file, of 10 GiB, has 1,280 parts of this size.
 const PART_BYTES: usize = 8 << 20;
 const TIDY_MINUTES: i64 = 30;
+/// Batches believe the rules of tables for so long. Ticks look each time.
+const RULES_FOR: Duration = Duration::from_secs(60);
 
 /// Everything a handler needs.
 #[derive(Debug)]
@@ -25,6 +32,12 @@ pub struct App<B> {
     pub tidy_minutes: i64,
     /// A larger file is uploaded in parts of this many bytes. S3 requires at least 5 MiB per part and at most 10,000 parts.
     pub part_bytes: usize,
+    /// Whom to ask which shards a new one came from. Without it, files of a shard do not wait for those of its parents.
+    pub lineage: Option<Box<dyn Lineage>>,
+    /// How long a batch believes the rules of tables that were read before.
+    pub rules_for: Duration,
+    /// Those, and when they were read.
+    tables: Mutex<Option<(Instant, TableRules)>>,
 }
 
 impl App<S3> {
@@ -34,7 +47,7 @@ impl App<S3> {
         let client = Client::new(aws);
         let lake = S3::new(&client, &config.lake_bucket);
         let incoming = S3::new(&client, &config.rules.incoming_bucket);
-        Self::over(config, lake, incoming)
+        Self { lineage: Some(Box::new(aws_sdk_kinesis::Client::new(aws))), ..Self::over(config, lake, incoming) }
     }
 }
 
@@ -42,6 +55,36 @@ impl<B: Bucket> App<B> {
     /// The app with any kind of bucket.
     #[must_use]
     pub fn over(config: Config, lake: B, incoming: B) -> Self {
-        Self { config, lake, incoming, tidy_minutes: TIDY_MINUTES, part_bytes: PART_BYTES }
+        Self {
+            config,
+            lake,
+            incoming,
+            tidy_minutes: TIDY_MINUTES,
+            part_bytes: PART_BYTES,
+            lineage: None,
+            rules_for: RULES_FOR,
+            tables: Mutex::default(),
+        }
+    }
+
+    /// The rules, with those of tables as they are now, or for a batch (`may_be_old`) as they were a moment ago. Rules that cannot be
+    /// read keep nobody from landing records: then the last ones hold, or those for all tables, and the reason is given back.
+    pub async fn rules(&self, may_be_old: bool) -> (Rules, Option<RollError>) {
+        let known = self.tables.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = Instant::now();
+        if let Some((_, tables)) = known.as_ref().filter(|(read, _)| may_be_old && now - *read < self.rules_for) {
+            return (self.config.rules.with(tables.clone()), None);
+        }
+        let read = match self.lake.get(TABLES, None).await {
+            Ok(bytes) => TableRules::of_bytes(&bytes).map_err(RollError::Rules),
+            Err(BucketError::Missing { .. }) => Ok(TableRules::default()),
+            Err(cause) => Err(cause.into()),
+        };
+        let (tables, cause) = match read {
+            Ok(tables) => (tables, None),
+            Err(cause) => (known.map(|(_, tables)| tables).unwrap_or_default(), Some(cause)),
+        };
+        *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, tables.clone()));
+        (self.config.rules.with(tables), cause)
     }
 }

@@ -2,6 +2,7 @@
 
 use objects::BucketError;
 use rolling::{
+    rules::TableRulesError,
     run::IndexError,
     shard::{Refused, StateError},
 };
@@ -24,6 +25,12 @@ pub enum RollError {
     /// An earlier version has staged records after the shard was taken over.
     #[error("{0} was staged by an earlier version after this one had taken over its shard; README.md says what to do")]
     Late(String),
+    /// The shards of a stream could not be listed.
+    #[error("the shards of {0} could not be listed: {1}")]
+    Shards(String, String),
+    /// The rules of tables are damaged. The last ones hold, or those for all tables.
+    #[error(transparent)]
+    Rules(TableRulesError),
     /// The records are not of the stream that is staged.
     #[error(transparent)]
     Refused(#[from] Refused),

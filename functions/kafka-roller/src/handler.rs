@@ -9,15 +9,17 @@ use objects::{Bucket, BucketError};
 use rolling::{
     batch::Batch,
     event::{self, Event, EventError},
-    shard::{FOLDER, Refused, ShardId},
+    rules::Rules,
+    shard::{Due, FOLDER, Refused, ShardId},
 };
 use runtime::{clock, metrics};
 use serde::Serialize;
 use shared::{
+    layout::Segment,
     metrics::{CountsByReason, Metrics, Unit},
     position::Position,
     quarantine::rfc3339,
-    rolled::Reason,
+    rolled::{Reason, RolledFile, Window},
 };
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -52,9 +54,9 @@ pub enum HandleError {
     /// The staging folder could not be listed on a tick.
     #[error(transparent)]
     List(#[from] BucketError),
-    /// Some windows of a tick could not be rolled. The next tick tries again.
+    /// Some windows could not be rolled. The next tick tries again.
     #[error("{failed} windows could not be rolled; the first error: {cause}")]
-    Tick {
+    Close {
         /// Number of windows that failed.
         failed: usize,
         /// Why the first window failed.
@@ -71,6 +73,9 @@ pub enum HandleError {
 pub struct Response {
     /// The first record that is not stored, if there is one.
     pub batch_item_failures: Vec<Failure>,
+    /// The answer to a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled: Option<Rolled>,
 }
 
 /// A record that is not stored.
@@ -79,6 +84,28 @@ pub struct Response {
 pub struct Failure {
     /// The sequence number of the record.
     pub item_identifier: String,
+}
+
+/// What was rolled at a request.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rolled {
+    /// The files of the tables that were asked for.
+    pub files: Vec<FileOfTable>,
+}
+
+/// A file that was rolled.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct FileOfTable {
+    /// Its table.
+    pub table: Segment,
+    /// Its stream.
+    pub stream: Segment,
+    /// Its shard.
+    pub shard: Segment,
+    /// Number of its records.
+    pub records: usize,
+    /// Its size in bytes.
+    pub bytes: u64,
 }
 
 /// What one invocation did, for its metrics.
@@ -110,13 +137,13 @@ pub async fn run<B: Bucket>(
     deadline: Option<Instant>,
     tally: &mut Tally,
 ) -> Result<Response, HandleError> {
-    match Batch::of_event(&event, &app.config.rules.table_of)? {
+    match Batch::of_event(&event, &app.config.rules.lines)? {
         Event::Batch(None) => Ok(Response::default()),
         Event::Batch(Some(batch)) => {
             let first = land(app, &batch, deadline, tally).await?;
             let sequence_number = first.and_then(|first| event::sequence_number(&event, first));
             let failures = sequence_number.map(|item_identifier| Failure { item_identifier });
-            Ok(Response { batch_item_failures: failures.into_iter().collect() })
+            Ok(Response { batch_item_failures: failures.into_iter().collect(), rolled: None })
         }
         Event::Tick(now_ms) => {
             let ahead =
@@ -124,9 +151,31 @@ pub async fn run<B: Bucket>(
             if ahead > app.config.max_tick_ahead {
                 return Err(HandleError::Ahead { now_ms, ahead });
             }
-            tick(app, now_ms, deadline, tally).await
+            tally.is_tick = true;
+            close(app, Due::At(now_ms), deadline, tally).await?;
+            Ok(Response::default())
+        }
+        Event::Roll(tables) => {
+            close(app, Due::Asked(&tables), deadline, tally).await?;
+            let files = tally.done.iter().flat_map(|done| &done.files);
+            let files = files.filter(|(file, _)| tables.contains(&file.window.table)).map(|(file, bytes)| {
+                let RolledFile { window: Window { stream, shard, table }, count, .. } = file.clone();
+                FileOfTable { table, stream, shard, records: count, bytes: *bytes }
+            });
+            let rolled = Rolled { files: files.collect() };
+            Ok(Response { rolled: Some(rolled), ..Response::default() })
         }
     }
+}
+
+/// The rules, and that they could not be read, if so.
+async fn rules<B: Bucket>(app: &App<B>, may_be_old: bool, tally: &mut Tally) -> Rules {
+    let (rules, cause) = app.rules(may_be_old).await;
+    if let Some(cause) = &cause {
+        error!(%cause, "the rules of tables could not be read; what was read before is used");
+        tally.done.push(Done { failed: 1, cause: Some(cause.clone()), ..Done::default() });
+    }
+    rules
 }
 
 /// Stages the records of a batch. Returns the position of the first record if they are not staged.
@@ -137,7 +186,8 @@ async fn land<B: Bucket>(
     tally: &mut Tally,
 ) -> Result<Option<Position>, HandleError> {
     tally.oldest_arrived_ms = batch.oldest_ms;
-    match roll::land(app, batch, deadline).await {
+    let rules = rules(app, true, tally).await;
+    match roll::land(app, &rules, batch, deadline).await {
         Ok(done) => {
             tally.done.push(done);
             Ok(None)
@@ -151,14 +201,17 @@ async fn land<B: Bucket>(
     }
 }
 
-/// Rolls every window whose oldest record is old enough, and deletes segments that are not needed any more.
-async fn tick<B: Bucket>(
+/// Rolls every window that is due, and deletes segments that are not needed any more.
+async fn close<B: Bucket>(
     app: &App<B>,
-    now_ms: i64,
+    due: Due<'_>,
     deadline: Option<Instant>,
     tally: &mut Tally,
-) -> Result<Response, HandleError> {
-    tally.is_tick = true;
+) -> Result<(), HandleError> {
+    let mut rules = rules(app, false, tally).await;
+    if let Due::Asked(tables) = due {
+        rules.resume(tables);
+    }
     let mut shards = Vec::new();
     for stream in app.lake.folders(FOLDER).await? {
         for shard in app.lake.folders(&format!("{FOLDER}{stream}/")).await? {
@@ -168,15 +221,12 @@ async fn tick<B: Bucket>(
             }
         }
     }
-    let all = shards.iter().map(|id| roll::tick(app, id, now_ms, deadline));
+    let all = shards.iter().map(|id| roll::close(app, &rules, id, due, deadline));
     let done: Vec<Done> = stream::iter(all).buffer_unordered(CONCURRENT_SHARDS).collect().await;
-    let cause = done.iter().find_map(|done| done.cause.clone());
-    let failed = done.iter().map(|done| done.failed).sum();
     tally.done.extend(done);
-    match cause {
-        None => Ok(Response::default()),
-        Some(cause) => Err(HandleError::Tick { failed, cause }),
-    }
+    let cause = tally.done.iter().find_map(|done| done.cause.clone());
+    let failed = tally.done.iter().map(|done| done.failed).sum();
+    cause.map_or(Ok(()), |cause| Err(HandleError::Close { failed, cause }))
 }
 
 impl Tally {
@@ -203,9 +253,10 @@ impl Tally {
             all = all.put("ticks", Unit::Count, 1_usize);
         }
         if let Some(oldest) = self.done.iter().filter_map(|done| done.oldest_open_ms).min() {
-            let (age, limit) = (clock::age(oldest), config.rules.limits.age_ms);
-            let overdue = age.saturating_sub(Duration::from_millis(limit.unsigned_abs()));
-            all = all.put("oldest_open_age", Unit::Seconds, age).put("oldest_open_overdue", Unit::Seconds, overdue);
+            all = all.put("oldest_open_age", Unit::Seconds, clock::age(oldest));
+        }
+        if let Some(due) = self.done.iter().filter_map(|done| done.due_ms).min() {
+            all = all.put("oldest_open_overdue", Unit::Seconds, clock::age(due));
         }
         let rolled = Reason::ALL.into_iter().filter_map(|reason| {
             let of_reason: Vec<usize> =

@@ -8,6 +8,7 @@ pub mod config;
 pub mod error;
 mod files;
 pub mod handler;
+pub mod lineage;
 mod read;
 pub mod roll;
 pub mod store;

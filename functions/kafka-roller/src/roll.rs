@@ -9,8 +9,9 @@ use futures_util::{StreamExt, stream};
 use objects::{Attributes, Bucket, BucketError, quarantine};
 use rolling::{
     batch::Batch,
+    rules::Rules,
     segment::NewSegment,
-    shard::{Begun, Listing, ShardId, State, Table},
+    shard::{Begun, Due, Listing, STATE, ShardId, State, Table},
 };
 use runtime::clock;
 use shared::{
@@ -32,7 +33,7 @@ use crate::{
 };
 
 /// How often a change is tried while others change the state.
-const ATTEMPTS: usize = 10;
+pub(crate) const ATTEMPTS: usize = 10;
 /// Files of a shard that are written at once: so many, with so many bytes before compression, or one that is larger.
 const GROUP_FILES: usize = 250;
 const GROUP_BYTES: u64 = 64 << 20;
@@ -62,9 +63,16 @@ pub struct Done {
     pub quarantined: CountsByReason,
     /// When the oldest record that is in no file yet arrived, in milliseconds since 1970-01-01T00:00:00Z.
     pub oldest_open_ms: Option<i64>,
+    /// When the first of them reaches the maximum age of its table.
+    pub due_ms: Option<i64>,
 }
 
 impl Done {
+    fn look(&mut self, state: &State, rules: &Rules) {
+        self.oldest_open_ms = state.oldest_ms();
+        self.due_ms = state.due_ms(|table| rules.of(table));
+    }
+
     fn fail(&mut self, what: &dyn std::fmt::Display, cause: RollError) {
         error!(window = %what, %cause, "a window could not be brought up to date; its records are staged, and it will be tried again");
         self.failed += 1;
@@ -73,17 +81,26 @@ impl Done {
 }
 
 /// Stages the new records of a batch and writes the files that it fills, until `deadline`. `Err` says that the records are not staged.
-pub async fn land<B: Bucket>(app: &App<B>, batch: &Batch, deadline: Option<Instant>) -> Result<Done, RollError> {
+pub async fn land<B: Bucket>(
+    app: &App<B>,
+    rules: &Rules,
+    batch: &Batch,
+    deadline: Option<Instant>,
+) -> Result<Done, RollError> {
     let id = &batch.shard.id;
     let mut done = Done::default();
     for _ in 0..ATTEMPTS {
         let mut held = store::load(app, id).await?;
+        if held.is_new() {
+            store::follow(app, id, &batch.shard.stream_arn, &mut held.state).await?;
+        }
+        let rules = &rules.while_waiting(store::waiting(app, id, &mut held.state).await?);
         let before = begun(&held.state);
         let fresh = held.state.fresh(batch)?;
         done.already = fresh.already;
         if fresh.is_empty() {
             // What an invocation before has begun is finished by the next tick.
-            done.oldest_open_ms = held.state.oldest_ms();
+            done.look(&held.state, rules);
             return Ok(done);
         }
         let mut poison: Vec<_> = fresh.poison.iter().map(|poison| poison.record.clone()).collect();
@@ -92,46 +109,62 @@ pub async fn land<B: Bucket>(app: &App<B>, batch: &Batch, deadline: Option<Insta
         let attributes = Attributes { content_type: "application/x-ndjson", metadata: Vec::new() };
         // The key identifies the bytes, so an existing object holds the same ones.
         app.lake.create(&id.key(&segment.name.to_string()), segment.body.clone(), &attributes).await?;
-        held.state.stage(&batch.shard.stream_arn, &fresh, &segment, |table| app.config.rules.of(table));
+        held.state.stage(&batch.shard.stream_arn, &fresh, &segment, |table| rules.of(table));
         if store::save(app, id, &mut held).await? {
             done.staged = fresh.runs.values().map(rolling::run::Run::len).sum();
             done.staged_bytes = segment.body.len();
-            Work::new(app, id, held, before, Some(&segment), &mut done).finish(deadline).await;
+            Work::new(app, rules, id, held, before, Some(&segment), &mut done).finish(deadline).await;
             return Ok(done);
         }
     }
     Err(RollError::Busy)
 }
 
-/// Closes the windows of a shard that are old enough, writes what is begun, and now and then deletes what nobody needs any more.
-pub async fn tick<B: Bucket>(app: &App<B>, id: &ShardId, now_ms: i64, deadline: Option<Instant>) -> Done {
+/// Closes the windows of a shard that are due, writes what is begun, and now and then deletes what nobody needs any more.
+pub async fn close<B: Bucket>(
+    app: &App<B>,
+    rules: &Rules,
+    id: &ShardId,
+    due: Due<'_>,
+    deadline: Option<Instant>,
+) -> Done {
     let mut done = Done::default();
-    if let Err(cause) = close_old(app, id, now_ms, deadline, &mut done).await {
+    if let Err(cause) = close_due(app, rules, id, due, deadline, &mut done).await {
         done.fail(id, cause);
     }
     done
 }
 
-async fn close_old<B: Bucket>(
+async fn close_due<B: Bucket>(
     app: &App<B>,
+    rules: &Rules,
     id: &ShardId,
-    now_ms: i64,
+    due: Due<'_>,
     deadline: Option<Instant>,
     done: &mut Done,
 ) -> Result<(), RollError> {
-    let is_tidied = now_ms.div_euclid(60_000).rem_euclid(app.tidy_minutes) == 0;
+    let now_ms = match due {
+        Due::At(now_ms) => Some(now_ms),
+        Due::Asked(_) => None,
+    };
+    let is_tidied = now_ms.is_some_and(|now| now.div_euclid(60_000).rem_euclid(app.tidy_minutes) == 0);
     let listing = if is_tidied { Some(store::list(app, id).await?) } else { None };
     for _ in 0..ATTEMPTS {
         let Some(mut held) = store::load_if_quiet(app, id, now_ms).await? else { return Ok(()) };
+        if now_ms.is_some_and(|now| held.state.is_over(now)) {
+            store::delete(app, id, &[STATE.to_owned()]).await;
+            return Ok(());
+        }
         let (before, read) = (begun(&held.state), held.state.clone());
-        held.state.close_old(now_ms, |table| app.config.rules.of(table));
+        let rules = &rules.while_waiting(store::waiting(app, id, &mut held.state).await?);
+        held.state.close_due(due, |table| rules.of(table));
         if (held.is_new() || held.state != read) && !store::save(app, id, &mut held).await? {
             continue;
         }
         if let Some(listing) = &listing {
             delete_dead(app, id, listing, &held.state, done).await;
         }
-        let work = Work { now_ms: Some(now_ms), ..Work::new(app, id, held, before, None, done) };
+        let work = Work { due: Some(due), ..Work::new(app, rules, id, held, before, None, done) };
         work.finish(deadline).await;
         return Ok(());
     }
@@ -162,6 +195,7 @@ fn begun(state: &State) -> BTreeSet<(Segment, Position)> {
 /// A shard while its files are written.
 struct Work<'a, B> {
     app: &'a App<B>,
+    rules: &'a Rules,
     id: &'a ShardId,
     held: Held,
     /// The tables with files that others have begun.
@@ -169,8 +203,8 @@ struct Work<'a, B> {
     /// The files that may have been written already: those, and those that have been tried.
     before: BTreeSet<(Segment, Position)>,
     reader: Reader<'a, B>,
-    /// The time of a tick, which does everything that the shard needs. A batch only writes the files that it has begun itself.
-    now_ms: Option<i64>,
+    /// What a tick closes, which does everything that the shard needs. A batch only writes the files that it has begun itself.
+    due: Option<Due<'a>>,
     /// The segments that are gone although the state names them.
     lost: BTreeSet<String>,
     failed: BTreeSet<Segment>,
@@ -204,6 +238,7 @@ impl Change {
 impl<'a, B: Bucket> Work<'a, B> {
     fn new(
         app: &'a App<B>,
+        rules: &'a Rules,
         id: &'a ShardId,
         held: Held,
         before: BTreeSet<(Segment, Position)>,
@@ -213,7 +248,7 @@ impl<'a, B: Bucket> Work<'a, B> {
         let reader = Reader::new(app, id, new);
         let (lost, failed) = (BTreeSet::new(), BTreeSet::new());
         let others = before.iter().map(|(table, _)| table.clone()).collect();
-        Self { app, id, held, others, before, reader, now_ms: None, lost, failed, done }
+        Self { app, rules, id, held, others, before, reader, due: None, lost, failed, done }
     }
 
     /// Does what there is to do until `deadline`. What was done is in the state by then, but for the files of the last group.
@@ -225,14 +260,14 @@ impl<'a, B: Bucket> Work<'a, B> {
         if let Err(cause) = result {
             self.done.fail(self.id, cause);
         }
-        self.done.oldest_open_ms = self.held.state.oldest_ms();
+        self.done.look(&self.held.state, self.rules);
     }
 
     async fn run(&mut self) -> Result<(), RollError> {
         let quarantined = self.quarantine().await?;
         self.save(&quarantined, false).await?;
-        if let Some(now_ms) = self.now_ms {
-            self.cut(now_ms).await?;
+        if let Some(due) = self.due {
+            self.cut(due).await?;
         }
         let mut tried = 0;
         loop {
@@ -269,7 +304,7 @@ impl<'a, B: Bucket> Work<'a, B> {
     fn jobs(&self) -> Vec<Job> {
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         // The files of a table are finished in order, so those of a table with files of others are left to a tick.
-        let is_ours = |name: &Segment| self.now_ms.is_some() || !self.others.contains(name);
+        let is_ours = |name: &Segment| self.due.is_some() || !self.others.contains(name);
         let tables = self
             .held
             .state
@@ -352,9 +387,9 @@ impl<'a, B: Bucket> Work<'a, B> {
     }
 
     /// Cuts what is open of tables that are behind into files, a few tables at a time, since batches change the state meanwhile.
-    /// What is open of them after that may be old enough as well.
-    async fn cut(&mut self, now_ms: i64) -> Result<(), RollError> {
-        let rules = &self.app.config.rules;
+    /// What is open of them after that may be due as well.
+    async fn cut(&mut self, due: Due<'_>) -> Result<(), RollError> {
+        let rules = self.rules;
         let mut tries: BTreeMap<Segment, usize> = BTreeMap::new();
         loop {
             let mut behind = self.held.state.behind(|table| rules.of(table));
@@ -393,7 +428,7 @@ impl<'a, B: Bucket> Work<'a, B> {
         }
         if !tries.is_empty() {
             let mut next = self.held.clone();
-            next.state.close_old(now_ms, |table| rules.of(table));
+            next.state.close_due(due, |table| rules.of(table));
             if next.state != self.held.state && store::save(self.app, self.id, &mut next).await? {
                 self.held = next;
             }
@@ -407,7 +442,7 @@ impl<'a, B: Bucket> Work<'a, B> {
         let (app, reader, state) = (self.app, &self.reader, &self.held.state);
         let before = state.tables.get(name).cloned().unwrap_or_default();
         let mut table = before.clone();
-        let (limits, target) = app.config.rules.of(name);
+        let (limits, target) = self.rules.of(name);
         let pieces = loop {
             let after = if table.recount { table.rolled } else { table.begun_to() };
             let pieces = reader.pieces(state, name, after, None).await?;

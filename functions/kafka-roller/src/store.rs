@@ -1,10 +1,13 @@
 //! The state of a shard in S3: read, and replaced only if nobody else has replaced it.
 
+use std::collections::BTreeSet;
+
 use objects::{Attributes, Bucket, BucketError, Created};
 use rolling::shard::{Listing, STATE, ShardId, State, StateError};
+use shared::layout::Segment;
 use tracing::{info, warn};
 
-use crate::{app::App, error::RollError};
+use crate::{app::App, error::RollError, roll::ATTEMPTS};
 
 /// No invocation of a Lambda function runs for longer.
 const TAKEN_OVER_AFTER_MS: i64 = 900_000;
@@ -32,14 +35,19 @@ pub async fn load<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Held, RollErr
     }
 }
 
-/// The same for a tick: `None` if there is nothing to do yet. It takes a shard over when nothing was written there for so long that no
-/// invocation of the earlier version is running any more.
-pub async fn load_if_quiet<B: Bucket>(app: &App<B>, id: &ShardId, now_ms: i64) -> Result<Option<Held>, RollError> {
+/// The same, but `None` if there is nothing to do yet. A tick takes a shard over when nothing was written there for so long before
+/// `now_ms` that no invocation of the earlier version is running any more.
+pub async fn load_if_quiet<B: Bucket>(
+    app: &App<B>,
+    id: &ShardId,
+    now_ms: Option<i64>,
+) -> Result<Option<Held>, RollError> {
     if let Some(held) = read(app, id).await? {
         return Ok(Some(held));
     }
     let listing = list(app, id).await?;
-    let is_quiet = listing.written_ms.is_none_or(|written| now_ms.saturating_sub(written) > TAKEN_OVER_AFTER_MS);
+    let is_long_ago = |written| now_ms.is_some_and(|now| now.saturating_sub(written) > TAKEN_OVER_AFTER_MS);
+    let is_quiet = listing.written_ms.is_none_or(is_long_ago);
     if !listing.lost_its_state() && (listing.earlier.is_empty() || !is_quiet) {
         return Ok(None);
     }
@@ -56,6 +64,55 @@ async fn read<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Option<Held>, Rol
         Err(BucketError::Missing { .. }) => Ok(None),
         Err(cause) => Err(cause.into()),
     }
+}
+
+/// Notes that the parents of a shard have ended, and that its files wait for theirs. A parent that never had a record has no state:
+/// then its own parents take its place.
+pub async fn follow<B: Bucket>(app: &App<B>, id: &ShardId, arn: &str, state: &mut State) -> Result<(), RollError> {
+    let Some(lineage) = &app.lineage else { return Ok(()) };
+    let mut look = vec![id.shard.clone()];
+    while let Some(shard) = look.pop() {
+        for parent in lineage.parents(arn, &shard).await? {
+            match end(app, &id.sibling(&parent)).await? {
+                true => state.parents.push(parent),
+                false => look.push(parent),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes that a shard has ended. `false` if it has no state.
+async fn end<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<bool, RollError> {
+    for _ in 0..ATTEMPTS {
+        let Some(mut held) = read(app, id).await? else { return Ok(false) };
+        let is_noted = std::mem::replace(&mut held.state.ended, true);
+        if is_noted || save(app, id, &mut held).await? {
+            return Ok(true);
+        }
+    }
+    Err(RollError::Busy)
+}
+
+/// The tables of which shards that this one came from have records that are in no file yet. Parents that have none, and came from none,
+/// are forgotten.
+pub async fn waiting<B: Bucket>(app: &App<B>, id: &ShardId, state: &mut State) -> Result<BTreeSet<Segment>, RollError> {
+    let (mut waiting, mut parents) = (BTreeSet::new(), Vec::new());
+    for parent in std::mem::take(&mut state.parents) {
+        let (mut tables, mut look) = (BTreeSet::new(), vec![parent.clone()]);
+        while let Some(shard) = look.pop() {
+            if let Some(Held { state, .. }) = read(app, &id.sibling(&shard)).await? {
+                tables.extend(state.unfinished().cloned());
+                look.extend(state.parents);
+            }
+        }
+        if !tables.is_empty() {
+            parents.push(parent);
+            waiting.append(&mut tables);
+        }
+    }
+    state.parents = parents;
+    Ok(waiting)
 }
 
 /// What is in the folder of a shard.
@@ -107,6 +164,6 @@ pub async fn delete<B: Bucket>(app: &App<B>, id: &ShardId, names: &[String]) {
     if !keys.is_empty()
         && let Err(cause) = app.lake.delete(&keys).await
     {
-        warn!(%cause, objects = keys.len(), "segments whose records are in files could not be deleted; a tick will try again");
+        warn!(%cause, objects = keys.len(), "what nobody needs any more could not be deleted; a tick will try again");
     }
 }
