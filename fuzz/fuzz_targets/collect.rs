@@ -4,12 +4,11 @@
 #![no_main]
 
 use collect::{
-    body::{self, MOST_HITS},
+    body::{self, MOST_HITS, Read, Refused},
+    config::Config,
     event::{self, Response},
-    privacy::Policy,
     request::{self, Request},
-    validate::validate,
-    verdict::{HitParsingResult, debug_document},
+    verdict::{HitParsingResult, debug_document, judge},
 };
 use libfuzzer_sys::fuzz_target;
 use shared::quarantine::base64;
@@ -40,15 +39,16 @@ fn follow(request: &Request) {
         return;
     }
     for batch in [false, true] {
-        let Ok(hits) = body::hits(&request.body, request.is_base64, &request.query, batch) else { continue };
+        let hits = match body::hits(&request.body, request.is_base64, &request.query, batch) {
+            Ok(hits) => hits,
+            Err(Refused { rest, .. }) => vec![Read::of_refused(rest)],
+        };
         assert!((1..=MOST_HITS).contains(&hits.len()));
-        let read = || hits.iter().filter_map(|(rules, hit)| hit.as_ref().ok().map(|hit| (*rules, hit)));
-        let results: Vec<_> =
-            read().map(|(rules, hit)| HitParsingResult::new(&request.path, hit, validate(hit, rules))).collect();
+        let results: Vec<_> = hits.iter().map(|read| HitParsingResult::new(&request.path, read)).collect();
         serde_json::from_str::<serde_json::Value>(&debug_document(&results)).expect("the verdict is JSON");
         let mut bytes = 0;
-        for (_, hit) in read() {
-            let event = event::event(hit, request, &Response { status: 200, headers: &[] }, Policy::DropId);
+        for read in &hits {
+            let event = event::event(read, &judge(read), request, &Response::new(200, "image/gif", None), &config());
             let event = event.expect("an event can be serialised");
             let line = event.line.strip_suffix(b"\n").expect("an event is a line");
             assert!(!line.contains(&b'\n') && line.len() < MOST_RECORD_BYTES);
@@ -57,6 +57,15 @@ fn follow(request: &Request) {
         }
         assert!(bytes <= MOST_CALL_BYTES, "{bytes} bytes of events");
     }
+}
+
+fn config() -> Config {
+    let variable = |name| match name {
+        "STREAM_NAME" => Some("clicks".to_owned()),
+        "OPT_OUT" => Some("drop-id".to_owned()),
+        _ => None,
+    };
+    Config::from_lookup(variable).expect("the settings are valid")
 }
 
 fn beacon() -> Request<'static> {

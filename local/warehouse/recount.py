@@ -107,7 +107,8 @@ def hits(lake: Path) -> dict[str, Any]:
     accepted, rejected = [], 0
     for line in unique.values():
         body = line["request"]["body"]
-        if line["hit"]["type"] or body.get("t") or body.get("en"):
+        is_rejected = line["service"]["id"] == "api.collect.rejected"
+        if not is_rejected and (line["hit"]["type"] or body.get("t") or body.get("en")):
             accepted.append(line)
         else:
             rejected += 1

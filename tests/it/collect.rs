@@ -200,31 +200,84 @@ async fn a_batch_stores_the_valid_hits_and_names_the_others() {
     assert_eq!(verdict["stored"], 3);
     assert_eq!(verdict["invalid"][0]["index"], 1);
     assert!(verdict["invalid"][0]["parserMessage"].to_string().contains("VALUE_REQUIRED"), "{verdict}");
-    let stored: Vec<Value> = stream.events().iter().map(|event| event["request"]["body"]["z"].clone()).collect();
-    assert_eq!(stored, ["0", "1", "2"]);
+    let stored: Vec<(String, Value)> = stream.events().iter().map(service_and("z")).collect();
+    let expected = [("", "0"), (".rejected", ""), ("", "1"), ("", "2")];
+    let expected =
+        expected.map(|(suffix, z)| (format!("api.collect{suffix}"), if z.is_empty() { Value::Null } else { json!(z) }));
+    assert_eq!(stored, expected);
     assert_eq!(stream.state().calls, 1, "a batch is one call");
 }
 
+/// The service of an event and a parameter of its hit.
+fn service_and(parameter: &str) -> impl Fn(&Value) -> (String, Value) {
+    move |event| (event["service"]["id"].as_str().unwrap().to_owned(), event["request"]["body"][parameter].clone())
+}
+
 #[tokio::test]
-async fn invalid_requests_are_explained_and_not_stored() {
+async fn invalid_requests_are_explained_and_kept_as_rejected() {
     let too_large = format!("{HIT}&dt={}", "a".repeat(9_000));
-    for (event, status, message) in [
-        (file("collect-bad-json.json"), 400, "invalid_json"),
-        (file("collect-bad-escape.json"), 400, "starts no escape"),
-        (request("POST", "/collect", "", "", &[]), 400, "empty"),
-        (request("POST", "/collect", "", "v=1&tid=UA-1-1&t=pageview", &[]), 400, "VALUE_REQUIRED"),
-        (request("POST", "/collect", "", &too_large, &[]), 413, "too_large"),
-        (request("POST", "/batch", "", &format!("{HIT}\n").repeat(21), &[]), 413, "there are 21 hits"),
-        (request("GET", "/nowhere", "", "", &[]), 404, "/debug/collect"),
-        (request("DELETE", "/collect", "", "", &[]), 405, "GET, HEAD, POST, OPTIONS"),
-        (request("GET", "/batch", HIT, "", &[]), 405, "POST, OPTIONS"),
+    let many = format!("{HIT}\n").repeat(21);
+    let (of, raw) = (|parameter, value| Some((parameter, value)), "_raw");
+    for (event, status, message, kept) in [
+        (file("collect-bad-json.json"), 400, "invalid_json", of(raw, "{\"cid\": \"1\", \"z\":")),
+        (file("collect-bad-escape.json"), 400, "starts no escape", of("dl", "%zz")),
+        (request("POST", "/collect", "", "", &[]), 400, "empty", None),
+        (request("POST", "/collect", "", "v=1&tid=UA-1-1&t=pageview", &[]), 400, "VALUE_REQUIRED", of("tid", "UA-1-1")),
+        (request("POST", "/collect", "", &too_large, &[]), 413, "too_large", of("cid", "555")),
+        (request("POST", "/batch", "", &many, &[]), 413, "there are 21 hits", of(raw, many.trim())),
+        (request("GET", "/nowhere", "", "", &[]), 404, "/debug/collect", None),
+        (request("DELETE", "/collect", "", "", &[]), 405, "GET, HEAD, POST, OPTIONS", None),
+        (request("GET", "/batch", HIT, "", &[]), 405, "POST, OPTIONS", None),
     ] {
         let stream = Stream::default();
         let answer = invoke(&stream.app(&[]).await, &event).await;
         assert_eq!(answer.status_code, status, "{}", answer.body);
         assert!(answer.body.contains(message), "{}", answer.body);
         assert_eq!(header(&answer, "Allow").is_some(), status == 405);
-        assert_eq!(stream.state().calls, 0);
+        let events = stream.events();
+        assert_eq!(events.len(), usize::from(kept.is_some()), "{}", answer.body);
+        let Some((parameter, value)) = kept else { continue };
+        assert_eq!(service_and(parameter)(&events[0]), ("api.collect.rejected".to_owned(), json!(value)));
+        assert_eq!(events[0]["response"]["statusCode"], status);
+        assert!(events[0]["rejected_for"].to_string().contains("\"ERROR\""), "{}", events[0]);
+    }
+}
+
+#[tokio::test]
+async fn one_bad_hit_is_one_bad_hit_of_a_batch() {
+    let too_large = format!("{HIT}&dt={}", "a".repeat(9_000));
+    let body = [HIT, &too_large, "v=1&dl=%", &HIT.replace("z=1", "z=2")].join("\n");
+    let stream = Stream::default();
+    let answer = invoke(&stream.app(&[]).await, &request("POST", "/batch", "", &body, &[])).await;
+    let verdict: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((answer.status_code, &verdict["stored"]), (200, &json!(2)));
+    let invalid = verdict["invalid"].as_array().unwrap();
+    assert_eq!(invalid.iter().map(|hit| &hit["index"]).collect::<Vec<_>>(), [1, 2]);
+    let services: Vec<String> = stream.events().iter().map(|event| service_and("z")(event).0).collect();
+    assert_eq!(services, ["api.collect", "api.collect.rejected", "api.collect.rejected", "api.collect"]);
+}
+
+#[tokio::test]
+async fn equal_hits_of_a_batch_are_different_events_and_the_same_when_sent_again() {
+    let plain = HIT.replace("&z=1", "");
+    let stream = Stream::default();
+    let app = stream.app(&[]).await;
+    for body in [format!("{plain}\n{plain}"), format!("{plain}\n{plain}"), format!("{HIT}\n{HIT}")] {
+        invoke(&app, &request("POST", "/batch", "", &body, &[])).await;
+    }
+    let ids: Vec<String> = stream.events().iter().map(|event| event["event_id"].as_str().unwrap().to_owned()).collect();
+    let [first, second, again, second_again, named, also_named] = &ids[..] else { panic!("six") };
+    assert!(first != second && first == again && second == second_again && named == also_named, "{ids:?}");
+}
+
+#[tokio::test]
+async fn the_hits_of_a_busy_client_can_be_spread() {
+    let body = (0..20).map(|z| HIT.replace("z=1", &format!("z={z}"))).collect::<Vec<_>>().join("\n");
+    for (by, keys) in [("client", 1), ("hit", 20)] {
+        let stream = Stream::default();
+        invoke(&stream.app(&[("PARTITION_BY", by)]).await, &request("POST", "/batch", "", &body, &[])).await;
+        let found: BTreeSet<String> = stream.state().records.iter().map(|(key, _)| key.clone()).collect();
+        assert_eq!(found.len(), keys, "{by}");
     }
 }
 
@@ -446,6 +499,32 @@ struct Record {
     data: Box<RawValue>,
 }
 
+/// The hits in a request, counted by the shape of its body. What cannot be read is one.
+fn sent(event: &[u8]) -> usize {
+    let event: Value = serde_json::from_slice(event).unwrap();
+    let path = event["rawPath"].as_str().or(event["path"].as_str()).unwrap();
+    let method = event["requestContext"]["http"]["method"].as_str().or(event["httpMethod"].as_str()).unwrap();
+    if !matches!((method, path), ("GET" | "HEAD", "/collect") | ("POST", "/collect" | "/batch")) {
+        return 0;
+    }
+    let text = event["body"].as_str().unwrap_or_default();
+    let bytes = match event["isBase64Encoded"].as_bool() {
+        Some(true) => base64_simd::STANDARD.decode_to_vec(text).unwrap_or_default(),
+        _ => text.as_bytes().to_vec(),
+    };
+    let is_empty = text.is_empty() && event["rawQueryString"].as_str().unwrap_or_default().is_empty();
+    match serde_json::from_slice::<Vec<&RawValue>>(&bytes) {
+        Ok(hits) => hits.len(),
+        Err(_) if path == "/batch" => {
+            match bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() {
+                lines @ 0..=20 => lines,
+                _ => 1,
+            }
+        }
+        Err(_) => usize::from(!is_empty || event["multiValueQueryStringParameters"].is_object()),
+    }
+}
+
 /// The requests of npm clients, curl and Chromium were recorded as events of the local stack's API, with another address and
 /// time. `LANDFALL_RECORD=1` writes the expected file anew.
 #[tokio::test]
@@ -453,12 +532,16 @@ struct Record {
 async fn recorded_requests_give_the_same_bytes_as_before() {
     let golden = root().join("tests/golden");
     let mut made = String::new();
+    let mut hits = 0;
     for line in fs::read_to_string(golden.join("collect.ndjson")).unwrap().lines() {
         let Recorded { name, event } = serde_json::from_str(line).unwrap();
         let stream = Stream::default();
         let deadline = u64::try_from(clock::unix_ms()).unwrap() + 10_000;
         let event = Bytes::from(event.get().to_owned());
+        let sent = sent(&event);
         let answer = handle(&stream.app(&[]).await, event, deadline).await.unwrap();
+        assert_eq!(stream.events().len(), sent, "{name}: every hit is in the stream, accepted or rejected");
+        hits += sent;
         let records = std::mem::take(&mut stream.state().records);
         let records = records.into_iter().map(|(partition_key, line)| Record {
             partition_key,
@@ -474,7 +557,7 @@ async fn recorded_requests_give_the_same_bytes_as_before() {
         panic!("recorded; review the difference and run the test again without LANDFALL_RECORD");
     }
     let expected = fs::read_to_string(path).unwrap();
-    assert!(made.lines().count() >= 25);
+    assert!(made.lines().count() >= 25 && hits >= 41, "{hits} hits");
     assert_eq!(made.lines().count(), expected.lines().count());
     for (made, expected) in made.lines().zip(expected.lines()) {
         assert_eq!(made, expected);

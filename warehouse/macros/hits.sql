@@ -9,6 +9,7 @@
 with parsed as (
   select
     {{ json_text('data', ['event_id']) }} as event_id,
+    {{ json_text('data', ['service', 'id']) }} as service_id,
     {{ utc_of_ms(try_cast_text(json_text('data', ['hit', 'time']), 'bigint')) }} as hit_at,
     {{ utc_of_ms(try_cast_text(json_text('data', ['request', 'timestamp']), 'bigint')) }} as received_at,
     {{ json_text('data', ['context', 'client_id']) }} as client_id,
@@ -71,6 +72,7 @@ select
   products,
   case
     when parsed.event_id is null then 'no_event_id'
+    when service_id = 'api.collect.rejected' then 'by_collect'
     when hit_at is null then 'no_time'
     when t is null and en is null then 'no_type'
   end as rejected_for,

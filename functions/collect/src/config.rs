@@ -20,8 +20,26 @@ pub struct Config {
     pub cors_max_age_seconds: u32,
     /// `OPT_OUT`: reaction to `Sec-GPC: 1` and `DNT: 1`: `ignore`, `anonymise` (the default) or `drop-id`.
     pub opt_out: Policy,
+    /// `PARTITION_BY`: what the partition key of a record is: `client` (the default), which keeps the order of a client's hits, or
+    /// `hit`, which spreads those of a busy client over all shards.
+    pub partition: Partition,
     /// `DELIVERY_MAX_MS`: longest time to store the hits of a request, retries included, 100 to 25,000, 5,000 by default.
     pub delivery: Duration,
+}
+
+/// What the partition key of a record is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Partition {
+    /// The client id, or the event id without one.
+    #[default]
+    Client,
+    /// The event id.
+    Hit,
+}
+
+impl Partition {
+    /// Both, by the word for it in `PARTITION_BY`.
+    const WORDS: [(&'static str, Self); 2] = [("client", Self::Client), ("hit", Self::Hit)];
 }
 
 /// Origins whose pages may read responses.
@@ -56,6 +74,7 @@ impl Config {
             origins: origins(settings)?,
             cors_max_age_seconds: settings.number("CORS_MAX_AGE_SECONDS", 3_600, 0..=86_400)?,
             opt_out: settings.one_of("OPT_OUT", Policy::default(), &Policy::WORDS)?,
+            partition: settings.one_of("PARTITION_BY", Partition::default(), &Partition::WORDS)?,
             delivery: Duration::from_millis(settings.number("DELIVERY_MAX_MS", 5_000, 100..=25_000)?),
         })
     }
@@ -92,6 +111,7 @@ mod tests {
     fn a_stream_is_enough() {
         let config = with(&[]).unwrap();
         assert_eq!((config.origins, config.opt_out), (Origins::All, Policy::Anonymise));
+        assert_eq!(config.partition, Partition::Client);
     }
 
     #[test]
@@ -109,6 +129,10 @@ mod tests {
             (
                 ("OPT_OUT", "yes"),
                 "environment variable OPT_OUT is \"yes\"; it must be \"ignore\", \"anonymise\" or \"drop-id\"",
+            ),
+            (
+                ("PARTITION_BY", "session"),
+                "environment variable PARTITION_BY is \"session\"; it must be \"client\" or \"hit\"",
             ),
             (
                 ("CORS_MAX_AGE_SECONDS", "-1"),

@@ -1,8 +1,12 @@
 //! A hit → the event that is stored: one line of JSON.
 //!
-//! [`Line`] is the format. `event_id` is a hash of the stored parameters and the time of the hit. If the client sent a cache
-//! buster (`z`), it identifies the hit, and neither the time nor `qt` is part of the hash: a beacon that is sent again, a
-//! page that a browser restores and a repeated invocation all give the same id.
+//! [`Line`] is the format. `event_id` is a hash of the stored parameters, the time of the hit and its position in the request, so
+//! that equal hits of a batch are different events, and a repeated invocation gives the same ones. If the client sent a cache
+//! buster (`z`), it identifies the hit, and neither the time nor `qt` is part of the hash: a beacon that is sent again and a page
+//! that a browser restores give the same id. A `z` of the hit's own also stands for its position, because a client may put
+//! the hit into another batch when it sends it again.
+//!
+//! A rejected hit has the same members, another `service.id`, and the reasons.
 //!
 //! Nothing here reads the clock: the response has the time of the request.
 
@@ -14,12 +18,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     agent::{Agent, agent},
+    body::Read,
+    config::{Config, Partition},
     headers,
     hit::{Hit, ParameterValue},
-    privacy::{self, Cleaner, Policy},
+    privacy::{self, Cleaner},
     products::{Product, products},
     request::Request,
     validate::MOST_QUEUE_MS,
+    verdict::{self, ParserMessage},
 };
 
 /// Most characters of a partition key. Source: `PutRecordsRequestEntry`, Amazon Kinesis API reference.
@@ -40,6 +47,9 @@ struct Line<'a> {
     /// `None` without a user agent.
     agent: Option<Agent<'a>>,
     privacy: Privacy,
+    /// What is wrong with a hit that is rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected_for: Option<&'a [ParserMessage]>,
 }
 
 #[derive(Serialize)]
@@ -106,10 +116,19 @@ pub(crate) fn object<S: Serializer, N: Serialize, V: Serialize>(
 }
 
 /// The response to the request if the event is stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Response<'a> {
-    pub status: u16,
-    pub headers: &'a [(&'a str, &'a str)],
+    status: u16,
+    headers: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Response<'a> {
+    /// `origin` is the origin whose pages may read it.
+    #[must_use]
+    pub fn new(status: u16, content_type: &'a str, origin: Option<&'a str>) -> Self {
+        let origin = origin.map(|origin| ("Access-Control-Allow-Origin", origin));
+        Self { status, headers: [("Content-Type", content_type)].into_iter().chain(origin).collect() }
+    }
 }
 
 /// What goes to the stream.
@@ -117,12 +136,15 @@ pub struct Response<'a> {
 pub struct Event {
     /// JSON and a newline. Below 1 MiB, whatever the hit.
     pub line: Vec<u8>,
-    /// The client id; or the event id if there is no client id, if it must not be stored, or if it is too long.
+    /// The client id; or the event id if there is no client id, if it must not be stored, if it is too long, or if the setting
+    /// says so.
     pub partition_key: String,
     /// Number of secrets that were replaced.
     pub redacted: usize,
     /// Whether addresses were shortened and the user id was dropped.
     pub anonymised: bool,
+    /// Whether the hit breaks the rules of its protocol.
+    pub is_rejected: bool,
 }
 
 /// Shows sizes only, so that no part of the event ends up in a log.
@@ -138,21 +160,25 @@ impl fmt::Debug for Event {
     }
 }
 
-/// Builds the event of a hit.
+/// Builds the event of a hit. `messages` say what is wrong with it.
 pub fn event(
-    hit: &Hit,
+    read: &Read,
+    messages: &[ParserMessage],
     request: &Request<'_>,
     response: &Response<'_>,
-    policy: Policy,
+    config: &Config,
 ) -> Result<Event, serde_json::Error> {
-    let decision = privacy::decide(hit, &request.headers, policy);
+    let hit = &read.hit;
+    let is_rejected = !verdict::is_valid(messages);
+    let decision = privacy::decide(hit, &request.headers, config.opt_out);
     let mut cleaner = Cleaner::new(decision, hit, &request.source_ip, &request.headers);
     let clean = cleaner.hit(hit);
     let text = |name: &str| clean.get(name).filter(|text| !text.is_empty());
 
     let time = request.time_ms.saturating_sub(queue_ms(&clean));
     let parameters = Parameters::of(&clean)?;
-    let event_id = parameters.id(text("z").is_none().then_some(time));
+    let position = if read.is_named { 0 } else { read.position };
+    let event_id = parameters.id(text("z").is_none().then_some(time), position);
     let id = text("z").unwrap_or(&event_id);
     let user_agent = text("ua")
         .map(Cow::Borrowed)
@@ -160,7 +186,7 @@ pub fn event(
     let path = cleaner.path(&request.path);
     let headers = headers::stored(&request.headers, &mut cleaner);
     let line = Line {
-        service: Service { id: "api.collect" },
+        service: Service { id: if is_rejected { "api.collect.rejected" } else { "api.collect" } },
         context: Context {
             user_ip: text("uip").map(Cow::Borrowed).or_else(|| cleaner.address(&request.source_ip)),
             user_agent: user_agent.as_deref(),
@@ -182,24 +208,28 @@ pub fn event(
             id,
             timestamp: request.time_ms,
             status_code: response.status,
-            headers: response.headers,
+            headers: &response.headers,
         },
         event_id: &event_id,
         hit: HitSummary { r#type: text("t"), time },
         products: products(&clean),
         agent: user_agent.as_deref().and_then(agent),
         privacy: Privacy { anonymised: decision.anonymise, redacted: cleaner.redacted() },
+        rejected_for: is_rejected.then_some(messages),
     };
     let header_bytes: usize = request.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
     let mut bytes = Vec::with_capacity(1_536 + 2 * parameters.json.len() + header_bytes);
     serde_json::to_writer(&mut bytes, &line)?;
     bytes.push(b'\n');
-    let partition_key = text("cid").filter(|client| client.chars().count() <= MOST_KEY_CHARS).unwrap_or(&event_id);
+    let client =
+        text("cid").filter(|client| config.partition == Partition::Client && client.chars().count() <= MOST_KEY_CHARS);
+    let partition_key = client.unwrap_or(&event_id);
     Ok(Event {
         line: bytes,
         partition_key: partition_key.to_owned(),
         redacted: cleaner.redacted(),
         anonymised: decision.anonymise,
+        is_rejected,
     })
 }
 
@@ -242,8 +272,9 @@ impl Parameters {
         Ok(Self { json, queue_time })
     }
 
-    /// The event id: a hash of the time and all parameters, or without a time, of all parameters but `qt`.
-    fn id(&self, time: Option<i64>) -> String {
+    /// The event id: a hash of the time and all parameters, or without a time, of all parameters but `qt`; and of the position
+    /// in the request, unless it is the first.
+    fn id(&self, time: Option<i64>, position: usize) -> String {
         let mut hash = Sha256::new();
         match time {
             Some(time) => {
@@ -254,6 +285,9 @@ impl Parameters {
                 hash.update(self.json.get(..self.queue_time.start).unwrap_or_default());
                 hash.update(self.json.get(self.queue_time.end..).unwrap_or_default());
             }
+        }
+        if position > 0 {
+            hash.update(position.to_string());
         }
         let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
         hash.finalize().iter().take(16).flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
@@ -266,11 +300,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::{hit::HitError, privacy::Policy, validate::Rules};
 
     const TIME_MS: i64 = 1_795_195_200_123;
     const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36";
-    const GIF: Response<'_> =
-        Response { status: 200, headers: &[("Content-Type", "image/gif"), ("Access-Control-Allow-Origin", "*")] };
+
+    fn gif() -> Response<'static> {
+        Response::new(200, "image/gif", Some("*"))
+    }
 
     /// A request with these headers and Chrome's user agent.
     fn request<'a>(headers: &[(&'a str, &'a str)]) -> Request<'a> {
@@ -288,8 +325,18 @@ mod tests {
         }
     }
 
+    fn config(policy: Policy) -> Config {
+        let config = Config::from_lookup(|name| (name == "STREAM_NAME").then(|| "clicks".to_owned()));
+        Config { opt_out: policy, ..config.unwrap() }
+    }
+
+    fn read(hit: &Hit, position: usize) -> Read {
+        let is_named = hit.get("z").is_some();
+        Read { rules: Rules::Protocol, hit: hit.clone(), fault: None, position, is_named }
+    }
+
     fn event(hit: &Hit, request: &Request<'_>, policy: Policy) -> Event {
-        super::event(hit, request, &GIF, policy).unwrap()
+        super::event(&read(hit, 0), &[], request, &gif(), &config(policy)).unwrap()
     }
 
     fn form(raw: &str) -> Hit {
@@ -398,6 +445,49 @@ mod tests {
     }
 
     #[test]
+    fn equal_hits_of_a_request_are_different_events() {
+        let id = |raw: &str, position: usize| {
+            let event =
+                super::event(&read(&form(raw), position), &[], &request(&[]), &gif(), &config(Policy::Ignore)).unwrap();
+            stored(&event)["event_id"].as_str().unwrap().to_owned()
+        };
+        let ids: std::collections::BTreeSet<String> = (0..20).map(|position| id("cid=1", position)).collect();
+        assert_eq!(ids.len(), 20);
+        assert_eq!(id("cid=1", 7), id("cid=1", 7));
+        assert_eq!(id("cid=1&z=5", 0), id("cid=1&z=5", 1), "the client says which hit it is");
+    }
+
+    #[test]
+    fn a_rejected_hit_has_its_reasons_and_no_secrets() {
+        let (hit, fault) = Hit::read_form(b"v=1&cid=1&dl=https://x.org/?token=top-s3cret%&dt=100%");
+        let read = Read { hit, fault, ..read(&Hit::default(), 0) };
+        let messages = [ParserMessage::from(HitError::Escape { parameter: 3 })];
+        let event = super::event(&read, &messages, &request(&[]), &gif(), &config(Policy::Ignore)).unwrap();
+        let line = stored(&event);
+        assert!(event.is_rejected);
+        assert_eq!(line["service"]["id"], "api.collect.rejected");
+        assert_eq!(line["rejected_for"][0]["description"], "parameter 3 has a % that starts no escape");
+        assert_eq!((&line["context"]["client_id"], &line["request"]["body"]["dt"]), (&json!("1"), &json!("100%")));
+        assert!(!line.to_string().contains("s3cret"), "{line}");
+        assert_eq!(simple("cid=1").get("rejected_for"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_kept_only_of_visitors_who_do_not_opt_out() {
+        let body = |raw: &str, headers: &[(&str, &str)]| {
+            let event = event(&Hit::unreadable(raw.as_bytes()), &request(headers), Policy::Anonymise);
+            stored(&event)["request"]["body"].clone()
+        };
+        let text = r#"{"cid": "client-1234567", "dl": "https://x.org/?token=a"#;
+        assert_eq!(
+            body(text, &[]),
+            json!({"_raw": r#"{"cid": "client-1234567", "dl": "https://x.org/?token=[redacted]"#})
+        );
+        assert_eq!(body(text, &[("dnt", "1")]), json!({}));
+        assert_eq!(body(r#"{"aip": 1, "uid": "user-1234567""#, &[]), json!({}));
+    }
+
+    #[test]
     fn the_queue_time_moves_the_hit_back_within_bounds() {
         for (qt, back) in [
             ("560", 560),
@@ -429,6 +519,12 @@ mod tests {
         assert_eq!(key(&"é".repeat(256)), "é".repeat(256));
         assert_eq!(key(&"é".repeat(257)).len(), 32);
         assert_eq!(key("").len(), 32);
+        let spread = Config { partition: Partition::Hit, ..config(Policy::Ignore) };
+        let keys = [0, 1].map(|position| {
+            let read = read(&form("cid=a"), position);
+            super::event(&read, &[], &request(&[]), &gif(), &spread).unwrap().partition_key
+        });
+        assert!(keys[0] != keys[1] && keys[0].len() == 32, "{keys:?}");
     }
 
     #[test]

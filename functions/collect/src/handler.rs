@@ -1,5 +1,6 @@
 //! One request, from top to bottom: routed, parsed, validated, stored, answered. A response of 200 means that every hit is in
-//! the stream, except those that the response names as invalid.
+//! the stream. So are those that the response names as invalid, and what could be read of a request that is refused: marked
+//! as rejected.
 
 use std::time::Duration;
 
@@ -13,12 +14,11 @@ use crate::{
     FUNCTION,
     answer::{self, Answer},
     app::App,
-    body::{self, BodyError, Read},
+    body::{self, BodyError, Read, Refused},
     config::Config,
     event::{self, Event},
     request::{self, Request, RequestError},
     stream::{self, Stored},
-    validate::validate,
     verdict::{self, HitParsingResult, ParserMessage},
 };
 
@@ -88,7 +88,7 @@ struct Verdict {
     invalid: Vec<Invalid>,
 }
 
-/// A hit that is not stored because it breaks the rules.
+/// A hit that breaks the rules.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Invalid {
@@ -127,29 +127,29 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
     }
     let read = match body::hits(&request.body, request.is_base64, &request.query, route == Route::Batch) {
         Ok(read) => read,
-        Err(error) => {
-            tally.rejected.add(error.reason());
-            let status =
-                if matches!(error, BodyError::TooLarge { .. } | BodyError::TooManyHits(_)) { 413 } else { 400 };
-            return refuse(request, status, &Refusal { error: error.reason(), detail: &error.to_string() });
+        Err(refused) => {
+            let (reason, detail) = (refused.error.reason(), refused.error.to_string());
+            tally.rejected.add(reason);
+            let is_large = matches!(refused.error, BodyError::TooLarge { .. } | BodyError::TooManyHits(_));
+            let status = if is_large { 413 } else { 400 };
+            if route != Route::Debug && !refused.rest.is_empty() {
+                let event = rejected(&app.config, request, status, refused)?;
+                if let Some(unavailable) = put(app, request, &[event], time, tally).await? {
+                    return Ok(unavailable);
+                }
+            }
+            return refuse(request, status, &Refusal { error: reason, detail: &detail });
         }
     };
     if route == Route::Debug {
-        let results: Vec<HitParsingResult> = read.iter().map(|read| explain(&request.path, read)).collect();
+        let results: Vec<HitParsingResult> =
+            read.iter().map(|read| HitParsingResult::new(&request.path, read)).collect();
         return Ok(Answer::document(200, verdict::debug_document(&results)));
     }
     store(app, request, &read, time, tally).await
 }
 
-/// What `/debug/collect` says about a hit.
-fn explain(path: &str, (rules, hit): &Read) -> HitParsingResult {
-    match hit {
-        Ok(hit) => HitParsingResult::new(path, hit, validate(hit, *rules)),
-        Err(error) => HitParsingResult::unreadable(path, *error),
-    }
-}
-
-/// Stores the valid hits. The response names the others.
+/// Stores the hits. The response names those that break the rules.
 async fn store(
     app: &App,
     request: &Request<'_>,
@@ -158,24 +158,40 @@ async fn store(
     tally: &mut Tally,
 ) -> Result<Answer, HandleError> {
     let (events, invalid) = events(&app.config, request, read)?;
-    tally.invalid = invalid.len();
-    tally.anonymised = events.iter().filter(|event| event.anonymised).count();
-    tally.redacted = events.iter().map(|event| event.redacted).sum();
-    tally.stored = stream::put(&app.kinesis, &app.config.stream, &events, time).await;
-    tally.hits_stored = events.len() - tally.stored.failed.len();
-    if !tally.stored.failed.is_empty() {
-        error!(hits = tally.stored.failed.len(), "hits not stored, the client is told to retry");
-        let detail = "the stream does not accept hits at the moment; send the same request again";
-        return Ok(refuse(request, 503, &Refusal { error: "unavailable", detail })?.with("Retry-After", "1"));
+    if let Some(unavailable) = put(app, request, &events, time, tally).await? {
+        return Ok(unavailable);
     }
     if invalid.is_empty() {
         return Ok(Answer::pixel(200));
     }
-    let status = if events.is_empty() { 400 } else { 200 };
-    refuse(request, status, &Verdict { stored: events.len(), invalid })
+    let stored = read.len() - invalid.len();
+    refuse(request, status(stored == 0), &Verdict { stored, invalid })
 }
 
-/// The events of the valid hits, and what is wrong with the others.
+/// Puts events on the stream. Returns an answer if not all of them are stored.
+async fn put(
+    app: &App,
+    request: &Request<'_>,
+    events: &[Event],
+    time: Duration,
+    tally: &mut Tally,
+) -> Result<Option<Answer>, HandleError> {
+    tally.invalid = events.iter().filter(|event| event.is_rejected).count();
+    tally.anonymised = events.iter().filter(|event| event.anonymised).count();
+    tally.redacted = events.iter().map(|event| event.redacted).sum();
+    tally.stored = stream::put(&app.kinesis, &app.config.stream, events, time).await;
+    let stored = events.iter().enumerate().filter(|(at, _)| !tally.stored.failed.contains(at));
+    tally.hits_stored = stored.filter(|(_, event)| !event.is_rejected).count();
+    if tally.stored.failed.is_empty() {
+        return Ok(None);
+    }
+    error!(hits = tally.stored.failed.len(), "hits not stored, the client is told to retry");
+    let detail = "the stream does not accept hits at the moment; send the same request again";
+    let refusal = refuse(request, 503, &Refusal { error: "unavailable", detail })?;
+    Ok(Some(refusal.with("Retry-After", "1")))
+}
+
+/// The events of hits, in order, and what is wrong with those that are rejected.
 pub fn events(
     config: &Config,
     request: &Request<'_>,
@@ -183,29 +199,47 @@ pub fn events(
 ) -> Result<(Vec<Event>, Vec<Invalid>), serde_json::Error> {
     let mut events: Vec<Event> = Vec::with_capacity(read.len());
     let mut invalid: Vec<Invalid> = Vec::new();
-    let origin = answer::allowed_origin(config, request).unwrap_or_default();
-    let headers = [("Content-Type", "image/gif"), ("Access-Control-Allow-Origin", &*origin)];
-    let headers = if origin.is_empty() { &headers[..1] } else { &headers };
-    let response = event::Response { status: 200, headers };
-    for (index, (rules, hit)) in read.iter().enumerate() {
-        let messages = match hit {
-            Ok(hit) => validate(hit, *rules),
-            Err(error) => vec![ParserMessage::from(*error)],
-        };
-        match hit {
-            Ok(hit) if verdict::is_valid(&messages) => {
-                events.push(event::event(hit, request, &response, config.opt_out)?);
-            }
-            _ => invalid.push(Invalid { index, parser_message: messages }),
+    let judged: Vec<_> = read.iter().map(|read| (read, verdict::judge(read))).collect();
+    let all_invalid = judged.iter().all(|(_, messages)| !verdict::is_valid(messages));
+    let origin = answer::allowed_origin(config, request);
+    let accepted = event::Response::new(200, "image/gif", origin.as_deref());
+    let rejected = event::Response::new(status(all_invalid), refusal_type(request), origin.as_deref());
+    for (index, (read, messages)) in judged.into_iter().enumerate() {
+        let is_valid = verdict::is_valid(&messages);
+        let response = if is_valid { &accepted } else { &rejected };
+        events.push(event::event(read, &messages, request, response, config)?);
+        if !is_valid {
+            invalid.push(Invalid { index, parser_message: messages });
         }
     }
     Ok((events, invalid))
 }
 
+/// The event of a request that is refused as a whole.
+fn rejected(config: &Config, request: &Request<'_>, status: u16, refused: Refused) -> Result<Event, serde_json::Error> {
+    let origin = answer::allowed_origin(config, request);
+    let response = event::Response::new(status, refusal_type(request), origin.as_deref());
+    let messages = [ParserMessage::from(&refused.error)];
+    event::event(&Read::of_refused(refused.rest), &messages, request, &response, config)
+}
+
+/// The status of a response to hits that are stored.
+const fn status(all_invalid: bool) -> u16 {
+    if all_invalid { 400 } else { 200 }
+}
+
 /// JSON that says why the request is refused, or an image if that is all that the client accepts.
 fn refuse(request: &Request<'_>, status: u16, why: &impl Serialize) -> Result<Answer, HandleError> {
-    let accepts_image = request.header("accept").is_some_and(|accept| accept.starts_with("image/"));
-    Ok(if accepts_image && request.method == "GET" { Answer::pixel(status) } else { Answer::json(status, why)? })
+    Ok(if accepts_images_only(request) { Answer::pixel(status) } else { Answer::json(status, why)? })
+}
+
+/// The content type of such an answer.
+fn refusal_type(request: &Request<'_>) -> &'static str {
+    if accepts_images_only(request) { "image/gif" } else { "application/json" }
+}
+
+fn accepts_images_only(request: &Request<'_>) -> bool {
+    request.method == "GET" && request.header("accept").is_some_and(|accept| accept.starts_with("image/"))
 }
 
 impl Tally {

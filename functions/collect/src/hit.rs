@@ -30,6 +30,9 @@ pub const MOST_BYTES: usize = 32_768;
 /// Deepest nesting of arrays and objects, not counting the hit's own object.
 pub const MOST_DEPTH: usize = 32;
 
+/// The parameter that holds the text of a hit or of a request that cannot be parsed into parameters.
+pub const UNREADABLE: &str = "_raw";
+
 /// Characters that are not escaped in a form.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'*');
 
@@ -110,9 +113,16 @@ impl Span {
         Self { start, end }
     }
 
-    fn of<'a>(&self, text: &'a str) -> &'a str {
-        let [start, end] = [self.start, self.end].map(|position| usize::try_from(position).unwrap_or(usize::MAX));
-        text.get(start..end).unwrap_or_default()
+    fn start(self) -> usize {
+        usize::try_from(self.start).unwrap_or(usize::MAX)
+    }
+
+    fn end(self) -> usize {
+        usize::try_from(self.end).unwrap_or(usize::MAX)
+    }
+
+    fn of(self, text: &str) -> &str {
+        text.get(self.start()..self.end()).unwrap_or_default()
     }
 }
 
@@ -126,6 +136,15 @@ fn tag(name: &[u8]) -> u64 {
 }
 
 impl Hit {
+    /// A hit whose only parameter is [`UNREADABLE`]: the first bytes, as many as are parsed of a hit.
+    #[must_use]
+    pub fn unreadable(raw: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(raw.get(..MOST_BYTES).unwrap_or(raw));
+        let mut hit = Self { bytes: raw.len(), ..Self::default() };
+        hit.push(UNREADABLE, ParameterValue::Text(&text));
+        hit
+    }
+
     /// Adds the parameters of the query string to those of the body, which take precedence.
     pub fn merge(&mut self, query: Self) -> Result<(), HitError> {
         let bytes = self.bytes + query.bytes;

@@ -8,6 +8,9 @@
 //! | | `drop-id` | anonymised, and `cid` and `_gid` dropped |
 //! | any | any | secrets in URLs redacted, see `redact` |
 //!
+//! A request that cannot be parsed is kept as the text of one parameter (see `hit::UNREADABLE`), where nothing can be found by
+//! its name. So this text is dropped if the request is anonymised, and it is anonymised if the text has `aip` in it.
+//!
 //! **Anonymised** means that addresses are shortened (see `address`) in `uip`, in the source address and in the headers that
 //! carry addresses, and that `uid` is dropped, as is a `cid` of the same value. If other parameters or headers repeat one of
 //! those addresses or the user id, they are replaced there too; of a header with many addresses, this holds for the last eight,
@@ -24,7 +27,7 @@ use serde_json::Value;
 use crate::{
     address::{carries_addresses, forwarded, is_about_the_server, shorten},
     headers::Header,
-    hit::{Hit, ParameterValue, Replacement, digit},
+    hit::{Hit, ParameterValue, Replacement, UNREADABLE, digit},
     redact::{REDACTED, is_url, redact_url},
 };
 
@@ -65,7 +68,8 @@ pub fn decide(hit: &Hit, headers: &[Header<'_>], policy: Policy) -> Decision {
     let is_opt_out = |(name, value): &Header<'_>| matches!(&**name, "sec-gpc" | "dnt") && value.trim() == "1";
     let opts_out = policy != Policy::Ignore && headers.iter().any(is_opt_out);
     // Google: the parameter's presence is enough, whatever its value. A JSON null counts as absent.
-    let has_aip = hit.value("aip").is_some_and(|value| value != ParameterValue::Json("null"));
+    let has_aip = hit.value("aip").is_some_and(|value| value != ParameterValue::Json("null"))
+        || hit.get(UNREADABLE).is_some_and(|text| text.contains("aip"));
     Decision { anonymise: has_aip || opts_out, drop_id: opts_out && policy == Policy::DropId }
 }
 
@@ -151,6 +155,7 @@ impl Cleaner {
             match name {
                 "uid" => return Some(Replacement::Removed),
                 "cid" if drop_id || uid == Some(text) => return Some(Replacement::Removed),
+                UNREADABLE => return Some(Replacement::Removed),
                 "_gid" if drop_id => return Some(Replacement::Removed),
                 "uip" => {
                     return Some(shorten(text).map_or(Replacement::Removed, |ip| Replacement::Text(ip.to_string())));
@@ -160,7 +165,7 @@ impl Cleaner {
         }
         match value {
             ParameterValue::Text(text) => {
-                let is_url = matches!(name, "dl" | "dr" | "dp" | "st") || is_url(text);
+                let is_url = matches!(name, "dl" | "dr" | "dp" | "st" | UNREADABLE) || is_url(text);
                 self.text(text, is_url).map(Replacement::Text)
             }
             ParameterValue::Json(json) => self.json(json).map(Replacement::Json),

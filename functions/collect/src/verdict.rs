@@ -6,14 +6,18 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::hit::{Hit, HitError};
+use crate::{
+    body::{BodyError, Read},
+    hit::HitError,
+    validate::validate,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum MessageType {
-    /// The hit is not stored.
+    /// The hit is rejected.
     Error,
-    /// The hit is stored.
+    /// The hit is accepted.
     Warn,
     /// Not about a hit.
     Info,
@@ -48,7 +52,7 @@ pub struct ParserMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HitParsingResult {
-    /// Whether `/collect` would store it.
+    /// Whether `/collect` would accept it.
     pub valid: bool,
     pub parser_message: Vec<ParserMessage>,
     /// The hit as it was parsed: the path, `?` and the parameters.
@@ -57,14 +61,35 @@ pub struct HitParsingResult {
 
 impl HitParsingResult {
     #[must_use]
-    pub fn new(path: &str, hit: &Hit, messages: Vec<ParserMessage>) -> Self {
-        Self { valid: is_valid(&messages), parser_message: messages, hit: format!("{path}?{}", hit.to_form()) }
+    pub fn new(path: &str, read: &Read) -> Self {
+        let messages = judge(read);
+        let hit = if read.fault.is_some() { path.to_owned() } else { format!("{path}?{}", read.hit.to_form()) };
+        Self { valid: is_valid(&messages), parser_message: messages, hit }
     }
+}
 
-    /// The result for bytes that cannot be parsed as a hit.
-    #[must_use]
-    pub fn unreadable(path: &str, error: HitError) -> Self {
-        Self { valid: false, parser_message: vec![error.into()], hit: path.to_owned() }
+/// Everything that is wrong with a hit. What cannot be parsed is not checked any further.
+#[must_use]
+pub fn judge(read: &Read) -> Vec<ParserMessage> {
+    match read.fault {
+        Some(error) => vec![error.into()],
+        None => validate(&read.hit, read.rules),
+    }
+}
+
+impl From<&BodyError> for ParserMessage {
+    fn from(error: &BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLarge { .. } | BodyError::TooManyHits(_) => MessageCode::ValueOutOfBounds,
+            BodyError::Base64 | BodyError::Gzip | BodyError::Json(_) => MessageCode::ValueInvalid,
+            BodyError::Empty => MessageCode::ValueRequired,
+        };
+        Self {
+            message_type: MessageType::Error,
+            description: Cow::Owned(error.to_string()),
+            message_code: Some(code),
+            parameter: None,
+        }
     }
 }
 
@@ -88,7 +113,7 @@ impl From<HitError> for ParserMessage {
     }
 }
 
-/// Whether the hit is stored, which it is if no message is an error.
+/// Whether the hit is accepted, which it is if no message is an error.
 #[must_use]
 pub fn is_valid(messages: &[ParserMessage]) -> bool {
     messages.iter().all(|message| message.message_type != MessageType::Error)
@@ -118,13 +143,18 @@ pub fn debug_document(results: &[HitParsingResult]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::validate::{Rules, validate};
+    use crate::{hit::Hit, validate::Rules};
+
+    fn result(raw: &[u8]) -> HitParsingResult {
+        let (hit, fault) = Hit::read_form(raw);
+        let read = Read { rules: Rules::Protocol, hit, fault, position: 0, is_named: false };
+        HitParsingResult::new("/debug/collect", &read)
+    }
 
     #[test]
     fn the_debug_document_has_googles_format() {
-        let hit = Hit::from_form(b"v=1&tid=fake&t=exception").unwrap();
-        let result = HitParsingResult::new("/debug/collect", &hit, validate(&hit, Rules::Protocol));
-        let document: serde_json::Value = serde_json::from_str(&debug_document(&[result])).unwrap();
+        let found = result(b"v=1&tid=fake&t=exception");
+        let document: serde_json::Value = serde_json::from_str(&debug_document(&[found])).unwrap();
         assert_eq!(
             document,
             serde_json::json!({
@@ -149,7 +179,7 @@ mod tests {
                 "parserMessage": [{"messageType": "INFO", "description": "Found 1 hit in the request."}],
             })
         );
-        let broken = HitParsingResult::unreadable("/debug/collect", HitError::Escape { parameter: 3 });
+        let broken = result(b"v=1&t=event&ec=%");
         let document: serde_json::Value = serde_json::from_str(&debug_document(&[broken.clone(), broken])).unwrap();
         assert_eq!(document["hitParsingResult"][1]["valid"], false);
         assert_eq!(

@@ -1,17 +1,28 @@
 //! Hits from query strings and forms.
 //!
 //! Source: "application/x-www-form-urlencoded parsing", URL Standard. Unlike there, a `%` that starts no escape and bytes
-//! that are not UTF-8 are errors, because what they stood for can only be guessed.
+//! that are not UTF-8 are errors, because what they stood for can only be guessed. [`Hit::read_form`] guesses for hits that are
+//! kept as rejected: a `%` stays, and the bytes are Latin-1, from which they can be had back.
 
 use super::{Hit, HitError, MOST_BYTES, MOST_PARAMETERS, Parameter, Span, tag};
 
 impl Hit {
     /// A hit from a query string, a form or a line of a batch.
     pub fn from_form(raw: &[u8]) -> Result<Self, HitError> {
+        match Self::read_form(raw) {
+            (hit, None) => Ok(hit),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// The same as far as it can be read, and what is wrong with it.
+    #[must_use]
+    pub fn read_form(raw: &[u8]) -> (Self, Option<HitError>) {
         let raw = trim_line_ends(raw);
         if raw.len() > MOST_BYTES {
-            return Err(HitError::TooLarge { bytes: raw.len() });
+            return (Self::unreadable(raw), Some(HitError::TooLarge { bytes: raw.len() }));
         }
+        let mut fault = None;
         let mut text = Vec::with_capacity(raw.len());
         let mut parameters: Vec<(Span, Span)> = Vec::with_capacity(raw.len() / 16 + 4);
         let mut rest = raw;
@@ -22,18 +33,27 @@ impl Hit {
             }
             let parameter = parameters.len() + 1;
             if parameter > MOST_PARAMETERS {
-                return Err(HitError::TooManyParameters);
+                return (Self::unreadable(raw), Some(HitError::TooManyParameters));
             }
             let start = text.len();
-            let (end, after) = decode(rest, true, &mut text).ok_or(HitError::Escape { parameter })?;
+            let name = decode(rest, true, &mut text);
             let middle = text.len();
-            rest = after;
-            if end == Some(b'=') {
-                (_, rest) = decode(after, false, &mut text).ok_or(HitError::Escape { parameter })?;
+            rest = name.rest;
+            let mut is_exact = name.is_exact;
+            if name.end == Some(b'=') {
+                let value = decode(rest, false, &mut text);
+                rest = value.rest;
+                is_exact &= value.is_exact;
+            }
+            if !is_exact {
+                fault.get_or_insert(HitError::Escape { parameter });
             }
             parameters.push((Span::new(start, middle), Span::new(middle, text.len())));
         }
-        let text = into_text(text, &parameters)?;
+        let text = into_text(text, &mut parameters).unwrap_or_else(|(text, error)| {
+            fault.get_or_insert(error);
+            text
+        });
         let mut hit = Self { text, parameters: Vec::with_capacity(parameters.len()), bytes: raw.len() };
         let mut names = Names::default();
         for (name, value) in parameters {
@@ -44,7 +64,7 @@ impl Hit {
                 hit.keep(name, value, false);
             }
         }
-        Ok(hit)
+        (hit, fault)
     }
 }
 
@@ -55,30 +75,53 @@ fn trim_line_ends(mut raw: &[u8]) -> &[u8] {
     raw
 }
 
-/// Decodes a name or a value of a form into a buffer. Returns the separator that ended it (`&`, or `=` after a name) and
-/// the bytes after it. `None` on a `%` that starts no escape.
-fn decode<'a>(mut raw: &'a [u8], is_name: bool, into: &mut Vec<u8>) -> Option<(Option<u8>, &'a [u8])> {
+/// A name or a value of a form that was decoded.
+struct Decoded<'a> {
+    /// The separator that ended it: `&`, or `=` after a name.
+    end: Option<u8>,
+    /// The bytes after the separator.
+    rest: &'a [u8],
+    /// Whether each `%` started an escape. Those that did not are kept as they are.
+    is_exact: bool,
+}
+
+/// Decodes a name or a value of a form into a buffer.
+fn decode<'a>(mut raw: &'a [u8], is_name: bool, into: &mut Vec<u8>) -> Decoded<'a> {
+    let mut is_exact = true;
     loop {
         let is_end = |byte: &u8| matches!(byte, b'&' | b'%' | b'+') || (*byte == b'=' && is_name);
         let Some(position) = raw.iter().position(is_end) else {
             into.extend_from_slice(raw);
-            return Some((None, &[]));
+            return Decoded { end: None, rest: &[], is_exact };
         };
         let (head, tail) = raw.split_at(position);
         into.extend_from_slice(head);
         raw = match tail {
-            [b'%', high, low, rest @ ..] => {
-                into.push(digit(*high)? << 4 | digit(*low)?);
-                rest
-            }
+            [b'%', rest @ ..] => match escaped(rest) {
+                Some((byte, rest)) => {
+                    into.push(byte);
+                    rest
+                }
+                None => {
+                    into.push(b'%');
+                    is_exact = false;
+                    rest
+                }
+            },
             [b'+', rest @ ..] => {
                 into.push(b' ');
                 rest
             }
-            [end @ (b'&' | b'='), rest @ ..] => return Some((Some(*end), rest)),
-            _ => return None,
+            [end, rest @ ..] => return Decoded { end: Some(*end), rest, is_exact },
+            [] => return Decoded { end: None, rest: &[], is_exact },
         };
     }
+}
+
+/// The byte that the two digits after a `%` stand for, and the bytes after them.
+fn escaped(raw: &[u8]) -> Option<(u8, &[u8])> {
+    let [high, low, rest @ ..] = raw else { return None };
+    Some((digit(*high)? << 4 | digit(*low)?, rest))
 }
 
 /// A Bloom filter of the names so far, which saves most searches for an earlier parameter of the same name.
@@ -110,23 +153,36 @@ pub(crate) const fn digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// The buffer as text, provided that each name and each value by itself is UTF-8.
-fn into_text(text: Vec<u8>, parameters: &[(Span, Span)]) -> Result<String, HitError> {
-    let ends = parameters.iter().flat_map(|(name, value)| [name.end, value.end]);
-    let ends = ends.map(|end| usize::try_from(end).unwrap_or(usize::MAX));
-    match String::from_utf8(text) {
-        Ok(text) if text.is_ascii() => Ok(text),
+/// The buffer as text, provided that each name and each value by itself is UTF-8. If one is not, it becomes Latin-1, and its
+/// parameter is named.
+fn into_text(text: Vec<u8>, parameters: &mut [(Span, Span)]) -> Result<String, (String, HitError)> {
+    let ends = || parameters.iter().flat_map(|(name, value)| [name.end(), value.end()]);
+    let (text, end) = match String::from_utf8(text) {
+        Ok(text) if text.is_ascii() => return Ok(text),
         // Two halves of a character on both sides of a separator are UTF-8 only because the separator is not in the buffer.
-        Ok(text) => match ends.clone().position(|end| !text.is_char_boundary(end)) {
-            None => Ok(text),
-            Some(end) => Err(HitError::Utf8 { parameter: end / 2 + 1 }),
+        Ok(text) => match ends().position(|end| !text.is_char_boundary(end)) {
+            None => return Ok(text),
+            Some(end) => (text.into_bytes(), end),
         },
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
-            let end = ends.clone().position(|end| end > valid).unwrap_or_default();
-            Err(HitError::Utf8 { parameter: end / 2 + 1 })
+            let end = ends().position(|end| end > valid).unwrap_or_default();
+            (error.into_bytes(), end)
+        }
+    };
+    let mut guessed = String::with_capacity(2 * text.len());
+    for (name, value) in parameters {
+        for span in [name, value] {
+            let bytes = text.get(span.start()..span.end()).unwrap_or_default();
+            let start = guessed.len();
+            match str::from_utf8(bytes) {
+                Ok(text) => guessed.push_str(text),
+                Err(_) => guessed.extend(bytes.iter().copied().map(char::from)),
+            }
+            *span = Span::new(start, guessed.len());
         }
     }
+    Err((guessed, HitError::Utf8 { parameter: end / 2 + 1 }))
 }
 
 #[cfg(test)]
@@ -134,7 +190,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::tests::{form, list, pairs},
+        super::{
+            ParameterValue, UNREADABLE,
+            tests::{form, list, pairs},
+        },
         *,
     };
 
@@ -172,8 +231,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_breaks_the_rules_is_read_as_far_as_it_can_be() {
+        for (raw, expected) in [
+            (&b"a=100%&b=%zz&c=%C3%A9"[..], &[("a", "100%"), ("b", "%zz"), ("c", "é")][..]),
+            (b"a=Gr\xfc\xdfe&b=\xc3\xa9&%=1", &[("a", "Grüße"), ("b", "é"), ("%", "1")]),
+            (b"a=%C3&%A9=1", &[("a", "Ã"), ("©", "1")]),
+            (b"a=%E4%2&a=2", &[("a", "2")]),
+        ] {
+            let (hit, fault) = Hit::read_form(raw);
+            assert_eq!(list(&hit), pairs(expected), "{}", raw.escape_ascii());
+            assert!(fault.is_some());
+        }
+        let many = "a=1&".repeat(1_001);
+        let (hit, fault) = Hit::read_form(many.as_bytes());
+        assert_eq!((hit.get(UNREADABLE), fault), (Some(many.as_str()), Some(HitError::TooManyParameters)));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Nothing is lost: the bytes of each parameter can be had back from its text.
+        #[test]
+        fn latin_1_and_percent_signs_are_kept(
+            values in prop::collection::vec(prop::collection::vec(prop_oneof![b'a'..=b'z', 0x80..=0xff_u8, Just(b'%')], 1..8), 1..6),
+        ) {
+            let raw: Vec<u8> = values.iter().enumerate().flat_map(|(at, value)| [format!("n{at}=").as_bytes(), value, b"&"].concat()).collect();
+            let (hit, _) = Hit::read_form(&raw);
+            prop_assert_eq!(hit.len(), values.len());
+            for ((_, found), value) in hit.iter().zip(&values) {
+                let ParameterValue::Text(found) = found else { panic!("text") };
+                let decoded: Vec<u8> = percent_encoding::percent_decode(value).collect();
+                let latin_1: Option<Vec<u8>> = found.chars().map(|character| u8::try_from(character).ok()).collect();
+                prop_assert!(found.as_bytes() == decoded || latin_1 == Some(decoded));
+            }
+        }
 
         #[test]
         fn forms_round_trip(given in prop::collection::btree_map(".{1,12}", any::<String>(), 0..12)) {

@@ -11,6 +11,15 @@ use serde_json::value::RawValue;
 use super::{Hit, HitError, MOST_BYTES, MOST_DEPTH, MOST_PARAMETERS, Span};
 
 impl Hit {
+    /// A hit from the text of a JSON object. If it cannot be parsed, the text is one parameter of a hit.
+    #[must_use]
+    pub fn read_json(raw: &[u8]) -> (Self, Option<HitError>) {
+        match Self::from_json(raw) {
+            Ok(hit) => (hit, None),
+            Err(error) => (Self::unreadable(raw), Some(error)),
+        }
+    }
+
     /// A hit from the text of a JSON object.
     pub fn from_json(raw: &[u8]) -> Result<Self, HitError> {
         if raw.len() > MOST_BYTES {
