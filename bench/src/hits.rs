@@ -1,6 +1,10 @@
 //! `collect`, request → event: our route without the network, and the peer that uses the usual crate.
 
-use collect::{body, config::Config, handler, request};
+use collect::{
+    body::{self, Takes},
+    config::Config,
+    handler, request,
+};
 use lambda_http::{
     Request, RequestExt as _, RequestPayloadExt as _,
     request::{LambdaRequest, RequestContext},
@@ -134,7 +138,8 @@ impl Route for Landfall<'_> {
         let mut line = Vec::new();
         for event in self.events {
             let request = request::read(event)?;
-            let read = body::hits(&request.body, request.is_base64, &request.query, false)?;
+            let read = body::hits(&request.body, request.is_base64, &request.query, Takes::Hit)
+                .map_err(|refused| refused.error)?;
             let (events, _) = handler::events(self.config, &request, &read)?;
             line = events.into_iter().next().ok_or("the hit is not valid")?.line;
         }

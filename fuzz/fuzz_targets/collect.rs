@@ -4,7 +4,7 @@
 #![no_main]
 
 use collect::{
-    body::{self, MOST_HITS, Read, Refused},
+    body::{self, MOST_EVENTS, Read, Refused, Takes},
     config::Config,
     event::{self, Response},
     request::{self, Request},
@@ -38,17 +38,17 @@ fn follow(request: &Request) {
     if headers.sum::<usize>() + head + request.source_ip.len() > MOST_HEAD_BYTES {
         return;
     }
-    for batch in [false, true] {
-        let hits = match body::hits(&request.body, request.is_base64, &request.query, batch) {
+    for takes in [Takes::Hit, Takes::Batch, Takes::Ga4, Takes::Payload { secrets: &[] }] {
+        let hits = match body::hits(&request.body, request.is_base64, &request.query, takes) {
             Ok(hits) => hits,
             Err(Refused { rest, .. }) => vec![Read::of_refused(rest)],
         };
-        assert!((1..=MOST_HITS).contains(&hits.len()));
+        assert!((1..=MOST_EVENTS).contains(&hits.len()));
         let results: Vec<_> = hits.iter().map(|read| HitParsingResult::new(&request.path, read)).collect();
         serde_json::from_str::<serde_json::Value>(&debug_document(&results)).expect("the verdict is JSON");
         let mut bytes = 0;
         for read in &hits {
-            let event = event::event(read, &judge(read), request, &Response::new(200, "image/gif", None), &config());
+            let event = event::event(read, &judge(read), request, &Response::new(204, None, None), &config());
             let event = event.expect("an event can be serialised");
             let line = event.line.strip_suffix(b"\n").expect("an event is a line");
             assert!(!line.contains(&b'\n') && line.len() < MOST_RECORD_BYTES);

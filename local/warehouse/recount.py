@@ -12,6 +12,15 @@ from typing import Any
 import pyarrow.parquet as pq
 
 SESSION_GAP_MS = 30 * 60 * 1000
+GA4_ACTIONS = {
+    "select_item": "click",
+    "view_item": "detail",
+    "add_to_cart": "add",
+    "remove_from_cart": "remove",
+    "begin_checkout": "checkout",
+    "purchase": "purchase",
+    "refund": "refund",
+}
 
 
 def cards(lake: Path) -> dict[str, Any]:
@@ -128,17 +137,15 @@ def hits(lake: Path) -> dict[str, Any]:
     purchases: dict[str, dict[str, Any]] = {}
     for line in sorted(accepted, key=lambda line: (line["hit"]["time"], line["event_id"])):
         body = line["request"]["body"]
-        if body.get("ti") and (str(body.get("pa")).lower() == "purchase" or body.get("t") == "transaction"):
-            purchases.setdefault(body["ti"], line)
+        transaction = body.get("ti") or body.get("ep.transaction_id")
+        if transaction and _action(body) == "purchase":
+            purchases.setdefault(transaction, line)
     views = [line["hit"]["time"] for line in accepted if _is_view(line)]
-    actions = sum(
-        len(line["products"])
-        for line in accepted
-        if line["request"]["body"].get("pa") or line["request"]["body"].get("t") == "transaction"
-    )
+    actions = sum(len(line["products"]) for line in accepted if _action(line["request"]["body"]))
     revenue: dict[str, Decimal] = defaultdict(Decimal)
     for line in purchases.values():
-        revenue[_hour(line["hit"]["time"])] += Decimal(str(line["request"]["body"].get("tr") or 0))
+        body = line["request"]["body"]
+        revenue[_hour(line["hit"]["time"])] += Decimal(str(body.get("tr") or body.get("epn.value") or 0))
     return {
         "hits": len(accepted),
         "rejected": rejected,
@@ -160,6 +167,15 @@ def lines(lake: Path) -> Iterator[dict[str, Any]]:
             content = path.read_bytes()
             text = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
             yield from map(json.loads, text.decode().rstrip("\n").split("\n"))
+
+
+def _action(body: dict[str, Any]) -> str | None:
+    """What was done with the products of a hit, in the words of version 1 of the protocol."""
+    if body.get("pa"):
+        return str(body["pa"]).lower()
+    if str(body.get("t")).lower() == "transaction":
+        return "purchase"
+    return GA4_ACTIONS.get(str(body.get("en")).lower())
 
 
 def _when(line: dict[str, Any]) -> tuple[int, int]:

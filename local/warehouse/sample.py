@@ -262,9 +262,12 @@ def traffic(lines: Iterable[Row], rng: random.Random, count: int, clients: int =
         if body.get("pa") == "purchase" and not clients:
             body["ti"] = f"T-{number}"
             body["tr"] = f"{rng.randrange(100, 99_999) / 100:.2f}"
+        elif body.get("en") == "purchase" and not clients:
+            body["ep.transaction_id"] = f"T-{number}"
+            body["epn.value"] = f"{rng.randrange(100, 99_999) / 100:.2f}"
         if bought and rng.random() < 0.01:
             line = copy.deepcopy(rng.choice(bought))
-        elif body.get("pa") == "purchase":
+        elif body.get("pa") == "purchase" or body.get("en") == "purchase":
             bought.append(line)
         _as_hit(line, rng, f"{number:032x}", f"client-{client}", start_ms + clocks[client])
         made.append(line)
@@ -284,6 +287,7 @@ def _as_hit(line: Row, rng: random.Random, event_id: str, client: str, at_ms: in
     if odd < 0.005:
         line["hit"]["type"] = None
         line["request"]["body"].pop("t", None)
+        line["request"]["body"].pop("en", None)
     elif odd < 0.015:
         line["hit"]["type"] = None
         line["request"]["body"] = {"cid": client, "en": "page_view", "v": "2"}

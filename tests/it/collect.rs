@@ -122,7 +122,9 @@ async fn a_hit_is_stored_in_every_encoding() {
         "collect-text.json",
         "collect-gzip.json",
         "collect-rest.json",
+        "collect-rest-binary.json",
         "collect-function-url.json",
+        "collect-alb.json",
     ] {
         let stream = Stream::default();
         let answer = invoke(&stream.app(&[]).await, &file(name)).await;
@@ -138,7 +140,9 @@ async fn a_hit_is_stored_in_every_encoding() {
         assert_eq!(event["context"]["user_ip"], "198.51.100.23");
         assert_eq!(event["context"]["document_location"], "https://shop.example/product/42?utm_source=mail");
         assert_eq!(event["request"]["id"], "1548123456789");
-        assert_eq!(event["request"]["timestamp"], 1_795_183_906_123_i64);
+        // A load balancer says the time in seconds.
+        let time = if name == "collect-alb.json" { 1_795_183_906_000_i64 } else { 1_795_183_906_123 };
+        assert_eq!(event["request"]["timestamp"], time);
         assert_eq!(event["request"]["path"], "/collect");
         assert_eq!(event["products"][0]["price"], 19.99, "{name}");
         let (key, line) = stream.state().records[0].clone();
@@ -279,6 +283,94 @@ async fn the_hits_of_a_busy_client_can_be_spread() {
         let found: BTreeSet<String> = stream.state().records.iter().map(|(key, _)| key.clone()).collect();
         assert_eq!(found.len(), keys, "{by}");
     }
+}
+
+#[tokio::test]
+async fn each_line_of_gtag_is_an_event_with_what_all_share() {
+    let stream = Stream::default();
+    let answer = invoke(&stream.app(&[]).await, &file("collect-ga4.json")).await;
+    assert_eq!((answer.status_code, &*answer.body), (204, ""), "as Google answers");
+    let [view, add] = &stream.events()[..] else { panic!("two events") };
+    for (event, name, z) in [(view, "view_item", "1"), (add, "add_to_cart", "2")] {
+        assert_eq!(event["hit"], json!({"protocol": "ga4", "type": "event", "time": 1_795_183_906_123_i64}));
+        let body = &event["request"]["body"];
+        assert_eq!(
+            (&body["en"], &body["cid"], &body["cu"]),
+            (&json!(name), &json!("1548123456.1795183900"), &json!("EUR"))
+        );
+        assert_eq!(event["context"]["document_location"], "https://shop.example/product/42");
+        assert_eq!(event["products"][0]["quantity"].to_string(), z);
+        assert_eq!(event["response"]["statusCode"], 204);
+    }
+    assert_eq!(view["products"][0]["name"], "Bandana, \"red\"");
+    assert_eq!(add["products"][0]["name"], "Bandana ~ the red one", "a ~ that is not written twice");
+    assert_eq!(add["products"][0]["raw"], json!({"k0": "size", "v0": "XL"}));
+    assert_ne!(view["event_id"], add["event_id"]);
+}
+
+#[tokio::test]
+async fn each_event_of_a_payload_is_stored_under_the_names_of_gtag_and_without_its_secret() {
+    let stream = Stream::default();
+    let answer = invoke(&stream.app(&[]).await, &file("collect-mp.json")).await;
+    assert_eq!((answer.status_code, &*answer.body), (204, ""));
+    let [purchase, login] = &stream.events()[..] else { panic!("two events") };
+    assert_eq!(purchase["hit"], json!({"protocol": "ga4-mp", "type": "event", "time": 1_795_183_905_000_i64}));
+    let body = json!({
+        "en": "purchase", "ep.transaction_id": "T-1", "cu": "EUR", "epn.value": 39.98, "epn.tax": 6.38, "cid": "1548123456.1795183900",
+        "items": [{"item_id": "SKU-1", "item_name": "Bandana", "price": 19.99, "quantity": 2}], "timestamp_micros": 1_795_183_905_000_000_i64,
+        "up.tier": "gold", "consent": {"ad_user_data": "GRANTED"}, "tid": "G-C5VLPRS4QY",
+    });
+    assert_eq!(purchase["request"]["body"], body);
+    let product = &purchase["products"][0];
+    assert_eq!((&product["id"], &product["price"], &product["quantity"]), (&json!("SKU-1"), &json!(19.99), &json!(2)));
+    assert_eq!(login["request"]["body"]["ep.method"], "mail");
+    assert!(!stream.events().iter().any(|event| event.to_string().contains("not-a-real-secret")));
+    // SHA-256 of `not-a-real-secret`, and of `another`.
+    let digests = [
+        ("ed24bc0bb03d0e89e8bacafb1545ee4ed6a2b273f3db69199787632b32545179", 204, "api.collect"),
+        ("ae448ac86c4e8e4dec645729708ef41873ae79c6dff84eff73360989487f08e5", 400, "api.collect.rejected"),
+    ];
+    for (digest, status, service) in digests {
+        let stream = Stream::default();
+        let answer = invoke(&stream.app(&[("API_SECRET_SHA256", digest)]).await, &file("collect-mp.json")).await;
+        assert_eq!(answer.status_code, status, "{}", answer.body);
+        let events = stream.events();
+        assert!(events.len() == 2 && events.iter().all(|event| event["service"]["id"] == service));
+        assert!(!format!("{events:?}{answer:?}").contains("not-a-real-secret"));
+    }
+}
+
+#[tokio::test]
+async fn paths_of_other_tags_and_a_prefix_are_served() {
+    let stream = Stream::default();
+    let app = stream.app(&[("PATH_PREFIX", "/t/1")]).await;
+    let paths = ["/collect", "/collect/", "/r/collect", "/j/collect", "/t/1/collect", "/t/1/r/collect/"];
+    for path in paths {
+        assert_eq!(invoke(&app, &request("POST", path, "", HIT, &[])).await.status_code, 200, "{path}");
+    }
+    assert_eq!(stream.events().len(), paths.len());
+    let ga4 = "v=2&tid=G-1&cid=5&en=page_view";
+    for (method, path) in [("GET", "/g/collect"), ("POST", "/t/1/g/collect"), ("GET", "/collect")] {
+        let answer = invoke(&app, &request(method, path, ga4, "", &[])).await;
+        assert_eq!(answer.status_code, 204, "{path}: {}", answer.body);
+    }
+    for path in ["/t/collect", "/t/1collect", "/t/1/t/1/collect", "/g", "/mp/collect/x"] {
+        assert_eq!(invoke(&app, &request("POST", path, "", HIT, &[])).await.status_code, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn debug_explains_payloads_as_google_does() {
+    let stream = Stream::default();
+    let app = stream.app(&[]).await;
+    let payload = |body: Value| request("POST", "/debug/mp/collect", "measurement_id=G-1", &body.to_string(), &[]);
+    let answer = invoke(&app, &payload(json!({"client_id": "5", "events": [{"name": "a"}]}))).await;
+    assert_eq!((answer.status_code, &*answer.body), (200, r#"{"validationMessages":[]}"#));
+    let answer = invoke(&app, &payload(json!({"client_id": "5", "events": [{"name": "a b"}]}))).await;
+    let document: Value = serde_json::from_str(&answer.body).unwrap();
+    let message = &document["validationMessages"][0];
+    assert_eq!((&message["fieldPath"], &message["validationCode"]), (&json!("events.name"), &json!("NAME_INVALID")));
+    assert_eq!(stream.state().calls, 0);
 }
 
 #[tokio::test]
@@ -473,7 +565,7 @@ async fn an_event_that_is_not_a_request_is_an_error() {
     let error = handle(&app, Bytes::from_static(b"{\"Records\": []}"), 0).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the event is not a request from API Gateway or a function URL: it has no requestContext"
+        "the event is not a request from API Gateway, a function URL or a load balancer: it has no requestContext"
     );
 }
 
@@ -504,7 +596,11 @@ fn sent(event: &[u8]) -> usize {
     let event: Value = serde_json::from_slice(event).unwrap();
     let path = event["rawPath"].as_str().or(event["path"].as_str()).unwrap();
     let method = event["requestContext"]["http"]["method"].as_str().or(event["httpMethod"].as_str()).unwrap();
-    if !matches!((method, path), ("GET" | "HEAD", "/collect") | ("POST", "/collect" | "/batch")) {
+    let is_hit = matches!(
+        (method, path),
+        ("GET" | "HEAD", "/collect") | ("POST", "/collect" | "/batch" | "/mp/collect") | ("GET" | "POST", "/g/collect")
+    );
+    if !is_hit {
         return 0;
     }
     let text = event["body"].as_str().unwrap_or_default();
@@ -513,9 +609,13 @@ fn sent(event: &[u8]) -> usize {
         _ => text.as_bytes().to_vec(),
     };
     let is_empty = text.is_empty() && event["rawQueryString"].as_str().unwrap_or_default().is_empty();
+    if path == "/mp/collect" {
+        let payload: Value = serde_json::from_slice(&bytes).unwrap();
+        return payload["events"].as_array().map_or(1, Vec::len);
+    }
     match serde_json::from_slice::<Vec<&RawValue>>(&bytes) {
         Ok(hits) => hits.len(),
-        Err(_) if path == "/batch" => {
+        Err(_) if path == "/batch" || (path == "/g/collect" && !bytes.is_empty()) => {
             match bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() {
                 lines @ 0..=20 => lines,
                 _ => 1,

@@ -8,16 +8,52 @@ use std::io::Read as _;
 
 use flate2::read::MultiGzDecoder;
 use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     hit::{Hit, HitError, MOST_BYTES},
-    validate::{MOST_HIT_BYTES, Rules},
+    validate::{MOST_HIT_BYTES, Protocol},
 };
 
 /// Most bytes of a batch. Source: Measurement Protocol, "Batching multiple hits in a single request".
 pub const MOST_BATCH_BYTES: usize = 16 * 1_024;
 /// Most hits in a batch. Same source.
 pub const MOST_HITS: usize = 20;
+/// Most bytes of a GA4 request. Source: "Send Measurement Protocol events", Google Analytics developer guides. For `/g/collect`
+/// there is no documentation.
+pub const MOST_GA4_BYTES: usize = 130_000;
+/// Most events of a GA4 request. Same source.
+pub const MOST_EVENTS: usize = 25;
+
+/// SHA-256 of a secret.
+pub type Digest = [u8; 32];
+
+fn digest(secret: &str) -> Digest {
+    Sha256::digest(secret).into()
+}
+
+/// What a path takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes<'a> {
+    /// A hit; or lines of GA4, if the query string says that it is version 2.
+    Hit,
+    /// A hit on each line.
+    Batch,
+    /// What gtag.js sends: an event on each line, and what they share in the query string.
+    Ga4,
+    /// A payload of the GA4 Measurement Protocol, with one of these secrets in the query string, unless there is none.
+    Payload { secrets: &'a [Digest] },
+}
+
+impl Takes<'_> {
+    const fn most(self, is_ga4: bool) -> (usize, usize) {
+        if is_ga4 || matches!(self, Self::Payload { .. }) {
+            (MOST_GA4_BYTES, MOST_EVENTS)
+        } else {
+            (MOST_BATCH_BYTES, MOST_HITS)
+        }
+    }
+}
 
 /// Why no hit of a request can be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +64,8 @@ pub enum BodyError {
     Gzip,
     #[error("{what} is larger than {most} bytes")]
     TooLarge { what: &'static str, most: usize },
-    #[error("there are {0} hits, and a batch holds {MOST_HITS}")]
-    TooManyHits(usize),
+    #[error("there are {hits} hits, and a batch holds {most}")]
+    TooManyHits { hits: usize, most: usize },
     #[error("{0}")]
     Json(String),
     #[error("there is no hit, neither in the body nor behind the question mark")]
@@ -43,7 +79,7 @@ impl BodyError {
         match self {
             Self::Base64 => "invalid_base64",
             Self::Gzip => "invalid_gzip",
-            Self::TooLarge { .. } | Self::TooManyHits(_) => "too_large",
+            Self::TooLarge { .. } | Self::TooManyHits { .. } => "too_large",
             Self::Json(_) => "invalid_json",
             Self::Empty => "empty",
         }
@@ -53,7 +89,7 @@ impl BodyError {
 /// One hit of a request, as far as it can be read.
 #[derive(Debug)]
 pub struct Read {
-    pub rules: Rules,
+    pub protocol: Protocol,
     pub hit: Hit,
     /// Why it cannot be parsed as the rules say.
     pub fault: Option<HitError>,
@@ -72,57 +108,72 @@ pub struct Refused {
 }
 
 impl Read {
-    fn new(rules: Rules, (hit, fault): (Hit, Option<HitError>)) -> Self {
+    fn new(protocol: Protocol, (hit, fault): (Hit, Option<HitError>)) -> Self {
         let is_named = hit.get("z").is_some_and(|z| !z.is_empty());
-        Self { rules, hit, fault, position: 0, is_named }
+        Self { protocol, hit, fault, position: 0, is_named }
     }
 
     /// What could be read of a request that is refused as a whole.
     #[must_use]
     pub fn of_refused(rest: Hit) -> Self {
-        Self::new(Rules::Protocol, (rest, None))
+        Self::new(Protocol::V1, (rest, None))
     }
 
     fn form(raw: &[u8]) -> Self {
-        Self::new(Rules::Protocol, Hit::read_form(raw))
+        Self::new(Protocol::V1, Hit::read_form(raw))
     }
 
     fn json(raw: &[u8]) -> Self {
-        Self::new(Rules::Json, Hit::read_json(raw))
+        Self::new(Protocol::V1Json, Hit::read_json(raw))
     }
 }
 
-/// The hits of a request, in order. With `batch`, each line of a form is a hit.
-pub fn hits(body: &str, is_base64: bool, query: &str, batch: bool) -> Result<Vec<Read>, Refused> {
+/// The hits of a request, in order.
+pub fn hits(body: &str, is_base64: bool, query: &str, takes: Takes<'_>) -> Result<Vec<Read>, Refused> {
     let refused = |error, rest| Refused { error, rest };
-    let (query, fault) = if query.is_empty() { (Hit::default(), None) } else { Hit::read_form(query.as_bytes()) };
+    let (mut query, mut fault) =
+        if query.is_empty() { (Hit::default(), None) } else { Hit::read_form(query.as_bytes()) };
+    // It is stored nowhere, whatever the path.
+    let secret = query.take("api_secret");
+    if let Takes::Payload { secrets } = takes {
+        let is_known = secrets.is_empty() || secret.is_some_and(|secret| secrets.contains(&digest(&secret)));
+        fault = fault.or((!is_known).then_some(HitError::ApiSecret));
+        query.rename("measurement_id", "tid");
+        query.rename("firebase_app_id", "tid");
+    }
+    let is_ga4 = takes == Takes::Ga4 || (takes == Takes::Hit && query.get("v") == Some("2"));
+    let (most_bytes, most_hits) = takes.most(is_ga4);
     // The query string may say how the rest has to be treated.
     let with_query = |mut rest: Hit| match rest.merge(query.clone()) {
         // If that is too large, the rest stays as it is.
         Ok(()) | Err(_) => rest,
     };
-    let bytes = match plain(body, is_base64) {
+    let bytes = match plain(body, is_base64, most_bytes) {
         Ok(bytes) => bytes,
         Err((error, rest)) => return Err(refused(error, with_query(Hit::unreadable(&rest)))),
     };
     let payload = bytes.trim_ascii();
-    let read = match payload.first() {
-        None if query.is_empty() && fault.is_none() => return Err(refused(BodyError::Empty, Hit::default())),
-        None => Ok(vec![Read::new(Rules::Protocol, (Hit::default(), None))]),
-        Some(b'{') => json_hit(payload).map(|read| vec![read]),
-        Some(b'[') => json_hits(payload),
-        Some(_) if batch => form_hits(payload),
-        Some(_) => Ok(vec![Read::form(payload)]),
+    let read = match (takes, payload.first()) {
+        (_, None) if query.is_empty() && fault.is_none() => return Err(refused(BodyError::Empty, Hit::default())),
+        (Takes::Payload { .. }, _) => payload_hits(payload),
+        (_, None) => Ok(vec![Read::new(Protocol::V1, (Hit::default(), None))]),
+        (_, Some(b'{')) => json_hit(payload).map(|read| vec![read]),
+        (_, Some(b'[')) => json_hits(payload, most_hits),
+        (_, Some(_)) if is_ga4 || takes == Takes::Batch => form_hits(payload, most_hits),
+        (_, Some(_)) => Ok(vec![Read::form(payload)]),
     };
     let mut hits = read.map_err(|error| refused(error, with_query(Hit::unreadable(payload))))?;
     for (position, read) in hits.iter_mut().enumerate() {
         read.position = position;
         let merged = if query.is_empty() { Ok(()) } else { read.hit.merge(query.clone()) };
         read.fault = read.fault.or(fault).or(merged.err());
+        if read.protocol == Protocol::V1 && (takes == Takes::Ga4 || read.hit.get("v") == Some("2")) {
+            read.protocol = Protocol::Ga4;
+        }
     }
     match &mut hits[..] {
         // Alone, a hit that is too large is a request that is too large.
-        [only] if payload.len().max(query.bytes()) > MOST_HIT_BYTES => {
+        [only] if only.protocol.is_v1() && payload.len().max(query.bytes()) > MOST_HIT_BYTES => {
             let what = if payload.len() > MOST_HIT_BYTES { "the hit" } else { "the query string" };
             let error = BodyError::TooLarge { what, most: MOST_HIT_BYTES };
             Err(refused(error, std::mem::take(&mut only.hit)))
@@ -136,7 +187,7 @@ fn fits(what: &'static str, bytes: usize, most: usize) -> Result<(), BodyError> 
 }
 
 /// The bytes of the body, decoded and decompressed; or why not, and what there is of it.
-fn plain(body: &str, is_base64: bool) -> Result<Vec<u8>, (BodyError, Vec<u8>)> {
+fn plain(body: &str, is_base64: bool, most: usize) -> Result<Vec<u8>, (BodyError, Vec<u8>)> {
     let bytes = match is_base64 {
         true => base64_simd::STANDARD
             .decode_to_vec(body.as_bytes())
@@ -144,41 +195,51 @@ fn plain(body: &str, is_base64: bool) -> Result<Vec<u8>, (BodyError, Vec<u8>)> {
         false => body.as_bytes().to_vec(),
     };
     if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return match fits("the body", bytes.len(), MOST_BATCH_BYTES) {
+        return match fits("the body", bytes.len(), most) {
             Ok(()) => Ok(bytes),
             Err(error) => Err((error, bytes)),
         };
     }
-    let mut plain = Vec::with_capacity(4 * bytes.len().min(MOST_BATCH_BYTES));
-    let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
+    let mut plain = Vec::with_capacity(4 * bytes.len().min(most));
+    let more = u64::try_from(most.max(MOST_BYTES)).unwrap_or(u64::MAX).saturating_add(1);
     // A client may have compressed each hit by itself: gzip members one after the other are one body.
-    match MultiGzDecoder::new(&*bytes).take(most).read_to_end(&mut plain) {
+    match MultiGzDecoder::new(&*bytes).take(more).read_to_end(&mut plain) {
         Err(_) => Err((BodyError::Gzip, plain)),
-        Ok(_) => match fits("the body", plain.len(), MOST_BATCH_BYTES) {
+        Ok(_) => match fits("the body", plain.len(), most) {
             Ok(()) => Ok(plain),
             Err(error) => Err((error, plain)),
         },
     }
 }
 
-fn form_hits(payload: &[u8]) -> Result<Vec<Read>, BodyError> {
-    let lines: Vec<&[u8]> =
-        payload.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect();
-    if lines.len() > MOST_HITS {
-        return Err(BodyError::TooManyHits(lines.len()));
-    }
-    Ok(lines.into_iter().map(Read::form).collect())
+fn form_hits(payload: &[u8], most: usize) -> Result<Vec<Read>, BodyError> {
+    let lines = payload.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    few(lines.clone().count(), most)?;
+    Ok(lines.map(Read::form).collect())
 }
 
-fn json_hits(payload: &[u8]) -> Result<Vec<Read>, BodyError> {
+fn few(hits: usize, most: usize) -> Result<(), BodyError> {
+    if hits > most { Err(BodyError::TooManyHits { hits, most }) } else { Ok(()) }
+}
+
+fn json_hits(payload: &[u8], most: usize) -> Result<Vec<Read>, BodyError> {
     let items: Vec<&RawValue> = serde_json::from_slice(payload).map_err(|error| BodyError::Json(error.to_string()))?;
     if items.is_empty() {
         return Err(BodyError::Empty);
     }
-    if items.len() > MOST_HITS {
-        return Err(BodyError::TooManyHits(items.len()));
-    }
+    few(items.len(), most)?;
     items.into_iter().map(|item| json_hit(item.get().as_bytes())).collect()
+}
+
+/// The events of a payload.
+fn payload_hits(payload: &[u8]) -> Result<Vec<Read>, BodyError> {
+    let hits = match Hit::from_payload(payload, MOST_GA4_BYTES, MOST_EVENTS) {
+        Err(error @ HitError::Json { .. }) => return Err(BodyError::Json(error.to_string())),
+        Err(HitError::TooManyEvents { events }) => few(events, MOST_EVENTS).map(|()| Vec::new())?,
+        Err(error) => vec![(Hit::unreadable(payload), Some(error))],
+        Ok(hits) => hits,
+    };
+    Ok(hits.into_iter().map(|hit| Read::new(Protocol::Ga4Payload, hit)).collect())
 }
 
 /// One JSON value. If it is not an object, only this hit is invalid; if it is not JSON, the whole request is.
@@ -197,6 +258,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// The hits of `/batch` or `/collect`.
+    fn hits(body: &str, is_base64: bool, query: &str, batch: bool) -> Result<Vec<Read>, Refused> {
+        super::hits(body, is_base64, query, if batch { Takes::Batch } else { Takes::Hit })
+    }
 
     fn read(body: &str, query: &str, batch: bool) -> Result<Vec<Vec<(String, String)>>, BodyError> {
         let hits = hits(body, false, query, batch).map_err(|refused| refused.error)?;
@@ -238,7 +304,7 @@ mod tests {
     fn each_line_of_a_batch_is_a_hit() {
         assert_eq!(read("v=1\n\nv=2\r\nv=3", "", true).unwrap().len(), 3);
         assert_eq!(read(&"v=1\n".repeat(20), "", true).unwrap().len(), 20);
-        assert_eq!(read(&"v=1\n".repeat(21), "", true), Err(BodyError::TooManyHits(21)));
+        assert_eq!(read(&"v=1\n".repeat(21), "", true), Err(BodyError::TooManyHits { hits: 21, most: MOST_HITS }));
     }
 
     #[test]
@@ -258,7 +324,10 @@ mod tests {
         assert_eq!(error("{\"cid\": 5", false).1, pairs(&[("_raw", "{\"cid\": 5")]));
         let many = "cid=5\n".repeat(21);
         let Refused { error, rest } = hits(&many, false, "z=1", true).unwrap_err();
-        assert_eq!((error, texts(&rest)), (BodyError::TooManyHits(21), pairs(&[("_raw", many.trim()), ("z", "1")])));
+        assert_eq!(
+            (error, texts(&rest)),
+            (BodyError::TooManyHits { hits: 21, most: MOST_HITS }, pairs(&[("_raw", many.trim()), ("z", "1")]))
+        );
         let query = format!("cid=5&dt={}", "a".repeat(MOST_HIT_BYTES));
         let Refused { error, rest } = hits("", false, &query, false).unwrap_err();
         assert_eq!((error, rest.get("cid")), (too_large("the query string"), Some("5")));
@@ -296,6 +365,54 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_ga4_share_the_query_string() {
+        for takes in [Takes::Ga4, Takes::Hit] {
+            let body = "en=page_view&_et=1\r\nen=scroll&epn.percent=90&sid=own";
+            let read = super::hits(body, false, "v=2&tid=G-1&cid=5&sid=7", takes).unwrap();
+            let texts: Vec<_> = read.iter().map(|read| texts(&read.hit)).collect();
+            let shared = [("v", "2"), ("tid", "G-1"), ("cid", "5")];
+            assert_eq!(texts[0], pairs(&[&[("en", "page_view"), ("_et", "1")], &shared[..], &[("sid", "7")]].concat()));
+            assert_eq!(
+                texts[1],
+                pairs(&[&[("en", "scroll"), ("epn.percent", "90"), ("sid", "own")], &shared[..]].concat())
+            );
+            assert!(read.iter().all(|read| read.protocol == Protocol::Ga4));
+        }
+        let alone = super::hits("", false, "v=2&en=a", Takes::Ga4).unwrap();
+        assert_eq!((alone.len(), alone[0].protocol), (1, Protocol::Ga4));
+        let long = format!("en={}", "a".repeat(9_000));
+        assert!(super::hits(&long, false, "v=2", Takes::Ga4).is_ok(), "the limit of 8,192 bytes is that of version 1");
+        let many = "en=a\n".repeat(26);
+        assert_eq!(
+            super::hits(&many, false, "v=2", Takes::Ga4).unwrap_err().error,
+            BodyError::TooManyHits { hits: 26, most: MOST_EVENTS }
+        );
+    }
+
+    #[test]
+    fn a_secret_is_checked_and_dropped() {
+        let payload = r#"{"client_id": "5", "events": [{"name": "a"}, {"name": "b"}]}"#;
+        let secrets = [digest("first"), digest("second")];
+        let takes = Takes::Payload { secrets: &secrets };
+        for (query, fault) in [
+            ("measurement_id=G-1&api_secret=second", None),
+            ("measurement_id=G-1&api_secret=wrong", Some(HitError::ApiSecret)),
+            ("measurement_id=G-1", Some(HitError::ApiSecret)),
+        ] {
+            let read = super::hits(payload, false, query, takes).unwrap();
+            assert_eq!(read.iter().map(|read| read.fault).collect::<Vec<_>>(), [fault, fault], "{query}");
+            assert_eq!(texts(&read[1].hit), pairs(&[("en", "b"), ("cid", "5"), ("tid", "G-1")]));
+        }
+        let any =
+            super::hits(payload, false, "api_secret=x&firebase_app_id=1:2:android:3", Takes::Payload { secrets: &[] });
+        assert_eq!(texts(&any.unwrap()[0].hit), pairs(&[("en", "a"), ("cid", "5"), ("tid", "1:2:android:3")]));
+        assert_eq!(
+            texts(&hits("v=1", false, "api_secret=x&t=event", false).unwrap()[0].hit),
+            pairs(&[("v", "1"), ("t", "event")])
+        );
+    }
+
+    #[test]
     fn an_empty_request_is_an_error() {
         assert_eq!(read("", "", false), Err(BodyError::Empty));
         assert_eq!(read(" \n", "", true), Err(BodyError::Empty));
@@ -314,8 +431,10 @@ mod tests {
             } else {
                 String::from_utf8_lossy(&body).into_owned()
             };
-            if let Ok(hits) = hits(&text, base64, &query, batch) {
-                prop_assert!((1..=MOST_HITS).contains(&hits.len()));
+            for takes in [if batch { Takes::Batch } else { Takes::Hit }, Takes::Ga4, Takes::Payload { secrets: &[] }] {
+                if let Ok(hits) = super::hits(&text, base64, &query, takes) {
+                    prop_assert!((1..=MOST_EVENTS).contains(&hits.len()));
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use runtime::settings::{self, Lookup, SettingError, Settings};
 
-use crate::privacy::Policy;
+use crate::{body::Digest, hit::digit, privacy::Policy};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -14,6 +14,11 @@ pub struct Config {
     pub stack: String,
     /// `STREAM_NAME`: the Kinesis stream that events go to. Required.
     pub stream: String,
+    /// `PATH_PREFIX`: a prefix under which all paths are served as well, such as `/t`; none by default.
+    pub path_prefix: String,
+    /// `API_SECRET_SHA256`: SHA-256 of the values of `api_secret` that `/mp/collect` accepts, in hexadecimal, separated by commas;
+    /// without any, every value is accepted, and none.
+    pub api_secrets: Vec<Digest>,
     /// `ALLOWED_ORIGINS`: origins whose pages may read responses, separated by commas, or `*`, the default, for all.
     pub origins: Origins,
     /// `CORS_MAX_AGE_SECONDS`: seconds a browser may cache the CORS preflight, 0 to 86,400, 3,600 by default.
@@ -71,6 +76,8 @@ impl Config {
         Ok(Self {
             stack: settings.stack(),
             stream: settings.required("STREAM_NAME", "it names the Kinesis stream that events go to")?,
+            path_prefix: path_prefix(settings)?,
+            api_secrets: api_secrets(settings)?,
             origins: origins(settings)?,
             cors_max_age_seconds: settings.number("CORS_MAX_AGE_SECONDS", 3_600, 0..=86_400)?,
             opt_out: settings.one_of("OPT_OUT", Policy::default(), &Policy::WORDS)?,
@@ -78,6 +85,37 @@ impl Config {
             delivery: Duration::from_millis(settings.number("DELIVERY_MAX_MS", 5_000, 100..=25_000)?),
         })
     }
+}
+
+fn path_prefix(settings: &Settings<impl Lookup>) -> Result<String, SettingError> {
+    let name = "PATH_PREFIX";
+    let value = settings.optional(name).unwrap_or_default();
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~'))
+    };
+    if value.is_empty() || value.strip_prefix('/').is_some_and(|parts| parts.split('/').all(is_part)) {
+        return Ok(value);
+    }
+    Err(SettingError::Invalid {
+        name,
+        value,
+        expected: "like /t or /a/b, of letters, digits, -, _, . and ~".to_owned(),
+    })
+}
+
+fn api_secrets(settings: &Settings<impl Lookup>) -> Result<Vec<Digest>, SettingError> {
+    let name = "API_SECRET_SHA256";
+    let value = settings.optional(name).unwrap_or_default();
+    let digest = |text: &str| -> Option<Digest> {
+        let (pairs, []) = text.trim().as_bytes().as_chunks::<2>() else { return None };
+        let bytes: Option<Vec<u8>> = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+        bytes?.try_into().ok()
+    };
+    let digests: Option<Vec<Digest>> = value.split(',').filter(|text| !text.trim().is_empty()).map(digest).collect();
+    // The value is not part of the message: someone may have set the secret itself.
+    let expected = "SHA-256 of secrets, 64 hexadecimal digits each, separated by commas".to_owned();
+    digests.ok_or(SettingError::Invalid { name, value: "…".to_owned(), expected })
 }
 
 fn origins(settings: &Settings<impl Lookup>) -> Result<Origins, SettingError> {
@@ -131,6 +169,15 @@ mod tests {
                 "environment variable OPT_OUT is \"yes\"; it must be \"ignore\", \"anonymise\" or \"drop-id\"",
             ),
             (
+                ("PATH_PREFIX", "t/"),
+                "environment variable PATH_PREFIX is \"t/\"; it must be like /t or /a/b, of letters, digits, -, _, . and ~",
+            ),
+            (
+                ("API_SECRET_SHA256", "my-secret"),
+                "environment variable API_SECRET_SHA256 is \"…\"; it must be SHA-256 of secrets, 64 hexadecimal digits each, \
+                 separated by commas",
+            ),
+            (
                 ("PARTITION_BY", "session"),
                 "environment variable PARTITION_BY is \"session\"; it must be \"client\" or \"hit\"",
             ),
@@ -145,6 +192,14 @@ mod tests {
         ] {
             assert_eq!(with(&[variable]).unwrap_err(), sentence);
         }
+    }
+
+    #[test]
+    fn secrets_are_digests() {
+        const ONE: &str = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD, ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let digests = with(&[("API_SECRET_SHA256", ONE)]).unwrap().api_secrets;
+        assert!(digests.len() == 2 && digests[0] == digests[1] && digests[0].starts_with(&[0xba, 0x78]), "{digests:?}");
+        assert_eq!(with(&[("PATH_PREFIX", "/a/b-1")]).unwrap().path_prefix, "/a/b-1");
     }
 
     #[test]

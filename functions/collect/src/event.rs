@@ -1,10 +1,10 @@
 //! A hit → the event that is stored: one line of JSON.
 //!
 //! [`Line`] is the format. `event_id` is a hash of the stored parameters, the time of the hit and its position in the request, so
-//! that equal hits of a batch are different events, and a repeated invocation gives the same ones. If the client sent a cache
-//! buster (`z`), it identifies the hit, and neither the time nor `qt` is part of the hash: a beacon that is sent again and a page
-//! that a browser restores give the same id. A `z` of the hit's own also stands for its position, because a client may put
-//! the hit into another batch when it sends it again.
+//! that equal hits of a batch are different events, and a repeated invocation gives the same ones. If the client says which hit it
+//! is (see `names_itself`), neither the time nor `qt` is part of the hash: a beacon that is sent again and a page that a browser
+//! restores give the same id. A `z` of the hit's own also stands for its position, because a client may put the hit into another
+//! batch when it sends it again.
 //!
 //! A rejected hit has the same members, another `service.id`, and the reasons.
 //!
@@ -31,6 +31,10 @@ use crate::{
 
 /// Most characters of a partition key. Source: `PutRecordsRequestEntry`, Amazon Kinesis API reference.
 const MOST_KEY_CHARS: usize = 256;
+
+/// How long before the request an event of a payload may have happened. Source: "Send Measurement Protocol events", Google Analytics
+/// developer guides.
+const MOST_BACKDATED_MS: i64 = 72 * 60 * 60 * 1_000;
 
 /// The event in the stream. Names and types of `service`, `context`, `request` and `response` are a contract with the
 /// warehouse models that read them.
@@ -96,8 +100,11 @@ struct StoredResponse<'a> {
 
 #[derive(Serialize)]
 struct HitSummary<'a> {
+    /// `v1`, `ga4` or `ga4-mp`.
+    protocol: &'static str,
+    /// `t`; of GA4, `pageview` for `page_view` and `event` for any other event.
     r#type: Option<&'a str>,
-    /// When it happened: the time of the request less the queue time (`qt`).
+    /// When it happened: `timestamp_micros`, or the time of the request less the queue time (`qt`).
     time: i64,
 }
 
@@ -125,9 +132,10 @@ pub struct Response<'a> {
 impl<'a> Response<'a> {
     /// `origin` is the origin whose pages may read it.
     #[must_use]
-    pub fn new(status: u16, content_type: &'a str, origin: Option<&'a str>) -> Self {
+    pub fn new(status: u16, content_type: Option<&'a str>, origin: Option<&'a str>) -> Self {
+        let content_type = content_type.map(|content_type| ("Content-Type", content_type));
         let origin = origin.map(|origin| ("Access-Control-Allow-Origin", origin));
-        Self { status, headers: [("Content-Type", content_type)].into_iter().chain(origin).collect() }
+        Self { status, headers: content_type.into_iter().chain(origin).collect() }
     }
 }
 
@@ -175,10 +183,10 @@ pub fn event(
     let clean = cleaner.hit(hit);
     let text = |name: &str| clean.get(name).filter(|text| !text.is_empty());
 
-    let time = request.time_ms.saturating_sub(queue_ms(&clean));
+    let time = time_ms(&clean, request.time_ms);
     let parameters = Parameters::of(&clean)?;
     let position = if read.is_named { 0 } else { read.position };
-    let event_id = parameters.id(text("z").is_none().then_some(time), position);
+    let event_id = parameters.id((!names_itself(&clean)).then_some(time), position);
     let id = text("z").unwrap_or(&event_id);
     let user_agent = text("ua")
         .map(Cow::Borrowed)
@@ -188,7 +196,10 @@ pub fn event(
     let line = Line {
         service: Service { id: if is_rejected { "api.collect.rejected" } else { "api.collect" } },
         context: Context {
-            user_ip: text("uip").map(Cow::Borrowed).or_else(|| cleaner.address(&request.source_ip)),
+            user_ip: text("uip")
+                .or_else(|| text("_uip"))
+                .map(Cow::Borrowed)
+                .or_else(|| cleaner.address(&request.source_ip)),
             user_agent: user_agent.as_deref(),
             document_location: text("dl"),
             document_referrer: text("dr"),
@@ -211,7 +222,11 @@ pub fn event(
             headers: &response.headers,
         },
         event_id: &event_id,
-        hit: HitSummary { r#type: text("t"), time },
+        hit: HitSummary {
+            protocol: read.protocol.name(),
+            r#type: text("t").or_else(|| text("en").map(event_type)),
+            time,
+        },
         products: products(&clean),
         agent: user_agent.as_deref().and_then(agent),
         privacy: Privacy { anonymised: decision.anonymise, redacted: cleaner.redacted() },
@@ -231,6 +246,27 @@ pub fn event(
         anonymised: decision.anonymise,
         is_rejected,
     })
+}
+
+/// The hit type of version 1 that an event of GA4 has.
+fn event_type(name: &str) -> &'static str {
+    if name == "page_view" { "pageview" } else { "event" }
+}
+
+/// Whether the client says which hit it is, so that a copy that it sends later can be recognised: by a cache buster (`z`), by the time
+/// of an event (`timestamp_micros`), or, as gtag.js does, by a number for the page (`_p`) and one for the request (`_s`). Other
+/// clients always send `_s=1`; they do not send `gtm`.
+fn names_itself(hit: &Hit) -> bool {
+    let has = |name| hit.get(name).is_some_and(|text| !text.is_empty());
+    has("z") || has("timestamp_micros") || (has("_p") && has("_s") && has("gtm"))
+}
+
+/// When the hit happened.
+fn time_ms(hit: &Hit, request_ms: i64) -> i64 {
+    match hit.get("timestamp_micros").and_then(|text| text.parse::<i64>().ok()) {
+        Some(micros) => (micros / 1_000).clamp(request_ms.saturating_sub(MOST_BACKDATED_MS), request_ms),
+        None => request_ms.saturating_sub(queue_ms(hit)),
+    }
 }
 
 /// The queue time, `qt`, between zero and four hours. Zero if it is not a number.
@@ -300,13 +336,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{hit::HitError, privacy::Policy, validate::Rules};
+    use crate::{hit::HitError, privacy::Policy, validate::Protocol};
 
     const TIME_MS: i64 = 1_795_195_200_123;
     const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36";
 
     fn gif() -> Response<'static> {
-        Response::new(200, "image/gif", Some("*"))
+        Response::new(200, Some("image/gif"), Some("*"))
     }
 
     /// A request with these headers and Chrome's user agent.
@@ -332,7 +368,7 @@ mod tests {
 
     fn read(hit: &Hit, position: usize) -> Read {
         let is_named = hit.get("z").is_some();
-        Read { rules: Rules::Protocol, hit: hit.clone(), fault: None, position, is_named }
+        Read { protocol: Protocol::V1, hit: hit.clone(), fault: None, position, is_named }
     }
 
     fn event(hit: &Hit, request: &Request<'_>, policy: Policy) -> Event {
@@ -399,7 +435,7 @@ mod tests {
                 "headers": {"Content-Type": "image/gif", "Access-Control-Allow-Origin": "*"},
             })
         );
-        assert_eq!(line["hit"], json!({"type": "pageview", "time": TIME_MS}));
+        assert_eq!(line["hit"], json!({"protocol": "v1", "type": "pageview", "time": TIME_MS}));
         assert_eq!(line["privacy"], json!({"anonymised": false, "redacted": 0}));
         assert_eq!(line["products"][0]["id"], "SKU1");
         assert_eq!(line["agent"]["is_bot"], false);
@@ -455,6 +491,37 @@ mod tests {
         assert_eq!(ids.len(), 20);
         assert_eq!(id("cid=1", 7), id("cid=1", 7));
         assert_eq!(id("cid=1&z=5", 0), id("cid=1&z=5", 1), "the client says which hit it is");
+    }
+
+    #[test]
+    fn events_of_ga4_have_a_type_and_their_own_time() {
+        let line = |raw: &str| {
+            let read = Read { protocol: Protocol::Ga4Payload, ..read(&form(raw), 0) };
+            stored(&super::event(&read, &[], &request(&[]), &gif(), &config(Policy::Ignore)).unwrap())
+        };
+        let hit = |kind: &str, time: i64| json!({"protocol": "ga4-mp", "type": kind, "time": time});
+        assert_eq!(line("en=page_view&timestamp_micros=1795195100123456")["hit"], hit("pageview", 1_795_195_100_123));
+        assert_eq!(line("en=login&timestamp_micros=1")["hit"], hit("event", TIME_MS - 259_200_000));
+        assert_eq!(line("en=login&timestamp_micros=9999999999999999")["hit"], hit("event", TIME_MS));
+        assert_eq!(line("en=login&qt=5")["hit"], hit("event", TIME_MS - 5));
+    }
+
+    #[test]
+    fn what_a_client_says_about_its_hit_identifies_it() {
+        let id = |raw: &str, later_ms: i64| {
+            let request = Request { time_ms: TIME_MS + later_ms, ..request(&[]) };
+            stored(&event(&form(raw), &request, Policy::Ignore))["event_id"].clone()
+        };
+        for (raw, is_named) in [
+            ("en=a&_p=1&_s=2&gtm=45", true),
+            ("en=a&_p=1&_s=1", false),
+            ("en=a&_s=2&gtm=45", false),
+            ("en=a&timestamp_micros=1795195100123456", true),
+            ("en=a", false),
+        ] {
+            assert_eq!(id(raw, 0) == id(raw, 60_000), is_named, "{raw}");
+        }
+        assert_ne!(id("en=a&_p=1&_s=2&gtm=45", 0), id("en=a&_p=1&_s=3&gtm=45", 0));
     }
 
     #[test]

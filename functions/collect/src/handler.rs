@@ -14,7 +14,7 @@ use crate::{
     FUNCTION,
     answer::{self, Answer},
     app::App,
-    body::{self, BodyError, Read, Refused},
+    body::{self, BodyError, Read, Refused, Takes},
     config::Config,
     event::{self, Event},
     request::{self, Request, RequestError},
@@ -38,16 +38,26 @@ pub enum HandleError {
 enum Route {
     Collect,
     Batch,
+    /// What gtag.js sends.
+    Ga4,
+    /// Payloads of the GA4 Measurement Protocol.
+    Payload,
     Debug,
+    DebugPayload,
     Health,
 }
 
 impl Route {
-    fn of(path: &str) -> Option<Self> {
-        match path {
-            "/collect" => Some(Self::Collect),
+    /// The route of a path, with or without the configured prefix.
+    fn of(path: &str, prefix: &str) -> Option<Self> {
+        let rest = path.strip_prefix(prefix).filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        match rest.trim_end_matches('/') {
+            "/collect" | "/r/collect" | "/j/collect" => Some(Self::Collect),
             "/batch" => Some(Self::Batch),
+            "/g/collect" => Some(Self::Ga4),
+            "/mp/collect" => Some(Self::Payload),
             "/debug/collect" => Some(Self::Debug),
+            "/debug/mp/collect" => Some(Self::DebugPayload),
             "/health" => Some(Self::Health),
             _ => None,
         }
@@ -56,9 +66,19 @@ impl Route {
     const fn methods(self) -> &'static str {
         match self {
             Self::Collect => "GET, HEAD, POST, OPTIONS",
-            Self::Batch => "POST, OPTIONS",
-            Self::Debug => "GET, POST, OPTIONS",
+            Self::Batch | Self::Payload | Self::DebugPayload => "POST, OPTIONS",
+            Self::Ga4 | Self::Debug => "GET, POST, OPTIONS",
             Self::Health => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    /// What it takes.
+    fn takes(self, config: &Config) -> Takes<'_> {
+        match self {
+            Self::Batch => Takes::Batch,
+            Self::Ga4 => Takes::Ga4,
+            Self::Payload | Self::DebugPayload => Takes::Payload { secrets: &config.api_secrets },
+            Self::Collect | Self::Debug | Self::Health => Takes::Hit,
         }
     }
 }
@@ -110,8 +130,9 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Answer,
 }
 
 async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut Tally) -> Result<Answer, HandleError> {
-    let Some(route) = Route::of(&request.path) else {
-        let detail = "there are /collect, /batch, /debug/collect and /health";
+    let Some(route) = Route::of(&request.path, &app.config.path_prefix) else {
+        let detail =
+            "there are /collect, /batch, /g/collect, /mp/collect, /debug/collect, /debug/mp/collect and /health";
         return Ok(Answer::json(404, &Refusal { error: "not_found", detail })?);
     };
     let methods = route.methods();
@@ -125,14 +146,15 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
     if route == Route::Health {
         return Ok(Answer::empty(204));
     }
-    let read = match body::hits(&request.body, request.is_base64, &request.query, route == Route::Batch) {
+    let takes = route.takes(&app.config);
+    let read = match body::hits(&request.body, request.is_base64, &request.query, takes) {
         Ok(read) => read,
         Err(refused) => {
             let (reason, detail) = (refused.error.reason(), refused.error.to_string());
             tally.rejected.add(reason);
-            let is_large = matches!(refused.error, BodyError::TooLarge { .. } | BodyError::TooManyHits(_));
+            let is_large = matches!(refused.error, BodyError::TooLarge { .. } | BodyError::TooManyHits { .. });
             let status = if is_large { 413 } else { 400 };
-            if route != Route::Debug && !refused.rest.is_empty() {
+            if !matches!(route, Route::Debug | Route::DebugPayload) && !refused.rest.is_empty() {
                 let event = rejected(&app.config, request, status, refused)?;
                 if let Some(unavailable) = put(app, request, &[event], time, tally).await? {
                     return Ok(unavailable);
@@ -145,6 +167,10 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
         let results: Vec<HitParsingResult> =
             read.iter().map(|read| HitParsingResult::new(&request.path, read)).collect();
         return Ok(Answer::document(200, verdict::debug_document(&results)));
+    }
+    if route == Route::DebugPayload {
+        let judged: Vec<_> = read.iter().map(verdict::judge).collect();
+        return Ok(Answer::document(200, verdict::validation_document(&judged)));
     }
     store(app, request, &read, time, tally).await
 }
@@ -162,7 +188,8 @@ async fn store(
         return Ok(unavailable);
     }
     if invalid.is_empty() {
-        return Ok(Answer::pixel(200));
+        // As Google answers: version 1 with a pixel, GA4 without a body.
+        return Ok(if is_ga4(read) { Answer::empty(204) } else { Answer::pixel(200) });
     }
     let stored = read.len() - invalid.len();
     refuse(request, status(stored == 0), &Verdict { stored, invalid })
@@ -202,8 +229,9 @@ pub fn events(
     let judged: Vec<_> = read.iter().map(|read| (read, verdict::judge(read))).collect();
     let all_invalid = judged.iter().all(|(_, messages)| !verdict::is_valid(messages));
     let origin = answer::allowed_origin(config, request);
-    let accepted = event::Response::new(200, "image/gif", origin.as_deref());
-    let rejected = event::Response::new(status(all_invalid), refusal_type(request), origin.as_deref());
+    let (success, content_type) = if is_ga4(read) { (204, None) } else { (200, Some("image/gif")) };
+    let accepted = event::Response::new(success, content_type, origin.as_deref());
+    let rejected = event::Response::new(status(all_invalid), Some(refusal_type(request)), origin.as_deref());
     for (index, (read, messages)) in judged.into_iter().enumerate() {
         let is_valid = verdict::is_valid(&messages);
         let response = if is_valid { &accepted } else { &rejected };
@@ -218,9 +246,14 @@ pub fn events(
 /// The event of a request that is refused as a whole.
 fn rejected(config: &Config, request: &Request<'_>, status: u16, refused: Refused) -> Result<Event, serde_json::Error> {
     let origin = answer::allowed_origin(config, request);
-    let response = event::Response::new(status, refusal_type(request), origin.as_deref());
+    let response = event::Response::new(status, Some(refusal_type(request)), origin.as_deref());
     let messages = [ParserMessage::from(&refused.error)];
     event::event(&Read::of_refused(refused.rest), &messages, request, &response, config)
+}
+
+/// Whether the client speaks GA4.
+fn is_ga4(read: &[Read]) -> bool {
+    read.first().is_some_and(|read| !read.protocol.is_v1())
 }
 
 /// The status of a response to hits that are stored.

@@ -1,4 +1,5 @@
-//! One hit: an ordered list of named values, parsed from a form (`form`) or from a JSON object (`json`).
+//! One hit: an ordered list of named values, parsed from a form (`form`), from a JSON object (`json`), or from an event of the
+//! GA4 Measurement Protocol (`payload`).
 //!
 //! | sent as | a value is |
 //! |---|---|
@@ -11,6 +12,7 @@
 
 mod form;
 mod json;
+mod payload;
 
 use std::fmt;
 
@@ -58,6 +60,10 @@ pub enum HitError {
     NotAnObject,
     #[error("parameter {parameter} is nested deeper than {MOST_DEPTH}")]
     TooDeep { parameter: usize },
+    #[error("there are {events} events")]
+    TooManyEvents { events: usize },
+    #[error("api_secret is none of those that are configured")]
+    ApiSecret,
 }
 
 #[derive(Clone, Default)]
@@ -178,6 +184,26 @@ impl Hit {
     #[must_use]
     pub fn value(&self, name: &str) -> Option<ParameterValue<'_>> {
         self.position(name).and_then(|at| self.parameters.get(at)).map(|parameter| self.resolve(parameter))
+    }
+
+    /// Removes a parameter. Returns its text.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.position(name)?;
+        let text = self.get(name).map(str::to_owned);
+        self.parameters.remove(at);
+        text
+    }
+
+    /// Gives a parameter another name, unless it is taken.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        if let Some(at) = self.position(from)
+            && self.position(to).is_none()
+        {
+            let name = self.append(to);
+            if let Some(parameter) = self.parameters.get_mut(at) {
+                *parameter = Parameter { name, tag: tag(to.as_bytes()), ..*parameter };
+            }
+        }
     }
 
     /// Sets a parameter at its position, or at the end.

@@ -1,14 +1,18 @@
-//! Events of API Gateway (HTTP and REST API) and of function URLs → one shape of request.
+//! Events of API Gateway (HTTP and REST API), of function URLs and of Application Load Balancers → one shape of request.
+//!
+//! A load balancer says neither when it received a request nor who sent it, except in headers that it writes itself:
+//! `X-Amzn-Trace-Id`, which has the time in seconds, and the last address of `X-Forwarded-For`.
 //!
 //! Source: "Working with AWS Lambda proxy integrations for HTTP APIs" (payload format 2.0, which function URLs share) and
-//! "Input format of a Lambda function for proxy integration" (1.0), Amazon API Gateway developer guide.
+//! "Input format of a Lambda function for proxy integration" (1.0), Amazon API Gateway developer guide; "Lambda functions as
+//! targets" and "Request tracing", Application Load Balancers guide.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{IgnoredAny, MapAccess, Visitor},
 };
 use shared::json::Text;
 
@@ -39,13 +43,13 @@ pub struct Request<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// It is not JSON, or a member has another type.
-    #[error("the event is not a request from API Gateway or a function URL: {0}")]
+    #[error("the event is not a request from API Gateway, a function URL or a load balancer: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("the event is not a request from API Gateway or a function URL: it has no {0}")]
+    #[error("the event is not a request from API Gateway, a function URL or a load balancer: it has no {0}")]
     Missing(&'static str),
 }
 
-/// The members of both payload formats.
+/// The members of all formats.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event<'a> {
@@ -78,6 +82,9 @@ struct Event<'a> {
 struct Context<'a> {
     #[serde(borrow)]
     http: Option<Http<'a>>,
+    /// Only a load balancer sends this.
+    #[serde(default)]
+    elb: Option<IgnoredAny>,
     #[serde(borrow)]
     identity: Option<Identity<'a>>,
     #[serde(borrow)]
@@ -143,6 +150,20 @@ pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
         Err(_) => serde_json::from_slice(event)?,
     };
     let context = event.request_context.ok_or(RequestError::Missing("requestContext"))?;
+    if context.elb.is_some() {
+        let headers = lower_case(joined(event.multi_value_headers, event.headers));
+        return of_load_balancer(Request {
+            method: event.http_method.ok_or(RequestError::Missing("httpMethod"))?.0,
+            path: decoded(text(event.path)),
+            query: queried(event.multi_value_query_string_parameters, event.query_string_parameters, as_sent).into(),
+            headers,
+            body: text(event.body),
+            is_base64: event.is_base64_encoded,
+            source_ip: "".into(),
+            hostname: "".into(),
+            time_ms: 0,
+        });
+    }
     match context.http {
         Some(http) => Ok(Request {
             method: http.method.0,
@@ -158,7 +179,7 @@ pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
         None => Ok(Request {
             method: event.http_method.ok_or(RequestError::Missing("httpMethod"))?.0,
             path: decoded(text(event.path)),
-            query: encoded(event.multi_value_query_string_parameters, event.query_string_parameters).into(),
+            query: queried(event.multi_value_query_string_parameters, event.query_string_parameters, encoded).into(),
             headers: lower_case(joined(event.multi_value_headers, event.headers)),
             body: text(event.body),
             is_base64: event.is_base64_encoded,
@@ -167,6 +188,21 @@ pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
             time_ms: context.request_time_epoch.ok_or(RequestError::Missing("requestContext.requestTimeEpoch"))?,
         }),
     }
+}
+
+/// Fills in what a load balancer says in headers only.
+fn of_load_balancer(mut request: Request<'_>) -> Result<Request<'_>, RequestError> {
+    let last =
+        |name: &str| request.headers.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+    // Such as `Root=1-67891233-abcdef012345678912345678`, maybe with `Self=…;` before it.
+    let trace = last("x-amzn-trace-id").unwrap_or_default();
+    let root = trace.split(';').find_map(|part| part.trim().strip_prefix("Root=")?.split('-').nth(1));
+    let seconds = root.and_then(|hex| i64::from_str_radix(hex, 16).ok());
+    request.time_ms = seconds.ok_or(RequestError::Missing("time in x-amzn-trace-id"))?.saturating_mul(1_000);
+    let source = last("x-forwarded-for").unwrap_or_default();
+    request.source_ip = source.rsplit(',').next().unwrap_or_default().trim().to_owned().into();
+    request.hostname = last("host").unwrap_or_default();
+    Ok(request)
 }
 
 impl Request<'_> {
@@ -211,16 +247,16 @@ fn joined<'a>(all: Pairs<'a, Vec<Text<'a>>>, last: Pairs<'a, Text<'a>>) -> Pairs
     all.into_iter().map(|(name, values)| (name, join(values))).collect()
 }
 
-/// Encodes the query string again. A REST API sends it decoded only.
-fn encoded<'a>(all: Pairs<'a, Vec<Text<'a>>>, last: Pairs<'a, Text<'a>>) -> String {
+/// The query string from its parameters.
+fn queried<'a>(all: Pairs<'a, Vec<Text<'a>>>, last: Pairs<'a, Text<'a>>, write: impl Fn(&mut String, &str)) -> String {
     let mut query = String::new();
     let mut add = |name: &str, value: &str| {
         if !query.is_empty() {
             query.push('&');
         }
-        query.extend(utf8_percent_encode(name, NON_ALPHANUMERIC));
+        write(&mut query, name);
         query.push('=');
-        query.extend(utf8_percent_encode(value, NON_ALPHANUMERIC));
+        write(&mut query, value);
     };
     if all.is_empty() {
         last.iter().for_each(|(name, value)| add(&name.0, &value.0));
@@ -229,6 +265,16 @@ fn encoded<'a>(all: Pairs<'a, Vec<Text<'a>>>, last: Pairs<'a, Text<'a>>) -> Stri
         values.iter().for_each(|value| add(&name.0, &value.0));
     }
     query
+}
+
+/// A REST API sends parameters decoded.
+fn encoded(query: &mut String, text: &str) {
+    query.extend(utf8_percent_encode(text, NON_ALPHANUMERIC));
+}
+
+/// A load balancer sends them as it received them.
+fn as_sent(query: &mut String, text: &str) {
+    query.push_str(text);
 }
 
 #[cfg(test)]
@@ -276,6 +322,43 @@ mod tests {
         let event = event.to_string();
         let query = read(event.as_bytes()).unwrap().query.into_owned();
         assert_eq!(query, "dl=https%3A%2F%2Fa%2Eexample%2F%3Fb%3Dc%26d&e%20e=%2B");
+    }
+
+    fn load_balancer() -> serde_json::Value {
+        json!({
+            "requestContext": {"elb": {"targetGroupArn": "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/collect/1"}},
+            "httpMethod": "POST", "path": "/collect", "queryStringParameters": {"dl": "https%3A%2F%2Fa.example%2F%3Fb%3Dc%26d", "e": "a+b"},
+            "headers": {
+                "content-type": "text/plain", "host": "collect.example", "user-agent": "x",
+                "x-amzn-trace-id": "Root=1-6b01a712-abcdef012345678912345678", "x-forwarded-for": "203.0.113.9, 192.0.2.7",
+            },
+            "body": "v=1&t=é", "isBase64Encoded": false,
+        })
+    }
+
+    #[test]
+    fn a_load_balancer_says_time_and_address_in_headers() {
+        let event = load_balancer().to_string();
+        let request = read(event.as_bytes()).unwrap();
+        assert_eq!(
+            (&*request.source_ip, &*request.hostname, request.time_ms),
+            ("192.0.2.7", "collect.example", 1_795_270_418_000)
+        );
+        assert_eq!(request.query, "dl=https%3A%2F%2Fa.example%2F%3Fb%3Dc%26d&e=a+b");
+        let mut all = load_balancer();
+        let values = |member: &str| {
+            let pairs = load_balancer()[member].as_object().unwrap().clone();
+            pairs.into_iter().map(|(name, value)| (name, json!([value]))).collect::<serde_json::Map<_, _>>()
+        };
+        all["multiValueHeaders"] = values("headers").into();
+        all["multiValueQueryStringParameters"] = values("queryStringParameters").into();
+        let object = all.as_object_mut().unwrap();
+        object.retain(|name, _| name != "headers" && name != "queryStringParameters");
+        assert_eq!(read(all.to_string().as_bytes()).unwrap(), request);
+        let mut without = load_balancer();
+        without["headers"]["x-amzn-trace-id"] = json!("Self=1-6b01a712-abc");
+        let error = read(without.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.ends_with("it has no time in x-amzn-trace-id"), "{error}");
     }
 
     #[test]

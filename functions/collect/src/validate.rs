@@ -1,6 +1,6 @@
-//! The rules of Measurement Protocol v1 for a hit.
+//! The rules of Measurement Protocol v1 for a hit; `ga4` has those of GA4.
 //!
-//! A hit with an error is not stored; a hit with warnings is stored as it came. JSON bodies are not part of the protocol: of
+//! A hit with an error is stored as rejected; a hit with warnings is stored like any other. JSON bodies are not part of the protocol: of
 //! them only `cid` or `uid` is required, and everything else is a warning.
 //!
 //! | checked | found | is |
@@ -22,6 +22,8 @@
 //!
 //! Source: "Measurement Protocol parameter reference", Google Analytics developer guides.
 
+mod ga4;
+
 use std::{borrow::Cow, net::IpAddr};
 
 use crate::{
@@ -35,18 +37,44 @@ pub const MOST_HIT_BYTES: usize = 8_192;
 /// Longest queue time (`qt`): four hours.
 pub const MOST_QUEUE_MS: i64 = 4 * 60 * 60 * 1_000;
 
+/// How a hit was sent, and so what is required of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rules {
-    /// Everything that the protocol requires, for query strings and forms.
-    Protocol,
-    /// A client id or a user id, for JSON bodies.
-    Json,
+pub enum Protocol {
+    /// Measurement Protocol v1, in a query string or a form.
+    V1,
+    /// Its parameters in JSON: only a client id or a user id is required.
+    V1Json,
+    /// What gtag.js sends.
+    Ga4,
+    /// An event of a payload of the GA4 Measurement Protocol.
+    Ga4Payload,
+}
+
+impl Protocol {
+    /// The name in the stored event.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V1 | Self::V1Json => "v1",
+            Self::Ga4 => "ga4",
+            Self::Ga4Payload => "ga4-mp",
+        }
+    }
+
+    #[must_use]
+    pub const fn is_v1(self) -> bool {
+        matches!(self, Self::V1 | Self::V1Json)
+    }
 }
 
 /// Everything that is wrong with a hit. Does not allocate if nothing is.
 #[must_use]
-pub fn validate(hit: &Hit, rules: Rules) -> Vec<ParserMessage> {
-    let mut check = Check { hit, rules, messages: Vec::new() };
+pub fn validate(hit: &Hit, protocol: Protocol) -> Vec<ParserMessage> {
+    let mut check = Check { hit, protocol, messages: Vec::new() };
+    if !protocol.is_v1() {
+        check.ga4();
+        return check.messages;
+    }
     check.size();
     check.version();
     check.property();
@@ -63,7 +91,7 @@ pub fn validate(hit: &Hit, rules: Rules) -> Vec<ParserMessage> {
 
 struct Check<'a> {
     hit: &'a Hit,
-    rules: Rules,
+    protocol: Protocol,
     messages: Vec<ParserMessage>,
 }
 
@@ -85,7 +113,7 @@ impl Check<'_> {
     fn version(&mut self) {
         match self.hit.value("v") {
             Some(ParameterValue::Text("1") | ParameterValue::Json("1")) => {}
-            None if self.rules == Rules::Json => {}
+            None if self.protocol == Protocol::V1Json => {}
             None => self.missing("v"),
             Some(_) => self.fault(MessageCode::ValueInvalid, "v", "is not 1, the only version there is"),
         }
@@ -95,7 +123,7 @@ impl Check<'_> {
         match self.non_empty("tid") {
             Some(id) if is_property(id) => {}
             Some(_) => self.warn(MessageCode::ValueInvalid, "tid", "is not like UA-XXXX-Y"),
-            None if self.rules == Rules::Json => {}
+            None if self.protocol == Protocol::V1Json => {}
             None => self.missing("tid"),
         }
     }
@@ -121,7 +149,7 @@ impl Check<'_> {
             Some("social") => &["sn", "sa", "st"],
             Some("timing") => &["utc", "utv", "utt"],
             Some("exception") => &[],
-            None if self.rules == Rules::Json => return,
+            None if self.protocol == Protocol::V1Json => return,
             None => return self.missing("t"),
             Some(_) => {
                 return self.fault(
@@ -212,9 +240,9 @@ impl Check<'_> {
     }
 
     const fn severity(&self) -> MessageType {
-        match self.rules {
-            Rules::Protocol => MessageType::Error,
-            Rules::Json => MessageType::Warn,
+        match self.protocol {
+            Protocol::V1Json => MessageType::Warn,
+            Protocol::V1 | Protocol::Ga4 | Protocol::Ga4Payload => MessageType::Error,
         }
     }
 
@@ -284,11 +312,11 @@ mod tests {
     const GOOD: &str = "v=1&tid=UA-12345-1&cid=555";
 
     fn messages(raw: &str) -> Vec<String> {
-        codes(&validate(&Hit::from_form(raw.as_bytes()).unwrap(), Rules::Protocol))
+        codes(&validate(&Hit::from_form(raw.as_bytes()).unwrap(), Protocol::V1))
     }
 
     fn messages_for_json(raw: &str) -> Vec<String> {
-        codes(&validate(&Hit::from_json(raw.as_bytes()).unwrap(), Rules::Json))
+        codes(&validate(&Hit::from_json(raw.as_bytes()).unwrap(), Protocol::V1Json))
     }
 
     fn codes(all: &[ParserMessage]) -> Vec<String> {

@@ -1,6 +1,6 @@
-//! The result of validating a hit, in the format of Google's hit validator.
+//! The result of validating a hit, in the formats of Google's validators: of hits, and of events of GA4.
 //!
-//! Source: "Validating hits", Google Analytics developer guides.
+//! Source: "Validating hits" and "Verify implementation" (of the GA4 Measurement Protocol), Google Analytics developer guides.
 
 use std::borrow::Cow;
 
@@ -34,6 +34,12 @@ pub enum MessageCode {
     ValueOutOfBounds,
     /// Another value is used instead.
     ValueModified,
+    /// The name of an event or of a parameter breaks the rules for names.
+    NameInvalid,
+    /// The name of an event or of a parameter is reserved.
+    NameReserved,
+    /// There are too many events, parameters or user properties.
+    ExceededMaxEntities,
 }
 
 /// One message of the validator. It never contains a value, because that may be personal.
@@ -73,14 +79,14 @@ impl HitParsingResult {
 pub fn judge(read: &Read) -> Vec<ParserMessage> {
     match read.fault {
         Some(error) => vec![error.into()],
-        None => validate(&read.hit, read.rules),
+        None => validate(&read.hit, read.protocol),
     }
 }
 
 impl From<&BodyError> for ParserMessage {
     fn from(error: &BodyError) -> Self {
         let code = match error {
-            BodyError::TooLarge { .. } | BodyError::TooManyHits(_) => MessageCode::ValueOutOfBounds,
+            BodyError::TooLarge { .. } | BodyError::TooManyHits { .. } => MessageCode::ValueOutOfBounds,
             BodyError::Base64 | BodyError::Gzip | BodyError::Json(_) => MessageCode::ValueInvalid,
             BodyError::Empty => MessageCode::ValueRequired,
         };
@@ -99,14 +105,16 @@ impl From<HitError> for ParserMessage {
             message_type: MessageType::Error,
             description: Cow::Owned(error.to_string()),
             message_code: Some(match error {
-                HitError::TooLarge { .. } | HitError::TooManyParameters | HitError::TooDeep { .. } => {
-                    MessageCode::ValueOutOfBounds
-                }
+                HitError::TooLarge { .. }
+                | HitError::TooManyParameters
+                | HitError::TooManyEvents { .. }
+                | HitError::TooDeep { .. } => MessageCode::ValueOutOfBounds,
                 HitError::Escape { .. }
                 | HitError::Utf8 { .. }
                 | HitError::Json { .. }
                 | HitError::Surrogate { .. }
-                | HitError::NotAnObject => MessageCode::ValueInvalid,
+                | HitError::NotAnObject
+                | HitError::ApiSecret => MessageCode::ValueInvalid,
             }),
             parameter: None,
         }
@@ -117,6 +125,34 @@ impl From<HitError> for ParserMessage {
 #[must_use]
 pub fn is_valid(messages: &[ParserMessage]) -> bool {
     messages.iter().all(|message| message.message_type != MessageType::Error)
+}
+
+/// The answer of `/debug/mp/collect`, as JSON: what is wrong with any of the events.
+#[must_use]
+pub fn validation_document(judged: &[Vec<ParserMessage>]) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Document<'a> {
+        validation_messages: Vec<Message<'a>>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Message<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        field_path: Option<&'a str>,
+        description: &'a str,
+        validation_code: Option<MessageCode>,
+    }
+    fn message(message: &ParserMessage) -> Message<'_> {
+        Message {
+            field_path: message.parameter.as_deref(),
+            description: &message.description,
+            validation_code: message.message_code,
+        }
+    }
+    let document = Document { validation_messages: judged.iter().flatten().map(message).collect() };
+    // Serialising strings and arrays of them cannot fail.
+    serde_json::to_string(&document).unwrap_or_default()
 }
 
 /// The answer of `/debug/collect`, as JSON.
@@ -143,11 +179,11 @@ pub fn debug_document(results: &[HitParsingResult]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{hit::Hit, validate::Rules};
+    use crate::{hit::Hit, validate::Protocol};
 
     fn result(raw: &[u8]) -> HitParsingResult {
         let (hit, fault) = Hit::read_form(raw);
-        let read = Read { rules: Rules::Protocol, hit, fault, position: 0, is_named: false };
+        let read = Read { protocol: Protocol::V1, hit, fault, position: 0, is_named: false };
         HitParsingResult::new("/debug/collect", &read)
     }
 

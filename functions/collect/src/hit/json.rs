@@ -22,7 +22,12 @@ impl Hit {
 
     /// A hit from the text of a JSON object.
     pub fn from_json(raw: &[u8]) -> Result<Self, HitError> {
-        if raw.len() > MOST_BYTES {
+        Self::from_json_within(raw, MOST_BYTES)
+    }
+
+    /// The same with another limit of bytes.
+    pub(super) fn from_json_within(raw: &[u8], most: usize) -> Result<Self, HitError> {
+        if raw.len() > most {
             return Err(HitError::TooLarge { bytes: raw.len() });
         }
         let text = std::str::from_utf8(raw).map_err(|_| HitError::Utf8 { parameter: 1 })?;
