@@ -498,6 +498,101 @@ async fn visitors_who_opt_out_are_anonymised() {
     assert_eq!(stream.events()[1]["context"]["user_id"], Value::Null, "aip counts under every policy");
 }
 
+/// Everything that is stored and answered, whatever the visitor's client speaks and however broken it is, has nothing of a visitor
+/// who opts out.
+#[tokio::test]
+async fn nothing_of_visitors_who_opt_out_is_stored_or_answered() {
+    const SECRETS: [&str; 7] = [
+        "203.0.113.77",
+        "198.51.100.23",
+        "2001:db8:7:8::9",
+        "client-4711",
+        "user-471199",
+        "jo@mail.example",
+        "5ecret77",
+    ];
+    let page = "https%3A%2F%2Fa.example%2F%3Fmail%3Djo%40mail.example%26token%3D5ecret77%26u%3Duser-471199";
+    let ids = "cid=client-4711&uid=user-471199&uip=203.0.113.77&cd1=seen+198.51.100.23+2001:db8:7:8::9&cd2=client-4711";
+    let v1 = format!("v=1&tid=UA-12345-1&t=pageview&dl={page}&{ids}");
+    let ga4 = format!(
+        "v=2&tid=G-1&en=page_view&dl={page}&sid=client-4711&ep.user=user-471199&em=tv.1~user-471199&_uip=203.0.113.77&{ids}"
+    );
+    let payload = json!({
+        "client_id": "client-4711", "user_id": "user-471199", "ip_override": "203.0.113.77", "user_data": {"sha256_email_address": "user-471199"},
+        "user_properties": {"mail": {"value": "jo@mail.example"}, "token": {"value": "5ecret77"}},
+        "events": [{"name": "a", "params": {"page_location": "https://a.example/?key=5ecret77&u=user-471199", "items": [{"item_id": "client-4711"}]}}],
+    });
+    let denied = |consent: Value| {
+        let mut payload = payload.clone();
+        payload["consent"] = consent;
+        payload.to_string()
+    };
+    let no = ("sec-gpc", "1");
+    let cases = [
+        ("/collect", v1.clone(), no),
+        ("/collect", format!("{v1}&dt=100%"), no),
+        ("/collect", format!("{v1}&t=event"), ("dnt", "1")),
+        ("/batch", format!("{v1}\n{v1}&dt={}", "a".repeat(9_000)), no),
+        ("/batch", format!("{v1}\n").repeat(21), no),
+        ("/collect", json!({"cid": "client-4711", "uid": "user-471199", "more": {"ip": "198.51.100.23", "mail": "jo@mail.example"}}).to_string(), no),
+        ("/collect", r#"{"cid": "client-4711", "mail": "jo@mail.example", "#.to_owned(), no),
+        ("/g/collect", ga4.clone(), no),
+        ("/g/collect", format!("{ga4}&gcs=G100"), ("accept", "*/*")),
+        ("/g/collect", format!("{ga4}&gcd=13q3q3q3q5"), ("accept", "*/*")),
+        ("/mp/collect", payload.to_string(), no),
+        ("/mp/collect", denied(json!({"ad_user_data": "DENIED"})), ("accept", "*/*")),
+        ("/mp/collect", payload.to_string().replace("\"events\"", "\"event\""), no),
+    ];
+    let stream = Stream::default();
+    let app = stream.app(&[("OPT_OUT", "drop-id"), ("STORE_HEADERS", "x-shop-user"), ("TRUSTED_PROXIES", "1")]).await;
+    for (path, body, opt_out) in &cases {
+        let headers = [
+            *opt_out,
+            ("x-forwarded-for", "2001:db8:7:8::9, 203.0.113.77, 198.51.100.23"),
+            ("forwarded", "for=203.0.113.77"),
+            ("referer", "https://a.example/?mail=jo@mail.example&u=user-471199&token=5ecret77"),
+            ("x-shop-user", "user-471199"),
+            ("cookie", "id=client-4711"),
+        ];
+        let query = "measurement_id=G-1&api_secret=5ecret77";
+        let answer = invoke(&app, &request("POST", path, query, body, &headers)).await;
+        let stored = stream.events();
+        for secret in SECRETS {
+            assert!(!answer.body.contains(secret), "{secret} is in the answer to {path} {body}");
+            assert!(
+                !stored.iter().any(|event| event.to_string().contains(secret)),
+                "{secret} is stored of {path} {body}"
+            );
+        }
+        assert!(stored.iter().all(|event| event["privacy"]["anonymised"] == true), "{path} {body}");
+    }
+    assert_eq!(stream.events().len(), cases.len() + 1, "and nothing is dropped");
+    assert!(stream.state().records.iter().all(|(key, _)| !SECRETS.contains(&&**key)));
+}
+
+#[tokio::test]
+async fn settings_say_who_is_asked_and_what_is_trusted() {
+    let stream = Stream::default();
+    let variables =
+        [("SITE_POLICIES", "UA-1-1=ignore,UA-2-2=drop-id"), ("TRUSTED_PROXIES", "1"), ("STORE_HEADERS", "x-shop-lane")];
+    let app = stream.app(&variables).await;
+    let headers = [
+        ("dnt", "1"),
+        ("x-forwarded-for", "6.6.6.6, 203.0.113.77, 198.51.100.23"),
+        ("x-shop-lane", "b?token=5ecret77"),
+    ];
+    for site in ["UA-1-1", "UA-2-2", "UA-3-3"] {
+        invoke(&app, &request("POST", "/collect", "", &HIT.replace("UA-XXXXX-1", site), &headers)).await;
+    }
+    let [open, dropped, anonymised] = &stream.events()[..] else { panic!("three") };
+    assert_eq!((&open["context"]["user_ip"], &open["context"]["client_id"]), (&json!("203.0.113.77"), &json!("555")));
+    assert_eq!(open["request"]["headers"]["x-shop-lane"], "b?token=[redacted]");
+    for (event, client) in [(dropped, Value::Null), (anonymised, json!("555"))] {
+        assert_eq!((&event["context"]["user_ip"], &event["context"]["client_id"]), (&json!("203.0.113.0"), &client));
+        assert_eq!(event["request"]["headers"].get("x-shop-lane"), None);
+    }
+}
+
 /// As with a local stack: the address of client and server is the same.
 #[tokio::test]
 async fn opting_out_does_not_change_the_host_that_a_client_on_the_same_machine_used() {

@@ -22,7 +22,8 @@ pub fn shorten(address: &str) -> Option<IpAddr> {
     })
 }
 
-fn parse_address(text: &str) -> Option<IpAddr> {
+/// An address, with or without a port, a zone, quotes and brackets.
+pub(crate) fn parse_address(text: &str) -> Option<IpAddr> {
     // fe80::1%eth0 has a zone, which `IpAddr` does not parse.
     let text = text.trim().trim_matches('"');
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);

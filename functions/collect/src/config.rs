@@ -25,6 +25,13 @@ pub struct Config {
     pub cors_max_age_seconds: u32,
     /// `OPT_OUT`: reaction to `Sec-GPC: 1` and `DNT: 1`: `ignore`, `anonymise` (the default) or `drop-id`.
     pub opt_out: Policy,
+    /// `SITE_POLICIES`: reactions of single sites instead of `OPT_OUT`, by their `tid`, such as `G-ABC=drop-id,UA-12345-1=ignore`.
+    pub site_policies: Vec<(String, Policy)>,
+    /// `TRUSTED_PROXIES`: how many proxies stand between the visitor and the gateway, 0 to 5, 0 by default: with 1, such as CloudFront,
+    /// the visitor's address is the one that this proxy has added to `X-Forwarded-For`.
+    pub trusted_proxies: usize,
+    /// `STORE_HEADERS`: headers that are stored besides those of the README, of visitors who do not opt out, separated by commas.
+    pub store_headers: Vec<String>,
     /// `PARTITION_BY`: what the partition key of a record is: `client` (the default), which keeps the order of a client's hits, or
     /// `hit`, which spreads those of a busy client over all shards.
     pub partition: Partition,
@@ -72,6 +79,13 @@ impl Config {
         self.delivery * 2 / 5
     }
 
+    /// The reaction to visitors of a site who opt out.
+    #[must_use]
+    pub fn policy(&self, site: Option<&str>) -> Policy {
+        let own = self.site_policies.iter().find(|(other, _)| Some(other.as_str()) == site);
+        own.map_or(self.opt_out, |(_, policy)| *policy)
+    }
+
     fn from_settings(settings: &Settings<impl Lookup>) -> Result<Self, SettingError> {
         Ok(Self {
             stack: settings.stack(),
@@ -81,10 +95,42 @@ impl Config {
             origins: origins(settings)?,
             cors_max_age_seconds: settings.number("CORS_MAX_AGE_SECONDS", 3_600, 0..=86_400)?,
             opt_out: settings.one_of("OPT_OUT", Policy::default(), &Policy::WORDS)?,
+            site_policies: site_policies(settings)?,
+            trusted_proxies: settings.number("TRUSTED_PROXIES", 0, 0..=5)?,
+            store_headers: store_headers(settings)?,
             partition: settings.one_of("PARTITION_BY", Partition::default(), &Partition::WORDS)?,
             delivery: Duration::from_millis(settings.number("DELIVERY_MAX_MS", 5_000, 100..=25_000)?),
         })
     }
+}
+
+fn site_policies(settings: &Settings<impl Lookup>) -> Result<Vec<(String, Policy)>, SettingError> {
+    let name = "SITE_POLICIES";
+    let value = settings.optional(name).unwrap_or_default();
+    let pair = |text: &str| -> Option<(String, Policy)> {
+        let (site, word) = text.trim().split_once('=')?;
+        let (_, policy) = Policy::WORDS.iter().find(|(other, _)| *other == word)?;
+        (!site.is_empty()).then(|| (site.to_owned(), *policy))
+    };
+    let pairs: Option<Vec<_>> = value.split(',').filter(|text| !text.trim().is_empty()).map(pair).collect();
+    let expected = "like G-ABC=drop-id,UA-12345-1=ignore, of \"ignore\", \"anonymise\" and \"drop-id\"".to_owned();
+    pairs.ok_or(SettingError::Invalid { name, value, expected })
+}
+
+fn store_headers(settings: &Settings<impl Lookup>) -> Result<Vec<String>, SettingError> {
+    let name = "STORE_HEADERS";
+    let value = settings.optional(name).unwrap_or_default();
+    let names: Vec<String> =
+        value.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect();
+    let is_header = |name: &String| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && !matches!(&**name, "cookie" | "set-cookie" | "authorization" | "proxy-authorization")
+    };
+    if names.iter().all(is_header) {
+        return Ok(names);
+    }
+    let expected = "names of headers, separated by commas, without cookies and credentials".to_owned();
+    Err(SettingError::Invalid { name, value, expected })
 }
 
 fn path_prefix(settings: &Settings<impl Lookup>) -> Result<String, SettingError> {
@@ -178,6 +224,20 @@ mod tests {
                  separated by commas",
             ),
             (
+                ("SITE_POLICIES", "G-1=never"),
+                "environment variable SITE_POLICIES is \"G-1=never\"; it must be like G-ABC=drop-id,UA-12345-1=ignore, of \
+                 \"ignore\", \"anonymise\" and \"drop-id\"",
+            ),
+            (
+                ("TRUSTED_PROXIES", "6"),
+                "environment variable TRUSTED_PROXIES is \"6\"; it must be a whole number from 0 to 5",
+            ),
+            (
+                ("STORE_HEADERS", "x-shop, Cookie"),
+                "environment variable STORE_HEADERS is \"x-shop, Cookie\"; it must be names of headers, separated by commas, \
+                 without cookies and credentials",
+            ),
+            (
                 ("PARTITION_BY", "session"),
                 "environment variable PARTITION_BY is \"session\"; it must be \"client\" or \"hit\"",
             ),
@@ -200,6 +260,15 @@ mod tests {
         let digests = with(&[("API_SECRET_SHA256", ONE)]).unwrap().api_secrets;
         assert!(digests.len() == 2 && digests[0] == digests[1] && digests[0].starts_with(&[0xba, 0x78]), "{digests:?}");
         assert_eq!(with(&[("PATH_PREFIX", "/a/b-1")]).unwrap().path_prefix, "/a/b-1");
+    }
+
+    #[test]
+    fn a_site_may_have_its_own_policy() {
+        let config =
+            with(&[("SITE_POLICIES", "G-1=drop-id, UA-1-1=ignore"), ("STORE_HEADERS", "X-Shop, x-lane")]).unwrap();
+        let policies = [Some("G-1"), Some("UA-1-1"), Some("G-2"), None].map(|site| config.policy(site));
+        assert_eq!(policies, [Policy::DropId, Policy::Ignore, Policy::Anonymise, Policy::Anonymise]);
+        assert_eq!(config.store_headers, ["x-shop", "x-lane"]);
     }
 
     #[test]

@@ -178,7 +178,7 @@ pub fn event(
 ) -> Result<Event, serde_json::Error> {
     let hit = &read.hit;
     let is_rejected = !verdict::is_valid(messages);
-    let decision = privacy::decide(hit, &request.headers, config.opt_out);
+    let decision = privacy::decide(hit, &request.headers, config.policy(hit.get("tid")));
     let mut cleaner = Cleaner::new(decision, hit, &request.source_ip, &request.headers);
     let clean = cleaner.hit(hit);
     let text = |name: &str| clean.get(name).filter(|text| !text.is_empty());
@@ -192,7 +192,7 @@ pub fn event(
         .map(Cow::Borrowed)
         .or_else(|| request.header("user-agent").map(|user_agent| cleaner.user_agent(user_agent)));
     let path = cleaner.path(&request.path);
-    let headers = headers::stored(&request.headers, &mut cleaner);
+    let headers = headers::stored(&request.headers, &config.store_headers, &mut cleaner);
     let line = Line {
         service: Service { id: if is_rejected { "api.collect.rejected" } else { "api.collect" } },
         context: Context {
@@ -552,6 +552,15 @@ mod tests {
         );
         assert_eq!(body(text, &[("dnt", "1")]), json!({}));
         assert_eq!(body(r#"{"aip": 1, "uid": "user-1234567""#, &[]), json!({}));
+        let mut hit = Hit::unreadable(text.as_bytes());
+        hit.merge(form("v=1&dt=of+client-1234567&tid=UA-1-1")).unwrap();
+        let line = stored(&event(
+            &hit,
+            &request(&[("dnt", "1"), ("referer", "https://x.org/?u=client-1234567")]),
+            Policy::Anonymise,
+        ));
+        assert_eq!(line["request"]["body"], json!({"v": "1", "tid": "UA-1-1"}));
+        assert!(!line.to_string().contains("client-1234567"), "{line}");
     }
 
     #[test]
@@ -696,6 +705,35 @@ mod tests {
             if line["privacy"]["redacted"] == 0 {
                 prop_assert_eq!(&line["request"]["body"], &Value::Object(expected));
             }
+        }
+
+        /// In every parameter, percent-encoded never, once and twice.
+        #[test]
+        fn no_secret_in_a_value_is_stored(
+            name in prop::sample::select(vec![
+                "dl", "dr", "dp", "dt", "el", "exd", "cd1", "cd200", "st", "pr1nm", "pr1", "ep.link", "up.note", "uip", "ua", "z", "items", "ti", "_raw",
+            ]),
+            value in prop::sample::select(vec![
+                "Failed: https://x.org/a?access_token=5ecret77", "/reset?token=5ecret77", "//x.org/?password=5ecret77", "https://ann:5ecret77@x.org/",
+                "key=5ecret77", "a 5ecret77@example.org", "https://x.org/#id_token=5ecret77&a=b", "{\"client_secret\": \"5ecret77\"}",
+                "Authorization: Bearer 5ecret77-5ecret77", "/v/eyJhbGciOiJIUzI1NiJ9.5ecret77.abc", "user[password]=5ecret77", "?X-Amz-Signature=5ecret77",
+            ]),
+            times in 0..3_usize,
+            is_json in any::<bool>(),
+        ) {
+            let mut value = value.to_owned();
+            for _ in 0..times {
+                value = percent_encoding::utf8_percent_encode(&value, percent_encoding::NON_ALPHANUMERIC).to_string();
+            }
+            let mut hit = Hit::default();
+            hit.set("cid", "5");
+            hit.set(name, &value);
+            if is_json {
+                hit = Hit::from_json(json!({"cid": "5", name: value, "more": {"deep": [value]}}).to_string().as_bytes()).unwrap();
+            }
+            let request = request(&[("referer", &value), ("x-requested-with", &value)]);
+            let line = String::from_utf8(event(&hit, &request, Policy::Ignore).line).unwrap();
+            prop_assert!(!line.contains("5ecret77"), "{}", line);
         }
 
         #[test]

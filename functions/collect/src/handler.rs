@@ -121,7 +121,7 @@ pub struct Invalid {
 ///
 /// `deadline_ms`: when the invocation ends, in milliseconds since 1970-01-01T00:00:00Z.
 pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Answer, HandleError> {
-    let request = request::read(&event)?;
+    let request = request::read(&event)?.behind(app.config.trusted_proxies);
     let time = clock::remaining(deadline_ms).saturating_sub(RESPONSE_RESERVE).min(app.config.delivery);
     let mut tally = Tally::default();
     let answer = respond(app, &request, time, &mut tally).await?;

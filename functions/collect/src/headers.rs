@@ -7,9 +7,16 @@ use crate::privacy::Cleaner;
 /// Name, in lower case, and value.
 pub type Header<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-/// The headers as they are stored: only those that [`is_stored`] names, cleaned, and with the values of a repeated name joined.
-pub(crate) fn stored<'a>(headers: &'a [Header<'a>], cleaner: &mut Cleaner) -> Vec<(&'a str, Cow<'a, str>)> {
+/// The headers as they are stored: only those that [`is_stored`] or `more` names, cleaned, and with the values of a repeated name
+/// joined. What is in those of `more` nobody knows, so they are not stored of visitors who opt out.
+pub(crate) fn stored<'a>(
+    headers: &'a [Header<'a>],
+    more: &[String],
+    cleaner: &mut Cleaner,
+) -> Vec<(&'a str, Cow<'a, str>)> {
     let mut stored: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(headers.len());
+    let anonymises = cleaner.anonymises();
+    let is_stored = |name: &str| is_stored(name) || (!anonymises && more.iter().any(|other| other == name));
     for (name, value) in headers.iter().filter(|(name, _)| is_stored(name)) {
         let Some(value) = cleaner.header(name, value) else { continue };
         match stored.iter_mut().find(|(other, _)| other == name) {

@@ -96,6 +96,8 @@ impl Serialize for ParameterValue<'_> {
 pub(crate) enum Replacement {
     Text(String),
     Json(String),
+    /// Only the name.
+    Name(String),
     Removed,
 }
 
@@ -266,6 +268,13 @@ impl Hit {
             Replacement::Removed => {
                 if at < self.parameters.len() {
                     self.parameters.remove(at);
+                }
+                return;
+            }
+            Replacement::Name(text) => {
+                let name = self.append(text);
+                if let Some(parameter) = self.parameters.get_mut(at) {
+                    *parameter = Parameter { name, tag: tag(text.as_bytes()), ..*parameter };
                 }
                 return;
             }

@@ -16,7 +16,7 @@ use serde::{
 };
 use shared::json::Text;
 
-use crate::headers::Header;
+use crate::{address::parse_address, headers::Header};
 
 /// A request, independent of the event that brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Request<'a> {
     /// Base64 if `is_base64`.
     pub body: Cow<'a, str>,
     pub is_base64: bool,
-    /// The address that connected to the gateway, or empty.
+    /// The address that connected to the gateway, or empty; behind trusted proxies, the visitor's.
     pub source_ip: Cow<'a, str>,
     /// The host that the request was sent to.
     pub hostname: Cow<'a, str>,
@@ -206,6 +206,24 @@ fn of_load_balancer(mut request: Request<'_>) -> Result<Request<'_>, RequestErro
 }
 
 impl Request<'_> {
+    /// The request with the visitor's address, if `proxies` trusted ones stand between the visitor and the gateway. Each of them, and the
+    /// gateway, adds the address that connected to it at the end of `X-Forwarded-For`; what is before that, clients may have
+    /// invented. If there are fewer addresses, the request did not come by way of the proxies, and the address that connected counts.
+    #[must_use]
+    pub fn behind(mut self, proxies: usize) -> Self {
+        if proxies == 0 {
+            return self;
+        }
+        let values = self.headers.iter().rev().filter(|(name, _)| name == "x-forwarded-for");
+        let mut hops = values.flat_map(|(_, value)| value.rsplit(',')).map(str::trim).peekable();
+        hops.next_if(|last| *last == self.source_ip);
+        let visitor = hops.nth(proxies - 1).filter(|address| parse_address(address).is_some()).map(str::to_owned);
+        if let Some(visitor) = visitor {
+            self.source_ip = visitor.into();
+        }
+        self
+    }
+
     /// The value of the first header with this name, which is in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -359,6 +377,25 @@ mod tests {
         without["headers"]["x-amzn-trace-id"] = json!("Self=1-6b01a712-abc");
         let error = read(without.to_string().as_bytes()).unwrap_err().to_string();
         assert!(error.ends_with("it has no time in x-amzn-trace-id"), "{error}");
+    }
+
+    #[test]
+    fn only_trusted_proxies_say_who_the_visitor_is() {
+        let address = |forwarded: &[&str], proxies: usize| {
+            let mut event = v1();
+            event["multiValueHeaders"]["X-Forwarded-For"] = json!(forwarded);
+            let event = event.to_string();
+            read(event.as_bytes()).unwrap().behind(proxies).source_ip.into_owned()
+        };
+        let forged = "6.6.6.6, 203.0.113.9";
+        // The gateway adds the address that connected to it, 192.0.2.7: a REST API does so, a function URL may not.
+        assert_eq!(address(&[&format!("{forged}, 192.0.2.7")], 0), "192.0.2.7");
+        assert_eq!(address(&[&format!("{forged}, 192.0.2.7")], 1), "203.0.113.9");
+        assert_eq!(address(&[forged], 1), "203.0.113.9");
+        assert_eq!(address(&["6.6.6.6", "203.0.113.9, 198.51.100.1, 192.0.2.7"], 2), "203.0.113.9");
+        assert_eq!(address(&["192.0.2.7"], 1), "192.0.2.7", "it did not come through the proxy");
+        assert_eq!(address(&["unknown, 192.0.2.7"], 1), "192.0.2.7");
+        assert_eq!(address(&[], 3), "192.0.2.7");
     }
 
     #[test]

@@ -1,0 +1,97 @@
+//! What input that is made to be slow costs beside ordinary input of the same size: processor time of one thread, without I/O.
+
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
+
+use collect::{
+    body::{self, Takes},
+    config::Config,
+    handler,
+    request::Request,
+};
+
+/// Most times as long as ordinary input.
+const MOST: f64 = 5.0;
+
+fn config() -> Config {
+    let settings = [("STREAM_NAME", "clicks"), ("OPT_OUT", "drop-id")];
+    Config::from_lookup(|name| settings.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned()))
+        .unwrap()
+}
+
+fn request<'a>(body: &'a str, headers: &[(&'a str, &'a str)]) -> Request<'a> {
+    Request {
+        method: "POST".into(),
+        path: "/batch".into(),
+        query: "".into(),
+        headers: headers.iter().map(|(name, value)| (Cow::Borrowed(*name), Cow::Borrowed(*value))).collect(),
+        body: body.into(),
+        is_base64: false,
+        source_ip: "198.51.100.23".into(),
+        hostname: "collect.example".into(),
+        time_ms: 1_795_183_906_123,
+    }
+}
+
+/// The shortest of several measurements: what else runs on the machine makes them longer, never shorter.
+fn cost(request: &Request<'_>) -> Duration {
+    let config = config();
+    let once = || {
+        let started = Instant::now();
+        let read = body::hits(&request.body, false, "", Takes::Batch).unwrap();
+        let (events, _) = handler::events(&config, request, &read).unwrap();
+        assert_eq!(events.len(), read.len());
+        started.elapsed()
+    };
+    (0..30).map(|_| once()).min().unwrap()
+}
+
+#[test]
+fn hostile_input_costs_at_most_five_times_the_usual() {
+    const HITS: usize = 20;
+    const START: &str = "v=1&tid=UA-12345-1&cid=5&t=event&ec=a&ea=b";
+    let line = |value: &str| {
+        let parameters: String = (0..93).map(|at| format!("&c{at}={value}")).collect();
+        format!("{START}{parameters}")
+    };
+    let batch = |line: String| vec![line; HITS].join("\n");
+    let [usual, ordinary] = ["a1", "1."].map(|value| batch(line(value)));
+    assert!(usual.len() < 16 * 1_024);
+    let addresses: Vec<String> = (0..600).map(|at| format!("10.{}.{}.{}", at % 200, at % 7, at % 250)).collect();
+    let addresses = addresses.join(", ");
+    let many: Vec<_> = [("dnt", "1")].into_iter().chain([("x-real-ip", &*addresses); 20]).collect();
+    let plain = cost(&request(&usual, &[("user-agent", "x")]));
+    for (name, body, headers) in [
+        (
+            "many addresses and an opt-out",
+            &ordinary,
+            &[("sec-gpc", "1"), ("x-forwarded-for", &addresses), ("forwarded", &addresses)][..],
+        ),
+        ("many headers of addresses", &ordinary, &many[..]),
+        ("separators", &batch(format!("{START}&dl={}", "=:@%".repeat(150))), &[]),
+        ("quotes and spaces", &batch(format!("{START}&dl={}", "+%22:+".repeat(100))), &[]),
+        ("names of secrets", &batch(format!("{START}&dl={}", "key%3Da%26".repeat(60))), &[]),
+        ("schemes", &batch(format!("{START}&dl={}", ":%252F%252F".repeat(60))), &[]),
+        ("starts of tokens", &batch(format!("{START}&dl={}", "eyJ".repeat(200))), &[]),
+        (
+            "an id that occurs often",
+            &batch(format!("{START}&uid=aaaaaaaa&dl={}", "aaaaaaaa+".repeat(60))),
+            &[("dnt", "1")],
+        ),
+        (
+            "nested JSON",
+            &format!(
+                "[{}]",
+                vec![r#"{"cid":"5","a":[[[[[[[["://:"]]]]]]]],"b":{"c":{"d":{"e":{"f":{"g":"="}}}}}}"#; HITS].join(",")
+            ),
+            &[],
+        ),
+    ] {
+        let hostile = cost(&request(body, headers));
+        let times = hostile.as_secs_f64() / plain.as_secs_f64();
+        println!("{name}: {hostile:?}, {times:.1} times {plain:?}");
+        assert!(times <= MOST, "{name}: {hostile:?} is {times:.1} times {plain:?}");
+    }
+}
