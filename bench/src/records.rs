@@ -13,7 +13,7 @@ use objects::{Attributes, Bucket, BucketError, Created, Head, Listed, Upload};
 use rolling::{
     batch::Batch,
     event::Event,
-    line::{Lines, TableOf},
+    line::{self, TableOf},
     run::{Entry, Extent, Run as Lines},
     segment::NewSegment,
     shard::{STATE, ShardId, State, Stored},
@@ -66,7 +66,7 @@ pub fn full_event() -> Vec<u8> {
     kinesis_event(1, RECORDS, line)
 }
 
-fn batch(event: &[u8], lines: &Lines) -> Result<Batch, Error> {
+fn batch(event: &[u8], lines: &line::Lines) -> Result<Batch, Error> {
     match Batch::of_event(event, lines)? {
         Event::Batch(Some(batch)) => Ok(batch),
         _ => Err("the event holds no records".into()),
@@ -77,7 +77,7 @@ fn batch(event: &[u8], lines: &Lines) -> Result<Batch, Error> {
 #[derive(Debug)]
 pub struct Landfall<'a> {
     event: &'a [u8],
-    lines: Lines,
+    lines: line::Lines,
 }
 
 impl<'a> Landfall<'a> {

@@ -843,6 +843,6 @@ mod tests {
             assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
         }
         let error = "no_tabel".parse::<UnregisteredReason>().unwrap_err().to_string();
-        assert_eq!(error, "\"no_tabel\" is not a reason; known are no_table, key_holds_nul, not_data");
+        assert_eq!(error, "\"no_tabel\" is not a reason; known are no_table, key_holds_nul, not_data, known_key");
     }
 }
