@@ -273,7 +273,9 @@ class Model:
         tidy_pages = shards * ceil(segments / KEYS_A_LISTING) / ROLLER_TIDY_MINUTES
         tick_pages = 1 + ceil(shards / KEYS_A_LISTING) + tidy_pages
         states = 2 * batches + rolls * groups + (0.0 if by_records else rolls)
-        bill.add("S3", self._month("s3_put", TICKS_A_SECOND * tick_pages + states + files * uploads))
+        # What was staged is noted when segments are deleted.
+        notes = min(rolls, batches)
+        bill.add("S3", self._month("s3_put", TICKS_A_SECOND * tick_pages + states + notes + files * uploads))
         # The rules of tables: each tick reads them, and a batch if it has not seen them for a minute.
         rules = TICKS_A_SECOND + min(batches, shards / 60)
         bill.add("S3", self._month("s3_get", batches + rules + TICKS_A_SECOND * shards + rolls * segments * 2 * groups))

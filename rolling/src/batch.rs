@@ -101,6 +101,31 @@ impl Batch {
         runs.chain(self.poison.iter().map(|poison| poison.position)).min()
     }
 
+    /// Position of the last record.
+    #[must_use]
+    pub fn last(&self) -> Option<Position> {
+        self.times().map(|(position, _)| position).max()
+    }
+
+    /// Number of records.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.runs.values().map(Run::len).sum::<usize>() + self.poison.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The positions of all records, and when they arrived, in no order.
+    pub fn times(&self) -> impl Iterator<Item = (Position, i64)> {
+        let entries = self.runs.values().flat_map(|run| run.entries(0..run.len()));
+        let times = entries.map(|entry| (entry.position, entry.arrived_ms));
+        times.chain(self.poison.iter().map(|poison| (poison.position, poison.arrived_ms)))
+    }
+
     /// Reads an event and decodes the records of a batch; `None` if the batch is empty.
     pub fn of_event(event: &[u8], lines: &Lines) -> Result<Event<Option<Self>>, EventError> {
         let mut reader = Reader::new(lines, (event.len() / RECORD_BYTES, event.len() / LINES_OF_EVENT));
@@ -113,6 +138,7 @@ impl Batch {
         let shard = match read? {
             Event::Tick(tick) => return Ok(Event::Tick(tick)),
             Event::Roll(tables) => return Ok(Event::Roll(tables)),
+            Event::Discarded(request) => return Ok(Event::Discarded(request)),
             Event::Batch(None) => return Ok(Event::Batch(None)),
             Event::Batch(Some(shard)) => shard,
         };

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use shared::{
     json::{self, Scan, Text},
@@ -26,7 +26,8 @@ pub enum EventError {
     /// The event is JSON of another kind.
     #[error(
         "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (a \"Scheduled \
-         Event\" of \"aws.events\" with its \"time\") nor a request of landfall roll (an object with \"roll\")"
+         Event\" of \"aws.events\" with its \"time\") nor a request of landfall roll (an object with \"roll\") \
+         or of landfall replay discarded (\"discarded\")"
     )]
     Unknown,
     /// A record lacks something without which it cannot be reported as failed.
@@ -63,6 +64,19 @@ pub enum Event<B> {
     Tick(i64),
     /// `landfall roll` asks for the files of these tables.
     Roll(BTreeSet<Segment>),
+    /// A request of `landfall replay discarded`.
+    Discarded(Request),
+}
+
+/// A request to land a batch that Lambda has given up: `{"discarded": "aws/lambda/…"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Key of the object in the lake in which Lambda keeps the batch. It may be too large to be passed to the function.
+    pub discarded: String,
+    /// Whether records are landed of which it cannot be known whether they were landed before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub even_if_landed: bool,
 }
 
 /// The shard that the records of a batch come from.
@@ -225,6 +239,9 @@ fn other<B>(event: &[u8]) -> Result<Option<Event<B>>, EventError> {
     }
     if let Some(time) = schedule::tick(event) {
         return Ok(Some(Event::Tick(time.as_millisecond())));
+    }
+    if let Ok(request) = serde_json::from_slice(event) {
+        return Ok(Some(Event::Discarded(request)));
     }
     let shape: Shape = json::object(event)?;
     match (shape.records, shape.roll) {
@@ -480,6 +497,14 @@ mod tests {
         let tick =
             r#"{"version":"0","detail-type":"Scheduled Event","source":"aws.events","time":"2026-11-20T14:11:00Z"}"#;
         assert!(matches!(read(tick.as_bytes(), drop), Ok(Event::Tick(1_795_183_860_000))));
+        let key = "aws/lambda/0f1e/shardId-000000000006/2026/11/20/2026-11-20T14.11.46-7c2b";
+        let request = |even_if_landed| Request { discarded: key.to_owned(), even_if_landed };
+        for (event, expected) in [
+            (format!(r#"{{"discarded":"{key}"}}"#), request(false)),
+            (format!(r#"{{"discarded":"{key}","even_if_landed":true}}"#), request(true)),
+        ] {
+            assert!(matches!(read(event.as_bytes(), drop), Ok(Event::Discarded(read)) if read == expected));
+        }
         assert!(matches!(read(br#"{"Records":[]}"#, drop), Ok(Event::Batch(None))));
         let tables = BTreeSet::from(["a".parse().unwrap()]);
         assert_eq!(read(br#"{"roll":["a","a"]}"#, drop).unwrap(), Event::Roll(tables));
@@ -487,7 +512,7 @@ mod tests {
         for (event, error) in [
             (
                 r#"{"source":"aws.ecr","detail-type":"ECR Image Scan","time":"2026-11-20T14:11:00Z"}"#,
-                "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (a \"Scheduled Event\" of \"aws.events\" with its \"time\") nor a request of landfall roll (an object with \"roll\")",
+                "the event is neither a Kinesis batch (an object with \"Records\") nor a tick of the schedule (a \"Scheduled Event\" of \"aws.events\" with its \"time\") nor a request of landfall roll (an object with \"roll\") or of landfall replay discarded (\"discarded\")",
             ),
             (
                 "",

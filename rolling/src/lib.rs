@@ -8,10 +8,12 @@
 
 pub mod aggregate;
 pub mod batch;
+pub mod discarded;
 pub mod earlier;
 mod envelope;
 pub mod error;
 pub mod event;
+pub mod journal;
 pub mod line;
 mod plain;
 pub mod rules;

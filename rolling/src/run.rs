@@ -140,6 +140,14 @@ impl Run {
         Self { entries: entries.collect(), lines }
     }
 
+    /// The records from `first` to `last`, both included.
+    #[must_use]
+    pub fn between(&self, first: Position, last: Position) -> Self {
+        let rest = self.clone().beyond(first.before());
+        let count = rest.up_to(last);
+        Self { entries: rest.entries(0..count).to_vec(), lines: rest.lines(0..count) }
+    }
+
     /// Number of records at the start of a range that fit into `records` and `bytes`.
     #[must_use]
     pub fn fitting(&self, range: Range<usize>, records: usize, bytes: u64) -> usize {

@@ -20,6 +20,7 @@ use shared::{
 use crate::{
     batch::{Batch, Poison},
     earlier::{self, Item, Staged},
+    journal::Interval,
     run::{Extent, Run},
     segment::{Name, NewSegment},
 };
@@ -134,6 +135,9 @@ impl fmt::Display for ShardId {
 pub struct Stored {
     /// Its name in the folder of the shard. A segment of the earlier layout is in the folder of its table.
     pub name: String,
+    /// Position of the first record of its batch that was new; `None` if an earlier version staged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Position>,
     /// Position of the last record of its batch.
     pub last: Position,
     /// Where its contents are listed; `None` in the earlier layout, where the name tells.
@@ -145,6 +149,12 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// The records that its batch staged.
+    #[must_use]
+    pub fn interval(&self) -> Option<Interval> {
+        self.first.map(|first| Interval { first, last: self.last })
+    }
+
     /// The table of a segment of the earlier layout.
     #[must_use]
     pub fn table(&self) -> Option<&str> {
@@ -179,6 +189,77 @@ impl Begun {
         let Extent { first, last, count, oldest_ms, newest_ms, .. } = self.extent;
         RolledFile { window, after: self.after, first, last, count, oldest_ms, newest_ms, reason: self.reason }
     }
+}
+
+/// Records that Lambda gave up and that are landed out of band: below the tail, and in no window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// The records.
+    #[serde(flatten)]
+    pub interval: Interval,
+    /// Their segment.
+    pub segment: Stored,
+    /// The files that they are going to be, one for each table.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<Segment, Begun>,
+}
+
+const REPLAY: &str = "replay-";
+
+impl Replay {
+    /// What is begun with these records, by one who has read the state at `revision`. The revision is in the name of the segment, so that it is known when
+    /// no state can take it up any more.
+    #[must_use]
+    pub fn of(
+        revision: u64,
+        interval: Interval,
+        segment: &NewSegment,
+        runs: &BTreeMap<Segment, Run>,
+        poison: bool,
+        target: impl Fn(&Segment) -> Target,
+    ) -> Self {
+        let begun = |(table, run): (&Segment, &Run)| {
+            let extent = run.extent(0..run.len())?;
+            let (after, reason, target) = (extent.first.before(), Reason::Replay, target(table));
+            Some((table.clone(), Begun { after, extent, reason, target }))
+        };
+        let name = format!("{REPLAY}{revision}-{}", segment.name);
+        let contents = Some((segment.contents_at.start, segment.contents_at.end));
+        Self {
+            interval,
+            segment: Stored { name, first: None, last: interval.last, contents, poison },
+            files: runs.iter().filter_map(begun).collect(),
+        }
+    }
+}
+
+/// What is known, besides the state, of records that may have been staged.
+#[derive(Debug)]
+pub struct Known {
+    /// Intervals of segments that are gone.
+    pub segments: Vec<Interval>,
+    /// Intervals that were landed out of band.
+    pub replays: Vec<Interval>,
+    /// Whether the function can never have got the records from Lambda, so that no segment holds them.
+    pub never_delivered: bool,
+    /// Whether what is not known to be staged counts as not staged.
+    pub even_if_landed: bool,
+}
+
+/// Why the records of a batch that Lambda gave up are not landed out of band.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotLanded {
+    /// Nothing says yet where the shard comes from.
+    #[error(
+        "nothing of its shard has been staged yet; replay it later, or with --even-if-landed if nothing else will come"
+    )]
+    Early,
+    /// It was staged before intervals were kept, or may have been.
+    #[error(
+        "whether record {0:?} is in a file is not known: it is older than what kafka-roller keeps of this. Look for it in the files of its \
+         table; --even-if-landed lands it all the same"
+    )]
+    Undecided(Position),
 }
 
 /// What is known of a table.
@@ -303,6 +384,21 @@ pub struct State {
     pub segments: Vec<Stored>,
     /// The tables.
     pub tables: BTreeMap<Segment, Table>,
+    /// Of the records behind this one it is known which were staged; `None` until this version stages some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervals_after: Option<Position>,
+    /// What is landed out of band.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replays: Vec<Replay>,
+}
+
+/// What a state has forgotten.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// The names of segments.
+    pub names: Vec<String>,
+    /// The intervals of records that were in them.
+    pub intervals: Vec<Interval>,
 }
 
 /// The records of a batch that are new.
@@ -312,6 +408,8 @@ pub struct Fresh {
     pub runs: BTreeMap<Segment, Run>,
     /// Those that can never be used.
     pub poison: Vec<Poison>,
+    /// Position of the first record of the batch that lies behind the tail.
+    first: Option<Position>,
     /// Position of the last record of the batch, new or not.
     pub last: Position,
     /// When the newest record of the batch arrived.
@@ -382,6 +480,8 @@ impl State {
             floors: BTreeMap::new(),
             segments: Vec::new(),
             tables: BTreeMap::new(),
+            intervals_after: None,
+            replays: Vec::new(),
         }
     }
 
@@ -418,12 +518,13 @@ impl State {
                 if after > end {
                     // Names a segment that nobody will find, so that what is missing shows.
                     let name = format!("{table}/missing-{after}");
-                    state.segments.push(Stored { name, last: after, contents: None, poison: false });
+                    state.segments.push(Stored { name, first: None, last: after, contents: None, poison: false });
                 }
                 (end, floor) = (end.max(extent.last), floor.max(extent.last));
                 state.newest_ms = state.newest_ms.max(extent.newest_ms);
                 extents = Some(extents.map_or(extent, |sum| sum.and(extent)));
-                state.segments.push(Stored { name: name.to_owned(), last: extent.last, contents: None, poison: false });
+                let (name, last) = (name.to_owned(), extent.last);
+                state.segments.push(Stored { name, first: None, last, contents: None, poison: false });
             }
             state.floors.insert(table.clone(), floor);
             // Segments may overlap, so they are counted when they are read.
@@ -438,18 +539,18 @@ impl State {
         if let Some(staged) = self.stream_arn.as_ref().filter(|staged| **staged != shard.stream_arn) {
             return Err(Refused::OtherStream { staged: staged.clone(), arrived: shard.stream_arn.clone() });
         }
-        let entries = runs.values().flat_map(|run| run.entries(0..run.len()));
-        let times = entries.map(|entry| (entry.position, entry.arrived_ms));
-        let times = times.chain(poison.iter().map(|poison| (poison.position, poison.arrived_ms)));
-        let (mut last, mut newest_ms) = (Position::START, 0);
-        for (position, arrived_ms) in times {
+        let (mut first, mut last, mut newest_ms) = (None, Position::START, 0);
+        for (position, arrived_ms) in batch.times() {
             let is_newer = arrived_ms.saturating_sub(ARRIVAL_TOLERANCE_MS) > self.newest_ms;
             if position <= self.tail && is_newer && self.floors.is_empty() {
                 return Err(Refused::MadeAnew { position, arrived_ms });
             }
             (last, newest_ms) = (last.max(position), newest_ms.max(arrived_ms));
+            if position > self.tail {
+                first = Some(first.map_or(position, |first: Position| first.min(position)));
+            }
         }
-        let mut fresh = Fresh { runs: BTreeMap::new(), poison: Vec::new(), last, newest_ms, already: 0 };
+        let mut fresh = Fresh { runs: BTreeMap::new(), poison: Vec::new(), first, last, newest_ms, already: 0 };
         for (table, run) in runs {
             let staged = self.floors.get(table).copied().unwrap_or_default().max(self.tail);
             let already = run.up_to(staged);
@@ -472,6 +573,9 @@ impl State {
         limits: impl Fn(&Segment) -> (Limits, Target),
     ) {
         self.stream_arn.get_or_insert_with(|| stream_arn.to_owned());
+        // Below a floor, the earlier layout says only of each table what it has.
+        let floor = self.floors.values().max().copied().unwrap_or_default();
+        self.intervals_after.get_or_insert(self.tail.max(floor));
         self.tail = self.tail.max(fresh.last);
         self.newest_ms = self.newest_ms.max(fresh.newest_ms);
         if self.floors.values().all(|floor| *floor <= self.tail) {
@@ -479,6 +583,7 @@ impl State {
         }
         self.segments.push(Stored {
             name: segment.name.to_string(),
+            first: fresh.first,
             last: segment.name.last,
             contents: Some((segment.contents_at.start, segment.contents_at.end)),
             poison: !fresh.poison.is_empty(),
@@ -539,8 +644,36 @@ impl State {
         table.written_ms = now_ms;
     }
 
-    /// Forgets the segments that nobody needs any more, and gives back their names.
-    pub fn sweep(&mut self) -> Vec<String> {
+    /// Of the records of a batch that Lambda gave up, those that were never staged, as intervals of its records.
+    pub fn missing(&self, batch: &Batch, known: &Known) -> Result<Vec<Interval>, NotLanded> {
+        let live = self.segments.iter().filter_map(Stored::interval).filter(|_| !known.never_delivered);
+        let replays = self.replays.iter().map(|replay| replay.interval).chain(known.replays.iter().copied());
+        let covered = [sorted(live.chain(known.segments.iter().copied())), sorted(replays)];
+        let is_staged = |position: Position| covered.iter().any(|intervals| cover(intervals, position));
+        let mut positions: Vec<Position> = batch.times().map(|(position, _)| position).collect();
+        positions.sort_unstable();
+        let (mut missing, mut is_behind_missing) = (Vec::<Interval>::new(), false);
+        for position in positions {
+            if is_staged(position) {
+                is_behind_missing = false;
+                continue;
+            }
+            let is_before_intervals = self.intervals_after.is_none_or(|after| position <= after);
+            if is_before_intervals && !known.never_delivered && !known.even_if_landed {
+                return Err(NotLanded::Undecided(position));
+            }
+            match missing.last_mut().filter(|_| is_behind_missing) {
+                Some(interval) => interval.last = position,
+                None => missing.push(Interval { first: position, last: position }),
+            }
+            is_behind_missing = true;
+        }
+        Ok(missing)
+    }
+
+    /// Forgets the segments that nobody needs any more. Those that say what they staged are forgotten in the order of their records, on
+    /// which the journal relies.
+    pub fn sweep(&mut self) -> Swept {
         let needs: BTreeMap<&str, Position> =
             self.tables.iter().filter_map(|(name, table)| Some((name.as_str(), table.needs()?))).collect();
         let first = needs.values().min().copied();
@@ -551,9 +684,17 @@ impl State {
             };
             stored.poison || needs.is_some_and(|first| stored.last >= first)
         };
-        let (kept, dead) = std::mem::take(&mut self.segments).into_iter().partition(is_needed);
-        self.segments = kept;
-        dead.into_iter().map(|stored: Stored| stored.name).collect()
+        let (mut swept, mut holds_others) = (Swept::default(), false);
+        self.segments.retain(|stored| {
+            let is_kept = is_needed(stored) || holds_others && stored.table().is_none();
+            holds_others |= is_kept && stored.table().is_none();
+            if !is_kept {
+                swept.names.push(stored.name.clone());
+                swept.intervals.extend(stored.interval());
+            }
+            is_kept
+        });
+        swept
     }
 
     /// Whether an object of the earlier layout is not needed any more. A segment with records beyond what is known of its table was
@@ -565,6 +706,12 @@ impl State {
             let open = table.open.map_or(Position::START, |open| open.last);
             staged.extent.last <= table.begun_to().max(open)
         })
+    }
+
+    /// Whether a segment of what was to be landed out of band, by one who had read the state at `revision`, will never be named.
+    #[must_use]
+    pub fn is_dead_replay(&self, revision: u64, name: &str) -> bool {
+        revision < self.revision && !self.replays.iter().any(|replay| replay.segment.name == name)
     }
 
     /// The names of all segments.
@@ -594,6 +741,7 @@ impl State {
     #[must_use]
     pub fn is_over(&self, now_ms: i64) -> bool {
         let is_done = self.ended && self.segments.is_empty() && self.unfinished().next().is_none();
+        let is_done = is_done && self.replays.is_empty();
         is_done && now_ms.saturating_sub(self.newest_ms) > RETENTION_MS
     }
 
@@ -611,6 +759,18 @@ impl State {
     }
 }
 
+fn sorted(intervals: impl Iterator<Item = Interval>) -> Vec<Interval> {
+    let mut intervals: Vec<Interval> = intervals.collect();
+    intervals.sort_unstable();
+    intervals
+}
+
+/// Whether one of these intervals has a record. They are in order, and disjoint unless they are the same.
+fn cover(intervals: &[Interval], position: Position) -> bool {
+    let until = intervals.partition_point(|interval| interval.first <= position);
+    until.checked_sub(1).and_then(|at| intervals.get(at)).is_some_and(|interval| interval.covers(position))
+}
+
 impl Default for State {
     fn default() -> Self {
         Self::new()
@@ -624,6 +784,8 @@ pub struct Listing {
     pub has_state: bool,
     /// Its segments.
     pub segments: Vec<Name>,
+    /// Segments of what is landed out of band: the revision of the state that was read, and their names.
+    pub replays: Vec<(u64, String)>,
     /// Its objects of the earlier layout, and their names.
     pub earlier: Vec<(Segment, Item, String)>,
     /// When the newest object was written, in milliseconds since 1970-01-01T00:00:00Z.
@@ -638,6 +800,10 @@ impl Listing {
             self.has_state = true;
         } else if let Some(segment) = Name::parse(name) {
             self.segments.push(segment);
+        } else if let Some((revision, segment)) = name.strip_prefix(REPLAY).and_then(|name| name.split_once('-'))
+            && let (Ok(revision), Some(_)) = (revision.parse(), Name::parse(segment))
+        {
+            self.replays.push((revision, name.to_owned()));
         } else if let Some((table, item)) = earlier::parse(name) {
             self.earlier.push((table, item, name.to_owned()));
         } else {

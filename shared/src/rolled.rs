@@ -45,12 +45,14 @@ pub enum Reason {
     Gap,
     /// `landfall audit --repair` wrote it from the stream because it was missing.
     Repair,
+    /// Lambda had given its records up, and they were landed later. They lie between those of other files, and are in none of them.
+    Replay,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 7] =
-        [Self::Records, Self::Age, Self::Bytes, Self::Request, Self::Reshard, Self::Gap, Self::Repair];
+    pub const ALL: [Self; 8] =
+        [Self::Records, Self::Age, Self::Bytes, Self::Request, Self::Reshard, Self::Gap, Self::Repair, Self::Replay];
 
     /// The reason as text.
     #[must_use]
@@ -63,6 +65,7 @@ impl Reason {
             Self::Reshard => "reshard",
             Self::Gap => "gap",
             Self::Repair => "repair",
+            Self::Replay => "replay",
         }
     }
 }

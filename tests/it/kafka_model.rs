@@ -20,7 +20,7 @@ use futures_util::future::LocalBoxFuture;
 use kafka_roller::{
     app::App,
     config::Config,
-    error::RollError,
+    error::{ReplayError, RollError},
     handler::{HandleError, Response, Tally, run},
     lineage::Lineage,
 };
@@ -31,7 +31,7 @@ use rolling::{
     rules::{Compression, Own, Rules, TABLES, TableRules},
     run::{Entry, Extent, Run},
     segment::{Contents, poison},
-    shard::{Limits, STATE, ShardId, State},
+    shard::{Limits, Listing, NotLanded, STATE, ShardId, State},
 };
 use shared::{
     layout::Segment,
@@ -48,6 +48,8 @@ use crate::{
 /// Seeds of histories that have failed in the past.
 const REGRESSIONS: &[u64] = &[];
 const HOUR_MS: i64 = 3_600_000;
+/// In the histories, Lambda passes on no larger event.
+const LARGE: usize = 40_000;
 
 /// Random numbers from a seed.
 #[derive(Clone)]
@@ -83,6 +85,8 @@ struct Put {
     holds: Vec<(&'static str, u64)>,
     /// Which of its records are poison.
     poison: Vec<usize>,
+    /// Whether it is too large for Lambda to pass it on.
+    is_large: bool,
 }
 
 impl Put {
@@ -118,8 +122,18 @@ impl Lineage for Parents {
 
 type Invocation = Pin<Box<dyn Future<Output = Result<Response, HandleError>>>>;
 
+/// An object in which Lambda keeps what it has given up.
+#[derive(Clone)]
+struct Discarded {
+    key: String,
+    shard: usize,
+    puts: Vec<Put>,
+}
+
 struct Actor {
     invocation: Invocation,
+    /// What it replays.
+    replays: Option<Discarded>,
     /// The shard that waits for the response, and the puts that were delivered. `None` for ticks, and for invocations that have
     /// timed out.
     delivery: Option<(usize, std::ops::Range<usize>)>,
@@ -144,9 +158,15 @@ struct History {
     tables: TableRules,
     /// Whether files may have been asked for.
     requested: bool,
-    /// Records that the stream has given up. They may be in a file all the same.
+    /// What Lambda has given up and nobody has replayed.
+    discarded: Vec<Discarded>,
+    /// How often it has.
+    discards: usize,
+    /// Whether some puts are too large for Lambda.
+    has_large: bool,
+    /// Records that were given up, and of which it is not known whether they are in a file.
     given_up: BTreeSet<u64>,
-    /// Ids of poison records that the stream has given up.
+    /// Ids of such poison records.
     given_up_poison: BTreeSet<String>,
     /// Files that a consumer has taken away.
     taken: Vec<(String, Object)>,
@@ -196,6 +216,8 @@ fn app(world: &World, rules: Rules, part_bytes: usize, changes: bool, parents: &
     app.tidy_minutes = 1;
     app.lineage = Some(Box::new(parents.clone()));
     app.rules_for = if changes { Duration::ZERO } else { Duration::MAX };
+    app.journal_ms = i64::MAX; // likewise
+    app.max_event_bytes = LARGE;
     Rc::new(app)
 }
 
@@ -209,6 +231,7 @@ impl History {
         let (aggregates, changes) = (dice.percent(40), dice.percent(40));
         let parents = Parents::default();
         let app = app(&world, rules, part_bytes, changes, &parents);
+        let has_large = dice.percent(20);
         Self {
             dice,
             world,
@@ -223,6 +246,9 @@ impl History {
             aggregates,
             tables: TableRules::default(),
             requested: false,
+            discarded: Vec::new(),
+            discards: 0,
+            has_large,
             given_up: BTreeSet::new(),
             given_up_poison: BTreeSet::new(),
             taken: Vec::new(),
@@ -242,6 +268,11 @@ impl History {
     fn put(&mut self) {
         let open: Vec<usize> = (0..self.shards.len()).filter(|shard| !self.shards[*shard].is_closed).collect();
         let shard = open[self.dice.throw(open.len())];
+        let is_large = self.has_large && self.dice.percent(10);
+        self.put_in(shard, is_large);
+    }
+
+    fn put_in(&mut self, shard: usize, is_large: bool) {
         let many = if self.aggregates && self.dice.percent(30) { 1 + self.dice.throw(8) } else { 0 };
         let (mut holds, mut records, mut poison) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..many.max(1) {
@@ -262,7 +293,63 @@ impl History {
         self.world.note(format!("put {} in {shard}: {holds:?}", self.next));
         let data = if many > 0 { pack(&records) } else { records.remove(0) };
         let arrived_ms = self.clock() - self.dice.throw(50) as i64;
-        self.shards[shard].puts.push(Put { sequence: self.next, arrived_ms: arrived_ms.max(0), data, holds, poison });
+        let put = Put { sequence: self.next, arrived_ms: arrived_ms.max(0), data, holds, poison, is_large };
+        // Whether Lambda gives it up before it delivers what was put before is not documented, so it may.
+        if is_large {
+            self.discard(shard, std::slice::from_ref(&put));
+        }
+        self.shards[shard].puts.push(put);
+    }
+
+    /// Lambda writes what it gives up.
+    fn discard(&mut self, shard: usize, puts: &[Put]) {
+        if puts.is_empty() {
+            return;
+        }
+        self.discards += 1;
+        let key = format!("aws/lambda/0f1e/shardId-{shard}/1970/01/01/1970-01-01T00.00.00-{}", self.discards);
+        let mut event = event(shard, puts);
+        if puts.iter().any(|put| put.is_large) {
+            event.push_str(&" ".repeat(LARGE));
+        }
+        let object = serde_json::json!({
+            "requestContext": {"condition": "RetryAttemptsExhausted"}, "version": "1.0", "payload": event,
+        });
+        self.world.put(&format!("lake/{key}"), Bytes::from(object.to_string()), &[]);
+        self.discarded.push(Discarded { key, shard, puts: puts.to_vec() });
+    }
+
+    /// Somebody replays what Lambda has given up.
+    fn replay(&mut self, discarded: Discarded, even_if_landed: bool) {
+        let has_state = self.states().iter().any(|(id, _)| id.shard.as_str() == format!("shardId-{}", discarded.shard));
+        let even_if_landed = even_if_landed && !has_state;
+        let event = serde_json::json!({"discarded": discarded.key, "even_if_landed": even_if_landed}).to_string();
+        self.invoke(event, None);
+        self.actors.last_mut().unwrap().replays = Some(discarded);
+    }
+
+    /// The function has answered a replay. Once everything is durable, the command deletes the object, unless it dies.
+    fn replayed(&mut self, discarded: &Discarded, result: Result<Response, HandleError>) {
+        let Discarded { key, shard, puts } = discarded;
+        match result {
+            Ok(response) => {
+                assert!(response.replayed.is_some());
+                self.assert_durable(*shard, puts);
+                if self.dice.percent(60) {
+                    self.world.remove(&format!("lake/{key}"));
+                    self.discarded.retain(|other| other.key != *key);
+                }
+            }
+            Err(HandleError::Replay(_, ReplayError::NotLanded(NotLanded::Undecided(_)))) => {
+                assert!(self.inherits, "whether {key} was staged has to be known");
+                for put in puts {
+                    self.given_up.extend(put.holds.iter().map(|(_, number)| *number));
+                    self.given_up_poison.extend(put.poison_ids(*shard));
+                }
+                self.discarded.retain(|other| other.key != *key);
+            }
+            Err(_) => {}
+        }
     }
 
     fn invoke(&mut self, event: String, delivery: Option<(usize, std::ops::Range<usize>)>) {
@@ -270,7 +357,7 @@ impl History {
         let app = self.app.clone();
         let invocation =
             Box::pin(async move { run(&app, Bytes::from(event), None, &mut Tally::default()).await }) as Invocation;
-        self.actors.push(Actor { invocation, delivery });
+        self.actors.push(Actor { invocation, replays: None, delivery });
     }
 
     /// Somebody deploys other settings.
@@ -351,11 +438,9 @@ impl History {
         let most = self.dice.throw(4);
         let Shard { puts, checkpoint, .. } = &mut self.shards[shard];
         let end = puts.len().min(*checkpoint + most);
-        for put in &puts[*checkpoint..end] {
-            self.given_up.extend(put.holds.iter().map(|(_, number)| *number));
-            self.given_up_poison.extend(put.poison_ids(shard));
-        }
+        let given_up: Vec<Put> = puts[*checkpoint..end].iter().filter(|put| !put.is_large).cloned().collect();
         *checkpoint = end;
+        self.discard(shard, &given_up);
     }
 
     fn tick(&mut self) {
@@ -370,8 +455,21 @@ impl History {
         let is_next = parents.iter().all(|parent| self.is_done(*parent));
         if is_next && *checkpoint < puts.len() && !self.actors.iter().any(waiting) {
             let range = *checkpoint..puts.len().min(checkpoint + 1 + self.dice.throw(most));
-            let event = event(shard, &puts[range.clone()]);
-            self.invoke(event, Some((shard, range)));
+            // What is too large leaves a hole.
+            let passed_on: Vec<Put> = puts[range.clone()].iter().filter(|put| !put.is_large).cloned().collect();
+            if passed_on.is_empty() {
+                self.shards[shard].checkpoint = range.end;
+                return;
+            }
+            self.invoke(event(shard, &passed_on), Some((shard, range)));
+        }
+    }
+
+    /// Delivers the next records of a shard, and waits for the answer.
+    fn deliver_now(&mut self, shard: usize) {
+        self.deliver(shard, 20);
+        if !self.actors.is_empty() {
+            self.go_on(0);
         }
     }
 
@@ -380,8 +478,11 @@ impl History {
         self.world.turn();
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(result) = self.actors[actor].invocation.as_mut().poll(&mut context) {
-            let Actor { delivery, .. } = self.actors.swap_remove(actor);
+            let Actor { delivery, replays, .. } = self.actors.swap_remove(actor);
             self.world.note(format!("{actor} answered {result:?} for {delivery:?}"));
+            if let Some(discarded) = replays {
+                return self.replayed(&discarded, result);
+            }
             if let (Some((shard, range)), Ok(response)) = (delivery, result) {
                 self.acknowledge(shard, &range, &response);
             }
@@ -409,14 +510,19 @@ impl History {
             }
             _ => panic!("one failure is enough"),
         };
+        let passed_on: Vec<Put> = puts[range.start..checkpoint].iter().filter(|put| !put.is_large).cloned().collect();
+        self.assert_durable(shard, &passed_on);
+        self.shards[shard].checkpoint = checkpoint;
+    }
+
+    fn assert_durable(&self, shard: usize, puts: &[Put]) {
         let (durable, quarantined) = (self.durable(), self.durable_poison());
-        for put in &puts[range.start..checkpoint] {
+        for put in puts {
             assert!(put.holds.iter().all(|(_, number)| durable.contains(number)), "{} is acknowledged", put.sequence);
             for id in put.poison_ids(shard) {
                 assert!(quarantined.contains(&id), "{id} is acknowledged");
             }
         }
-        self.shards[shard].checkpoint = checkpoint;
     }
 
     /// The states of all shards.
@@ -448,7 +554,8 @@ impl History {
 
     fn each_segment(&self, mut each: impl FnMut(&Contents, &Bytes)) {
         for (id, state) in self.states() {
-            for stored in state.segments.iter().filter(|stored| stored.table().is_none()) {
+            let replays = state.replays.iter().map(|replay| &replay.segment);
+            for stored in state.segments.iter().filter(|stored| stored.table().is_none()).chain(replays) {
                 let path = format!("lake/{}", id.key(&stored.name));
                 let body = self.world.0.borrow().objects[&path].body.clone();
                 let (start, end) = stored.contents.unwrap();
@@ -499,7 +606,8 @@ impl History {
                 let table = ["a", "b", "c"][self.dice.throw(3)];
                 let data = format!("{{\"t\":\"{table}\",\"u\":\"a\",\"n\":{},\"x\":\"\"}}", self.next).into_bytes();
                 let holds = vec![(table, self.next)];
-                let put = Put { sequence: self.next, arrived_ms: self.next as i64, data, holds, poison: Vec::new() };
+                let (sequence, arrived_ms) = (self.next, self.next as i64);
+                let put = Put { sequence, arrived_ms, data, holds, poison: Vec::new(), is_large: false };
                 self.shards[shard].puts.push(put);
             }
             let all = self.shards[shard].puts.len();
@@ -605,7 +713,7 @@ impl History {
                 20..23 => self.tick(),
                 23..26 => self.wait(self.dice.throw(2 * HOUR_MS as usize)),
                 26..29 => self.wait(self.dice.throw(60_000)),
-                29 => match self.dice.throw(6) {
+                29 => match self.dice.throw(7) {
                     0 => self.change(),
                     4 if self.changes => self.apply(table_rules(&self.dice)),
                     5 if rolls => self.roll(),
@@ -615,6 +723,10 @@ impl History {
                         self.take();
                     }
                     3 if reshards => self.reshard(),
+                    6 if !self.discarded.is_empty() => {
+                        let discarded = self.discarded[self.dice.throw(self.discarded.len())].clone();
+                        self.replay(discarded, false);
+                    }
                     _ => {}
                 },
                 die if !self.actors.is_empty() => {
@@ -648,6 +760,7 @@ impl History {
     /// Nothing fails any more, everything is delivered, and an hour passes.
     fn end(&mut self) {
         let dice = self.dice.clone();
+        self.has_large = false;
         self.world.take_turns(3, |_| Fate::Done);
         while !self.actors.is_empty() {
             let actor = dice.throw(self.actors.len());
@@ -659,9 +772,20 @@ impl History {
         self.apply(tables);
         for shard in 0..self.shards.len() {
             while self.shards[shard].checkpoint < self.shards[shard].puts.len() {
-                self.deliver(shard, 20);
+                self.deliver_now(shard);
+            }
+        }
+        // Each is replayed twice, if it is still there.
+        for _ in 0..2 {
+            for discarded in self.discarded.clone() {
+                self.replay(discarded, false);
                 self.go_on(0);
             }
+        }
+        // Of some shards there is nothing but what is too large.
+        for discarded in self.discarded.clone() {
+            self.replay(discarded, true);
+            self.go_on(0);
         }
         // Lower limits are applied by the next tick, and full files are written at once. The windows of shards that have ended are
         // closed by the first tick, and files of the shards that came from them are written by the one after it.
@@ -673,14 +797,12 @@ impl History {
         let shard = dice.throw(self.shards.len());
         (0..dice.throw(30)).for_each(|_| self.put());
         while self.shards[shard].checkpoint < self.shards[shard].puts.len() {
-            self.deliver(shard, 20);
-            self.go_on(0);
+            self.deliver_now(shard);
             self.assert_prompt();
         }
         for shard in 0..self.shards.len() {
             while self.shards[shard].checkpoint < self.shards[shard].puts.len() {
-                self.deliver(shard, 20);
-                self.go_on(0);
+                self.deliver_now(shard);
             }
         }
         for _ in 0..2 {
@@ -700,6 +822,7 @@ impl History {
         let rules = self.app.config.rules.with(self.tables.clone());
         // Files of shards whose parents have just ended wait for the next ticks.
         for (id, state) in self.states().into_iter().filter(|(_, state)| state.parents.is_empty()) {
+            assert!(state.replays.is_empty(), "{id} has not landed {:?}", state.replays);
             for (name, table) in &state.tables {
                 let (limits, _) = rules.of(name);
                 assert!(table.begun.is_empty() && !table.recount, "{id}/{name} is not written");
@@ -726,6 +849,14 @@ impl History {
         let mut landed = Vec::new();
         for files in windows.values_mut() {
             files.sort_by_key(|(file, ..)| file.first);
+            // Those that were landed out of band lie anywhere.
+            let (replayed, files): (Vec<_>, Vec<_>) =
+                files.iter().partition(|(file, ..)| file.reason == Reason::Replay);
+            for (file, lines, _) in replayed {
+                let of_file = numbers(lines);
+                assert!(of_file.is_sorted() && of_file.len() == file.count);
+                landed.extend(of_file);
+            }
             for ((file, lines, written_ms), next) in files.iter().zip(files.iter().skip(1).map(Some).chain([None])) {
                 let of_file = numbers(lines);
                 assert!(of_file.is_sorted(), "in order");
@@ -754,7 +885,10 @@ impl History {
                 let holds = shard.puts.iter().flat_map(|put| &put.holds).filter(|(of, _)| *of == table);
                 let expected = holds.map(|(_, number)| *number);
                 let files = windows.remove(&format!("stream/shardId-{number}/{table}")).unwrap_or_default();
-                let landed: Vec<u64> = files.iter().flat_map(|(_, lines, _)| numbers(lines)).collect();
+                let mut landed: Vec<u64> = files.iter().flat_map(|(_, lines, _)| numbers(lines)).collect();
+                if files.iter().any(|(file, ..)| file.reason == Reason::Replay) {
+                    landed.sort_unstable();
+                }
                 let expected = expected.filter(|number| !self.given_up.contains(number) || landed.contains(number));
                 assert_eq!(landed, expected.collect::<Vec<_>>(), "the records of {number}/{table}, in order");
             }
@@ -766,7 +900,21 @@ impl History {
         expected.sort_unstable();
         assert_eq!(landed, expected, "each record is in exactly one file");
         let left: Vec<String> = self.world.objects("lake/staging/").into_iter().map(|(key, _)| key).collect();
-        assert!(left.iter().all(|key| key.ends_with(STATE)), "nothing is left open: {left:?}");
+        let states = self.states();
+        // A replay may have died before the state took up what it had written; the next change of the state shows that nobody will.
+        let may_be_taken_up = |key: &String| {
+            let (id, name) = ShardId::of_key(key.strip_prefix("lake/").unwrap()).unwrap();
+            let mut listing = Listing::default();
+            let state = states.iter().find(|(of, _)| *of == id).map(|(_, state)| state);
+            listing.add(name, None)
+                && listing
+                    .replays
+                    .iter()
+                    .all(|(revision, name)| state.is_none_or(|state| !state.is_dead_replay(*revision, name)))
+                && !listing.replays.is_empty()
+        };
+        let is_fine = |key: &String| key.ends_with(STATE) || may_be_taken_up(key);
+        assert!(left.iter().all(is_fine), "nothing is left open: {left:?}");
         let mut quarantined = self.quarantined();
         quarantined.sort_unstable();
         assert!(quarantined.windows(2).all(|two| two[0] != two[1]), "poison is quarantined once: {quarantined:?}");
@@ -779,8 +927,8 @@ impl History {
     /// Asserts that files of a table were written after those of the shards that theirs came from. Those that an earlier version left
     /// are not known to be anybody's parents.
     fn check_order(&self) {
-        // Nor does an invocation that goes on after it has timed out know that others follow.
-        if self.inherits || !self.given_up.is_empty() {
+        // Nor does an invocation that goes on after it has timed out know that others follow, or who lands later what was given up.
+        if self.inherits || self.discards > 0 {
             return;
         }
         let mut written: BTreeMap<(usize, String), Vec<u64>> = BTreeMap::new();

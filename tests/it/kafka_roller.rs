@@ -12,7 +12,7 @@ use kafka_roller::{
     handler::{Response, handle},
     lineage::Lineage,
 };
-use rolling::rules::TABLES;
+use rolling::{discarded::Replayed, rules::TABLES};
 use serde_json::{Value, json};
 use shared::{
     layout::Segment,
@@ -102,6 +102,7 @@ fn app(world: &World, extra: &[(&str, &str)]) -> App<Sim> {
     let lookup = |name| extra.iter().chain(&set).find(|(other, _)| *other == name).map(|(_, value)| value.to_string());
     let mut app = App::over(Config::from_lookup(lookup).unwrap(), world.bucket("lake"), world.bucket("incoming"));
     app.tidy_minutes = 1;
+    app.journal_ms = i64::MAX; // the records of the tests do not grow old
     app
 }
 
@@ -301,8 +302,9 @@ async fn the_ten_thousandth_record_closes_a_file() {
     stage.calls();
     stage.land(&batch("s", 10_000..10_001)).await;
     assert_eq!(stage.counts("t"), [(10_000, Reason::Records)]);
-    // The state, what the segment before holds and its records; the segment and the file; the state, before and after the file.
-    assert_eq!(stage.calls(), calls(&[("get", 3), ("create", 2), ("replace", 2), ("delete", 1)]));
+    // The state, what the segment before holds and its records; the segment, the file and what was staged; the state, before and after
+    // the file.
+    assert_eq!(stage.calls(), calls(&[("get", 3), ("create", 3), ("replace", 2), ("delete", 1)]));
     assert_eq!(stage.world.objects("lake/staging/").len(), 1, "only the state is left");
 }
 
@@ -548,11 +550,11 @@ async fn the_requests_of_a_batch_do_not_depend_on_the_number_of_tables() {
         assert_eq!(stage.calls(), calls(&[("get", 1), ("create", 1), ("replace", 1)]), "{topics} topics");
         stage.tick(ARRIVED_MS + 4_000_000).await;
         let tick = stage.calls();
-        // The state; what each of three segments holds, and its lines, for each 250 files.
+        // The state; what each of three segments holds, and its lines, for each 250 files. And what was staged, once.
         let groups = topics.div_ceil(250);
         let gets = 1 + 6 * groups;
         // And the rules of tables.
-        let expected = [("list", 3), ("get", gets + 1), ("create", topics), ("replace", 1 + groups), ("delete", 1)];
+        let expected = [("list", 3), ("get", gets + 1), ("create", topics + 1), ("replace", 1 + groups), ("delete", 1)];
         assert_eq!(tick, calls(&expected), "{topics} topics");
         let files = stage.files();
         assert_eq!((files.len(), files.values().flatten().map(|(about, _)| about.count).sum()), (topics, 3_000_usize));
@@ -652,6 +654,7 @@ impl Lineage for Split {
 async fn files_of_a_shard_wait_for_those_of_the_shard_that_it_came_from() {
     let mut stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
     stage.app.lineage = Some(Box::new(Split));
+    stage.app.config.max_tick_ahead = std::time::Duration::MAX; // a year has to pass
     stage.land(&batch("s", 1..4)).await;
     let of_child = |batch: &Value| serde_json::from_str(&batch.to_string().replace("shardId-0", "shardId-1")).unwrap();
     let child: Value = of_child(&batch("s", 4..7));
@@ -706,4 +709,151 @@ async fn lines_can_say_where_their_records_come_from_and_hold_what_is_not_json()
     let expected =
         [json!({"topic": "t", "n": 1}), with(json!({"_base64": "/w=="}), 3), with(json!({"_base64": ""}), 4)];
     assert_eq!(lines, expected);
+}
+
+// --- What Lambda gives up ------------------------------------------------------------------------------------------------
+
+/// Where Lambda keeps a batch.
+const GIVEN_UP: &str = "aws/lambda/0f1e/shardId-0/2026/11/20/2026-11-20T14.41.46-7c2b";
+
+impl Stage {
+    /// Lambda gives up a batch, and its object is replayed.
+    async fn replay(&self, event: &Value) -> Result<Replayed, String> {
+        let object = json!({"requestContext": {"condition": "RetryAttemptsExhausted"}, "payload": event.to_string()});
+        self.world.put(&format!("lake/{GIVEN_UP}"), object.to_string().into(), &[]);
+        self.replay_key(&json!({"discarded": GIVEN_UP})).await
+    }
+
+    async fn replay_key(&self, event: &Value) -> Result<Replayed, String> {
+        let response = handle(&self.app, Bytes::from(event.to_string()), u64::MAX).await;
+        response.map(|response| response.replayed.unwrap()).map_err(|error| error.to_string())
+    }
+}
+
+/// Of so many records: had been staged, are landed out of band, are staged.
+fn replayed(shard: &str, already: usize, out_of_band: usize, staged: usize) -> Replayed {
+    let records = already + out_of_band + staged;
+    Replayed { shard: shard.to_owned(), records, already, out_of_band, staged, unfinished: 0 }
+}
+
+#[tokio::test]
+async fn what_lambda_has_given_up_last_takes_the_usual_way() {
+    let stage = Stage::new(&[]);
+    let request = file("kafka-roller-discarded.json");
+    let path = format!("lake/{}", request["discarded"].as_str().unwrap());
+    stage.world.put(&path, file("kafka-roller-given-up.json").to_string().into(), &[]);
+    let shard = "landfall-kafka/shardId-000000000006";
+    assert_eq!(stage.replay_key(&request).await, Ok(replayed(shard, 0, 0, 6)));
+    assert_eq!(stage.replay_key(&request).await, Ok(replayed(shard, 6, 0, 0)));
+    stage.tick(ARRIVED_MS + 3_600_000).await;
+    assert_eq!(stage.counts("sample"), [(6, Reason::Age)]);
+    assert_eq!(stage.replay_key(&request).await, Ok(replayed(shard, 6, 0, 0)), "its segment is gone");
+}
+
+#[tokio::test]
+async fn what_lambda_has_given_up_between_other_records_becomes_a_file_of_its_own() {
+    let stage = Stage::new(&[]);
+    stage.land(&batch("s", 1..5)).await;
+    stage.land(&batch("s", 8..10)).await;
+    let mut given_up = batch("s", 3..8);
+    given_up["Records"][4]["kinesis"]["data"] = base64(b"no json").into();
+    // Two of its records have been staged by an attempt.
+    assert_eq!(stage.replay(&given_up).await, Ok(replayed("s/shardId-0", 2, 3, 0)));
+    let (about, lines) = stage.files().remove("t").unwrap().remove(0);
+    assert_eq!((about.count, about.reason, about.first.sequence_number()), (2, Reason::Replay, "5".to_owned()));
+    assert_eq!((about.after, about.last.sequence_number()), (about.first.before(), "6".to_owned()));
+    assert_eq!(lines.iter().map(|line| line["n"].as_u64().unwrap()).collect::<Vec<_>>(), [5, 6]);
+    assert_eq!(stage.quarantined(), 1);
+    let left = stage.world.objects("lake/staging/");
+    assert_eq!(left.len(), 3, "the state and two segments: {:?}", left.iter().map(|(key, _)| key).collect::<Vec<_>>());
+    stage.calls();
+    assert_eq!(stage.replay(&given_up).await, Ok(replayed("s/shardId-0", 5, 0, 0)));
+    // The object, the rules of tables, the state three times, and the interval that was landed.
+    assert_eq!(stage.calls(), calls(&[("get", 6), ("list", 2)]));
+
+    // When the segments are gone, the journal tells.
+    stage.tick(ARRIVED_MS + 3_700_000).await;
+    assert_eq!(stage.counts("t"), [(6, Reason::Age), (2, Reason::Replay)]);
+    assert_eq!(stage.world.objects("lake/staging/").len(), 1);
+    assert_eq!(stage.replay(&batch("s", 1..10)).await, Ok(replayed("s/shardId-0", 9, 0, 0)));
+    assert_eq!((stage.files()["t"].len(), stage.quarantined()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_left_to_a_tick() {
+    let stage = Stage::new(&[]);
+    stage.land(&batch("s", 1..3)).await;
+    stage.land(&batch("s", 5..7)).await;
+    stage.world.fail(|call| if call.starts_with("create incoming/") { Fate::Refused } else { Fate::Done });
+    let unfinished = Replayed { unfinished: 1, ..replayed("s/shardId-0", 0, 2, 0) };
+    assert_eq!(stage.replay(&batch("s", 3..5)).await, Ok(unfinished));
+    assert_eq!(stage.counts("t"), []);
+    stage.world.run_freely();
+    stage.tick(ARRIVED_MS).await;
+    assert_eq!(stage.counts("t"), [(2, Reason::Replay)]);
+    assert_eq!(stage.replay(&batch("s", 3..5)).await, Ok(replayed("s/shardId-0", 2, 0, 0)));
+    assert_eq!(stage.world.objects("lake/staging/").len(), 3);
+}
+
+#[tokio::test]
+async fn a_record_that_was_too_large_is_landed_wherever_it_lies() {
+    let mut stage = Stage::new(&[]);
+    stage.app.max_event_bytes = 10;
+    let early = stage.replay(&batch("s", 3..4)).await.unwrap_err();
+    assert!(early.contains("nothing of its shard has been staged yet"), "{early}");
+    stage.land(&batch("s", 1..2)).await;
+    assert_eq!(stage.replay(&batch("s", 7..8)).await, Ok(replayed("s/shardId-0", 0, 1, 0)));
+    // Lambda leaves them out of a batch, and the tail has not moved past records that were on their way.
+    let mut around = batch("s", 2..9);
+    around["Records"].as_array_mut().unwrap().remove(5);
+    around["Records"].as_array_mut().unwrap().remove(1);
+    stage.land(&around).await;
+    assert_eq!(stage.replay(&batch("s", 3..4)).await, Ok(replayed("s/shardId-0", 0, 1, 0)));
+    assert_eq!(stage.replay(&batch("s", 3..4)).await, Ok(replayed("s/shardId-0", 1, 0, 0)));
+    assert_eq!(stage.counts("t"), [(1, Reason::Replay), (1, Reason::Replay)]);
+    stage.app.max_event_bytes = usize::MAX;
+    assert_eq!(stage.replay(&batch("s", 1..9)).await, Ok(replayed("s/shardId-0", 8, 0, 0)));
+    stage.tick(ARRIVED_MS + 3_700_000).await;
+    assert_eq!(stage.counts("t"), [(6, Reason::Age), (1, Reason::Replay), (1, Reason::Replay)]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_decided_is_refused_unless_somebody_takes_the_risk() {
+    let mut stage = Stage::new(&[]);
+    stage.land(&batch("s", 1..3)).await;
+    stage.land(&batch("s", 5..7)).await;
+    // An earlier version has staged them.
+    let path = "lake/staging/s/shardId-0/state.json";
+    let state = stage.world.objects(path).remove(0).1;
+    let mut earlier: Value = serde_json::from_slice(&state.body).unwrap();
+    earlier.as_object_mut().unwrap().remove("intervals_after").unwrap();
+    for segment in earlier["segments"].as_array_mut().unwrap() {
+        segment.as_object_mut().unwrap().remove("first").unwrap();
+    }
+    stage.world.put(path, earlier.to_string().into(), &[]);
+    let refused = stage.replay(&batch("s", 3..5)).await.unwrap_err();
+    assert!(refused.contains("whether record 3.0 is in a file is not known"), "{refused}");
+    stage.land(&batch("s", 7..8)).await;
+    assert!(stage.replay(&batch("s", 3..5)).await.is_err(), "what follows does not tell");
+    // The journal does not reach so far back.
+    stage.world.put(path, state.body.clone(), &[]);
+    stage.app.journal_ms = 0;
+    assert!(stage.replay(&batch("s", 3..5)).await.unwrap_err().contains("--even-if-landed lands it all the same"));
+    assert_eq!(stage.counts("t"), []);
+    let risk = stage.replay_key(&json!({"discarded": GIVEN_UP, "even_if_landed": true})).await;
+    assert_eq!((risk, stage.counts("t")), (Ok(replayed("s/shardId-0", 0, 2, 0)), vec![(2, Reason::Replay)]));
+}
+
+#[tokio::test]
+async fn only_what_lambda_has_written_is_replayed() {
+    let stage = Stage::new(&[]);
+    stage.world.place("lake/aws/lambda/x", b"{}");
+    for (key, sentence) in [
+        ("quarantine/x", "\"quarantine/x\" is not an object that Lambda has written: they are in aws/lambda/"),
+        ("aws/lambda/x", "it does not have the records of the batch (\"payload\")"),
+        ("aws/lambda/y", "lake/aws/lambda/y does not exist"),
+    ] {
+        let refused = stage.replay_key(&json!({"discarded": key})).await.unwrap_err();
+        assert!(refused.contains(sentence), "{refused}");
+    }
 }

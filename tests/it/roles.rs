@@ -145,7 +145,11 @@ impl Role {
         let used = self.used.lock().unwrap();
         let mut unused = Vec::new();
         // Lambda itself writes what it gives up.
-        let by_code = |statement: &&Statement| !statement.resources.iter().any(|it| it.ends_with("/aws/lambda/*"));
+        let of_lambda = |it: &String| it.ends_with("/aws/lambda/*");
+        let by_code = |statement: &&Statement| {
+            !statement.resources.iter().any(of_lambda)
+                || statement.actions.iter().any(|action| action == "s3:GetObject")
+        };
         for Statement { actions, resources, is_either } in self.statements.iter().filter(by_code) {
             for action in actions.iter().filter(|action| !BY_THE_SERVICE.contains(&action.as_str())) {
                 // Of resources that depend on a condition, one is enough.

@@ -234,14 +234,14 @@ impl<'a> Refill<'a> {
         Ok(())
     }
 
-    /// Appends a range of a run.
+    /// Appends a range of a run, except for what was landed out of band.
     fn keep(&mut self, run: &Run, range: ops::Range<usize>) {
-        let mut end = self.lines.len();
-        for (index, entry) in range.clone().zip(run.entries(range.clone())) {
-            end += usize::try_from(run.offset(index + 1) - run.offset(index)).unwrap_or_default();
-            self.entries.push(Entry { end, ..*entry });
+        for (index, entry) in range.clone().zip(run.entries(range)) {
+            if !self.gap.replayed.iter().any(|replayed| replayed.holds(entry.position)) {
+                self.lines.extend_from_slice(&run.lines(index..index + 1));
+                self.entries.push(Entry { end: self.lines.len(), ..*entry });
+            }
         }
-        self.lines.extend_from_slice(&run.lines(range));
     }
 
     /// Takes out the files that are full or, at `now_ms`, old enough, with their records.
@@ -257,8 +257,7 @@ impl<'a> Refill<'a> {
         }
         self.after = table.begun_to();
         let files = table.begun.iter().map(|begun| {
-            let rest = fresh.clone().beyond(begun.after);
-            let run = Run::new(rest.entries(0..begun.extent.count).to_vec(), rest.lines(0..begun.extent.count));
+            let run = fresh.between(begun.extent.first, begun.extent.last);
             (RolledFile { reason: Reason::Repair, ..begun.file(self.gap.window.clone()) }, run)
         });
         let files = files.collect();
@@ -318,7 +317,13 @@ mod tests {
 
     fn gap(before: File, next: File) -> Gap {
         let range = Range { after: before.rolled.last, up_to: next.rolled.after };
-        Gap { window: before.rolled.window.clone(), range, before: Some(before), next: Some(next) }
+        Gap {
+            window: before.rolled.window.clone(),
+            range,
+            before: Some(before),
+            next: Some(next),
+            replayed: Vec::new(),
+        }
     }
 
     /// Files and their lines, and what is lost.
@@ -359,6 +364,16 @@ mod tests {
             let (files, lost) = refill(&gap, 10_000, pages);
             assert_eq!((files, lost[0].range, lost.len()), (vec![], gap.range, 1));
         }
+    }
+
+    #[test]
+    fn what_was_landed_out_of_band_is_not_written_again() {
+        let mut gap = gap(file(0, 10), file(20, 30));
+        gap.replayed = vec![Range { after: at(12), up_to: at(14) }];
+        let records: Vec<Record> = (10..=21).map(|number| record(number, true)).collect();
+        let (files, lost) = refill(&gap, 10_000, &[&records]);
+        assert_eq!((files[0].0.count, lost.len()), (8, 0));
+        assert!(!files[0].1.contains("\"n\":13") && files[0].1.contains("\"n\":15"), "{}", files[0].1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use shared::{
     position::Position,
-    rolled::{RolledFile, Window},
+    rolled::{Reason, RolledFile, Window},
 };
 
 use super::place::Place;
@@ -20,6 +20,12 @@ pub struct Range {
     pub up_to: Position,
 }
 
+impl Range {
+    pub fn holds(&self, position: Position) -> bool {
+        self.after < position && position <= self.up_to
+    }
+}
+
 /// Positions that no file holds, although one that follows begins after them, or the high-water mark says that they are in files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
@@ -29,6 +35,8 @@ pub struct Gap {
     pub before: Option<File>,
     /// The file that begins where the gap ends; `None` if that is the high-water mark.
     pub next: Option<File>,
+    /// What lies in it and was landed out of band.
+    pub replayed: Vec<Range>,
 }
 
 /// Positions that two files hold.
@@ -54,7 +62,7 @@ pub struct Tiling {
 }
 
 /// Sorts the files of one table and shard and compares their ranges, also with the high-water mark, which all of them reach together. A file that is in two places, because it is being
-/// moved, counts once; one that has become two loads counts twice.
+/// moved, counts once; one that has become two loads counts twice. Files of what Lambda had given up lie between the records of others, and are compared with each other only.
 pub fn tile(window: &Window, files: &mut Vec<File>, mark: Option<Position>) -> Tiling {
     files.sort_unstable_by(|a, b| {
         let range = |file: &File| (file.rolled.after, file.rolled.last);
@@ -66,17 +74,30 @@ pub fn tile(window: &Window, files: &mut Vec<File>, mark: Option<Position>) -> T
         let is_one_load = a.place.load == b.place.load || a.place.load.is_none();
         is_one_load && (&a.place.name, &a.rolled) == (&b.place.name, &b.rolled)
     });
-    let mut files = files.iter();
+    let (replayed, files): (Vec<&File>, Vec<&File>) =
+        files.iter().partition(|file| file.rolled.reason == Reason::Replay);
+    let mut tiling = Tiling::default();
+    let mut furthest = None::<&File>;
+    for &file in &replayed {
+        if let Some(other) = furthest.filter(|other| file.rolled.after < other.rolled.last) {
+            tiling.overlaps.push(Overlap { file: other.clone(), other: file.clone() });
+        }
+        furthest = furthest.into_iter().chain([file]).max_by_key(|file| file.rolled.last);
+    }
+    let mut files = files.into_iter();
     let gap = |range: Range, before: Option<&File>, next: Option<&File>| {
         let (window, before, next) = (window.clone(), before.cloned(), next.cloned());
-        (range.after < range.up_to).then_some(Gap { window, range, before, next })
+        let replayed = replayed.iter().map(|file| Range { after: file.rolled.after, up_to: file.rolled.last });
+        let replayed =
+            replayed.filter(|replayed| replayed.up_to > range.after && replayed.after < range.up_to).collect();
+        (range.after < range.up_to).then_some(Gap { window, range, before, next, replayed })
     };
     let mark = mark.unwrap_or_default();
     let Some(first) = files.next() else {
         let all = gap(Range { after: Position::START, up_to: mark }, None, None);
-        return Tiling { gaps: all.into_iter().collect(), ..Tiling::default() };
+        return Tiling { gaps: all.into_iter().collect(), ..tiling };
     };
-    let mut tiling = Tiling { begins_after: first.rolled.after, ..Tiling::default() };
+    tiling.begins_after = first.rolled.after;
     let mut furthest = first;
     for file in files {
         let between = Range { after: furthest.rolled.last, up_to: file.rolled.after };
@@ -95,7 +116,6 @@ pub fn tile(window: &Window, files: &mut Vec<File>, mark: Option<Position>) -> T
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
-    use shared::rolled::Reason;
 
     use super::*;
 
@@ -181,6 +201,24 @@ pub(crate) mod tests {
         assert_eq!((ranges(&newest), &newest.gaps[0].next), ([vec![range(10, 20)], vec![]], &None));
         let all = tiling(&[], 20);
         assert_eq!((ranges(&all), &all.gaps[0].before), ([vec![range(0, 20)], vec![]], &None));
+    }
+
+    fn replayed(name: &str, after: u64, last: u64) -> File {
+        let file = file(name, after, last);
+        File { rolled: RolledFile { reason: Reason::Replay, ..file.rolled }, ..file }
+    }
+
+    #[test]
+    fn what_was_landed_out_of_band_lies_between_the_records_of_others() {
+        let files = [file("a", 0, 10), file("b", 10, 20), file("c", 30, 40)];
+        let with = |more: &[File]| tiled(&mut [&files[..], more].concat());
+        let tiling = with(&[replayed("r", 3, 5), replayed("s", 8, 12), replayed("t", 21, 23)]);
+        assert_eq!(ranges(&tiling), [vec![range(20, 30)], vec![]]);
+        assert_eq!(tiling.gaps[0].replayed, [range(21, 23)], "what a repair leaves out");
+        let twice = with(&[replayed("r", 3, 5), replayed("s", 4, 6)]);
+        assert_eq!(ranges(&twice), [vec![range(20, 30)], vec![range(4, 5)]]);
+        let alone = tiled(&mut vec![replayed("r", 3, 5), load(1, replayed("r", 3, 5)), load(2, replayed("r", 3, 5))]);
+        assert_eq!(ranges(&alone), [vec![], vec![range(3, 5)]], "it has become two loads");
     }
 
     #[test]

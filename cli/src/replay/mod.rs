@@ -1,6 +1,7 @@
 //! `landfall replay`: sends dead-lettered messages and quarantined records again.
 
 pub mod destination;
+pub mod discarded;
 pub mod dlq;
 pub mod message;
 pub mod plan;
@@ -13,7 +14,7 @@ use std::cell::RefCell;
 use clap::Subcommand;
 use objects::BucketError;
 
-use self::{dlq::DlqArgs, quarantine::QuarantineArgs, raw::RawArgs};
+use self::{discarded::DiscardedArgs, dlq::DlqArgs, quarantine::QuarantineArgs, raw::RawArgs};
 use crate::{
     Exit,
     console::Console,
@@ -29,6 +30,8 @@ pub enum Replay {
     Dlq(DlqArgs),
     /// Sends quarantined records to a queue again and removes them from the quarantine.
     Quarantine(QuarantineArgs),
+    /// Lands batches of a stream that Lambda has given up.
+    Discarded(DiscardedArgs),
     /// Sends events that landed before their type was known, so that they land typed.
     Raw(RawArgs),
 }
@@ -96,6 +99,7 @@ pub async fn run(command: &Replay, json: bool, context: &Context, console: &mut 
     let report = match command {
         Replay::Dlq(args) => dlq::replay(args, context, console).await,
         Replay::Quarantine(args) => quarantine::replay(args, context, console).await,
+        Replay::Discarded(args) => discarded::replay(args, context, console).await,
         Replay::Raw(args) => raw::replay(args, context, console).await,
     };
     conclude(report, json, console)

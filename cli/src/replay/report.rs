@@ -21,10 +21,10 @@ pub struct Report {
     pub to: String,
     /// With `dry_run`, `sent` is what would be sent.
     pub dry_run: bool,
-    /// `messages` or `records`.
+    /// `messages`, `records` or `batches`.
     pub things: &'static str,
     pub total: Counts,
-    /// By the reason of the quarantine. Empty for dead letters, which have none.
+    /// By the reason of the quarantine, or by the shard of what Lambda gave up. Empty for dead letters, which have neither.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub by_reason: BTreeMap<String, Counts>,
     pub problems: Vec<Problem>,

@@ -7,7 +7,11 @@ use std::{
 
 use aws_config::SdkConfig;
 use objects::{Bucket, BucketError, Client, S3};
-use rolling::rules::{Rules, TABLES, TableRules};
+use rolling::{
+    discarded::MAX_EVENT_BYTES,
+    journal,
+    rules::{Rules, TABLES, TableRules},
+};
 use tokio::time::Instant;
 
 use crate::{config::Config, error::RollError, lineage::Lineage};
@@ -19,6 +23,7 @@ const PART_BYTES: usize = 8 << 20;
 const TIDY_MINUTES: i64 = 30;
 /// Batches believe the rules of tables for so long. Ticks look each time.
 const RULES_FOR: Duration = Duration::from_secs(60);
+const JOURNAL_MS: i64 = journal::DECIDED_DAYS as i64 * 86_400_000;
 
 /// Everything a handler needs.
 #[derive(Debug)]
@@ -30,6 +35,10 @@ pub struct App<B> {
     pub incoming: B,
     /// A tick looks for objects that nobody needs once in so many minutes.
     pub tidy_minutes: i64,
+    /// For so many milliseconds after its arrival it is known of a record whether it was staged.
+    pub journal_ms: i64,
+    /// Lambda passes no larger event to a function, so nobody ever got the record in it.
+    pub max_event_bytes: usize,
     /// A larger file is uploaded in parts of this many bytes. S3 requires at least 5 MiB per part and at most 10,000 parts.
     pub part_bytes: usize,
     /// Whom to ask which shards a new one came from. Without it, files of a shard do not wait for those of its parents.
@@ -60,6 +69,8 @@ impl<B: Bucket> App<B> {
             lake,
             incoming,
             tidy_minutes: TIDY_MINUTES,
+            journal_ms: JOURNAL_MS,
+            max_event_bytes: MAX_EVENT_BYTES,
             part_bytes: PART_BYTES,
             lineage: None,
             rules_for: RULES_FOR,

@@ -2,9 +2,11 @@
 
 use objects::BucketError;
 use rolling::{
+    discarded::DiscardedError,
+    event::EventError,
     rules::TableRulesError,
     run::IndexError,
-    shard::{Refused, StateError},
+    shard::{NotLanded, Refused, StateError},
 };
 use shared::{position::Position, rolled::RolledError};
 
@@ -56,6 +58,9 @@ pub enum RollError {
     /// The key of a file exists, and the metadata of the object do not say which records it holds.
     #[error("{0} exists, but its metadata do not say which records it holds: {1}")]
     Unknown(String, RolledError),
+    /// A file that begins with a record that was landed out of band holds others besides it.
+    #[error("a file that begins with the record {0:?} exists, and holds others than those that Lambda had given up")]
+    OtherFile(Position),
     /// Records that can never be used could not be written to the quarantine.
     #[error("records of the segment {0} could not be quarantined")]
     Quarantine(String),
@@ -68,4 +73,27 @@ pub enum RollError {
     /// Other invocations kept changing the state.
     #[error("other invocations changed the state of the shard again and again")]
     Busy,
+}
+
+/// Why what Lambda has given up is not landed. Nothing was landed out of band.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The key is none of Lambda's.
+    #[error("{0:?} is not an object that Lambda has written: they are in aws/lambda/")]
+    Elsewhere(String),
+    /// The object is not what Lambda writes.
+    #[error(transparent)]
+    Discarded(#[from] DiscardedError),
+    /// Its records cannot be read.
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// There are no records in it.
+    #[error("there are no records in it")]
+    Empty,
+    /// It is not known, or not yet, which records were staged.
+    #[error(transparent)]
+    NotLanded(#[from] NotLanded),
+    /// S3 failed, or other invocations were faster.
+    #[error(transparent)]
+    Roll(#[from] RollError),
 }

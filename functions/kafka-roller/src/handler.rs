@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream};
 use objects::{Bucket, BucketError};
 use rolling::{
     batch::Batch,
+    discarded::Replayed,
     event::{self, Event, EventError},
     rules::Rules,
     shard::{Due, FOLDER, Refused, ShardId},
@@ -28,7 +29,8 @@ use crate::{
     FUNCTION,
     app::App,
     config::Config,
-    error::RollError,
+    error::{ReplayError, RollError},
+    replay,
     roll::{self, Done},
 };
 
@@ -65,6 +67,9 @@ pub enum HandleError {
     /// The records are not of the stream that is staged. Nothing was done.
     #[error(transparent)]
     Refused(Refused),
+    /// What Lambda had given up is not landed.
+    #[error("{0}: {1}")]
+    Replay(String, ReplayError),
 }
 
 /// Lambda's partial batch response. Lambda delivers all records again from the lowest of these sequence numbers on.
@@ -76,6 +81,9 @@ pub struct Response {
     /// The answer to a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolled: Option<Rolled>,
+    /// What became of a batch that Lambda had given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<Replayed>,
 }
 
 /// A record that is not stored.
@@ -143,7 +151,15 @@ pub async fn run<B: Bucket>(
             let first = land(app, &batch, deadline, tally).await?;
             let sequence_number = first.and_then(|first| event::sequence_number(&event, first));
             let failures = sequence_number.map(|item_identifier| Failure { item_identifier });
-            Ok(Response { batch_item_failures: failures.into_iter().collect(), rolled: None })
+            Ok(Response { batch_item_failures: failures.into_iter().collect(), ..Response::default() })
+        }
+        Event::Discarded(request) => {
+            let rules = rules(app, false, tally).await;
+            let (replayed, done) = replay::replay(app, &rules, &request, deadline)
+                .await
+                .map_err(|cause| HandleError::Replay(request.discarded.clone(), cause))?;
+            tally.done.push(done);
+            Ok(Response { replayed: Some(replayed), ..Response::default() })
         }
         Event::Tick(now_ms) => {
             let ahead =
@@ -246,6 +262,10 @@ impl Tally {
             .put("files_already_rolled", Unit::Count, sum(|done| done.files_already))
             .put("windows_failed", Unit::Count, failed)
             .put("gaps", Unit::Count, sum(|done| done.gaps));
+        let out_of_band = sum(|done| done.out_of_band);
+        if out_of_band > 0 {
+            all = all.put("records_out_of_band", Unit::Count, out_of_band);
+        }
         if let Some(oldest) = self.oldest_arrived_ms {
             all = all.put("oldest_record_age", Unit::Seconds, clock::age(oldest));
         }

@@ -10,6 +10,7 @@ mod files;
 pub mod handler;
 pub mod lineage;
 mod read;
+pub mod replay;
 pub mod roll;
 pub mod store;
 

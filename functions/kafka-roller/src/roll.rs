@@ -29,6 +29,7 @@ use crate::{
     error::RollError,
     files::{self, Job, Outcome},
     read::{CONCURRENT_READS, Piece, Reader, Records},
+    replay,
     store::{self, Held},
 };
 
@@ -65,6 +66,8 @@ pub struct Done {
     pub oldest_open_ms: Option<i64>,
     /// When the first of them reaches the maximum age of its table.
     pub due_ms: Option<i64>,
+    /// Number of records that were begun to be landed out of band.
+    pub out_of_band: usize,
 }
 
 impl Done {
@@ -73,7 +76,7 @@ impl Done {
         self.due_ms = state.due_ms(|table| rules.of(table));
     }
 
-    fn fail(&mut self, what: &dyn std::fmt::Display, cause: RollError) {
+    pub(crate) fn fail(&mut self, what: &dyn std::fmt::Display, cause: RollError) {
         error!(window = %what, %cause, "a window could not be brought up to date; its records are staged, and it will be tried again");
         self.failed += 1;
         self.cause.get_or_insert(cause);
@@ -164,8 +167,12 @@ async fn close_due<B: Bucket>(
         if let Some(listing) = &listing {
             delete_dead(app, id, listing, &held.state, done).await;
         }
+        let is_replaying = !held.state.replays.is_empty();
         let work = Work { due: Some(due), ..Work::new(app, rules, id, held, before, None, done) };
         work.finish(deadline).await;
+        if is_replaying {
+            replay::finish(app, id, deadline, done).await;
+        }
         return Ok(());
     }
     Err(RollError::Busy)
@@ -177,6 +184,8 @@ async fn delete_dead<B: Bucket>(app: &App<B>, id: &ShardId, listing: &Listing, s
     // A segment that begins before the tail and is not named never will be: its batch was staged otherwise, or it is all in files.
     let past = listing.segments.iter().filter(|name| name.after < state.tail).map(ToString::to_string);
     let mut dead: Vec<String> = past.filter(|name| !names.contains(name.as_str())).collect();
+    let replays = listing.replays.iter().filter(|(revision, name)| state.is_dead_replay(*revision, name));
+    dead.extend(replays.map(|(_, name)| name.clone()));
     for (table, item, name) in listing.earlier.iter().filter(|(.., name)| !names.contains(name.as_str())) {
         if state.is_past(table, item) {
             dead.push(name.clone());

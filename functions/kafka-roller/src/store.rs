@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use objects::{Attributes, Bucket, BucketError, Created};
-use rolling::shard::{Listing, STATE, ShardId, State, StateError};
+use rolling::{
+    journal::{Interval, Journal},
+    shard::{Listing, STATE, ShardId, State, StateError},
+};
 use shared::layout::Segment;
 use tracing::{info, warn};
 
@@ -140,7 +143,8 @@ fn take_over(id: &ShardId, listing: &Listing) -> Result<Held, RollError> {
 /// Replaces the state of a shard, and deletes the segments that it does not name any more. `false` if somebody else has replaced
 /// it: then it has to be read again.
 pub async fn save<B: Bucket>(app: &App<B>, id: &ShardId, held: &mut Held) -> Result<bool, RollError> {
-    let dead = held.state.sweep();
+    let swept = held.state.sweep();
+    journal(app, id, Journal::Segments, &swept.intervals).await?;
     held.state.revision += 1;
     let (key, body) = (id.key(STATE), held.state.to_bytes().map_err(|error| StateError::Damaged(error.to_string())));
     let body = body.map_err(|cause| RollError::State(key.clone(), cause))?.into();
@@ -154,8 +158,22 @@ pub async fn save<B: Bucket>(app: &App<B>, id: &ShardId, held: &mut Held) -> Res
         Ok(Created::Exists) | Err(BucketError::Raced { .. } | BucketError::Missing { .. }) => return Ok(false),
         Err(cause) => return Err(cause.into()),
     }
-    delete(app, id, &dead).await;
+    delete(app, id, &swept.names).await;
     Ok(true)
+}
+
+/// Says which records were staged, before the state forgets it. What somebody else has said is the same.
+pub async fn journal<B: Bucket>(
+    app: &App<B>,
+    id: &ShardId,
+    journal: Journal,
+    intervals: &[Interval],
+) -> Result<(), RollError> {
+    if let Some((key, body)) = journal.object(id, intervals) {
+        let attributes = Attributes { content_type: "application/json", metadata: Vec::new() };
+        app.lake.create(&key, body.into(), &attributes).await?;
+    }
+    Ok(())
 }
 
 /// Deletes objects of a shard that nobody needs any more. If that fails, a tick will try again.
