@@ -316,6 +316,8 @@ class Model:
         lines = logs.usual_metrics("collect", settings.zeros["collect"]) + self._lambda_lines(settings) + logs.of_api()
         self._logs(bill, rate * lines)
         bill.add("Kinesis", self.stream(rate, size, settings))
+        # The overflow, which is empty.
+        bill.add("SQS", self._month("sqs_request", self._pollers(0) / figures["poller_wait_seconds"]))
         bill.add("Firehose", self._firehose_gb("firehose_gb", rate, size))
         bill.add("S3", self._month("s3_put", max(1 / 60, rate * size / (10 * 2**20))))
         self._monitoring(bill, "collect", settings, "HasCollect", "WritesHitsToLake")

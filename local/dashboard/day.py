@@ -85,7 +85,8 @@ class Day:
         hits = self._traffic(per_second=28)
         throttled = [_within(at, 18.5, 18.6) for at in range(STEPS)]
         invalid = [round(count * 0.006 * self._noise(0.2)) for count in hits]
-        refused = [140 if slow else 0 for slow in throttled]
+        refused = [0 for _ in throttled]
+        overflowed = [140 if slow else 0 for slow in throttled]
         stored = [count - bad - lost for count, bad, lost in zip(hits, invalid, refused)]
         rejected = [self._random.randrange(2, 12) for _ in hits]
         requests = [round(count / 1.12) + bad for count, bad in zip(hits, rejected)]
@@ -103,9 +104,12 @@ class Day:
         self._metrics["AWS/ApiGateway", "4xx", "CollectApi"] = [a + b // 2 for a, b in zip(rejected, invalid)]
         self._metrics["AWS/ApiGateway", "5xx", "CollectApi"] = refused
         self._metrics["AWS/ApiGateway", "Latency", "CollectApi", "p50"] = latency
+        self._put("AWS/SQS", "OverflowQueue", ApproximateNumberOfMessagesVisible=overflowed)
+        self._put("AWS/SQS", "OverflowQueue", ApproximateAgeOfOldestMessage=[60 if count else 0 for count in overflowed])
+        self._put("AWS/SQS", "OverflowDeadLetterQueue", ApproximateNumberOfMessagesVisible=_never())
         self._metrics["AWS/ApiGateway", "Latency", "CollectApi", "p99"] = slowest
         self._put("AWS/Kinesis", "ClicksStream", IncomingRecords=stored, IncomingBytes=[n * 1_450 for n in stored])
-        self._put("AWS/Kinesis", "ClicksStream", WriteProvisionedThroughputExceeded=[n * 21 for n in refused])
+        self._put("AWS/Kinesis", "ClicksStream", WriteProvisionedThroughputExceeded=[n * 21 for n in overflowed])
         self._metrics["AWS/Kinesis", "GetRecords.IteratorAgeMilliseconds", "ClicksStream"] = self._about(600)
         late = [0, *(count // 4 for count in stored)]
         written = [count - late[at + 1] + late[at] for at, count in enumerate(stored)]

@@ -7,8 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use collect::{answer::Answer, app::App, config::Config, handler::handle};
-use kit::http::{self, HttpRequest, HttpResponse, respond_json};
+use collect::{
+    answer::Answer,
+    app::App,
+    config::Config,
+    handler::{Response, dispatch, handle},
+};
+use kit::{
+    http::{self, HttpRequest, HttpResponse, respond_json},
+    sqs,
+};
 use runtime::clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
@@ -32,6 +40,10 @@ enum Health {
 #[derive(Default)]
 struct State {
     health: Health,
+    /// Whether the overflow refuses messages.
+    is_queue_down: bool,
+    /// Bodies of the messages in the overflow.
+    queue: Vec<String>,
     seen: usize,
     /// Partition key and data of every accepted record.
     records: Vec<(String, String)>,
@@ -62,6 +74,19 @@ impl Stream {
     }
 
     fn answer(&self, request: &HttpRequest) -> HttpResponse {
+        if http::target(request) == Some("AmazonSQS.SendMessageBatch") {
+            roles::collect().assert_allows("sqs:SendMessage", "OverflowQueue");
+            let request = http::json(request);
+            let mut state = self.state();
+            let answer = sqs::batch(&request, |entry| {
+                if state.is_queue_down {
+                    return sqs::Entry::Failed { code: "InternalError", sender_fault: false };
+                }
+                state.queue.push(entry["MessageBody"].as_str().unwrap().to_owned());
+                sqs::sent("1")
+            });
+            return respond_json(200, &answer);
+        }
         assert_eq!(http::target(request), Some("Kinesis_20131202.PutRecords"));
         roles::collect().assert_allows("kinesis:PutRecords", "ClicksStream");
         let request = http::json(request);
@@ -472,6 +497,110 @@ async fn with_the_stream_down_nothing_is_acknowledged() {
     assert_eq!(stream.events().len(), 0);
 }
 
+const OVERFLOW: (&str, &str) = ("OVERFLOW_QUEUE_URL", "https://sqs.us-east-1.amazonaws.com/123456789012/overflow");
+
+/// What the overflow holds, delivered as Lambda delivers it. Returns the ids of the messages that stay.
+async fn deliver(app: &App, bodies: &[String]) -> Vec<String> {
+    let mut event = file("collect-overflow.json");
+    let template = event["Records"][0].clone();
+    let records = bodies.iter().enumerate().map(|(id, body)| {
+        let mut record = template.clone();
+        record["messageId"] = json!(id.to_string());
+        record["body"] = json!(body);
+        record
+    });
+    event["Records"] = records.collect();
+    let deadline = u64::try_from(clock::unix_ms()).unwrap() + 10_000;
+    match dispatch(app, Bytes::from(event.to_string()), deadline).await.unwrap() {
+        Response::Batch(response) => {
+            response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+        }
+        Response::Answer(answer) => panic!("{answer:?}"),
+    }
+}
+
+#[tokio::test]
+async fn with_the_stream_down_hits_wait_in_the_overflow_and_none_is_lost() {
+    let stream = Stream::default();
+    stream.state().health = Health::Down;
+    let app = stream.app(&[("DELIVERY_MAX_MS", "200"), OVERFLOW]).await;
+    for z in 0..2_000 {
+        let body = HIT.replace("z=1", &format!("z={z}"));
+        let answer = invoke(&app, &request("POST", "/collect", "", &body, &[])).await;
+        assert_eq!(answer.status_code, 200);
+    }
+    let batch = invoke(&app, &file("collect-batch.json")).await;
+    assert_eq!(batch.status_code, 200, "one of its hits is invalid: {}", batch.body);
+    let calls = stream.state().calls;
+    let queued = std::mem::take(&mut stream.state().queue);
+    assert_eq!(queued.len(), 2_004);
+    assert!(calls < 100, "{calls} calls of a stream that is down");
+    // Nothing gets through, and nothing leaves the queue.
+    assert_eq!(deliver(&app, &queued[..10]).await.len(), 10);
+    stream.state().health = Health::Well;
+    for bodies in queued.chunks(100) {
+        assert_eq!(deliver(&app, bodies).await, Vec::<String>::new());
+    }
+    let events = stream.events();
+    let ids: BTreeSet<&str> = events.iter().map(|event| event["event_id"].as_str().unwrap()).collect();
+    assert_eq!((events.len(), ids.len()), (2_004, 2_004));
+    // The same bytes under the same keys as without an outage.
+    let known = Stream::default();
+    invoke(&known.app(&[]).await, &file("collect-batch.json")).await;
+    assert_eq!(known.state().records, stream.state().records[2_000..]);
+}
+
+#[tokio::test]
+async fn what_a_throttling_stream_does_not_take_goes_to_the_overflow() {
+    let stream = Stream::default();
+    stream.state().health = Health::Throttling;
+    let app = stream.app(&[("DELIVERY_MAX_MS", "100"), OVERFLOW]).await;
+    let body = (0..20).map(|z| HIT.replace("z=1", &format!("z={z}"))).collect::<Vec<_>>().join("\n");
+    for _ in 0..10 {
+        assert_eq!(invoke(&app, &request("POST", "/batch", "", &body, &[])).await.status_code, 200);
+    }
+    let state = stream.state();
+    assert!(!state.queue.is_empty());
+    assert_eq!(state.records.len() + state.queue.len(), 200, "each hit is in one of the two");
+}
+
+#[tokio::test]
+async fn with_both_down_the_client_is_told_to_retry() {
+    let stream = Stream::default();
+    stream.state().health = Health::Down;
+    stream.state().is_queue_down = true;
+    let app = stream.app(&[("DELIVERY_MAX_MS", "200"), OVERFLOW]).await;
+    for _ in 0..2 {
+        let answer = invoke(&app, &file("collect-form.json")).await;
+        assert_eq!((answer.status_code, header(&answer, "Retry-After")), (503, Some("1")));
+    }
+    stream.state().health = Health::Well;
+    assert_eq!(invoke(&app, &file("collect-form.json")).await.status_code, 200, "the stream is tried again at once");
+    assert_eq!((stream.events().len(), stream.state().queue.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn one_foreign_message_of_the_overflow_does_not_fail_its_neighbours() {
+    let stream = Stream::default();
+    let app = stream.app(&[OVERFLOW]).await;
+    let event = file("collect-overflow.json");
+    let deadline = u64::try_from(clock::unix_ms()).unwrap() + 10_000;
+    let response = dispatch(&app, Bytes::from(event.to_string()), deadline).await.unwrap();
+    let expected = json!({"batchItemFailures": [{"itemIdentifier": event["Records"][1]["messageId"]}]});
+    assert_eq!(serde_json::to_value(&response).unwrap(), expected);
+    assert_eq!(stream.events().len(), 1);
+    // Half of the messages are throttled: only these come again.
+    stream.state().health = Health::Throttling;
+    let bodies = vec![event["Records"][0]["body"].as_str().unwrap().to_owned(); 20];
+    assert_eq!(deliver(&app, &bodies).await, Vec::<String>::new(), "there is time to try again");
+    assert_eq!(stream.events().len(), 21);
+    // A request is answered by the same entry.
+    let request = Bytes::from(file("collect-form.json").to_string());
+    assert!(
+        matches!(dispatch(&app, request, deadline).await, Ok(Response::Answer(answer)) if answer.status_code == 200)
+    );
+}
+
 #[tokio::test]
 async fn visitors_who_opt_out_are_anonymised() {
     let opt_out = [("sec-gpc", "1"), ("x-forwarded-for", "198.51.100.23"), ("cf-connecting-ip", "198.51.100.23")];
@@ -637,6 +766,7 @@ async fn headers_that_nobody_listed_are_not_stored() {
 #[test]
 fn every_statement_of_its_role_is_used() {
     the_same_hit_has_the_same_event_id();
+    with_both_down_the_client_is_told_to_retry();
     roles::collect().assert_everything_is_used();
 }
 

@@ -14,6 +14,8 @@ pub struct Config {
     pub stack: String,
     /// `STREAM_NAME`: the Kinesis stream that events go to. Required.
     pub stream: String,
+    /// `OVERFLOW_QUEUE_URL`: the SQS queue for hits that Kinesis does not take in time; without one, they are answered with 503.
+    pub overflow: Option<String>,
     /// `PATH_PREFIX`: a prefix under which all paths are served as well, such as `/t`; none by default.
     pub path_prefix: String,
     /// `API_SECRET_SHA256`: SHA-256 of the values of `api_secret` that `/mp/collect` accepts, in hexadecimal, separated by commas;
@@ -73,10 +75,10 @@ impl Config {
         Self::from_settings(&Settings::new(lookup))
     }
 
-    /// When an attempt to store hits fails, so that two of them fit into `delivery`.
+    /// When an attempt to store hits fails, so that two of them fit into the time for the stream, and one into that for the overflow.
     #[must_use]
     pub fn attempt(&self) -> Duration {
-        self.delivery * 2 / 5
+        self.delivery / 4
     }
 
     /// The reaction to visitors of a site who opt out.
@@ -90,6 +92,7 @@ impl Config {
         Ok(Self {
             stack: settings.stack(),
             stream: settings.required("STREAM_NAME", "it names the Kinesis stream that events go to")?,
+            overflow: settings.optional("OVERFLOW_QUEUE_URL"),
             path_prefix: path_prefix(settings)?,
             api_secrets: api_secrets(settings)?,
             origins: origins(settings)?,

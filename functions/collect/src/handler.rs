@@ -1,14 +1,19 @@
 //! One request, from top to bottom: routed, parsed, validated, stored, answered. A response of 200 means that every hit is in
-//! the stream. So are those that the response names as invalid, and what could be read of a request that is refused: marked
+//! the stream, or in the queue from which it gets there. So are those that the response names as invalid, and what could be read of a request that is refused: marked
 //! as rejected.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
 use runtime::{clock, metrics};
 use serde::Serialize;
 use shared::metrics::{CountsByReason, Metrics, Unit};
-use tracing::{error, info};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
 
 use crate::{
     FUNCTION,
@@ -17,6 +22,7 @@ use crate::{
     body::{self, BodyError, Read, Refused, Takes},
     config::Config,
     event::{self, Event},
+    overflow::{self, Message},
     request::{self, Request, RequestError},
     stream::{self, Stored},
     verdict::{self, HitParsingResult, ParserMessage},
@@ -24,6 +30,8 @@ use crate::{
 
 /// Time of the invocation that is reserved for the response.
 const RESPONSE_RESERVE: Duration = Duration::from_millis(500);
+/// How long hits go to the overflow at once after Kinesis took none of a request.
+const REST: Duration = Duration::from_secs(5);
 
 /// Why an invocation fails instead of answering the request.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +96,7 @@ impl Route {
 struct Tally {
     stored: Stored,
     hits_stored: usize,
+    overflowed: usize,
     invalid: usize,
     anonymised: usize,
     redacted: usize,
@@ -115,6 +124,58 @@ pub struct Invalid {
     /// Its position in the request, from 0.
     index: usize,
     parser_message: Vec<ParserMessage>,
+}
+
+/// What an invocation returns: the answer to a request, or which messages of the overflow have to be delivered again.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Response {
+    Answer(Answer),
+    Batch(SqsBatchResponse),
+}
+
+/// Handles an event, of a gateway or of the overflow.
+pub async fn dispatch(app: &App, event: Bytes, deadline_ms: u64) -> Result<Response, HandleError> {
+    match overflow::read(&event) {
+        Some(messages) => Ok(Response::Batch(restore(app, messages, deadline_ms).await)),
+        None => Ok(Response::Answer(handle(app, event, deadline_ms).await?)),
+    }
+}
+
+/// Puts hits of the overflow on the stream. Those that it does not take stay in the queue.
+pub async fn restore(app: &App, messages: Vec<Message>, deadline_ms: u64) -> SqsBatchResponse {
+    let until = Instant::now() + clock::remaining(deadline_ms).saturating_sub(RESPONSE_RESERVE);
+    let (mut ids, mut events, mut back) = (Vec::new(), Vec::new(), Vec::new());
+    for Message { id, event } in messages {
+        match event {
+            Some(event) => {
+                ids.push(id);
+                events.push(event);
+            }
+            None => back.push(id),
+        }
+    }
+    let stored = stream::put(&app.kinesis, &app.config.stream, &events, until).await;
+    if !back.is_empty() || !stored.failed.is_empty() {
+        warn!(foreign = back.len(), not_stored = stored.failed.len(), "messages of the overflow stay in the queue");
+    }
+    let restored = events.len() - stored.failed.len();
+    back.extend(stored.failed.iter().filter_map(|at| ids.get(*at).cloned()));
+    let all = Metrics::of(&app.config.stack, FUNCTION)
+        .put("hits_restored", Unit::Count, restored)
+        .put("records_retried", Unit::Count, stored.retried)
+        .put("bytes_stored", Unit::Bytes, stored.bytes);
+    metrics::print(all.without_zeros());
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = back
+        .into_iter()
+        .map(|id| {
+            let mut failure = BatchItemFailure::default();
+            failure.item_identifier = id;
+            failure
+        })
+        .collect();
+    response
 }
 
 /// Answers one request.
@@ -206,16 +267,49 @@ async fn put(
     tally.invalid = events.iter().filter(|event| event.is_rejected).count();
     tally.anonymised = events.iter().filter(|event| event.anonymised).count();
     tally.redacted = events.iter().map(|event| event.redacted).sum();
-    tally.stored = stream::put(&app.kinesis, &app.config.stream, events, time).await;
+    tally.stored = deliver(app, events, time, &mut tally.overflowed).await;
     let stored = events.iter().enumerate().filter(|(at, _)| !tally.stored.failed.contains(at));
     tally.hits_stored = stored.filter(|(_, event)| !event.is_rejected).count();
     if tally.stored.failed.is_empty() {
         return Ok(None);
     }
     error!(hits = tally.stored.failed.len(), "hits not stored, the client is told to retry");
-    let detail = "the stream does not accept hits at the moment; send the same request again";
+    let detail = "hits cannot be stored at the moment; send the same request again";
     let refusal = refuse(request, 503, &Refusal { error: "unavailable", detail })?;
     Ok(Some(refusal.with("Retry-After", "1")))
+}
+
+/// Stores events in the stream, or else in the overflow.
+async fn deliver(app: &App, events: &[Event], time: Duration, overflowed: &mut usize) -> Stored {
+    let now = Instant::now();
+    let Some(queue) = &app.config.overflow else {
+        return stream::put(&app.kinesis, &app.config.stream, events, now + time).await;
+    };
+    let is_resting = lock(&app.resting).is_some_and(|until| now < until);
+    let for_stream = if is_resting { Duration::ZERO } else { time * 3 / 5 };
+    let mut stored = match is_resting {
+        true => Stored { failed: (0..events.len()).collect(), ..Stored::default() },
+        false => stream::put(&app.kinesis, &app.config.stream, events, now + for_stream).await,
+    };
+    if !is_resting {
+        let is_down = !events.is_empty() && stored.failed.len() == events.len();
+        *lock(&app.resting) = is_down.then(|| Instant::now() + REST);
+    }
+    if stored.failed.is_empty() {
+        return stored;
+    }
+    let missing = stored.failed.len();
+    stored.failed = overflow::send(&app.sqs, queue, events, std::mem::take(&mut stored.failed), now + time).await;
+    // While the queue is down as well, the next request tries the stream again.
+    if !stored.failed.is_empty() {
+        *lock(&app.resting) = None;
+    }
+    *overflowed = missing - stored.failed.len();
+    stored
+}
+
+fn lock(resting: &Mutex<Option<Instant>>) -> MutexGuard<'_, Option<Instant>> {
+    resting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The events of hits, in order, and what is wrong with those that are rejected.
@@ -286,6 +380,7 @@ impl Tally {
         let all = Metrics::of(stack, FUNCTION)
             .put("hits_stored", Unit::Count, self.hits_stored)
             .put("hits_invalid", Unit::Count, self.invalid)
+            .put("hits_overflowed", Unit::Count, self.overflowed)
             .put("hits_not_stored", Unit::Count, not_stored)
             .put("records_retried", Unit::Count, self.stored.retried)
             .put("bytes_stored", Unit::Bytes, self.stored.bytes)

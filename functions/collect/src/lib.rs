@@ -1,7 +1,7 @@
 //! Google Analytics Measurement Protocol hits → Kinesis, one JSON line each.
 //!
 //! [`handler`] processes one request from top to bottom. It uses [`request`] (the event of the gateway), [`body`] (hits out of
-//! bodies), [`stream`] (into Kinesis) and [`answer`] (the response to the client). The rest has no I/O: [`hit`] (bytes to
+//! bodies), [`stream`] (into Kinesis), [`overflow`] (into a queue and out of it) and [`answer`] (the response to the client). The rest has no I/O: [`hit`] (bytes to
 //! parameters), [`validate`] and [`verdict`] (the rules of the protocol and what breaks them), [`privacy`], [`address`] and
 //! [`redact`] (what must not be stored), [`headers`], [`products`] and [`agent`] (parts of the event), and [`event`] (the
 //! line that is stored).
@@ -16,6 +16,7 @@ pub mod event;
 pub mod handler;
 pub mod headers;
 pub mod hit;
+pub mod overflow;
 pub mod privacy;
 pub mod products;
 pub mod redact;

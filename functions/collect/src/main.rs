@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use collect::{app::App, config::Config, handler::handle};
+use collect::{app::App, config::Config, handler::dispatch};
 use lambda::serve;
 use runtime::aws;
 
@@ -13,5 +13,5 @@ async fn main() -> ExitCode {
         let aws = aws::config(config.attempt()).await;
         Ok(App::new(config, &aws))
     };
-    serve(app, async |app, event, deadline_ms| handle(&app, event, deadline_ms).await).await
+    serve(app, async |app, event, deadline_ms| dispatch(&app, event, deadline_ms).await).await
 }

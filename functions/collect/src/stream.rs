@@ -29,23 +29,35 @@ pub struct Stored {
     pub bytes: usize,
 }
 
-/// Stores events within `time`. Only the records that Kinesis rejected are sent again.
-pub async fn put(client: &Client, stream: &str, events: &[Event], time: Duration) -> Stored {
-    let until = Instant::now() + time;
+/// Most records of a call, and most bytes of them. Source: `PutRecords`, Amazon Kinesis API reference.
+const MOST_RECORDS: usize = 500;
+const MOST_BYTES: usize = 5 << 20;
+
+/// Stores events until `until`. Only the records that Kinesis rejected are sent again.
+pub async fn put(client: &Client, stream: &str, events: &[Event], until: Instant) -> Stored {
     let mut waiting: Vec<usize> = (0..events.len()).collect();
     let (mut pause, mut retried) = (FIRST_PAUSE, 0);
     while !waiting.is_empty() {
-        let attempt = attempt(client, stream, events, &waiting);
-        let rejected = match timeout_at(until, attempt).await {
+        let batch = fitting(events, &waiting);
+        let rejected = match timeout_at(until, attempt(client, stream, events, batch)).await {
             Ok(Ok(rejected)) => rejected,
             Ok(Err(cause)) => {
-                warn!(%cause, records = waiting.len(), "records not stored, retrying");
-                waiting.iter().copied().collect()
+                warn!(%cause, records = batch.len(), "records not stored, retrying");
+                batch.iter().copied().collect()
             }
             Err(_) => break,
         };
-        waiting.retain(|position| rejected.contains(position));
-        if waiting.is_empty() || Instant::now() + pause >= until {
+        let number = batch.len();
+        waiting = waiting
+            .iter()
+            .enumerate()
+            .filter(|(at, position)| *at >= number || rejected.contains(position))
+            .map(|(_, position)| *position)
+            .collect();
+        if waiting.is_empty() || rejected.is_empty() {
+            continue;
+        }
+        if Instant::now() + pause >= until {
             break;
         }
         retried += waiting.len();
@@ -55,6 +67,17 @@ pub async fn put(client: &Client, stream: &str, events: &[Event], time: Duration
     let failed: HashSet<usize> = waiting.iter().copied().collect();
     let stored = events.iter().enumerate().filter(|(position, _)| !failed.contains(position));
     Stored { bytes: stored.map(|(_, event)| event.line.len()).sum(), failed: waiting, retried }
+}
+
+/// The first of the events at `positions`, as many as fit into a call.
+fn fitting<'p>(events: &[Event], positions: &'p [usize]) -> &'p [usize] {
+    let mut bytes = 0;
+    let fits = |position: &&usize| {
+        bytes += events.get(**position).map_or(0, |event| event.line.len() + event.partition_key.len());
+        bytes <= MOST_BYTES
+    };
+    let number = positions.iter().take(MOST_RECORDS).take_while(fits).count().max(1);
+    positions.get(..number).unwrap_or(positions)
 }
 
 /// Sends the events at `positions` once and returns the positions of those that were rejected.
