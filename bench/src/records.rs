@@ -270,7 +270,13 @@ pub fn roll(mib: usize) -> Result<u64, Error> {
         let (name, at) = (segment.name.to_string(), segment.contents_at);
         let bytes = segment.body.slice(usize::try_from(at.start)?..);
         contents.insert(id.key(&name), Bytes::copy_from_slice(&bytes));
-        state.segments.push(Stored { name, first: None, last: state.tail, contents: Some((at.start, at.end)), poison: false });
+        state.segments.push(Stored {
+            name,
+            first: None,
+            last: state.tail,
+            contents: Some((at.start, at.end)),
+            poison: false,
+        });
     }
     state.tables.entry(table).or_default().open = open;
     let (state, lines) = (state.to_bytes()?.into(), run.lines(0..SEGMENT_LINES));
