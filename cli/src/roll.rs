@@ -6,12 +6,13 @@ use serde_json::json;
 use shared::layout::Segment;
 
 use crate::{
+    Exit,
     console::Console,
     context::Context,
     outcome::{Outcome, document},
     registrar::{RegistrarError, invoke},
     stack,
-    text::{Column, Table, counted, grouped},
+    text::{Column, Table, counted, grouped, printable},
 };
 
 const HELP: &str = "\
@@ -48,6 +49,8 @@ struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rolled {
     files: Vec<File>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,9 +66,10 @@ struct File {
 pub async fn roll(args: &RollArgs, context: &Context, console: &Console) -> Result<Rolled, RegistrarError> {
     let function = args.function.clone().unwrap_or_else(|| context.named(stack::ROLLER));
     let _waiting = console.waiting(&function);
-    let Answer { rolled: Rolled { mut files } } = invoke(&function, &json!({ "roll": args.tables }), context).await?;
+    let Answer { rolled: Rolled { mut files, failure } } =
+        invoke(&function, &json!({ "roll": args.tables }), context).await?;
     files.sort();
-    Ok(Rolled { files })
+    Ok(Rolled { files, failure })
 }
 
 impl Outcome for Rolled {
@@ -74,8 +78,11 @@ impl Outcome for Rolled {
     }
 
     fn to_text(&self) -> String {
+        let failure =
+            self.failure.as_ref().map(|failure| format!("{}; the next tick tries again\n", printable(failure)));
+        let failure = failure.unwrap_or_default();
         if self.files.is_empty() {
-            return "no window of these tables was open\n".to_owned();
+            return if failure.is_empty() { "no window of these tables was open\n".to_owned() } else { failure };
         }
         let mut table = Table::new([
             Column::Left("table"),
@@ -89,7 +96,11 @@ impl Outcome for Rolled {
         }
         let records: u64 = self.files.iter().map(|file| file.records).sum();
         let (files, records) = (counted(self.files.len(), "file", "files"), counted(records, "record", "records"));
-        format!("{table}\n{files} with {records}\n")
+        format!("{table}\n{files} with {records}\n{failure}")
+    }
+
+    fn exit(&self) -> Exit {
+        if self.failure.is_some() { Exit::Incomplete } else { Exit::Complete }
     }
 }
 
@@ -141,6 +152,16 @@ mod tests {
         assert_eq!((ended.code, ended.out.as_str()), (0, "no window of these tables was open\n"));
         let (ended, _) = asked(answer, &["roll", "--table", "a", "--json"]).await;
         assert_eq!(ended.json(), json!({"files": []}));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_closed_is_told_beside_the_files() {
+        let failure = "1 windows could not be rolled; the first error: no";
+        let answer = json!({"batchItemFailures": [], "rolled": {"files": [file("a", 1)], "failure": failure}});
+        let (ended, _) = asked(answer, &["roll", "--table", "a"]).await;
+        let expected = format!("\n1 file with 1 record\n{failure}; the next tick tries again\n");
+        assert!(ended.out.ends_with(&expected), "{}", ended.out);
+        assert_eq!(ended.code, 1);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 
 use runtime::settings::{Lookup, SettingError, Settings};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use shared::layout::Segment;
 
 use crate::{
@@ -33,11 +34,29 @@ pub struct TableRules {
 impl TableRules {
     /// Reads the object that [`to_bytes`](Self::to_bytes) made. Members that a newer version knows are ignored.
     pub fn of_bytes(bytes: &[u8]) -> Result<Self, TableRulesError> {
-        let rules: Self = serde_json::from_slice(bytes).map_err(|error| TableRulesError(error.to_string()))?;
-        match rules.tables.iter().find_map(|(table, own)| Some((table, own.problem()?))) {
-            Some((table, problem)) => Err(TableRulesError(format!("table {table}: {problem}"))),
-            None => Ok(rules),
+        match Self::as_far_as_possible(bytes)? {
+            (rules, None) => Ok(rules),
+            (_, Some(error)) => Err(error),
         }
+    }
+
+    /// The same, but a table whose rules cannot be used is paused, since nobody knows that it is not; and what the first problem is.
+    pub fn as_far_as_possible(bytes: &[u8]) -> Result<(Self, Option<TableRulesError>), TableRulesError> {
+        #[derive(Deserialize)]
+        struct Raw {
+            tables: BTreeMap<Segment, Value>,
+        }
+        let raw: Raw = serde_json::from_slice(bytes).map_err(|error| TableRulesError(error.to_string()))?;
+        let (mut rules, mut first) = (Self::default(), None);
+        for (table, value) in raw.tables {
+            let own = serde_json::from_value(value).map_err(|error| error.to_string());
+            let own = own.and_then(|own: Own| own.problem().map_or(Ok(own), Err)).unwrap_or_else(|problem| {
+                first.get_or_insert(TableRulesError(format!("table {table}: {problem}")));
+                Own { paused: true, ..Own::default() }
+            });
+            rules.tables.insert(table, own);
+        }
+        Ok((rules, first))
     }
 
     /// The object.
@@ -127,8 +146,45 @@ pub struct Rules {
     pub gzip: bool,
     /// What tables have of their own.
     pub tables: TableRules,
-    /// The tables of a shard whose files wait for those of its parents.
-    pub waiting: BTreeSet<Segment>,
+    /// The tables whose files wait.
+    pub waiting: Waiting,
+}
+
+/// Tables whose files wait, for others or until it is known how they have to be: none is begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waiting {
+    /// These.
+    Tables(BTreeSet<Segment>),
+    /// All.
+    All,
+}
+
+/// No table waits.
+impl Default for Waiting {
+    fn default() -> Self {
+        Self::Tables(BTreeSet::new())
+    }
+}
+
+impl Waiting {
+    /// Those of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Tables(mut tables), Self::Tables(mut others)) => {
+                tables.append(&mut others);
+                Self::Tables(tables)
+            }
+            _ => Self::All,
+        }
+    }
+
+    fn holds(&self, table: &Segment) -> bool {
+        match self {
+            Self::Tables(tables) => tables.contains(table),
+            Self::All => true,
+        }
+    }
 }
 
 impl Rules {
@@ -137,7 +193,7 @@ impl Rules {
     pub fn of(&self, table: &Segment) -> (Limits, Target) {
         let own = self.tables.tables.get(table).cloned().unwrap_or_default();
         let gzip = own.compression.map_or(self.gzip, |compression| compression == Compression::Gzip);
-        let limits = match own.paused || self.waiting.contains(table) {
+        let limits = match own.paused || self.waiting.holds(table) {
             true => Limits::NONE,
             false => Limits {
                 records: own.records.unwrap_or(self.limits.records),
@@ -154,10 +210,10 @@ impl Rules {
         Self { tables, ..self.clone() }
     }
 
-    /// The same rules for a shard of which these tables wait.
+    /// The same rules while these tables wait, too.
     #[must_use]
-    pub fn while_waiting(&self, waiting: BTreeSet<Segment>) -> Self {
-        Self { waiting, ..self.clone() }
+    pub fn while_waiting(&self, waiting: Waiting) -> Self {
+        Self { waiting: self.waiting.clone().and(waiting), ..self.clone() }
     }
 
     /// Ends the pauses of these tables.
@@ -180,7 +236,7 @@ impl Rules {
             },
             gzip: settings.one_of("ROLL_COMPRESSION", false, &[("none", false), ("gzip", true)])?,
             tables: TableRules::default(),
-            waiting: BTreeSet::new(),
+            waiting: Waiting::default(),
         })
     }
 }
@@ -277,6 +333,11 @@ mod tests {
         ] {
             assert_eq!(TableRules::of_bytes(object).unwrap_err().to_string(), sentence);
         }
+        let object = br#"{"tables": {"a": {"compression": "newer"}, "b": {"records": 5}}}"#;
+        let (rules, problem) = TableRules::as_far_as_possible(object).unwrap();
+        assert!(problem.unwrap().to_string().contains("table a: unknown variant `newer`"));
+        let paused: Vec<bool> = rules.tables.values().map(|own| own.paused).collect();
+        assert_eq!((paused, rules.tables[&"b".parse().unwrap()].records), (vec![true, false], Some(5)));
     }
 
     #[test]

@@ -366,11 +366,11 @@ pub struct State {
     /// The ARN of the stream, once a batch has told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_arn: Option<String>,
-    /// The shards that this one came from, until all their records are in files. Meanwhile its own files of the same tables wait,
-    /// so that files come in the order of their records.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parents: Vec<Segment>,
-    /// Whether a shard that came from this one has records, so that all of this one are there.
+    /// The shards that this one came from, until all their records are in files: meanwhile its own files of the same tables wait, so
+    /// that files come in the order of their records. `None` until the stream has been asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parents: Option<Vec<Segment>>,
+    /// Whether a shard that came from this one has records, and this one has got none since: all of its records are there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
     /// All records of the shard up to and including this one are in segments, in files or in the quarantine.
@@ -473,7 +473,7 @@ impl State {
             layout: LAYOUT,
             revision: 0,
             stream_arn: None,
-            parents: Vec::new(),
+            parents: None,
             ended: false,
             tail: Position::START,
             newest_ms: 0,
@@ -573,6 +573,8 @@ impl State {
         limits: impl Fn(&Segment) -> (Limits, Target),
     ) {
         self.stream_arn.get_or_insert_with(|| stream_arn.to_owned());
+        // A stream that was made anew has shards of the same names.
+        self.ended = false;
         // Below a floor, the earlier layout says only of each table what it has.
         let floor = self.floors.values().max().copied().unwrap_or_default();
         self.intervals_after.get_or_insert(self.tail.max(floor));
@@ -742,7 +744,8 @@ impl State {
     pub fn is_over(&self, now_ms: i64) -> bool {
         let is_done = self.ended && self.segments.is_empty() && self.unfinished().next().is_none();
         let is_done = is_done && self.replays.is_empty();
-        is_done && now_ms.saturating_sub(self.newest_ms) > RETENTION_MS
+        // What was taken over of the earlier layout may not say when its records arrived.
+        is_done && self.newest_ms > 0 && now_ms.saturating_sub(self.newest_ms) > RETENTION_MS
     }
 
     /// When the first record reaches the maximum age of its table that is in no file yet, in milliseconds since
@@ -810,6 +813,12 @@ impl Listing {
             return false;
         }
         true
+    }
+
+    /// Whether there is nothing of the shard.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.has_state && self.segments.is_empty() && self.earlier.is_empty()
     }
 
     /// The state of a shard that has only objects of the earlier layout.

@@ -22,19 +22,18 @@ use kafka_roller::{
     config::Config,
     error::{ReplayError, RollError},
     handler::{HandleError, Response, Tally, run},
-    lineage::Lineage,
+    lineage::{Lineage, Parents},
 };
 use md5::{Digest, Md5};
 use rolling::{
     earlier::{self, Item},
     line::TableOf,
-    rules::{Compression, Own, Rules, TABLES, TableRules},
+    rules::{Compression, Own, Rules, TABLES, TableRules, Waiting},
     run::{Entry, Extent, Run},
     segment::{Contents, poison},
     shard::{Limits, Listing, NotLanded, STATE, ShardId, State},
 };
 use shared::{
-    layout::Segment,
     position::Position,
     rolled::{Reason, RolledFile, Window},
 };
@@ -52,7 +51,7 @@ const HOUR_MS: i64 = 3_600_000;
 const LARGE: usize = 40_000;
 
 /// Random numbers from a seed.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Dice(Rc<Cell<u64>>);
 
 impl Dice {
@@ -109,14 +108,21 @@ struct Shard {
     is_closed: bool,
 }
 
-/// The parents of shards, by their names.
-#[derive(Debug, Clone, Default)]
-struct Parents(Rc<RefCell<BTreeMap<String, Vec<Segment>>>>);
+/// Knows the parents of shards, and sometimes does not answer.
+#[derive(Debug, Clone)]
+struct Family {
+    parents: Rc<RefCell<Parents>>,
+    fails: Rc<Cell<bool>>,
+    dice: Dice,
+}
 
-impl Lineage for Parents {
-    fn parents<'a>(&'a self, _: &'a str, shard: &'a Segment) -> LocalBoxFuture<'a, Result<Vec<Segment>, RollError>> {
-        let parents = self.0.borrow().get(shard.as_str()).cloned().unwrap_or_default();
-        Box::pin(async move { Ok(parents) })
+impl Lineage for Family {
+    fn parents<'a>(&'a self, _: &'a str) -> LocalBoxFuture<'a, Result<Parents, RollError>> {
+        roles::roller().assert_allows("kinesis:ListShards", "KafkaStream");
+        let is_silent = self.fails.get() && !self.parents.borrow().is_empty() && self.dice.percent(20);
+        let failed = || RollError::Shards("stream".to_owned(), "fate".to_owned());
+        let answer = if is_silent { Err(failed()) } else { Ok(self.parents.borrow().clone()) };
+        Box::pin(async move { answer })
     }
 }
 
@@ -148,7 +154,7 @@ struct History {
     /// Whether an earlier version has left its windows behind.
     inherits: bool,
     shards: Vec<Shard>,
-    parents: Parents,
+    family: Family,
     actors: Vec<Actor>,
     next: u64,
     poison: usize,
@@ -187,7 +193,7 @@ fn settings(dice: &Dice) -> Rules {
         limits,
         gzip: dice.percent(5),
         tables: TableRules::default(),
-        waiting: BTreeSet::new(),
+        waiting: Waiting::default(),
     }
 }
 
@@ -208,13 +214,13 @@ fn table_rules(dice: &Dice) -> TableRules {
     rules
 }
 
-fn app(world: &World, rules: Rules, part_bytes: usize, changes: bool, parents: &Parents) -> Rc<App<Sim>> {
+fn app(world: &World, rules: Rules, part_bytes: usize, changes: bool, family: &Family) -> Rc<App<Sim>> {
     let max_tick_ahead = Duration::ZERO; // the clock of the world begins in 1970
     let config = Config { stack: "landfall".into(), lake_bucket: "lake".into(), max_tick_ahead, rules };
     let mut app = App::over(config, world.bucket("lake"), world.bucket("incoming"));
     app.part_bytes = part_bytes;
     app.tidy_minutes = 1;
-    app.lineage = Some(Box::new(parents.clone()));
+    app.lineage = Some(Box::new(family.clone()));
     app.rules_for = if changes { Duration::ZERO } else { Duration::MAX };
     app.journal_ms = i64::MAX; // likewise
     app.max_event_bytes = LARGE;
@@ -229,8 +235,8 @@ impl History {
         let part_bytes = if dice.percent(30) { 16 } else { 1 << 20 };
         let shards = (0..1 + dice.throw(2)).map(|_| Shard::default()).collect();
         let (aggregates, changes) = (dice.percent(40), dice.percent(40));
-        let parents = Parents::default();
-        let app = app(&world, rules, part_bytes, changes, &parents);
+        let family = Family { parents: Rc::default(), fails: Rc::new(Cell::new(true)), dice: dice.clone() };
+        let app = app(&world, rules, part_bytes, changes, &family);
         let has_large = dice.percent(20);
         Self {
             dice,
@@ -239,7 +245,7 @@ impl History {
             changes,
             inherits: false,
             shards,
-            parents,
+            family,
             actors: Vec::new(),
             next: 1,
             poison: 0,
@@ -374,7 +380,7 @@ impl History {
             rules.lines.table_of = TableOf::Pointer("/u".parse().unwrap());
         }
         self.world.note(format!("{rules:?} deployed"));
-        self.app = app(&self.world, rules, self.app.part_bytes, self.changes, &self.parents);
+        self.app = app(&self.world, rules, self.app.part_bytes, self.changes, &self.family);
     }
 
     /// Somebody applies other rules of tables.
@@ -416,7 +422,8 @@ impl History {
         parents.iter().for_each(|parent| self.shards[*parent].is_closed = true);
         for _ in 0..if merges { 1 } else { 2 } {
             let names = parents.iter().map(|parent| format!("shardId-{parent}").parse().unwrap()).collect();
-            self.parents.0.borrow_mut().insert(format!("shardId-{}", self.shards.len()), names);
+            let child = format!("shardId-{}", self.shards.len()).parse().unwrap();
+            self.family.parents.borrow_mut().insert(child, names);
             self.shards.push(Shard { parents: parents.clone(), ..Shard::default() });
         }
         self.world.note(format!("{parents:?} became others"));
@@ -687,6 +694,15 @@ impl History {
         }
     }
 
+    /// Some tables have limits of their own from the beginning.
+    fn declare(&mut self) {
+        if !self.changes && !self.inherits && self.dice.percent(30) {
+            let mut tables = table_rules(&self.dice);
+            tables.tables.values_mut().for_each(|own| own.paused = false);
+            self.apply(tables);
+        }
+    }
+
     /// A phase in which anything may happen.
     fn live(&mut self) {
         let (dice, faults) = (self.dice.clone(), self.dice.throw(15));
@@ -761,6 +777,7 @@ impl History {
     fn end(&mut self) {
         let dice = self.dice.clone();
         self.has_large = false;
+        self.family.fails.set(false);
         self.world.take_turns(3, |_| Fate::Done);
         while !self.actors.is_empty() {
             let actor = dice.throw(self.actors.len());
@@ -821,7 +838,9 @@ impl History {
     fn assert_prompt(&self) {
         let rules = self.app.config.rules.with(self.tables.clone());
         // Files of shards whose parents have just ended wait for the next ticks.
-        for (id, state) in self.states().into_iter().filter(|(_, state)| state.parents.is_empty()) {
+        for (id, state) in
+            self.states().into_iter().filter(|(_, state)| state.parents.as_ref().is_some_and(Vec::is_empty))
+        {
             assert!(state.replays.is_empty(), "{id} has not landed {:?}", state.replays);
             for (name, table) in &state.tables {
                 let (limits, _) = rules.of(name);
@@ -948,7 +967,7 @@ impl History {
     }
 
     fn check_limits(&self, file: &RolledFile, lines: &[u8], next: Option<&[u8]>) {
-        let limits = &self.app.config.rules.limits;
+        let (limits, _) = self.app.config.rules.with(self.tables.clone()).of(&file.window.table);
         assert!(file.count <= limits.records);
         assert!(lines.len() as u64 <= limits.bytes || file.count == 1, "{} bytes", lines.len());
         if file.reason == Reason::Records {
@@ -1020,6 +1039,7 @@ fn play(seeds: impl IntoIterator<Item = u64>) {
         let mut history = History::new(seed);
         let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             history.inherit();
+            history.declare();
             history.live();
             history.end();
             history.check();

@@ -10,8 +10,9 @@ use kafka_roller::{
     config::Config,
     error::RollError,
     handler::{Response, handle},
-    lineage::Lineage,
+    lineage::{Lineage, Parents},
 };
+use kit::http;
 use rolling::{discarded::Replayed, rules::TABLES};
 use serde_json::{Value, json};
 use shared::{
@@ -610,6 +611,18 @@ async fn rules_of_tables_that_cannot_be_read_keep_no_record_from_landing() {
     let expected = "1 windows could not be rolled; the first error: settings/kafka-roller.json cannot be used: table \
                     sample: records is 0; write a number from 1 to 10000000";
     assert_eq!(error, expected);
+    assert_eq!(stage.counts("sample"), [], "it may be paused");
+    stage.table_rules(&json!({}));
+    stage.tick(ARRIVED_MS + 4_060_000).await;
+    assert_eq!(stage.counts("sample"), [(6, Reason::Age)]);
+    let stage = Stage::new(&[]);
+    stage.world.fail(|call| if call.contains("lake/settings/") { Fate::Refused } else { Fate::Done });
+    stage.land(&file("kafka-roller-batch.json")).await;
+    let late = Bytes::from(self::tick(ARRIVED_MS + 4_000_000).to_string());
+    assert!(handle(&stage.app, late, u64::MAX).await.is_err());
+    assert_eq!(stage.counts("sample"), [], "nor is it known of any table that it is not paused");
+    stage.world.run_freely();
+    stage.tick(ARRIVED_MS + 4_060_000).await;
     assert_eq!(stage.counts("sample"), [(6, Reason::Age)]);
 }
 
@@ -638,27 +651,35 @@ async fn windows_are_closed_when_somebody_asks_even_if_their_table_is_paused() {
     assert_eq!(json!(response), json!({"batchItemFailures": [], "rolled": {"files": []}}));
 }
 
-/// Knows that the second shard came from the first.
+/// Knows that the second shard came from the first, by one that never had a record; if it is asked when it can answer.
 #[derive(Debug)]
-struct Split;
+struct Split {
+    answers: bool,
+}
 
 impl Lineage for Split {
-    fn parents<'a>(&'a self, arn: &'a str, shard: &'a Segment) -> LocalBoxFuture<'a, Result<Vec<Segment>, RollError>> {
+    fn parents<'a>(&'a self, arn: &'a str) -> LocalBoxFuture<'a, Result<Parents, RollError>> {
         assert_eq!(arn, "arn:aws:kinesis:eu-west-1:123456789012:stream/s");
-        let parents = if shard.as_str() == "shardId-1" { vec!["shardId-0".parse().unwrap()] } else { Vec::new() };
-        Box::pin(async move { Ok(parents) })
+        let parents = [("shardId-0", None), ("shardId-2", Some("shardId-0")), ("shardId-1", Some("shardId-2"))];
+        let segment = |id: &str| id.parse::<Segment>().unwrap();
+        let parents = parents.map(|(id, parent)| (segment(id), parent.into_iter().map(segment).collect()));
+        let answer = self.answers.then(|| parents.into()).ok_or(RollError::Shards(arn.to_owned(), "no".to_owned()));
+        Box::pin(async move { answer })
     }
+}
+
+/// The same records in the second shard.
+fn of_child(batch: &Value) -> Value {
+    serde_json::from_str(&batch.to_string().replace("shardId-0", "shardId-1")).unwrap()
 }
 
 #[tokio::test]
 async fn files_of_a_shard_wait_for_those_of_the_shard_that_it_came_from() {
     let mut stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
-    stage.app.lineage = Some(Box::new(Split));
+    stage.app.lineage = Some(Box::new(Split { answers: true }));
     stage.app.config.max_tick_ahead = std::time::Duration::MAX; // a year has to pass
     stage.land(&batch("s", 1..4)).await;
-    let of_child = |batch: &Value| serde_json::from_str(&batch.to_string().replace("shardId-0", "shardId-1")).unwrap();
-    let child: Value = of_child(&batch("s", 4..7));
-    stage.land(&child).await;
+    stage.land(&of_child(&batch("s", 4..7))).await;
     assert_eq!(stage.counts("t"), [(2, Reason::Records)], "the record of the parent that waits comes first");
     for minute in 1..3 {
         stage.tick(ARRIVED_MS + minute * 60_000).await;
@@ -677,6 +698,77 @@ async fn files_of_a_shard_wait_for_those_of_the_shard_that_it_came_from() {
     };
     assert_eq!(states(365).await.len(), 2, "a stream may have the records for a year");
     assert_eq!(states(367).await, ["lake/staging/s/shardId-1/state.json"], "the parent is over");
+}
+
+#[tokio::test]
+async fn a_shard_that_gets_records_again_has_not_ended() {
+    let mut stage = Stage::new(&[]);
+    stage.app.lineage = Some(Box::new(Split { answers: true }));
+    stage.land(&batch("s", 1..3)).await;
+    stage.land(&of_child(&batch("s", 3..4))).await;
+    stage.land(&batch("s", 4..5)).await;
+    stage.tick(ARRIVED_MS + 60_000).await;
+    assert_eq!(stage.counts("t"), [], "its windows are closed by age, as in a stream that was made anew");
+}
+
+#[tokio::test]
+async fn records_are_staged_while_nobody_knows_where_their_shard_came_from() {
+    let mut stage = Stage::new(&[("ROLL_MAX_RECORDS", "2")]);
+    stage.app.lineage = Some(Box::new(Split { answers: false }));
+    let child = of_child(&batch("s", 4..7));
+    stage.land(&child).await;
+    let late = Bytes::from(tick(ARRIVED_MS + 60_000).to_string());
+    let error = handle(&stage.app, late, u64::MAX).await.unwrap_err().to_string();
+    assert!(error.contains("the shards of arn:aws:kinesis:eu-west-1:123456789012:stream/s could not be listed: no"));
+    assert_eq!(stage.counts("t"), [], "they wait");
+    stage.app.lineage = Some(Box::new(Split { answers: true }));
+    stage.tick(ARRIVED_MS + 120_000).await;
+    assert_eq!(stage.counts("t"), [(2, Reason::Records)]);
+}
+
+#[tokio::test]
+async fn windows_of_a_shard_that_waits_are_closed_when_somebody_asks() {
+    let mut stage = Stage::new(&[]);
+    stage.app.lineage = Some(Box::new(Split { answers: true }));
+    stage.table_rules(&json!({"t": {"paused": true}}));
+    stage.land(&batch("s", 1..3)).await;
+    stage.land(&of_child(&batch("s", 3..6))).await;
+    let response = stage.handle(&json!({"roll": ["t"]})).await;
+    assert_eq!(json!(response)["rolled"]["files"].as_array().unwrap().len(), 2);
+    assert_eq!(stage.counts("t"), [(2, Reason::Reshard), (3, Reason::Request)]);
+}
+
+/// Shards as Kinesis lists them, on two pages.
+#[tokio::test]
+async fn all_pages_of_shards_are_read() {
+    let shard = |id: &str, parents: [Option<&str>; 2]| {
+        json!({
+            "ShardId": id, "ParentShardId": parents[0], "AdjacentParentShardId": parents[1],
+            "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "1"},
+            "SequenceNumberRange": {"StartingSequenceNumber": "1"},
+        })
+    };
+    let pages = [
+        json!({"Shards": [shard("a", [None, None]), shard("b", [None, None])], "NextToken": "more"}),
+        json!({"Shards": [shard("c", [Some("a"), Some("b")])]}),
+    ];
+    let client = http::client(move |request| {
+        assert_eq!(http::target(request), Some("Kinesis_20131202.ListShards"));
+        let asked = http::json(request);
+        match (asked["StreamARN"].as_str(), asked["NextToken"].as_str()) {
+            (Some("arn"), None) => http::respond_json(200, &pages[0]),
+            (None, Some("more")) => http::respond_json(200, &pages[1]),
+            other => panic!("{other:?}"),
+        }
+    });
+    let client = aws_sdk_kinesis::Client::new(&http::config(client).await);
+    let parents = client.parents("arn").await.unwrap();
+    let parents: Vec<_> = parents.iter().map(|(id, of)| (id.as_str(), of.len())).collect();
+    assert_eq!(parents, [("a", 0), ("b", 0), ("c", 2)]);
+    let refused = http::client(|_| http::respond_json(400, &json!({"__type": "AccessDeniedException"})));
+    let client = aws_sdk_kinesis::Client::new(&http::config(refused).await);
+    let error = client.parents("arn").await.unwrap_err().to_string();
+    assert!(error.starts_with("the shards of arn could not be listed: AccessDeniedException"), "{error}");
 }
 
 /// The settings change between two batches: what is staged stays as it is.

@@ -10,12 +10,11 @@ use std::{
 use crate::events::root;
 
 /// What Lambda and Firehose do with a role, not the function's code.
-const BY_THE_SERVICE: [&str; 20] = [
+const BY_THE_SERVICE: [&str; 19] = [
     "kinesis:DescribeStream",
     "kinesis:DescribeStreamSummary",
     "kinesis:GetRecords",
     "kinesis:GetShardIterator",
-    "kinesis:ListShards",
     "logs:CreateLogStream",
     "logs:PutLogEvents",
     "sqs:DeleteMessage",

@@ -182,15 +182,16 @@ async fn plan(args: &PlanArgs, context: &Context, console: &Console) -> Result<P
     let Declared { tables, feeds, rolls } = file::read(&args.file)?;
     let command = Command::TablesPlan { tables, feeds };
     let mut plan = args.registrar.ask(&command, context, console).await?;
-    roll::change(&rolls, false, &mut plan, context).await?;
+    roll::add(&mut plan, roll::change(&rolls, false, context).await?);
     Ok(Planned { plan, done: Done::No { exit_code: args.exit_code } })
 }
 
 async fn apply(args: &ApplyArgs, context: &Context, console: &Console) -> Result<Planned, TablesError> {
     let Declared { tables, feeds, rolls } = file::read(&args.file)?;
+    // So that whoever may not read the rules has changed nothing.
+    roll::change(&rolls, false, context).await?;
     let command = Command::TablesApply { tables, feeds };
     let mut plan: TablesPlan = args.registrar.ask(&command, context, console).await?;
-    roll::change(&rolls, true, &mut plan, context).await?;
     let progress = console.progress("Settled", "objects", None);
     while plan.unsettled && !context.interrupt.is_set() {
         let settled: Settled = args.registrar.ask_quietly(&Command::TablesSettle {}, context).await?;
@@ -200,6 +201,7 @@ async fn apply(args: &ApplyArgs, context: &Context, console: &Console) -> Result
         plan.unsettled = settled.unsettled;
         progress.add(usize::try_from(settled.picked_up + settled.moved + settled.set_aside).unwrap_or(usize::MAX));
     }
+    roll::add(&mut plan, roll::change(&rolls, true, context).await?);
     Ok(Planned { plan, done: Done::Yes })
 }
 

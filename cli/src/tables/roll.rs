@@ -54,28 +54,24 @@ impl From<RollsError> for Failed {
     }
 }
 
-/// Adds to a plan what changes in the rules of tables, after having changed that if `apply`.
-pub async fn change(
-    declared: &[Roll],
-    apply: bool,
-    plan: &mut TablesPlan,
-    context: &Context,
-) -> Result<(), RollsError> {
+/// What changes in the rules of tables, which is done if `apply`.
+pub async fn change(declared: &[Roll], apply: bool, context: &Context) -> Result<Vec<TableChange>, RollsError> {
     if declared.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let lake = match context.lake_of(stack::ROLLER).await {
         Ok(lake) => S3::new(&context.clients.s3, &lake),
         // A stack without kafka-roller has no rules for it.
-        Err(StackError::Missing { .. }) if declared.iter().all(|roll| roll.own == Own::default()) => return Ok(()),
+        Err(StackError::Missing { .. }) if declared.iter().all(|roll| roll.own == Own::default()) => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(error.into()),
     };
     for _ in 0..ATTEMPTS {
         let (mut rules, e_tag) = read(&lake).await?;
         let changes = changes(declared, &mut rules);
         if changes.is_empty() || !apply || write(&lake, &rules, e_tag.as_deref()).await? {
-            add(plan, changes);
-            return Ok(());
+            return Ok(changes);
         }
     }
     Err(RollsError::Busy)
@@ -140,8 +136,8 @@ fn fields(own: &Own) -> [(&'static str, Option<String>); 5] {
     ]
 }
 
-/// A table that changes otherwise, too, is one change.
-fn add(plan: &mut TablesPlan, changes: Vec<TableChange>) {
+/// Adds changes to a plan. A table that changes otherwise, too, is one change.
+pub fn add(plan: &mut TablesPlan, changes: Vec<TableChange>) {
     for change in changes {
         match plan.changes.iter_mut().find(|other| other.name == change.name) {
             Some(other) => other.fields.extend(change.fields),
@@ -197,8 +193,12 @@ mod tests {
         .await;
         let plan = json!({"changes": [], "unchanged": 1, "undeclared": [], "picked_up": 0});
         let mut plan: TablesPlan = serde_json::from_value(plan).unwrap();
-        let changed = change(&rolls, matches!(done, Done::Yes), &mut plan, &context).await;
-        let text = changed.map(|()| Planned { plan, done }.to_text()).map_err(|error| error.to_string());
+        let changed = change(&rolls, matches!(done, Done::Yes), &context).await;
+        let text = changed.map(|changes| {
+            add(&mut plan, changes);
+            Planned { plan, done }.to_text()
+        });
+        let text = text.map_err(|error| error.to_string());
         let written = written.lock().unwrap().clone();
         (text, written)
     }

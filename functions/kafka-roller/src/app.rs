@@ -10,7 +10,7 @@ use objects::{Bucket, BucketError, Client, S3};
 use rolling::{
     discarded::MAX_EVENT_BYTES,
     journal,
-    rules::{Rules, TABLES, TableRules},
+    rules::{Rules, TABLES, TableRules, Waiting},
 };
 use tokio::time::Instant;
 
@@ -79,7 +79,8 @@ impl<B: Bucket> App<B> {
     }
 
     /// The rules, with those of tables as they are now, or for a batch (`may_be_old`) as they were a moment ago. Rules that cannot be
-    /// read keep nobody from landing records: then the last ones hold, or those for all tables, and the reason is given back.
+    /// read keep no record from being staged: then the last ones hold, or, as a pause may be among them, all tables wait; and the
+    /// reason is given back.
     pub async fn rules(&self, may_be_old: bool) -> (Rules, Option<RollError>) {
         let known = self.tables.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = Instant::now();
@@ -87,15 +88,17 @@ impl<B: Bucket> App<B> {
             return (self.config.rules.with(tables.clone()), None);
         }
         let read = match self.lake.get(TABLES, None).await {
-            Ok(bytes) => TableRules::of_bytes(&bytes).map_err(RollError::Rules),
-            Err(BucketError::Missing { .. }) => Ok(TableRules::default()),
+            Ok(bytes) => TableRules::as_far_as_possible(&bytes).map_err(RollError::Rules),
+            Err(BucketError::Missing { .. }) => Ok((TableRules::default(), None)),
             Err(cause) => Err(cause.into()),
         };
-        let (tables, cause) = match read {
-            Ok(tables) => (tables, None),
-            Err(cause) => (known.map(|(_, tables)| tables).unwrap_or_default(), Some(cause)),
-        };
-        *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, tables.clone()));
-        (self.config.rules.with(tables), cause)
+        match (read, known) {
+            (Ok((tables, problem)), _) => {
+                *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, tables.clone()));
+                (self.config.rules.with(tables), problem.map(RollError::Rules))
+            }
+            (Err(cause), Some((_, tables))) => (self.config.rules.with(tables), Some(cause)),
+            (Err(cause), None) => (self.config.rules.while_waiting(Waiting::All), Some(cause)),
+        }
     }
 }

@@ -30,7 +30,7 @@ pub enum RollError {
     /// The shards of a stream could not be listed.
     #[error("the shards of {0} could not be listed: {1}")]
     Shards(String, String),
-    /// The rules of tables are damaged. The last ones hold, or those for all tables.
+    /// The rules of tables are damaged, of one table or of all.
     #[error(transparent)]
     Rules(TableRulesError),
     /// The records are not of the stream that is staged.

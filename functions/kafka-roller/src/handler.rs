@@ -99,6 +99,9 @@ pub struct Failure {
 pub struct Rolled {
     /// The files of the tables that were asked for.
     pub files: Vec<FileOfTable>,
+    /// That not all windows could be closed, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A file that was rolled.
@@ -172,13 +175,20 @@ pub async fn run<B: Bucket>(
             Ok(Response::default())
         }
         Event::Roll(tables) => {
-            close(app, Due::Asked(&tables), deadline, tally).await?;
+            let failure = loop {
+                let before: usize = tally.done.iter().map(|done| done.files.len()).sum();
+                let closed = close(app, Due::Asked(&tables), deadline, tally).await;
+                // Those of a shard that waited for them come next.
+                if before == tally.done.iter().map(|done| done.files.len()).sum::<usize>() {
+                    break closed.err().map(|cause| cause.to_string());
+                }
+            };
             let files = tally.done.iter().flat_map(|done| &done.files);
             let files = files.filter(|(file, _)| tables.contains(&file.window.table)).map(|(file, bytes)| {
                 let RolledFile { window: Window { stream, shard, table }, count, .. } = file.clone();
                 FileOfTable { table, stream, shard, records: count, bytes: *bytes }
             });
-            let rolled = Rolled { files: files.collect() };
+            let rolled = Rolled { files: files.collect(), failure };
             Ok(Response { rolled: Some(rolled), ..Response::default() })
         }
     }

@@ -1,44 +1,136 @@
-//! Which shards a shard came from. Kinesis is asked once, when the first batch of a shard arrives.
+//! Which shards a shard came from. Its files of a table wait for theirs, so that files come in the order of their records.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use aws_sdk_kinesis::Client;
 use futures_util::future::LocalBoxFuture;
+use objects::Bucket;
+use rolling::{
+    rules::Waiting,
+    shard::{ShardId, State},
+};
 use runtime::failure::cause;
 use shared::layout::Segment;
 
-use crate::error::RollError;
+use crate::{
+    app::App,
+    error::RollError,
+    roll::ATTEMPTS,
+    store::{self, Held},
+};
 
-/// Knows the shards that were split or merged into another.
+/// Shards, and those that were split or merged into each.
+pub type Parents = BTreeMap<Segment, Vec<Segment>>;
+
+/// Knows which shards were split or merged into which.
 pub trait Lineage: fmt::Debug {
-    /// The parents of a shard; none if there are none, or the stream does not list them any more.
-    fn parents<'a>(
-        &'a self,
-        stream_arn: &'a str,
-        shard: &'a Segment,
-    ) -> LocalBoxFuture<'a, Result<Vec<Segment>, RollError>>;
+    /// The shards that a stream lists, and their parents.
+    fn parents<'a>(&'a self, stream_arn: &'a str) -> LocalBoxFuture<'a, Result<Parents, RollError>>;
 }
 
 impl Lineage for Client {
-    fn parents<'a>(
-        &'a self,
-        stream_arn: &'a str,
-        shard: &'a Segment,
-    ) -> LocalBoxFuture<'a, Result<Vec<Segment>, RollError>> {
+    fn parents<'a>(&'a self, stream_arn: &'a str) -> LocalBoxFuture<'a, Result<Parents, RollError>> {
         Box::pin(async move {
             let failed = |cause: String| RollError::Shards(stream_arn.to_owned(), cause);
-            let mut request = self.list_shards().stream_arn(stream_arn);
+            let shard = |id: &str| id.parse::<Segment>().map_err(|error| failed(format!("shard {id:?}: {error}")));
+            let (mut all, mut request) = (Parents::new(), self.list_shards().stream_arn(stream_arn));
             loop {
                 let answer = request.send().await.map_err(|error| failed(cause(&error)))?;
-                if let Some(found) = answer.shards().iter().find(|listed| listed.shard_id() == shard.as_str()) {
-                    let parents = [found.parent_shard_id(), found.adjacent_parent_shard_id()].into_iter().flatten();
-                    return parents
-                        .map(|id| id.parse().map_err(|_| failed(format!("it has a shard {id:?}"))))
-                        .collect();
+                for listed in answer.shards() {
+                    let parents = [listed.parent_shard_id(), listed.adjacent_parent_shard_id()].into_iter().flatten();
+                    all.insert(shard(listed.shard_id())?, parents.map(shard).collect::<Result<_, _>>()?);
                 }
-                let Some(next) = answer.next_token else { return Ok(Vec::new()) };
+                let Some(next) = answer.next_token else { return Ok(all) };
+                // Kinesis takes a token without the stream only.
                 request = self.list_shards().next_token(next);
             }
         })
     }
+}
+
+/// The tables of a shard whose files wait for those of the shards that it came from. The stream is asked for those once, and a parent
+/// whose records are all in files is forgotten. What cannot be found out keeps no record from being staged: then all tables wait, and the
+/// reason is given back.
+pub(crate) async fn waiting<B: Bucket>(
+    app: &App<B>,
+    id: &ShardId,
+    stream_arn: Option<&str>,
+    state: &mut State,
+) -> (Waiting, Option<RollError>) {
+    match find(app, id, stream_arn, state).await {
+        Ok(waiting) => (waiting, None),
+        Err(cause) => (Waiting::All, Some(cause)),
+    }
+}
+
+async fn find<B: Bucket>(
+    app: &App<B>,
+    id: &ShardId,
+    stream_arn: Option<&str>,
+    state: &mut State,
+) -> Result<Waiting, RollError> {
+    let parents = match (&state.parents, &app.lineage, stream_arn) {
+        (Some(parents), ..) => parents.clone(),
+        (None, Some(lineage), Some(arn)) => ancestors(app, id, &lineage.parents(arn).await?).await?,
+        // There is nobody to ask, or no batch has told yet of which stream the shard is.
+        (None, ..) => return Ok(Waiting::default()),
+    };
+    let (mut waiting, mut left) = (Waiting::default(), Vec::new());
+    for parent in parents {
+        let tables = unfinished(app, &id.sibling(&parent)).await?;
+        if tables != Waiting::default() {
+            waiting = waiting.and(tables);
+            left.push(parent);
+        }
+    }
+    state.parents = Some(left);
+    Ok(waiting)
+}
+
+/// The nearest shards that this one came from and that have had records. They have ended.
+async fn ancestors<B: Bucket>(app: &App<B>, id: &ShardId, parents: &Parents) -> Result<Vec<Segment>, RollError> {
+    let (mut found, mut seen, mut look) = (Vec::new(), BTreeSet::new(), vec![&id.shard]);
+    while let Some(shard) = look.pop() {
+        for parent in parents.get(shard).into_iter().flatten().filter(|parent| seen.insert((*parent).clone())) {
+            match end(app, &id.sibling(parent)).await? {
+                true => found.push(parent.clone()),
+                false => look.push(parent),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Notes that a shard has ended. `false` if it never had a record.
+async fn end<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<bool, RollError> {
+    for _ in 0..ATTEMPTS {
+        // One of the earlier layout is closed by age, after it was taken over.
+        let Some(mut held) = store::read(app, id).await? else { return Ok(!store::list(app, id).await?.is_empty()) };
+        let is_noted = std::mem::replace(&mut held.state.ended, true);
+        if is_noted || store::save(app, id, &mut held).await? {
+            return Ok(true);
+        }
+    }
+    Err(RollError::Busy)
+}
+
+/// The tables of a shard, and of those that it came from, with records that are in no file yet.
+async fn unfinished<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Waiting, RollError> {
+    let (mut tables, mut seen, mut look) = (BTreeSet::new(), BTreeSet::new(), vec![id.shard.clone()]);
+    while let Some(shard) = look.pop() {
+        let id = id.sibling(&shard);
+        match store::read(app, &id).await? {
+            Some(Held { state, .. }) => {
+                tables.extend(state.unfinished().cloned());
+                look.extend(state.parents.into_iter().flatten().filter(|parent| seen.insert(parent.clone())));
+            }
+            // Its state is gone, or it has not been taken over yet.
+            None if !store::list(app, &id).await?.is_empty() => return Ok(Waiting::All),
+            None => {}
+        }
+    }
+    Ok(Waiting::Tables(tables))
 }

@@ -28,6 +28,7 @@ use crate::{
     app::App,
     error::RollError,
     files::{self, Job, Outcome},
+    lineage,
     read::{CONCURRENT_READS, Piece, Reader, Records},
     replay,
     store::{self, Held},
@@ -94,10 +95,8 @@ pub async fn land<B: Bucket>(
     let mut done = Done::default();
     for _ in 0..ATTEMPTS {
         let mut held = store::load(app, id).await?;
-        if held.is_new() {
-            store::follow(app, id, &batch.shard.stream_arn, &mut held.state).await?;
-        }
-        let rules = &rules.while_waiting(store::waiting(app, id, &mut held.state).await?);
+        let (waiting, unknown) = lineage::waiting(app, id, Some(&batch.shard.stream_arn), &mut held.state).await;
+        let rules = &rules.while_waiting(waiting);
         let before = begun(&held.state);
         let fresh = held.state.fresh(batch)?;
         done.already = fresh.already;
@@ -116,6 +115,9 @@ pub async fn land<B: Bucket>(
         if store::save(app, id, &mut held).await? {
             done.staged = fresh.runs.values().map(rolling::run::Run::len).sum();
             done.staged_bytes = segment.body.len();
+            if let Some(cause) = unknown {
+                done.fail(id, cause);
+            }
             Work::new(app, rules, id, held, before, Some(&segment), &mut done).finish(deadline).await;
             return Ok(done);
         }
@@ -159,10 +161,15 @@ async fn close_due<B: Bucket>(
             return Ok(());
         }
         let (before, read) = (begun(&held.state), held.state.clone());
-        let rules = &rules.while_waiting(store::waiting(app, id, &mut held.state).await?);
+        let stream_arn = held.state.stream_arn.clone();
+        let (waiting, unknown) = lineage::waiting(app, id, stream_arn.as_deref(), &mut held.state).await;
+        let rules = &rules.while_waiting(waiting);
         held.state.close_due(due, |table| rules.of(table));
         if (held.is_new() || held.state != read) && !store::save(app, id, &mut held).await? {
             continue;
+        }
+        if let Some(cause) = unknown {
+            done.fail(id, cause);
         }
         if let Some(listing) = &listing {
             delete_dead(app, id, listing, &held.state, done).await;

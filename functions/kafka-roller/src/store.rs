@@ -1,16 +1,13 @@
 //! The state of a shard in S3: read, and replaced only if nobody else has replaced it.
 
-use std::collections::BTreeSet;
-
 use objects::{Attributes, Bucket, BucketError, Created};
 use rolling::{
     journal::{Interval, Journal},
     shard::{Listing, STATE, ShardId, State, StateError},
 };
-use shared::layout::Segment;
 use tracing::{info, warn};
 
-use crate::{app::App, error::RollError, roll::ATTEMPTS};
+use crate::{app::App, error::RollError};
 
 /// No invocation of a Lambda function runs for longer.
 const TAKEN_OVER_AFTER_MS: i64 = 900_000;
@@ -57,7 +54,8 @@ pub async fn load_if_quiet<B: Bucket>(
     take_over(id, &listing).map(Some)
 }
 
-async fn read<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Option<Held>, RollError> {
+/// The state of a shard, if it has one.
+pub(crate) async fn read<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Option<Held>, RollError> {
     let key = id.key(STATE);
     match app.lake.get_tagged(&key).await {
         Ok((bytes, e_tag)) => {
@@ -67,55 +65,6 @@ async fn read<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Option<Held>, Rol
         Err(BucketError::Missing { .. }) => Ok(None),
         Err(cause) => Err(cause.into()),
     }
-}
-
-/// Notes that the parents of a shard have ended, and that its files wait for theirs. A parent that never had a record has no state:
-/// then its own parents take its place.
-pub async fn follow<B: Bucket>(app: &App<B>, id: &ShardId, arn: &str, state: &mut State) -> Result<(), RollError> {
-    let Some(lineage) = &app.lineage else { return Ok(()) };
-    let mut look = vec![id.shard.clone()];
-    while let Some(shard) = look.pop() {
-        for parent in lineage.parents(arn, &shard).await? {
-            match end(app, &id.sibling(&parent)).await? {
-                true => state.parents.push(parent),
-                false => look.push(parent),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Notes that a shard has ended. `false` if it has no state.
-async fn end<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<bool, RollError> {
-    for _ in 0..ATTEMPTS {
-        let Some(mut held) = read(app, id).await? else { return Ok(false) };
-        let is_noted = std::mem::replace(&mut held.state.ended, true);
-        if is_noted || save(app, id, &mut held).await? {
-            return Ok(true);
-        }
-    }
-    Err(RollError::Busy)
-}
-
-/// The tables of which shards that this one came from have records that are in no file yet. Parents that have none, and came from none,
-/// are forgotten.
-pub async fn waiting<B: Bucket>(app: &App<B>, id: &ShardId, state: &mut State) -> Result<BTreeSet<Segment>, RollError> {
-    let (mut waiting, mut parents) = (BTreeSet::new(), Vec::new());
-    for parent in std::mem::take(&mut state.parents) {
-        let (mut tables, mut look) = (BTreeSet::new(), vec![parent.clone()]);
-        while let Some(shard) = look.pop() {
-            if let Some(Held { state, .. }) = read(app, &id.sibling(&shard)).await? {
-                tables.extend(state.unfinished().cloned());
-                look.extend(state.parents);
-            }
-        }
-        if !tables.is_empty() {
-            parents.push(parent);
-            waiting.append(&mut tables);
-        }
-    }
-    state.parents = parents;
-    Ok(waiting)
 }
 
 /// What is in the folder of a shard.
