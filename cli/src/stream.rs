@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_kinesis::{
     Client,
+    primitives::DateTime,
     types::{Record, ShardIteratorType},
 };
 use tokio::time::{Instant, sleep, sleep_until};
@@ -50,6 +51,15 @@ pub async fn shards(client: &Client, stream: &str) -> Result<HashMap<String, usi
     }
 }
 
+/// Where reading begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Start {
+    /// The oldest record that the stream has.
+    Oldest,
+    /// The first record that arrived at this time or later, in Unix milliseconds.
+    Time(i64),
+}
+
 /// Reads a shard in order.
 #[derive(Debug)]
 pub struct Reader<'a> {
@@ -77,6 +87,20 @@ impl<'a> Reader<'a> {
             }
             answer => answer,
         };
+        let answer = answer.map_err(|error| failed(stream, "GetShardIterator", code(&error), cause(&error)))?;
+        Ok(Self { client, stream, iterator: answer.shard_iterator, next_read: Instant::now() })
+    }
+
+    /// Begins with the oldest record or at a time.
+    pub async fn from(client: &'a Client, stream: &'a str, shard: &str, start: Start) -> Result<Self, StreamError> {
+        let request = client.get_shard_iterator().stream_name(stream).shard_id(shard);
+        let request = match start {
+            Start::Oldest => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            Start::Time(ms) => {
+                request.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(ms))
+            }
+        };
+        let answer = request.send().await;
         let answer = answer.map_err(|error| failed(stream, "GetShardIterator", code(&error), cause(&error)))?;
         Ok(Self { client, stream, iterator: answer.shard_iterator, next_read: Instant::now() })
     }

@@ -3,6 +3,7 @@
 //! [`place`] says where files may be, [`examine`] reads a file and [`contents`] its lines, [`tiling`] compares the ranges of all files, [`repair`] writes
 //! missing files again, and [`report`] prints the result.
 
+pub mod against;
 pub mod contents;
 pub mod examine;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use rolling::{
     rules::Rules,
     shard::{FOLDER, STATE, ShardId, State, StateError},
 };
-use runtime::settings::Settings;
+use runtime::settings::{SettingError, Settings};
 use shared::{layout::Segment, position::Position, rolled::Window};
 
 use self::{
@@ -39,7 +40,8 @@ use crate::{
     context::Context,
     outcome::Failed,
     registrar::RegistrarArgs,
-    stack::{self, StackError},
+    stack::{self, Function, StackError},
+    stream::StreamError,
     tables::roll::{self, RollsError},
     when::Since,
 };
@@ -61,6 +63,10 @@ files to the first bucket, where they are loads like any other. Nothing is overw
 written that ever was a load, if the stack has a load-registrar. If it has none, name the bucket and all buckets
 that files are moved to, and make sure that the missing files are nowhere else: otherwise they are loaded twice.
 
+--against-stream reads the stream as far as it reaches back (or from --since) up to what is staged, and finds
+records that never reached a file, and files in whose range the stream has another number of records. It reads each
+shard from its beginning, at two megabytes a second and shard at most, which it shares with the function.
+
 Exit code: 0 when nothing is wrong, or everything that was is repaired; 3 when something is wrong; 2 when
 the arguments are invalid; 1 when not everything was audited, or a repair failed.
 
@@ -69,6 +75,7 @@ Examples:
   landfall --stack staging audit --no-contents
   landfall audit --since 2d
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --table sample --no-contents --json
+  landfall audit --against-stream --since 2d
   landfall audit --bucket $INCOMING --bucket $ARCHIVE --repair";
 
 #[derive(Debug, Clone, Args)]
@@ -92,6 +99,9 @@ pub struct AuditArgs {
     /// Write missing files again, from the stream.
     #[arg(long, conflicts_with = "since")]
     pub repair: bool,
+    /// Read the stream as well, as far as it reaches or from --since, and compare it with what is staged and with the files.
+    #[arg(long)]
+    pub against_stream: bool,
     /// With --repair, name or ARN of the function that writes the files, if it is not that of the stack.
     #[arg(long, value_name = "NAME", requires = "repair", display_order = 90)]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -112,6 +122,14 @@ pub enum AuditError {
     Stack(#[from] StackError),
     #[error("{0}, which says how far files go: {1}")]
     State(String, StateError),
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error("a record of the stream cannot be read: {0}")]
+    Record(String),
+    #[error("{0} cannot be read: {1}")]
+    Journal(String, String),
+    #[error("without kafka-roller of this stack and its buckets, nothing says what was staged from the stream")]
+    NoStates,
     #[error("the settings of function {function} cannot be used: {cause}")]
     Function { function: String, cause: String },
     #[error(
@@ -199,7 +217,10 @@ pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Re
     args.check_tables(context).await?;
     let mut audit = Audit::of(args, context);
     // A file is written before its mark, so these are of files that the listings show.
-    audit.read_marks().await?;
+    let states = audit.read_marks().await?;
+    if args.against_stream && states.is_none() {
+        return Err(AuditError::NoStates);
+    }
     audit.look(console).await?;
     // A paginated listing is not a point-in-time snapshot: of two files that were written meanwhile it may show only the
     // later one. So a gap counts when it is still there after a listing that brings nothing new.
@@ -216,6 +237,14 @@ pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Re
         .filter(|_| audit.windows.values().all(|files| files.files.is_empty()) && !audit.seen.is_empty())
     {
         return Err(AuditError::UnknownStream(stream.to_string()));
+    }
+    if let Some(Staged { lake, states, function }) = states.filter(|_| args.against_stream) {
+        let rules = Rules::from_settings(&Settings::new(|name| function.variables.get(name).cloned()));
+        let failed =
+            |error: SettingError| AuditError::Function { function: function.name.clone(), cause: error.to_string() };
+        let lines = rules.map_err(failed)?.lines;
+        audit.since = args.since.and_then(|since| since.instant(context.now)).map(Timestamp::as_millisecond);
+        audit.against_stream(&lake, states, &lines, console).await?;
     }
     let mut audited = audit.report();
     if let Some(rules) = &rules {
@@ -236,6 +265,13 @@ async fn registrar(context: &Context) -> Result<Option<RegistrarArgs>, AuditErro
         Err(StackError::Missing { .. }) => Ok(None),
         Err(cause) => Err(cause.into()),
     }
+}
+
+/// What kafka-roller says of its shards.
+struct Staged {
+    lake: S3,
+    states: Vec<(ShardId, State)>,
+    function: Function,
 }
 
 struct Audit<'a> {
@@ -313,21 +349,22 @@ impl<'a> Audit<'a> {
     }
 
     /// Reads the high-water marks, where there is a stack that says where they are.
-    async fn read_marks(&mut self) -> Result<(), AuditError> {
+    async fn read_marks(&mut self) -> Result<Option<Staged>, AuditError> {
         let function = match self.context.function(&self.context.named(stack::ROLLER)).await {
             Ok(function) => function,
             Err(cause @ StackError::Missing { .. }) => {
                 self.notes.push(format!("the high-water marks are not known, so newer files may be missing: {cause}"));
-                return Ok(());
+                return Ok(None);
             }
             Err(cause) => return Err(cause.into()),
         };
         if !self.args.bucket.contains(&function.setting("INCOMING_BUCKET")?) {
             self.notes.push(format!("the high-water marks of {} are those of other buckets", function.name));
-            return Ok(());
+            return Ok(None);
         }
         let lake = function.setting("LAKE_BUCKET")?;
         let lake = S3::new(&self.context.clients.s3, &lake);
+        let mut states = Vec::new();
         for object in lake.list(FOLDER).await? {
             let Some((shard, name)) = ShardId::of_key(&object.key) else { continue };
             if self.args.stream.as_ref().is_some_and(|stream| *stream != shard.stream) {
@@ -336,14 +373,15 @@ impl<'a> Audit<'a> {
             if name == STATE {
                 let bytes = lake.get(&object.key, None).await?;
                 let state = State::of_bytes(&bytes).map_err(|cause| AuditError::State(object.key.clone(), cause))?;
-                for (table, of_table) in state.tables {
-                    self.mark(&shard, &table, of_table.rolled.max(of_table.lost), Some(of_table.written_ms));
+                for (table, of_table) in &state.tables {
+                    self.mark(&shard, table, of_table.rolled.max(of_table.lost), Some(of_table.written_ms));
                 }
+                states.push((shard, state));
             } else if let Some((table, Item::Mark(mark))) = earlier::parse(name) {
                 self.mark(&shard, &table, mark, object.modified_ms);
             }
         }
-        Ok(())
+        Ok(Some(Staged { lake, states, function }))
     }
 
     /// Notes the high-water mark of a table, and when it was set in Unix milliseconds.
@@ -478,9 +516,16 @@ mod tests {
         kinesis::{Record, Shard},
         s3::Buckets,
     };
-    use rolling::shard::{STATE, ShardId, State, Table};
+    use rolling::{
+        journal::{Interval, Journal},
+        shard::{STATE, ShardId, State, Table},
+    };
     use serde_json::Value;
-    use shared::quarantine::base64;
+    use shared::{
+        position::Position,
+        quarantine::base64,
+        rolled::{Reason, RolledFile},
+    };
 
     use super::{
         lake::{self, Lake, Shared},
@@ -681,6 +726,122 @@ audited 5 files of 40 records: they follow each other without gap or overlap and
         let id = ShardId { stream: window.stream, shard: window.shard };
         let state = String::from_utf8(state.to_bytes().unwrap()).unwrap();
         lake.lock().unwrap().put("lake", &id.key(STATE), &[], &state);
+    }
+
+    /// The shard is staged up to a record, in these intervals, which are in files.
+    fn staged(lake: &Shared, tail: u64, intervals: &[(u64, u64)]) {
+        let id = ShardId { stream: rolled(0, 1).window.stream, shard: rolled(0, 1).window.shard };
+        let intervals_after = Some(Position::START);
+        let state = State { tail: rolled(0, tail).last, intervals_after, ..State::new() };
+        lake.lock().unwrap().put("lake", &id.key(STATE), &[], std::str::from_utf8(&state.to_bytes().unwrap()).unwrap());
+        for (first, last) in intervals {
+            let interval = Interval { first: rolled(first - 1, *first).first, last: rolled(0, *last).last };
+            let (key, body) = Journal::Segments.object(&id, &[interval]).unwrap();
+            lake.lock().unwrap().put("lake", &key, &[], &body);
+        }
+    }
+
+    #[tokio::test]
+    async fn records_of_the_stream_that_were_never_staged_are_found() {
+        // The function was given 11 to 13 only after Lambda had given them up.
+        let (lake, _) = chain(&[0, 10, 40]);
+        let mut second = rolled(10, 40);
+        (second.first, second.count, second.oldest_ms) = (rolled(13, 14).first, 27, rolled(13, 14).oldest_ms);
+        lake.lock().unwrap().s3.objects.retain(|(_, key), _| !key.contains(&rolled(10, 40).id().to_string()));
+        lake.lock().unwrap().roll(IN, &second, &lines(13, 40));
+        staged(&lake, 40, &[(1, 10), (14, 30), (31, 40)]);
+        assert_eq!(audit(&lake, &[]).await.code, 0, "the files alone do not tell");
+        let ended = audit(&lake, &["--against-stream"]).await;
+        let expected = "not_staged  cubic-kafka/shardId-000000000006  3 records after 10.9999999 up to 13.0 never reached a \
+                        file; they arrived from 2026-11-20T14:11:51.000Z to 2026-11-20T14:11:53.000Z\n";
+        assert_eq!((ended.code, ended.err.as_str()), (3, ""));
+        assert!(ended.out.contains(expected), "{}", ended.out);
+        // Lambda has written them, and they wait.
+        let records = [11, 12, 13].map(|number: u64| {
+            serde_json::json!({
+                "kinesis": {"partitionKey": "k", "sequenceNumber": number.to_string(), "data": "e30=", "approximateArrivalTimestamp": 1},
+                "eventID": format!("shardId-000000000006:{number}"),
+                "eventSourceARN": "arn:aws:kinesis:eu-west-1:123456789012:stream/cubic-kafka",
+            })
+        });
+        let object = serde_json::json!({"payload": serde_json::json!({"Records": records}).to_string()}).to_string();
+        lake.lock().unwrap().put("lake", "aws/lambda/0f1e/shardId-000000000006/2026/11/20/x", &[], &object);
+        let waiting = audit(&lake, &["--against-stream"]).await;
+        assert_eq!(waiting.code, 0, "{}", waiting.out);
+        let note = "note: 3 records of cubic-kafka/shardId-000000000006 wait under aws/lambda/: landfall replay discarded lands them";
+        assert!(waiting.out.contains(note), "{}", waiting.out);
+        // They were landed out of band.
+        lake.lock().unwrap().s3.objects.retain(|(_, key), _| !key.starts_with("aws/lambda/"));
+        let interval = Interval { first: rolled(10, 11).first, last: rolled(0, 13).last };
+        let id = ShardId { stream: second.window.stream.clone(), shard: second.window.shard.clone() };
+        let (key, body) = Journal::Replays.object(&id, &[interval]).unwrap();
+        lake.lock().unwrap().put("lake", &key, &[], &body);
+        let replayed = RolledFile { reason: Reason::Replay, after: interval.first.before(), ..rolled(10, 13) };
+        lake.lock().unwrap().roll(IN, &replayed, &lines(10, 13));
+        let all = audit(&lake, &["--against-stream"]).await;
+        assert_eq!(all.code, 0, "{}", all.out);
+        assert!(!all.out.contains("note"), "{}", all.out);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_holds_less_than_the_stream_is_found_though_its_count_is_right() {
+        let (lake, keys) = chain(&[0, 10, 20, 30]);
+        staged(&lake, 30, &[(1, 30)]);
+        assert_eq!(audit(&lake, &["--against-stream"]).await.code, 0);
+        let short = RolledFile { count: 5, ..rolled(10, 20) };
+        remove(&lake, &keys[1]);
+        lake.lock().unwrap().roll(IN, &short, &lines(15, 20));
+        assert_eq!(audit(&lake, &[]).await.code, 0, "its metadata agrees with its lines");
+        let ended = audit(&lake, &["--against-stream"]).await;
+        let expected = format!(
+            "other_count  s3://{IN}/{}  its metadata says 5, but of its table and range the stream has 10 records\n",
+            keys[1]
+        );
+        assert_eq!(ended.code, 3);
+        assert!(ended.out.contains(&expected), "{}", ended.out);
+        // Of a file that the stream does not have as a whole, nothing can be said.
+        lake.lock().unwrap().shard.records.drain(..14);
+        assert_eq!(audit(&lake, &["--against-stream"]).await.code, 0);
+        let since = ["--against-stream", "--since", "2026-11-20T14:11:56Z"];
+        assert_eq!(audit(&lake, &since).await.code, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_known_of_a_stream_is_said() {
+        let (lake, _) = chain(&[0, 10, 20]);
+        staged(&lake, 20, &[(11, 20)]);
+        let key = lake.lock().unwrap().s3.objects.keys().find(|(_, key)| key.ends_with(STATE)).unwrap().1.clone();
+        let mut state = State { tail: rolled(0, 20).last, intervals_after: Some(rolled(0, 10).last), ..State::new() };
+        let put = |state: &State| {
+            lake.lock().unwrap().put("lake", &key, &[], std::str::from_utf8(&state.to_bytes().unwrap()).unwrap());
+        };
+        put(&state);
+        let ended = audit(&lake, &["--against-stream"]).await;
+        let note =
+            "note: 10 records of cubic-kafka/shardId-000000000006 are from before kafka-roller kept what it had staged";
+        assert_eq!(ended.code, 0, "{}", ended.out);
+        assert!(ended.out.contains(note), "{}", ended.out);
+        // What is behind the tail is on its way.
+        (state.tail, state.intervals_after) = (rolled(0, 12).last, Some(Position::START));
+        put(&state);
+        assert_eq!(
+            audit(&lake, &["--against-stream", "--json"]).await.json()["problems"][0]["up_to"],
+            rolled(0, 10).last.to_string()
+        );
+        lake.lock().unwrap().shard.id = "";
+        let gone = audit(&lake, &["--against-stream"]).await;
+        assert!(
+            gone.out.contains("the stream does not have shard cubic-kafka/shardId-000000000006 any more"),
+            "{}",
+            gone.out
+        );
+        let other = run(&lake::context(&lake).await, &["audit", "--against-stream", "--bucket", "elsewhere"]).await;
+        assert_eq!(
+            (other.code, other.err.starts_with("error: without kafka-roller of this stack")),
+            (1, true),
+            "{}",
+            other.err
+        );
     }
 
     #[tokio::test]

@@ -280,7 +280,7 @@ impl<'a> Refill<'a> {
     }
 }
 
-fn of_stream(record: &Record) -> Result<event::Record<'_>, RepairError> {
+pub fn of_stream(record: &Record) -> Result<event::Record<'_>, RepairError> {
     let arrived_ms = record.approximate_arrival_timestamp().and_then(|time| time.to_millis().ok());
     let arrived_ms = arrived_ms.ok_or_else(|| RepairError::Arrival(record.sequence_number().to_owned()))?;
     let key = record.partition_key().unwrap_or_default();

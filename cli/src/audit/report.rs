@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rolling::shard::ShardId;
 use serde::{Serialize, Serializer};
 use shared::{position::Position, quarantine::rfc3339, rolled::Window};
 
@@ -67,6 +68,8 @@ pub enum Fault {
     Unreadable,
     Lost,
     NotRepaired,
+    NotStaged,
+    OtherCount,
 }
 
 impl Fault {
@@ -144,6 +147,25 @@ impl Problem {
             if since.is_empty() && until.is_empty() { String::new() } else { format!("; they arrived{since}{until}") };
         let detail = format!("the stream no longer has these records{arrived}");
         Self::of_range(Fault::Lost, &gap.window, lost.range, &detail)
+    }
+
+    /// Records of the stream that no batch has staged and nobody has replayed.
+    pub fn not_staged(id: &ShardId, range: Range, count: usize, arrived_ms: (i64, i64)) -> Self {
+        let Range { after, up_to } = range;
+        let detail = format!(
+            "{} after {after:?} up to {up_to:?} never reached a file; they arrived from {} to {}",
+            counted(count, "record", "records"),
+            time(arrived_ms.0),
+            time(arrived_ms.1)
+        );
+        Self { after: Some(after), up_to: Some(up_to), ..Self::of_file(Fault::NotStaged, id.to_string(), detail) }
+    }
+
+    /// A file in whose range the stream has another number of records.
+    pub fn other_count(file: &File, found: usize) -> Self {
+        let (says, found) = (grouped(file.rolled.count), counted(found, "record", "records"));
+        let detail = format!("its metadata says {says}, but of its table and range the stream has {found}");
+        Self::of_file(Fault::OtherCount, file.place.to_string(), detail)
     }
 
     /// Whether it is about a file that was deleted where it was listed, and is elsewhere now, by the names of those that were found.

@@ -41,11 +41,21 @@ impl Shard {
                 respond_json(200, &json!({"Shards": if self.id.is_empty() { vec![] } else { vec![shard] }}))
             }
             "GetShardIterator" => {
-                assert_eq!(request["ShardIteratorType"], "AT_SEQUENCE_NUMBER");
-                let at = request["StartingSequenceNumber"].as_str().unwrap();
-                assert_eq!(at.len(), DIGITS);
-                let at: u64 = at.parse().unwrap();
-                let index = self.records.partition_point(|record| record.sequence_number < at);
+                let index = match request["ShardIteratorType"].as_str().unwrap() {
+                    "TRIM_HORIZON" => 0,
+                    "AT_TIMESTAMP" => {
+                        let seconds = request["Timestamp"].as_f64().unwrap();
+                        #[expect(clippy::cast_precision_loss, reason = "milliseconds fit")]
+                        self.records.partition_point(|record| (record.arrived_ms as f64) < seconds * 1_000.0)
+                    }
+                    other => {
+                        assert_eq!(other, "AT_SEQUENCE_NUMBER");
+                        let at = request["StartingSequenceNumber"].as_str().unwrap();
+                        assert_eq!(at.len(), DIGITS);
+                        let at: u64 = at.parse().unwrap();
+                        self.records.partition_point(|record| record.sequence_number < at)
+                    }
+                };
                 respond_json(200, &json!({"ShardIterator": index.to_string()}))
             }
             "GetRecords" if self.throttles > 0 => {
