@@ -51,6 +51,28 @@ pub async fn shards(client: &Client, stream: &str) -> Result<HashMap<String, usi
     }
 }
 
+/// How far the first record behind this one is from the end of its shard, by Kinesis, in milliseconds; 0 if there is none.
+pub async fn behind(
+    client: &Client,
+    stream: &str,
+    shard: &str,
+    sequence_number: &str,
+) -> Result<Option<i64>, StreamError> {
+    let request = client.get_shard_iterator().stream_name(stream).shard_id(shard);
+    let after = request.clone().shard_iterator_type(ShardIteratorType::AfterSequenceNumber);
+    let answer = match after.starting_sequence_number(sequence_number).send().await {
+        Err(error) if code(&error) == Some("InvalidArgumentException") => {
+            request.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await
+        }
+        answer => answer,
+    };
+    let answer = answer.map_err(|error| failed(stream, "GetShardIterator", code(&error), cause(&error)))?;
+    let Some(iterator) = answer.shard_iterator else { return Ok(Some(0)) };
+    let answer = client.get_records().shard_iterator(iterator).limit(1).send().await;
+    let answer = answer.map_err(|error| failed(stream, "GetRecords", code(&error), cause(&error)))?;
+    Ok(answer.millis_behind_latest)
+}
+
 /// Where reading begins.
 #[derive(Debug, Clone, Copy)]
 pub enum Start {

@@ -8,11 +8,15 @@ use aws_sdk_cloudwatch::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use objects::{Bucket, S3};
-use rolling::shard::{FOLDER, Listing, STATE, ShardId, State};
-use runtime::failure::cause;
+use rolling::{
+    discarded,
+    rules::Rules,
+    shard::{FOLDER, Limits, Listing, STATE, ShardId, State},
+};
+use runtime::{failure::cause, settings::Settings};
 use shared::registrar::{Command, TableList};
 
-use super::{Alarm, Loads, Quarantined, QueueStatus, Source, Windows};
+use super::{Alarm, Loads, OpenWindow, Quarantined, QueueStatus, ShardBehind, Source, Windows};
 use crate::{
     context::Context,
     quarantine::place,
@@ -20,11 +24,14 @@ use crate::{
     registrar::RegistrarArgs,
     replay::plan::Selection,
     stack::{self, Function, StackError},
+    stream as kinesis,
+    tables::roll,
 };
 
 /// Objects of the quarantine that are read at most, the latest ones.
 const QUARANTINE_OBJECTS: usize = 200;
 const CONCURRENT_S3_REQUESTS: usize = 16;
+const CONCURRENT_SHARDS: usize = 16;
 /// The metrics of queues and streams may be a few minutes old.
 const METRICS_SINCE: Duration = Duration::from_secs(15 * 60);
 
@@ -128,7 +135,7 @@ pub(super) async fn quarantine(
     Ok((records.collect(), not_read))
 }
 
-/// The open windows of kafka-roller, from one listing and the states of the shards that have some.
+/// The open windows of kafka-roller, from one listing and the states of its shards.
 pub(super) async fn windows(
     context: &Context,
     functions: &[(&'static str, Function)],
@@ -143,32 +150,88 @@ pub(super) async fn windows(
             shards.entry(shard).or_default().add(name, object.modified_ms);
         }
     }
-    shards.retain(|_, listing| !listing.segments.is_empty() || !listing.earlier.is_empty());
     let states = shards.into_iter().map(async |(id, listing)| {
         if !listing.has_state {
-            return Ok(listing.taken_over());
+            return Ok((id, listing.taken_over()));
         }
         let key = id.key(STATE);
         let bytes = lake.get(&key, None).await.map_err(|error| error.to_string())?;
-        State::of_bytes(&bytes).map_err(|error| format!("{key}: {error}"))
+        let state = State::of_bytes(&bytes).map_err(|error| format!("{key}: {error}"))?;
+        Ok::<_, String>((id, state))
     });
-    let states: Vec<State> = stream::iter(states).buffer_unordered(CONCURRENT_S3_REQUESTS).try_collect().await?;
-    Ok(Some(summed(&states, context.now.as_millisecond())))
+    let states: Vec<_> = stream::iter(states).buffer_unordered(CONCURRENT_S3_REQUESTS).try_collect().await?;
+    let rules = rules(context, functions, lake.name()).await?;
+    let mut windows = summed(&states, &rules, context.now.as_millisecond());
+    windows.given_up = lake.list(discarded::FOLDER).await.map_err(|error| error.to_string())?.len();
+    windows.shards = behind(context, &states).await?;
+    Ok(Some(windows))
+}
+
+/// The rules by which windows are closed.
+async fn rules(context: &Context, functions: &[(&'static str, Function)], lake: &str) -> Result<Rules, String> {
+    let roller = functions.iter().find(|(part, _)| *part == stack::ROLLER);
+    let lookup = |name| roller.and_then(|(_, function)| function.variables.get(name).cloned());
+    let rules = Rules::from_settings(&Settings::new(lookup)).map_err(|error| error.to_string())?;
+    Ok(rules.with(roll::rules(context, lake).await.map_err(|error| error.to_string())?))
+}
+
+/// Asks Kinesis what lies behind the last record that is staged of each shard.
+async fn behind(context: &Context, states: &[(ShardId, State)]) -> Result<Vec<ShardBehind>, String> {
+    let client = &context.clients.kinesis;
+    let mut streams = BTreeMap::new();
+    for (id, _) in states {
+        if !streams.contains_key(&id.stream) {
+            let shards = kinesis::shards(client, id.stream.as_str()).await.map_err(|error| error.to_string())?;
+            streams.insert(id.stream.clone(), shards);
+        }
+    }
+    let asked = states.iter().map(async |(id, state)| {
+        let (stream, shard) = (id.stream.to_string(), id.shard.to_string());
+        let behind_ms = match streams.get(&id.stream).and_then(|shards| shards.get(&shard)) {
+            None => None,
+            Some(digits) => {
+                let tail = format!("{:0>digits$}", state.tail.sequence_number());
+                let behind = kinesis::behind(client, &stream, &shard, &tail).await;
+                behind.map_err(|error| error.to_string())?
+            }
+        };
+        Ok::<_, String>(ShardBehind { stream, shard, behind_ms })
+    });
+    let mut shards: Vec<ShardBehind> = stream::iter(asked).buffer_unordered(CONCURRENT_SHARDS).try_collect().await?;
+    shards
+        .sort_by(|a, b| b.behind_ms.cmp(&a.behind_ms).then_with(|| (&a.stream, &a.shard).cmp(&(&b.stream, &b.shard))));
+    Ok(shards)
 }
 
 /// Sums what is in no file yet.
-fn summed(states: &[State], now_ms: i64) -> Windows {
-    let open = states.iter().flat_map(|state| state.tables.values()).filter(|table| table.oldest_ms().is_some());
-    let (mut sum, mut oldest) = (Windows::default(), None);
-    for table in open {
-        sum.windows += 1;
-        oldest = oldest.into_iter().chain(table.oldest_ms()).min();
-        for extent in table.begun.iter().map(|begun| begun.extent).chain(table.open) {
-            sum.records += extent.count;
-            sum.bytes += extent.bytes;
+fn summed(states: &[(ShardId, State)], rules: &Rules, now_ms: i64) -> Windows {
+    let mut windows = Windows::default();
+    for (id, state) in states {
+        for (name, table) in &state.tables {
+            let Some(oldest_ms) = table.oldest_ms() else { continue };
+            let extents = || table.begun.iter().map(|begun| begun.extent).chain(table.open);
+            let limits = rules.of(name).0;
+            let due_ms = oldest_ms.checked_add(limits.age_ms).filter(|_| limits != Limits::NONE);
+            windows.oldest.push(OpenWindow {
+                table: name.to_string(),
+                stream: id.stream.to_string(),
+                shard: id.shard.to_string(),
+                records: extents().map(|extent| extent.count).sum(),
+                bytes: extents().map(|extent| extent.bytes).sum(),
+                age_seconds: now_ms.saturating_sub(oldest_ms) / 1_000,
+                due_seconds: due_ms.map(|due| due.saturating_sub(now_ms) / 1_000),
+            });
         }
     }
-    Windows { age_seconds: oldest.map(|oldest| now_ms.saturating_sub(oldest) / 1_000), ..sum }
+    windows.oldest.sort_by(|a, b| {
+        let place = |window: &OpenWindow| (window.table.clone(), window.stream.clone(), window.shard.clone());
+        b.age_seconds.cmp(&a.age_seconds).then_with(|| place(a).cmp(&place(b)))
+    });
+    windows.windows = windows.oldest.len();
+    windows.records = windows.oldest.iter().map(|window| window.records).sum();
+    windows.bytes = windows.oldest.iter().map(|window| window.bytes).sum();
+    windows.age_seconds = windows.oldest.first().map(|window| window.age_seconds);
+    windows
 }
 
 pub(super) async fn loads(context: &Context, has_registrar: bool) -> Result<Option<Loads>, String> {
@@ -274,28 +337,72 @@ fn query(at: usize, name: &str, is_queue: bool) -> MetricDataQuery {
 
 #[cfg(test)]
 mod tests {
-    use rolling::{run::Extent, shard::Table};
+    use kit::{
+        http,
+        kinesis::{Record, Shard},
+    };
+    use rolling::{rules::TableRules, run::Extent, shard::Table};
     use shared::position::Position;
 
     use super::*;
+    use crate::canned::services;
 
     #[test]
     fn what_is_in_no_file_is_open() {
         let position = |number: u64| Position::of_sequence_number(&number.to_string()).unwrap();
-        let open = |first: u64, last: u64| {
+        let open = |first: u64, last: u64, oldest_ms: i64| {
             let (first, last) = (position(first), position(last));
             Table {
-                open: Some(Extent { first, last, count: 3, bytes: 30, oldest_ms: 5_000, newest_ms: 6_000 }),
+                open: Some(Extent { first, last, count: 3, bytes: 30, oldest_ms, newest_ms: 6_000 }),
                 ..Table::default()
             }
         };
         let mut state = State::new();
-        for (name, table) in [("a", open(4, 6)), ("b", open(7, 9)), ("rolled", Table::default())] {
+        let tables = [("a", open(4, 6, 5_000)), ("b", open(7, 9, 4_000)), ("rolled", Table::default())];
+        for (name, table) in tables {
             state.tables.insert(name.parse().unwrap(), table);
         }
-        let expected = Windows { windows: 2, records: 6, bytes: 60, age_seconds: Some(60) };
-        assert_eq!(summed(&[state], 65_999), expected);
-        assert_eq!(summed(&[State::new()], 0), Windows::default());
+        let variable = |name| match name {
+            "INCOMING_BUCKET" => Some("incoming".to_owned()),
+            "TABLE_POINTER" => Some("/topic".to_owned()),
+            _ => None,
+        };
+        let rules = Rules::from_settings(&Settings::new(variable)).unwrap();
+        let own = br#"{"tables": {"a": {"paused": true}, "b": {"seconds": 60}}}"#;
+        let rules = rules.with(TableRules::of_bytes(own).unwrap());
+        let id = ShardId { stream: "s".parse().unwrap(), shard: "shardId-0".parse().unwrap() };
+        let sum = summed(&[(id.clone(), state)], &rules, 65_999);
+        let window = |table: &str, age_seconds: i64, due_seconds: Option<i64>| OpenWindow {
+            table: table.to_owned(),
+            stream: "s".to_owned(),
+            shard: "shardId-0".to_owned(),
+            records: 3,
+            bytes: 30,
+            age_seconds,
+            due_seconds,
+        };
+        assert_eq!((sum.windows, sum.records, sum.bytes, sum.age_seconds), (2, 6, 60, Some(61)));
+        assert_eq!(sum.oldest, [window("b", 61, Some(-1)), window("a", 60, None)]);
+        assert_eq!(summed(&[(id, State::new())], &rules, 0), Windows::default());
+    }
+
+    #[tokio::test]
+    async fn each_shard_says_how_far_it_is_behind() {
+        let mut shard = Shard { stream: "s", id: "shardId-0", page: 40, ..Shard::default() };
+        for number in 1..=5 {
+            let arrived_ms = i64::try_from(number).unwrap() * 1_000;
+            shard.records.push(Record { sequence_number: number, arrived_ms, data: "e30=".to_owned() });
+        }
+        let context = services(move |request| shard.answer(http::target(request).unwrap(), &http::json(request))).await;
+        let state = |tail: u64| {
+            let tail = Position::of_sequence_number(&tail.to_string()).unwrap();
+            State { tail, ..State::new() }
+        };
+        let id = |shard: &str| ShardId { stream: "s".parse().unwrap(), shard: shard.parse().unwrap() };
+        let states = [(id("shardId-0"), state(5)), (id("shardId-1"), state(2)), (id("shardId-0"), state(2))];
+        let behind = behind(&context, &states).await.unwrap();
+        let behind: Vec<_> = behind.iter().map(|shard| (shard.shard.as_str(), shard.behind_ms)).collect();
+        assert_eq!(behind, [("shardId-0", Some(2_000)), ("shardId-0", Some(0)), ("shardId-1", None)]);
     }
 
     #[test]

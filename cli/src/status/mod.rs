@@ -17,7 +17,11 @@ Shows the queues with their backlog and their dead letters, the sources of the f
 records by reason, open windows, loads by status, and the alarms that ring. Parts that the stack does not
 have are left out.
 
-Ages come from CloudWatch, which is a few minutes behind. Counters of queues are approximate. Of the
+Open windows are those of kafka-roller: the records that are in no file yet, the oldest first. How far a shard
+is behind its stream is asked of Kinesis, by a read behind the last record that is staged; it takes one of the
+five reads that a shard answers in a second.
+
+Other ages come from CloudWatch, which is a few minutes behind. Counters of queues are approximate. Of the
 quarantine, the latest 200 objects are read.
 
 Exit code: 0 when no alarm rings, no dead letter waits and every section was shown, otherwise 1.
@@ -94,6 +98,35 @@ pub struct Windows {
     pub bytes: u64,
     /// Of the oldest record.
     pub age_seconds: Option<i64>,
+    /// Each of them, the one with the oldest record first.
+    pub oldest: Vec<OpenWindow>,
+    /// How far the shards are behind their stream, the one that is furthest behind first.
+    pub shards: Vec<ShardBehind>,
+    /// Batches that Lambda has given up and that wait to be replayed.
+    pub given_up: usize,
+}
+
+/// The records of a table and shard that are in no file yet.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct OpenWindow {
+    pub table: String,
+    pub stream: String,
+    pub shard: String,
+    pub records: usize,
+    pub bytes: u64,
+    /// Of the oldest record.
+    pub age_seconds: i64,
+    /// When its file is closed for its age; negative when that time has passed. `None` while the table is paused.
+    pub due_seconds: Option<i64>,
+}
+
+/// How far a shard is behind its stream.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct ShardBehind {
+    pub stream: String,
+    pub shard: String,
+    /// By the clock of Kinesis, from the last record that is staged to the newest; `None` if the stream does not have the shard any more.
+    pub behind_ms: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,11 +1,14 @@
 //! A status as text.
 
-use super::{Alarm, Status};
+use super::{Alarm, ShardBehind, Status, Windows};
 use crate::{
     Exit,
     outcome::{Outcome, document_with_verdict},
     text::{Column, Table, counted, grouped, printable, size},
 };
+
+/// Most windows, and most shards, that the text lists; `--json` lists all.
+const SHOWN_WINDOWS: usize = 10;
 
 impl Outcome for Status {
     fn to_json(&self) -> Result<String, serde_json::Error> {
@@ -32,6 +35,58 @@ impl Outcome for Status {
     fn exit(&self) -> Exit {
         let dead = self.queues.iter().any(|queue| queue.is_dead_letter && queue.waiting > 0);
         if dead || !self.alarms.is_empty() || !self.unknown.is_empty() { Exit::Incomplete } else { Exit::Complete }
+    }
+}
+
+impl Windows {
+    fn to_text(&self) -> String {
+        let mut text = String::new();
+        if !self.oldest.is_empty() {
+            let mut table = Table::new([
+                Column::Left("table"),
+                Column::Left("shard"),
+                Column::Right("records"),
+                Column::Right("bytes"),
+                Column::Right("age"),
+                Column::Right("due"),
+            ]);
+            for window in self.oldest.iter().take(SHOWN_WINDOWS) {
+                let due = match window.due_seconds {
+                    None => "paused".to_owned(),
+                    Some(seconds) if seconds < 0 => format!("{} ago", age(-seconds)),
+                    Some(seconds) => format!("in {}", age(seconds)),
+                };
+                table.row([
+                    window.table.clone(),
+                    format!("{}/{}", window.stream, window.shard),
+                    grouped(window.records),
+                    size(i64::try_from(window.bytes).unwrap_or(i64::MAX)),
+                    age(window.age_seconds),
+                    due,
+                ]);
+            }
+            text += &table.to_string();
+        }
+        if let Some(more @ 1..) = self.oldest.len().checked_sub(SHOWN_WINDOWS) {
+            text += &format!("… and {} younger; --json lists all\n", grouped(more));
+        }
+        let behind: Vec<&ShardBehind> =
+            self.shards.iter().filter(|shard| shard.behind_ms.is_some_and(|ms| ms > 0)).collect();
+        if behind.is_empty() && !self.shards.is_empty() {
+            text += "everything in the stream is staged\n";
+        }
+        for ShardBehind { stream, shard, behind_ms } in behind.iter().take(SHOWN_WINDOWS) {
+            let by = age(behind_ms.unwrap_or_default() / 1_000);
+            text += &format!("{stream}/{shard} is {by} behind the end of the stream\n");
+        }
+        if let Some(more @ 1..) = behind.len().checked_sub(SHOWN_WINDOWS) {
+            text += &format!("… and {} shards less; --json lists all\n", grouped(more));
+        }
+        if self.given_up > 0 {
+            let batches = counted(self.given_up, "batch", "batches");
+            text += &format!("Lambda gave up {batches}; landfall replay discarded lands what is in no file\n");
+        }
+        text
     }
 }
 
@@ -98,6 +153,7 @@ impl Status {
                 size(i64::try_from(windows.bytes).unwrap_or(i64::MAX)),
                 oldest.unwrap_or_default(),
             );
+            text += &windows.to_text();
         }
         if let Some(loads) = &self.loads {
             let statuses = loads.by_status.iter().map(|(status, count)| format!("{} {status}", grouped(*count)));
@@ -149,7 +205,28 @@ fn age(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Loads, Quarantined, QueueStatus, Source, Windows};
+    use crate::status::{Loads, OpenWindow, Quarantined, QueueStatus, Source};
+
+    fn windows() -> Windows {
+        let window = |table: &str, age_seconds: i64, due_seconds: Option<i64>| OpenWindow {
+            table: table.to_owned(),
+            stream: "landfall-kafka".to_owned(),
+            shard: "shardId-000000000006".to_owned(),
+            records: 103,
+            bytes: 10_000,
+            age_seconds,
+            due_seconds,
+        };
+        let mut oldest = vec![window("fares", 5_400, Some(-1_800)), window("riders", 4_000, None)];
+        oldest.extend((0..10).map(|number| window(&format!("t{number}"), 60, Some(3_540))));
+        let shard = |number: u8, behind_ms| ShardBehind {
+            stream: "landfall-kafka".to_owned(),
+            shard: format!("shardId-00000000000{number}"),
+            behind_ms,
+        };
+        let shards = vec![shard(6, Some(240_000)), shard(7, Some(0)), shard(5, None)];
+        Windows { windows: 12, records: 1_234, bytes: 120_000, age_seconds: Some(5_400), oldest, shards, given_up: 2 }
+    }
 
     fn healthy() -> Status {
         Status {
@@ -176,7 +253,7 @@ mod tests {
                 state: "Enabled".to_owned(),
                 behind_seconds: Some(4),
             }],
-            windows: Some(Windows { windows: 12, records: 1_234, bytes: 120_000, age_seconds: Some(5_400) }),
+            windows: Some(windows()),
             quarantine: Some(Vec::new()),
             alarms_defined: 34,
             ..Status::default()
@@ -197,6 +274,20 @@ landfall-kafka  kafka-roller  Enabled     4 s
 nothing is in the quarantine
 
 12 open windows with 1,234 records in 120.00 kB, the oldest 1.5 h old
+table   shard                                records     bytes    age         due
+fares   landfall-kafka/shardId-000000000006      103  10.00 kB  1.5 h  30 min ago
+riders  landfall-kafka/shardId-000000000006      103  10.00 kB  1.1 h      paused
+t0      landfall-kafka/shardId-000000000006      103  10.00 kB  1 min   in 59 min
+t1      landfall-kafka/shardId-000000000006      103  10.00 kB  1 min   in 59 min
+t2      landfall-kafka/shardId-000000000006      103  10.00 kB  1 min   in 59 min
+t3      landfall-kafka/shardId-000000000006      103  10.00 kB  1 min   in 59 min
+t4      landfall-kafka/shardId-000000000006      103  10.00 kB  1 min   in 59 min
+t5      landfall-kafka/shardId-000000000006      103  10.00 kB  1 min   in 59 min
+t6      landfall-kafka/shardId-000000000006      103  10.00 kB  1 min   in 59 min
+t7      landfall-kafka/shardId-000000000006      103  10.00 kB  1 min   in 59 min
+… and 2 younger; --json lists all
+landfall-kafka/shardId-000000000006 is 4 min behind the end of the stream
+Lambda gave up 2 batches; landfall replay discarded lands what is in no file
 
 none of 34 alarms rings
 ";

@@ -43,6 +43,10 @@ impl Shard {
             "GetShardIterator" => {
                 let index = match request["ShardIteratorType"].as_str().unwrap() {
                     "TRIM_HORIZON" => 0,
+                    "AFTER_SEQUENCE_NUMBER" => {
+                        let at: u64 = request["StartingSequenceNumber"].as_str().unwrap().parse().unwrap();
+                        self.records.partition_point(|record| record.sequence_number <= at)
+                    }
                     "AT_TIMESTAMP" => {
                         let seconds = request["Timestamp"].as_f64().unwrap();
                         #[expect(clippy::cast_precision_loss, reason = "milliseconds fit")]
@@ -64,13 +68,24 @@ impl Shard {
             }
             "GetRecords" => {
                 let from: usize = request["ShardIterator"].as_str().unwrap().parse().unwrap();
-                let page = self.records.iter().skip(from).take(self.page);
+                let limit = request["Limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());
+                let page = self.records.iter().skip(from).take(limit.unwrap_or(self.page));
                 let records: Vec<Value> = page.map(Record::json).collect();
                 let next = (from + records.len()).to_string();
-                respond_json(200, &json!({"Records": records, "NextShardIterator": next, "MillisBehindLatest": 0}))
+                let behind = self.behind(from + records.len());
+                respond_json(200, &json!({"Records": records, "NextShardIterator": next, "MillisBehindLatest": behind}))
             }
             other => panic!("{other} is not part of this stream"),
         }
+    }
+}
+
+impl Shard {
+    /// How long before the newest record the one before this index arrived, in milliseconds.
+    fn behind(&self, index: usize) -> i64 {
+        let arrived = |record: Option<&Record>| record.map_or(0, |record| record.arrived_ms);
+        let before = index.checked_sub(1).and_then(|before| self.records.get(before));
+        if index >= self.records.len() { 0 } else { arrived(self.records.last()) - arrived(before) }
     }
 }
 
