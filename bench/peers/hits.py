@@ -35,7 +35,7 @@ def line(event: dict) -> bytes:
             "id": hit["z"],
             "timestamp": context["timeEpoch"],
             "statusCode": 200,
-            "headers": {"Content-Type": "image/gif", "Access-Control-Allow-Origin": "*"},
+            "headers": {"Content-Type": "image/gif", "Access-Control-Allow-Origin": headers.get("origin", "*")},
         },
     }
     return json.dumps(stored).encode() + b"\n"

@@ -215,7 +215,7 @@ fn usual(request: &Request) -> Result<Vec<u8>, Error> {
             "id": hit.get("z"),
             "timestamp": context.time_epoch,
             "statusCode": 200,
-            "headers": {"Content-Type": "image/gif", "Access-Control-Allow-Origin": "*"},
+            "headers": {"Content-Type": "image/gif", "Access-Control-Allow-Origin": header("origin").unwrap_or("*")},
         },
     });
     let mut line = serde_json::to_vec(&event)?;

@@ -436,7 +436,15 @@ async fn cors_headers_allow_the_configured_origins() {
     let all = stream.app(&[]).await;
     let some = stream.app(&[("ALLOWED_ORIGINS", "https://shop.example"), ("CORS_MAX_AGE_SECONDS", "60")]).await;
     let preflight = invoke(&all, &file("collect-preflight.json")).await;
-    assert_eq!((preflight.status_code, header(&preflight, "Access-Control-Allow-Origin")), (204, Some("*")));
+    assert_eq!(
+        (preflight.status_code, header(&preflight, "Access-Control-Allow-Origin")),
+        (204, Some("https://shop.example")),
+        "sendBeacon sends credentials, and with them a browser does not accept *"
+    );
+    assert_eq!(header(&preflight, "Access-Control-Allow-Credentials"), Some("true"));
+    let nobody = invoke(&all, &request("POST", "/collect", "", HIT, &[])).await;
+    assert_eq!(header(&nobody, "Access-Control-Allow-Origin"), Some("*"));
+    assert_eq!(header(&nobody, "Access-Control-Allow-Credentials"), None, "never with *");
     assert_eq!(header(&preflight, "Access-Control-Max-Age"), Some("3600"));
     let preflight = invoke(&some, &file("collect-preflight.json")).await;
     assert_eq!(header(&preflight, "Access-Control-Allow-Origin"), Some("https://shop.example"));
@@ -848,6 +856,107 @@ fn sent(event: &[u8]) -> usize {
         }
         Err(_) => usize::from(!is_empty || event["multiValueQueryStringParameters"].is_object()),
     }
+}
+
+/// Names and values of a form, as a browser reads them.
+fn form(text: &str) -> BTreeMap<String, Value> {
+    let decoded = |text: &str| {
+        let text = text.replace('+', " ");
+        percent_encoding::percent_decode_str(&text).decode_utf8().unwrap().into_owned()
+    };
+    let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (decoded(name), json!(decoded(value)))).collect()
+}
+
+/// What a client of GA4 sent, event by event, under the names that the README gives.
+fn wire(event: &Value) -> Vec<BTreeMap<String, Value>> {
+    let mut query = form(event["rawQueryString"].as_str().unwrap());
+    let body = event["body"].as_str().unwrap_or_default();
+    if event["rawPath"] == "/g/collect" {
+        let lines = body.lines().filter(|line| !line.is_empty()).chain(body.is_empty().then_some(""));
+        return lines.map(|line| query.clone().into_iter().chain(form(line)).collect()).collect();
+    }
+    query.remove("api_secret");
+    let mut shared = BTreeMap::from([("tid".to_owned(), query.remove("measurement_id").unwrap())]);
+    let payload: BTreeMap<String, Value> = serde_json::from_str(body).unwrap();
+    let typed =
+        |kind: &str, name: &str, value: &Value| format!("{kind}{}.{name}", if value.is_number() { "n" } else { "" });
+    for (name, value) in &payload {
+        match name.as_str() {
+            "events" => {}
+            "client_id" => drop(shared.insert("cid".into(), value.clone())),
+            "user_properties" => {
+                shared.extend(
+                    value
+                        .as_object()
+                        .unwrap()
+                        .iter()
+                        .map(|(name, property)| (typed("up", name, &property["value"]), property["value"].clone())),
+                );
+            }
+            _ => drop(shared.insert(name.clone(), value.clone())),
+        }
+    }
+    let events = payload["events"].as_array().cloned().unwrap_or_else(|| vec![payload["events"].clone()]);
+    let names = BTreeMap::from([
+        ("currency", "cu"),
+        ("session_id", "sid"),
+        ("engagement_time_msec", "_et"),
+        ("items", "items"),
+    ]);
+    let of_event = |event: &Value| {
+        let mut sent = shared.clone();
+        sent.insert("en".to_owned(), event["name"].clone());
+        sent.extend(event["params"].as_object().into_iter().flatten().map(|(name, value)| {
+            (
+                names.get(name.as_str()).map_or_else(|| typed("ep", name, value), |name| (*name).to_owned()),
+                value.clone(),
+            )
+        }));
+        sent
+    };
+    events.iter().map(of_event).collect()
+}
+
+/// Requests of clients from npm and the Python index, unmodified, as they were on the wire.
+#[tokio::test]
+async fn what_clients_of_ga4_sent_equals_what_is_stored() {
+    let mut clients = BTreeMap::<String, usize>::new();
+    for line in fs::read_to_string(root().join("tests/golden/collect.ndjson")).unwrap().lines() {
+        let Recorded { name, event } = serde_json::from_str(line).unwrap();
+        let event: Value = serde_json::from_str(event.get()).unwrap();
+        if !matches!(event["rawPath"].as_str(), Some("/g/collect" | "/mp/collect")) {
+            continue;
+        }
+        let stream = Stream::default();
+        let answer = invoke(&stream.app(&[]).await, &event).await;
+        assert_eq!(answer.status_code, 204, "{name}: {}", answer.body);
+        let stored: Vec<BTreeMap<String, Value>> = stream
+            .events()
+            .iter()
+            .map(|event| serde_json::from_value(event["request"]["body"].clone()).unwrap())
+            .collect();
+        assert_eq!(stored, wire(&event), "{name}");
+        if event["body"].as_str().unwrap_or_default().contains("item_id")
+            || event["rawQueryString"].as_str().unwrap().contains("pr1=")
+        {
+            assert!(
+                stream.events()[0]["products"][0]["id"].is_string(),
+                "{name}: {:?}",
+                stream.events()[0]["products"]
+            );
+        }
+        *clients.entry(name.split(':').next().unwrap().to_owned()).or_default() += stored.len();
+    }
+    let expected = [
+        ("@analytics-debugger/ga4mp", 2),
+        ("@minimal-analytics/ga4", 2),
+        ("a payload of GA4", 2),
+        ("electron-google-analytics4", 1),
+        ("ga4mp for Python", 3),
+        ("gtag.js", 2),
+    ];
+    assert_eq!(clients, expected.map(|(client, events)| (client.to_owned(), events)).into());
 }
 
 /// The requests of npm clients, curl and Chromium were recorded as events of the local stack's API, with another address and

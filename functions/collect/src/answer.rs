@@ -73,14 +73,16 @@ impl Answer {
     }
 }
 
-/// The value of `Access-Control-Allow-Origin` in the response to `request`.
+/// The value of `Access-Control-Allow-Origin` in the response to `request`. A browser that sends credentials, as it does for every
+/// `sendBeacon`, wants to read its own origin there, and not `*`.
 #[must_use]
 pub fn allowed_origin(config: &Config, request: &Request<'_>) -> Option<Cow<'static, str>> {
-    match &config.origins {
-        Origins::All => Some("*".into()),
-        Origins::Some(origins) => {
-            let requested = request.header("origin")?;
-            origins.iter().find(|origin| *origin == requested).map(|origin| origin.clone().into())
+    let requested = request.header("origin").filter(|origin| !origin.is_empty());
+    match (&config.origins, requested) {
+        (Origins::All, None) => Some("*".into()),
+        (Origins::All, Some(origin)) => Some(origin.to_owned().into()),
+        (Origins::Some(origins), requested) => {
+            origins.iter().find(|origin| requested == Some(origin)).map(|origin| origin.clone().into())
         }
     }
 }
@@ -95,10 +97,7 @@ pub fn with_cors(answer: Answer, config: &Config, request: &Request<'_>) -> Answ
         }
         None => answer,
     };
-    match config.origins {
-        Origins::All => answer,
-        Origins::Some(_) => answer.with("Vary", "Origin"),
-    }
+    answer.with("Vary", "Origin")
 }
 
 /// The response to a CORS preflight request.

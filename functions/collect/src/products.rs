@@ -121,7 +121,7 @@ fn is_item_field(text: &str) -> bool {
         "pi", "pn", "cn", "cs",
     ];
     let Some(name) = text.get(..2) else { return false };
-    NAMES.contains(&name) || matches!(name.as_bytes(), [b'k' | b'v', b'0'..=b'9'])
+    NAMES.contains(&name) || matches!(name.as_bytes(), [b'k' | b'v', b'0'..=b'9' | b'A'..=b'Z'])
 }
 
 /// The items of a payload.
