@@ -765,10 +765,14 @@ async fn all_pages_of_shards_are_read() {
     let parents = client.parents("arn").await.unwrap();
     let parents: Vec<_> = parents.iter().map(|(id, of)| (id.as_str(), of.len())).collect();
     assert_eq!(parents, [("a", 0), ("b", 0), ("c", 2)]);
-    let refused = http::client(|_| http::respond_json(400, &json!({"__type": "AccessDeniedException"})));
-    let client = aws_sdk_kinesis::Client::new(&http::config(refused).await);
-    let error = client.parents("arn").await.unwrap_err().to_string();
-    assert!(error.starts_with("the shards of arn could not be listed: AccessDeniedException"), "{error}");
+    let refusing = async |code: &'static str| {
+        let client = http::client(move |_| http::respond_json(400, &json!({"__type": code})));
+        aws_sdk_kinesis::Client::new(&http::config(client).await).parents("arn").await
+    };
+    let unknown = refusing("AccessDeniedException").await.unwrap();
+    assert_eq!(unknown, Parents::new(), "nobody waits for what is never told");
+    let error = refusing("LimitExceededException").await.unwrap_err().to_string();
+    assert!(error.starts_with("the shards of arn could not be listed: LimitExceededException"), "{error}");
 }
 
 /// The settings change between two batches: what is staged stays as it is.

@@ -12,8 +12,9 @@ use rolling::{
     rules::Waiting,
     shard::{ShardId, State},
 };
-use runtime::failure::cause;
+use runtime::failure::{cause, code};
 use shared::layout::Segment;
+use tracing::warn;
 
 use crate::{
     app::App,
@@ -22,12 +23,15 @@ use crate::{
     store::{self, Held},
 };
 
+/// Answers that asking again does not change: the stream is gone, or belongs to an account that does not let this one list its shards.
+const NEVER: [&str; 2] = ["ResourceNotFoundException", "AccessDeniedException"];
+
 /// Shards, and those that were split or merged into each.
 pub type Parents = BTreeMap<Segment, Vec<Segment>>;
 
 /// Knows which shards were split or merged into which.
 pub trait Lineage: fmt::Debug {
-    /// The shards that a stream lists, and their parents.
+    /// The shards that a stream lists, and their parents. None if it does not list them to this function.
     fn parents<'a>(&'a self, stream_arn: &'a str) -> LocalBoxFuture<'a, Result<Parents, RollError>>;
 }
 
@@ -38,7 +42,17 @@ impl Lineage for Client {
             let shard = |id: &str| id.parse::<Segment>().map_err(|error| failed(format!("shard {id:?}: {error}")));
             let (mut all, mut request) = (Parents::new(), self.list_shards().stream_arn(stream_arn));
             loop {
-                let answer = request.send().await.map_err(|error| failed(cause(&error)))?;
+                let answer = match request.send().await {
+                    Err(error) if code(&error).is_some_and(|code| NEVER.contains(&code)) => {
+                        warn!(
+                            stream = stream_arn,
+                            cause = cause(&error),
+                            "files of new shards do not wait for those of older ones"
+                        );
+                        return Ok(Parents::new());
+                    }
+                    answer => answer.map_err(|error| failed(cause(&error)))?,
+                };
                 for listed in answer.shards() {
                     let parents = [listed.parent_shard_id(), listed.adjacent_parent_shard_id()].into_iter().flatten();
                     all.insert(shard(listed.shard_id())?, parents.map(shard).collect::<Result<_, _>>()?);
