@@ -21,6 +21,8 @@ pub const CONSUMER: &str = "consumer";
 pub const EVENTS: &str = "events";
 /// The queue of S3 notifications.
 pub const PUTS: &str = "puts";
+/// The queue of hits that the stream did not take in time.
+pub const OVERFLOW: &str = "overflow";
 /// The queue of claimed loads.
 pub const LOADS: &str = "loads";
 

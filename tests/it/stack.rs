@@ -718,10 +718,17 @@ async fn status_shows_every_part_and_the_alarms_that_ring() {
         let names = |of: &str, name: &str| -> Vec<String> {
             status[of].as_array().unwrap().iter().map(|it| it[name].as_str().unwrap().to_owned()).collect()
         };
-        assert_eq!(names("queues", "name").len(), 6);
+        assert_eq!(names("queues", "name").len(), 8);
         assert_eq!(
             names("sources", "source"),
-            ["landfall-events", "landfall-clicks", "landfall-kafka", "landfall-puts", "landfall-loads"]
+            [
+                "landfall-events",
+                "landfall-clicks",
+                "landfall-overflow",
+                "landfall-kafka",
+                "landfall-puts",
+                "landfall-loads"
+            ]
         );
         assert_eq!(status["unknown"], json!([]));
     }

@@ -57,8 +57,17 @@ pub(super) async fn queues(
     functions: &[(&'static str, Function)],
 ) -> Result<Vec<QueueStatus>, String> {
     let mut queues = Vec::new();
-    let parts = [(stack::WRITER, stack::EVENTS), (stack::REGISTRAR, stack::PUTS), (stack::INGESTER, stack::LOADS)];
-    let has = |part: &str| functions.iter().any(|(name, _)| *name == part);
+    let parts = [
+        (stack::WRITER, stack::EVENTS),
+        (stack::COLLECT, stack::OVERFLOW),
+        (stack::REGISTRAR, stack::PUTS),
+        (stack::INGESTER, stack::LOADS),
+    ];
+    // collect of an earlier version has no overflow.
+    let has_queue = |function: &Function| function.setting("OVERFLOW_QUEUE_URL").is_ok();
+    let has = |part: &str| {
+        functions.iter().any(|(name, function)| *name == part && (part != stack::COLLECT || has_queue(function)))
+    };
     for part in parts.into_iter().filter(|(part, _)| has(part)).map(|(_, queue)| queue) {
         for (part, is_dead_letter) in [(part.to_owned(), false), (format!("{part}-dead-letter"), true)] {
             let url = context.queue(&part).await.map_err(|error| error.to_string())?;
@@ -77,7 +86,6 @@ pub(super) async fn sources(context: &Context, functions: &[(&'static str, Funct
         if let (&stack::COLLECT, Ok(stream)) = (part, function.setting("STREAM_NAME")) {
             let (function, state) = ("its readers".to_owned(), String::new());
             sources.push(Source { function, source: stream, state, behind_seconds: None });
-            continue;
         }
         let list = |name: String| context.clients.lambda.list_event_source_mappings().function_name(name).send();
         let answer = list(function.name.clone()).await.map_err(|error| cause(&error))?;
