@@ -648,9 +648,10 @@ impl State {
 
     /// Of the records of a batch that Lambda gave up, those that were never staged, as intervals of its records.
     pub fn missing(&self, batch: &Batch, known: &Known) -> Result<Vec<Interval>, NotLanded> {
-        let live = self.segments.iter().filter_map(Stored::interval).filter(|_| !known.never_delivered);
+        let live = self.segments.iter().filter_map(Stored::interval);
+        let segments = live.chain(known.segments.iter().copied()).filter(|_| !known.never_delivered);
         let replays = self.replays.iter().map(|replay| replay.interval).chain(known.replays.iter().copied());
-        let covered = [sorted(live.chain(known.segments.iter().copied())), sorted(replays)];
+        let covered = [sorted(segments), sorted(replays)];
         let is_staged = |position: Position| covered.iter().any(|intervals| cover(intervals, position));
         let mut positions: Vec<Position> = batch.times().map(|(position, _)| position).collect();
         positions.sort_unstable();
@@ -831,5 +832,87 @@ impl Listing {
     #[must_use]
     pub fn lost_its_state(&self) -> bool {
         !self.has_state && self.segments.iter().any(|name| name.after > Position::START)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::Shard, run::tests::run_of};
+
+    fn at(number: u64) -> Position {
+        Position::of_sequence_number(&number.to_string()).unwrap()
+    }
+
+    fn interval(first: u64, last: u64) -> Interval {
+        Interval { first: at(first), last: at(last) }
+    }
+
+    fn stored(first: u64, last: u64, poison: bool) -> Stored {
+        Stored { name: format!("{first}-{last}"), first: Some(at(first)), last: at(last), contents: None, poison }
+    }
+
+    fn batch(numbers: impl IntoIterator<Item = u64>) -> Batch {
+        let id = ShardId { stream: "s".parse().unwrap(), shard: "shardId-0".parse().unwrap() };
+        let runs = [("t".parse().unwrap(), run_of(numbers))].into();
+        Batch { shard: Shard { stream_arn: String::new(), id }, runs, poison: Vec::new(), oldest_ms: None }
+    }
+
+    #[test]
+    fn segments_are_forgotten_in_the_order_of_their_records() {
+        let mut state = State::new();
+        // The second has records for the quarantine, so the third stays, too, though nobody needs it.
+        state.segments = vec![stored(1, 3, false), stored(5, 6, true), stored(9, 9, false)];
+        let swept = state.sweep();
+        assert_eq!((swept.names, swept.intervals), (vec!["1-3".to_owned()], vec![interval(1, 3)]));
+        state.quarantined("5-6");
+        assert_eq!(state.sweep().intervals, [interval(5, 6), interval(9, 9)]);
+        assert_eq!(state.sweep(), Swept::default());
+    }
+
+    #[test]
+    fn what_lies_in_no_interval_was_never_staged() {
+        let mut state = State { tail: at(20), intervals_after: Some(at(2)), ..State::new() };
+        state.segments = vec![stored(15, 20, false)];
+        let known = |never_delivered: bool, even_if_landed: bool| Known {
+            segments: vec![interval(3, 5), interval(9, 11)],
+            replays: vec![interval(13, 13)],
+            never_delivered,
+            even_if_landed,
+        };
+        let missing = |numbers: &[u64], known: Known| state.missing(&batch(numbers.iter().copied()), &known);
+        let all: Vec<u64> = (3..=20).collect();
+        assert_eq!(missing(&all, known(false, false)).unwrap(), [interval(6, 8), interval(12, 12), interval(14, 14)]);
+        assert_eq!(missing(&[4, 10, 16], known(false, false)).unwrap(), []);
+        // Of what Lambda cannot have delivered, only replays count.
+        assert_eq!(missing(&[4, 13, 25], known(true, false)).unwrap(), [interval(4, 4), interval(25, 25)]);
+        // What an earlier version has staged, or not.
+        assert_eq!(missing(&[1, 4], known(false, false)), Err(NotLanded::Undecided(at(1))));
+        assert_eq!(missing(&[1, 2, 4], known(false, true)).unwrap(), [interval(1, 2)]);
+        // What another replay has begun.
+        let (segment, runs) = (NewSegment::of(at(5), at(7), &BTreeMap::new(), &mut []).unwrap(), BTreeMap::new());
+        let target = |_: &Segment| Target { bucket: String::new(), gzip: false };
+        state.replays.push(Replay::of(7, interval(6, 7), &segment, &runs, false, target));
+        assert_eq!(state.missing(&batch(6..=8), &known(false, false)).unwrap(), [interval(8, 8)]);
+        let name = state.replays[0].segment.name.clone();
+        state.revision = 8;
+        assert!(!state.is_dead_replay(7, &name), "the state names it");
+        assert!(
+            state.is_dead_replay(7, "other") && !state.is_dead_replay(8, "other"),
+            "one who has read it may still come"
+        );
+        let mut listing = Listing::default();
+        assert!(listing.add(&name, None) && listing.replays == [(7, name)]);
+    }
+
+    #[test]
+    fn a_batch_says_from_which_record_on_it_is_new() {
+        let mut state = State { tail: at(5), newest_ms: 100, ..State::new() };
+        let fresh = state.fresh(&batch(3..=9)).unwrap();
+        let segment = NewSegment::of(state.tail, fresh.last, &fresh.runs, &mut []).unwrap();
+        let limits = Limits { records: 100, bytes: 1 << 20, age_ms: 1 };
+        state.stage("arn", &fresh, &segment, |_| (limits, Target { bucket: String::new(), gzip: false }));
+        assert_eq!(state.segments[0].interval(), Some(interval(6, 9)));
+        assert_eq!((state.tail, state.intervals_after), (at(9), Some(at(5))));
     }
 }

@@ -728,21 +728,26 @@ impl History {
                 12..20 => self.deliver(self.dice.throw(self.shards.len()), most),
                 20..23 => self.tick(),
                 23..26 => self.wait(self.dice.throw(2 * HOUR_MS as usize)),
-                26..29 => self.wait(self.dice.throw(60_000)),
-                29 => match self.dice.throw(7) {
+                26 => self.wait(self.dice.throw(60_000)),
+                27 if gives_up => self.give_up(),
+                28 if !self.discarded.is_empty() => {
+                    let discarded = self.discarded[self.dice.throw(self.discarded.len())].clone();
+                    // Two of them may decide at the same time, under other settings.
+                    if self.dice.percent(30) {
+                        self.replay(discarded.clone(), false);
+                        self.change();
+                    }
+                    self.replay(discarded, false);
+                }
+                29 => match self.dice.throw(6) {
                     0 => self.change(),
                     4 if self.changes => self.apply(table_rules(&self.dice)),
                     5 if rolls => self.roll(),
-                    1 if gives_up => self.give_up(),
                     2 if takes => {
                         (0..self.actors.len()).for_each(|_| self.die(0));
                         self.take();
                     }
                     3 if reshards => self.reshard(),
-                    6 if !self.discarded.is_empty() => {
-                        let discarded = self.discarded[self.dice.throw(self.discarded.len())].clone();
-                        self.replay(discarded, false);
-                    }
                     _ => {}
                 },
                 die if !self.actors.is_empty() => {
