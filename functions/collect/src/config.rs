@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use runtime::settings::{self, Lookup, SettingError, Settings};
 
-use crate::{body::Digest, hit::digit, privacy::Policy};
+use crate::{body::Digest, hit::digit, privacy::Policy, redact::is_secret_name};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -127,7 +127,8 @@ fn store_headers(settings: &Settings<impl Lookup>) -> Result<Vec<String>, Settin
         value.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect();
     let is_header = |name: &String| {
         name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-            && !matches!(&**name, "cookie" | "set-cookie" | "authorization" | "proxy-authorization")
+            && !is_secret_name(name)
+            && !["key", "auth", "cookie", "oidc", "jwt", "token", "secret"].iter().any(|part| name.contains(part))
     };
     if names.iter().all(is_header) {
         return Ok(names);
@@ -272,6 +273,15 @@ mod tests {
         let policies = [Some("G-1"), Some("UA-1-1"), Some("G-2"), None].map(|site| config.policy(site));
         assert_eq!(policies, [Policy::DropId, Policy::Ignore, Policy::Anonymise, Policy::Anonymise]);
         assert_eq!(config.store_headers, ["x-shop", "x-lane"]);
+    }
+
+    #[test]
+    fn headers_of_credentials_are_refused() {
+        for name in
+            ["x-api-key", "X-Auth-Token", "x-amzn-oidc-data", "x-session-id", "Set-Cookie", "x-jwt", "authorization"]
+        {
+            assert!(with(&[("STORE_HEADERS", name)]).is_err(), "{name}");
+        }
     }
 
     #[test]

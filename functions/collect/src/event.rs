@@ -186,7 +186,7 @@ pub fn event(
     let time = time_ms(&clean, request.time_ms);
     let parameters = Parameters::of(&clean)?;
     let position = if read.is_named { 0 } else { read.position };
-    let event_id = parameters.id((!names_itself(&clean)).then_some(time), position);
+    let event_id = parameters.id((!names_itself(&clean)).then_some(time), position, is_rejected);
     let id = text("z").unwrap_or(&event_id);
     let user_agent = text("ua")
         .map(Cow::Borrowed)
@@ -309,8 +309,9 @@ impl Parameters {
     }
 
     /// The event id: a hash of the time and all parameters, or without a time, of all parameters but `qt`; and of the position
-    /// in the request, unless it is the first.
-    fn id(&self, time: Option<i64>, position: usize) -> String {
+    /// in the request, unless it is the first; and of whether the hit is rejected, so that a copy which is sent again and accepted is
+    /// another event.
+    fn id(&self, time: Option<i64>, position: usize, is_rejected: bool) -> String {
         let mut hash = Sha256::new();
         match time {
             Some(time) => {
@@ -324,6 +325,9 @@ impl Parameters {
         }
         if position > 0 {
             hash.update(position.to_string());
+        }
+        if is_rejected {
+            hash.update([0]);
         }
         let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or_default();
         hash.finalize().iter().take(16).flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
@@ -504,6 +508,18 @@ mod tests {
         assert_eq!(line("en=login&timestamp_micros=1")["hit"], hit("event", TIME_MS - 259_200_000));
         assert_eq!(line("en=login&timestamp_micros=9999999999999999")["hit"], hit("event", TIME_MS));
         assert_eq!(line("en=login&qt=5")["hit"], hit("event", TIME_MS - 5));
+    }
+
+    #[test]
+    fn a_copy_that_is_accepted_is_another_event_than_the_rejected_one() {
+        let hit = form("cid=5&timestamp_micros=1795195200000000");
+        let id = |messages: &[ParserMessage]| {
+            let event = super::event(&read(&hit, 0), messages, &request(&[]), &gif(), &config(Policy::Ignore)).unwrap();
+            stored(&event)["event_id"].clone()
+        };
+        let rejected = [ParserMessage::from(HitError::ApiSecret)];
+        assert_ne!(id(&[]), id(&rejected));
+        assert_eq!(id(&rejected), id(&rejected));
     }
 
     #[test]

@@ -56,10 +56,14 @@ enum Route {
 }
 
 impl Route {
-    /// The route of a path, with or without the configured prefix.
+    /// The route of a path, with or without the configured prefix, which may be the first part of a path itself.
     fn of(path: &str, prefix: &str) -> Option<Self> {
-        let rest = path.strip_prefix(prefix).filter(|rest| rest.starts_with('/')).unwrap_or(path);
-        match rest.trim_end_matches('/') {
+        let rest = || path.strip_prefix(prefix).filter(|rest| rest.starts_with('/'));
+        Self::named(path).or_else(|| Self::named(rest()?))
+    }
+
+    fn named(path: &str) -> Option<Self> {
+        match path.trim_end_matches('/') {
             "/collect" | "/r/collect" | "/j/collect" => Some(Self::Collect),
             "/batch" => Some(Self::Batch),
             "/g/collect" => Some(Self::Ga4),
@@ -388,5 +392,27 @@ impl Tally {
             .put("values_redacted", Unit::Count, self.redacted);
         let rejected = self.rejected.metrics(stack, FUNCTION, "requests_rejected");
         metrics::print(all.without_zeros().into_iter().chain(rejected));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_hides_no_path() {
+        for (path, prefix, route) in [
+            ("/t/collect", "/t", Some(Route::Collect)),
+            ("/collect/", "/t", Some(Route::Collect)),
+            ("/tcollect", "/t", None),
+            ("/mp/collect", "/mp", Some(Route::Payload)),
+            ("/mp/mp/collect", "/mp", Some(Route::Payload)),
+            ("/g/collect", "/g", Some(Route::Ga4)),
+            ("/g/batch", "/g", Some(Route::Batch)),
+            ("/debug/mp/collect", "/debug", Some(Route::DebugPayload)),
+            ("/debug/collect", "/debug", Some(Route::Debug)),
+        ] {
+            assert_eq!(Route::of(path, prefix), route, "{path} under {prefix}");
+        }
     }
 }
