@@ -1,6 +1,9 @@
 //! The questions of `landfall status`, one for each section. An error is the sentence that the section shows instead.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use aws_sdk_cloudwatch::{
     primitives::DateTime,
@@ -189,7 +192,11 @@ async fn behind(context: &Context, states: &[(ShardId, State)]) -> Result<Vec<Sh
     let mut streams = BTreeMap::new();
     for (id, _) in states {
         if !streams.contains_key(&id.stream) {
-            let shards = kinesis::shards(client, id.stream.as_str()).await.map_err(|error| error.to_string())?;
+            let shards = match kinesis::shards(client, id.stream.as_str()).await {
+                // Its windows may still be open, and nothing comes after them.
+                Err(kinesis::StreamError::Missing(_)) => HashMap::new(),
+                shards => shards.map_err(|error| error.to_string())?,
+            };
             streams.insert(id.stream.clone(), shards);
         }
     }

@@ -12,8 +12,9 @@ use collect::{
     request::Request,
 };
 
-/// Most times as long as ordinary input.
-const MOST: f64 = 5.0;
+/// Most times as long as ordinary input. On a quiet machine, the worst of these takes 2.7 times as long; what grows with the square of its
+/// length would take hundreds.
+const MOST: f64 = 10.0;
 
 fn request<'a>(body: &'a str, headers: &[(&'a str, &'a str)]) -> Request<'a> {
     Request {
@@ -41,7 +42,7 @@ fn cost(config: &Config, request: &Request<'_>) -> Option<Duration> {
 }
 
 #[test]
-fn hostile_input_costs_at_most_five_times_the_usual() {
+fn hostile_input_costs_little_more_than_the_usual() {
     const HITS: usize = 20;
     const START: &str = "v=1&tid=UA-12345-1&cid=5&t=event&ec=a&ea=b";
     let settings = [("STREAM_NAME", "clicks"), ("OPT_OUT", "drop-id")];
