@@ -651,10 +651,13 @@ impl State {
         let live = self.segments.iter().filter_map(Stored::interval);
         let segments = live.chain(known.segments.iter().copied()).filter(|_| !known.never_delivered);
         let replays = self.replays.iter().map(|replay| replay.interval).chain(known.replays.iter().copied());
-        let covered = [sorted(segments), sorted(replays)];
-        let is_staged = |position: Position| covered.iter().any(|intervals| cover(intervals, position));
         let mut positions: Vec<Position> = batch.times().map(|(position, _)| position).collect();
         positions.sort_unstable();
+        let own = positions.first().zip(positions.last()).map(|(first, last)| Interval { first: *first, last: *last });
+        // The interval of its neighbours, which Lambda gave up without it, says nothing of what was never delivered.
+        let is_within = |replay: &Interval| own.is_some_and(|own| own.first <= replay.first && replay.last <= own.last);
+        let covered = [union(segments), union(replays.filter(|replay| !known.never_delivered || is_within(replay)))];
+        let is_staged = |position: Position| covered.iter().any(|intervals| cover(intervals, position));
         let (mut missing, mut is_behind_missing) = (Vec::<Interval>::new(), false);
         for position in positions {
             if is_staged(position) {
@@ -763,13 +766,21 @@ impl State {
     }
 }
 
-fn sorted(intervals: impl Iterator<Item = Interval>) -> Vec<Interval> {
-    let mut intervals: Vec<Interval> = intervals.collect();
-    intervals.sort_unstable();
-    intervals
+/// The same records as disjoint intervals in order. What was too large for Lambda may have been landed amid others.
+fn union(intervals: impl Iterator<Item = Interval>) -> Vec<Interval> {
+    let mut sorted: Vec<Interval> = intervals.collect();
+    sorted.sort_unstable();
+    let mut union: Vec<Interval> = Vec::with_capacity(sorted.len());
+    for interval in sorted {
+        match union.last_mut().filter(|before| interval.first <= before.last) {
+            Some(before) => before.last = before.last.max(interval.last),
+            None => union.push(interval),
+        }
+    }
+    union
 }
 
-/// Whether one of these intervals has a record. They are in order, and disjoint unless they are the same.
+/// Whether one of these intervals has a record. They are in order and disjoint.
 fn cover(intervals: &[Interval], position: Position) -> bool {
     let until = intervals.partition_point(|interval| interval.first <= position);
     until.checked_sub(1).and_then(|at| intervals.get(at)).is_some_and(|interval| interval.covers(position))
@@ -884,6 +895,12 @@ mod tests {
         let all: Vec<u64> = (3..=20).collect();
         assert_eq!(missing(&all, known(false, false)).unwrap(), [interval(6, 8), interval(12, 12), interval(14, 14)]);
         assert_eq!(missing(&[4, 10, 16], known(false, false)).unwrap(), []);
+        // What was too large for Lambda lies amid others that it gave up, whichever was replayed first.
+        let amid = || Known { replays: vec![interval(6, 12), interval(8, 8)], ..known(false, false) };
+        assert_eq!(missing(&[6, 7, 10, 12], amid()).unwrap(), []);
+        let large = |replays: Vec<Interval>| Known { replays, ..known(true, false) };
+        assert_eq!(missing(&[8], large(vec![interval(6, 12)])).unwrap(), [interval(8, 8)]);
+        assert_eq!(missing(&[8], large(vec![interval(6, 12), interval(8, 8)])).unwrap(), []);
         // Of what Lambda cannot have delivered, only replays count.
         assert_eq!(missing(&[4, 13, 25], known(true, false)).unwrap(), [interval(4, 4), interval(25, 25)]);
         // What an earlier version has staged, or not.
