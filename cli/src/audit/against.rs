@@ -1,24 +1,27 @@
 //! `--against-stream`: compares the stream, as far as it reaches back, with what kafka-roller has staged and with the counts of files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use aws_sdk_kinesis::types::Record;
-use futures_util::{StreamExt, TryStreamExt, stream};
-use objects::{Bucket, S3};
+use objects::S3;
 use rolling::{
     batch::Batch,
-    discarded::{self, Discarded, MAX_EVENT_BYTES},
-    event::{self, Shard},
-    journal::{Interval, Journal, intervals},
+    event::Shard,
+    journal::Interval,
     line::Lines,
-    shard::{Known, ShardId, State},
+    shard::{ShardId, State},
 };
 use shared::{layout::Segment, position::Position, rolled::Reason};
 
 use super::{
-    Audit, AuditError, CONCURRENT_S3_REQUESTS,
+    Audit, AuditError,
+    land::NotStaged,
     repair::of_stream,
     report::Problem,
+    staged::{Staged, is_large, waiting},
     tiling::{File, Range},
 };
 use crate::{
@@ -27,21 +30,13 @@ use crate::{
     text::counted,
 };
 
-/// A state of a shard, and what else is known of its records.
-struct Staged {
-    id: ShardId,
-    state: State,
-    segments: Vec<Interval>,
-    replays: Vec<Interval>,
-    /// Records in objects that Lambda has written.
-    waiting: BTreeSet<Position>,
-}
-
 /// What was found in a shard.
 #[derive(Default)]
 struct Compared {
-    /// Records that were never staged, as ranges, with their number and when the first and the last of them arrived.
+    /// Records that were never staged.
     missing: Vec<Missing>,
+    /// Records in objects that Lambda has written.
+    waits: BTreeSet<Position>,
     /// How many of those that were never staged are in objects that Lambda has written.
     waiting: usize,
     /// How many were staged before kafka-roller kept what it had staged.
@@ -54,11 +49,15 @@ struct Compared {
     counts: BTreeMap<String, usize>,
 }
 
-struct Missing {
-    range: Range,
-    count: usize,
-    oldest_ms: i64,
-    newest_ms: i64,
+/// Records of a shard, one behind the other, that were never staged.
+#[derive(Debug, Clone)]
+pub struct Missing {
+    pub range: Range,
+    /// Position of the first of them.
+    pub first: Position,
+    pub count: usize,
+    pub oldest_ms: i64,
+    pub newest_ms: i64,
 }
 
 impl Audit<'_> {
@@ -66,7 +65,7 @@ impl Audit<'_> {
     pub(super) async fn against_stream(
         &mut self,
         lake: &S3,
-        states: Vec<(ShardId, State)>,
+        states: &[(ShardId, State)],
         lines: &Lines,
         console: &Console,
     ) -> Result<(), AuditError> {
@@ -78,12 +77,18 @@ impl Audit<'_> {
                 let shards = kinesis::shards(&self.context.clients.kinesis, &name).await;
                 known.insert(name.clone(), shards?);
             }
-            if !known.get(&name).is_some_and(|shards| shards.contains_key(id.shard.as_str())) {
+            let Some(digits) = known.get(&name).and_then(|shards| shards.get(id.shard.as_str())) else {
                 self.notes.push(format!("the stream does not have shard {id} any more; it was not compared"));
                 continue;
+            };
+            let mut compared = self.compare_shard(lake, id, state, lines, &progress).await?;
+            for missing in mem::take(&mut compared.missing) {
+                let (id, stream_arn) = (id.clone(), state.stream_arn.clone());
+                let not_staged = NotStaged { id, stream_arn, digits: *digits, missing };
+                self.problems.push(Problem::not_staged(&not_staged));
+                self.not_staged.push(not_staged);
             }
-            let compared = self.compare_shard(lake, id.clone(), state, lines, &progress).await?;
-            self.tell(&id, compared);
+            self.tell(id, &compared);
         }
         Ok(())
     }
@@ -91,8 +96,8 @@ impl Audit<'_> {
     async fn compare_shard(
         &self,
         lake: &S3,
-        id: ShardId,
-        state: State,
+        id: &ShardId,
+        state: &State,
         lines: &Lines,
         progress: &Progress,
     ) -> Result<Compared, AuditError> {
@@ -100,7 +105,7 @@ impl Audit<'_> {
         let client = &self.context.clients.kinesis;
         let mut reader = Reader::from(client, id.stream.as_str(), id.shard.as_str(), start).await?;
         let (mut compared, mut staged) = (Compared::default(), None);
-        let files = self.files_of(&id);
+        let files = self.files_of(id);
         while let Some(records) = reader.next().await? {
             if self.context.interrupt.is_set() {
                 return Err(AuditError::Interrupted);
@@ -115,7 +120,8 @@ impl Audit<'_> {
             let is_past = last.position > state.tail;
             if staged.is_none() {
                 // After the state, so that what it has forgotten since is there.
-                staged = Some(staged_since(lake, &id, &state, first.position).await?);
+                staged = Some(Staged::since(lake, id, state, first.position).await?);
+                compared.waits = waiting(lake, id).await?;
             }
             if let Some(staged) = &staged {
                 compared.add(staged, &records, lines, &files)?;
@@ -127,10 +133,7 @@ impl Audit<'_> {
         Ok(compared)
     }
 
-    fn tell(&mut self, id: &ShardId, compared: Compared) {
-        for Missing { range, count, oldest_ms, newest_ms } in &compared.missing {
-            self.problems.push(Problem::not_staged(id, *range, *count, (*oldest_ms, *newest_ms)));
-        }
+    fn tell(&mut self, id: &ShardId, compared: &Compared) {
         if compared.waiting > 0 {
             let records = counted(compared.waiting, "record", "records");
             self.notes.push(format!("{records} of {id} wait under aws/lambda/: landfall replay discarded lands them"));
@@ -167,55 +170,6 @@ impl Audit<'_> {
     }
 }
 
-/// What is known of the records of a shard from a position on.
-async fn staged_since(lake: &S3, id: &ShardId, state: &State, from: Position) -> Result<Staged, AuditError> {
-    let (segments, replays) = (Journal::Segments, Journal::Replays);
-    let begun = state.replays.iter().map(|replay| replay.interval);
-    Ok(Staged {
-        segments: journaled(lake, id, segments, from).await?,
-        replays: begun.chain(journaled(lake, id, replays, from).await?).collect(),
-        waiting: waiting(lake, id).await?,
-        id: id.clone(),
-        state: state.clone(),
-    })
-}
-
-async fn journaled(lake: &S3, id: &ShardId, journal: Journal, from: Position) -> Result<Vec<Interval>, AuditError> {
-    let is_ours = |key: &str| journal.parse(id, key).is_some();
-    let listed = lake.list_while(&journal.folder(id), Some(&journal.before(id, from)), is_ours).await?;
-    let read = listed.iter().map(async |object| {
-        let bytes = lake.get(&object.key, None).await?;
-        intervals(&bytes).map_err(|cause| AuditError::Journal(object.key.clone(), cause.to_string()))
-    });
-    let read: Vec<Vec<Interval>> = stream::iter(read).buffered(CONCURRENT_S3_REQUESTS).try_collect().await?;
-    Ok(read.into_iter().flatten().collect())
-}
-
-/// The records of a shard that Lambda has given up and written to the lake.
-async fn waiting(lake: &S3, id: &ShardId) -> Result<BTreeSet<Position>, AuditError> {
-    let mut waiting = BTreeSet::new();
-    for object in lake.list(discarded::FOLDER).await? {
-        if object.key.split('/').nth(3) != Some(id.shard.as_str()) {
-            continue;
-        }
-        let body = lake.get(&object.key, None).await?;
-        let journal = |cause: String| AuditError::Journal(object.key.clone(), cause);
-        let discarded = Discarded::of_bytes(&body).map_err(|cause| journal(cause.to_string()))?;
-        let mut positions = Vec::new();
-        let read = event::read_json(&discarded.event, |record| positions.push(record.position));
-        let shard = read.map_err(|cause| journal(cause.to_string()))?;
-        if shard.is_some_and(|shard| shard.id == *id) {
-            waiting.extend(positions);
-        }
-    }
-    Ok(waiting)
-}
-
-/// Whether a record is too large for Lambda ever to have passed it on.
-fn is_large(record: &Record) -> bool {
-    record.data().as_ref().len().div_ceil(3) * 4 > MAX_EVENT_BYTES
-}
-
 impl Compared {
     /// Adds a page of records.
     fn add(
@@ -232,13 +186,7 @@ impl Compared {
             wanted.retain(|record| record.position <= staged.state.tail);
             let shard = Shard { stream_arn: String::new(), id: staged.id.clone() };
             let batch = Batch::of(shard, wanted, lines);
-            let known = Known {
-                segments: staged.segments.clone(),
-                replays: staged.replays.clone(),
-                never_delivered: large,
-                even_if_landed: true,
-            };
-            let missing = staged.state.missing(&batch, &known);
+            let missing = staged.missing(&batch, large);
             let missing = missing.map_err(|cause| AuditError::Record(cause.to_string()))?;
             self.add_missing(staged, &batch, large, &missing);
             // What is too large is in files of its own.
@@ -250,14 +198,14 @@ impl Compared {
     }
 
     fn add_missing(&mut self, staged: &Staged, batch: &Batch, large: bool, missing: &[Interval]) {
-        let known_from = staged.state.intervals_after.unwrap_or(staged.state.tail);
+        let known_from = staged.known_from();
         let mut times: Vec<(Position, i64)> = batch.times().collect();
         times.sort_unstable();
         let mut follows = false;
         for (position, arrived_ms) in times {
             let is_missing = missing.iter().any(|interval| interval.covers(position));
             let is_undecided = is_missing && position <= known_from && !large;
-            let is_waiting = is_missing && !is_undecided && staged.waiting.contains(&position.record());
+            let is_waiting = is_missing && !is_undecided && self.waits.contains(&position.record());
             self.undecided += usize::from(is_undecided);
             self.waiting += usize::from(is_waiting);
             if !is_missing || is_undecided || is_waiting {
@@ -272,6 +220,7 @@ impl Compared {
                 }
                 None => self.missing.push(Missing {
                     range: Range { after: position.before(), up_to: position },
+                    first: position,
                     count: 1,
                     oldest_ms: arrived_ms,
                     newest_ms: arrived_ms,

@@ -11,6 +11,11 @@ use kit::{
     kinesis::Shard,
     s3::{Buckets, Call},
 };
+use rolling::{
+    discarded::{Discarded, Replayed},
+    event,
+    journal::{Interval, Journal},
+};
 use serde_json::{Value, json};
 use shared::{layout::KafkaKey, rolled::RolledFile};
 
@@ -28,6 +33,10 @@ pub(crate) struct Lake {
     pub(crate) loads: Option<Vec<String>>,
     /// The function's environment.
     pub(crate) variables: BTreeMap<&'static str, &'static str>,
+    /// Why kafka-roller lands nothing.
+    pub(crate) refusal: Option<&'static str>,
+    /// The records that it has landed out of band, by invocation.
+    pub(crate) landed: Vec<Vec<u64>>,
     /// What was called.
     pub(crate) calls: Vec<&'static str>,
 }
@@ -78,6 +87,30 @@ impl Lake {
         json!({"loads": known.map(load).take(1).collect::<Vec<_>>(), "next": null})
     }
 
+    /// Lands an object of records that were given up: says so in the journal. The files are of no interest here.
+    fn land(&mut self, request: &Value) -> HttpResponse {
+        if let Some(refusal) = self.refusal {
+            let header = ("x-amz-function-error", "Unhandled".to_owned());
+            return respond(200, json!({"errorMessage": refusal}).to_string(), &[header]);
+        }
+        let key = request["discarded"].as_str().unwrap();
+        let body = self.s3.objects[&("lake".to_owned(), key.to_owned())].body.clone();
+        let mut records = Vec::new();
+        let discarded = Discarded::of_bytes(&body).unwrap();
+        let read = event::read_json(&discarded.event, |record| {
+            assert!(record.arrived_ms > 0 && &*record.partition_key == b"k" && !record.data.is_empty());
+            records.push(record.position);
+        });
+        let shard = read.unwrap().unwrap();
+        assert!(shard.stream_arn.ends_with(":stream/cubic-kafka"));
+        let interval = Interval { first: records[0], last: records[records.len() - 1] };
+        let (key, body) = Journal::Replays.object(&shard.id, &[interval]).unwrap();
+        self.put("lake", &key, &[], &body);
+        self.landed.push(records.iter().map(|position| position.sequence_number().parse().unwrap()).collect());
+        let replayed = Replayed { records: records.len(), out_of_band: records.len(), ..Replayed::default() };
+        respond_json(200, &json!({"batchItemFailures": [], "replayed": replayed}))
+    }
+
     fn answer(&mut self, request: &HttpRequest) -> HttpResponse {
         if let Some(target) = http::target(request) {
             return self.shard.answer(target, &http::json(request));
@@ -85,6 +118,9 @@ impl Lake {
         if request.uri().ends_with("/landfall-load-registrar/invocations") {
             self.calls.push("Invoke");
             return respond_json(200, &self.loads_of(&http::json(request)));
+        }
+        if request.uri().ends_with("/landfall-kafka-roller/invocations") {
+            return self.land(&http::json(request));
         }
         if request.uri().contains("/2015-03-31/functions/") {
             let is_there = |name: &str| request.uri().ends_with(&format!("/landfall-{name}/configuration"));
@@ -101,7 +137,7 @@ impl Lake {
         if self.broken.contains(&call.key) {
             return respond(403, "<Error><Code>AccessDenied</Code><Message>no key</Message></Error>", &[]);
         }
-        assert!(call.operation != "PutObject" || request.headers().get("if-none-match") == Some("*"));
+        assert!(call.operation != "PutObject" || request.headers().get("if-none-match") == Some("*"), "{}", call.key);
         if call.operation != "ListObjectsV2" {
             return self.s3.answer(&call, request);
         }

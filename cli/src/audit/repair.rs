@@ -1,7 +1,7 @@
 //! Writes missing files again, from the records that the stream still has.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io::{self, Write},
     ops,
 };
@@ -12,10 +12,11 @@ use objects::{Attributes, Bucket, BucketError, Created, S3};
 use rolling::{
     batch::Batch,
     event::{self, Shard},
+    journal::Interval,
     line::Lines,
     rules::Rules,
     run::{Entry, Run},
-    shard::{Limits, ShardId, Table, Target},
+    shard::{Limits, NotLanded, ShardId, Table, Target},
 };
 use shared::{
     layout::{KafkaKey, LayoutError, ShortUuid},
@@ -25,7 +26,9 @@ use shared::{
 };
 
 use super::{
+    AuditError, Roller,
     place::Place,
+    staged::{Staged, is_large},
     tiling::{File, Gap, Range},
 };
 use crate::{
@@ -56,6 +59,14 @@ pub enum RepairError {
         "load {load} ({status}) began with a record of it: {key}; find out where that file is now, and name its bucket with --bucket"
     )]
     Loaded { load: i64, status: LoadStatus, key: String },
+    #[error("the state of its shard does not say yet which stream that is; it will after its next batch")]
+    NoArn,
+    #[error("they were not landed: {0}; they wait under aws/lambda/, and landfall replay discarded tries again")]
+    NotLanded(RegistrarError),
+    #[error("{0}, which says what was staged")]
+    Staged(#[source] Box<AuditError>),
+    #[error("what was staged is not known: {0}")]
+    Unknown(#[from] NotLanded),
     #[error("whether it was loaded is not known: {0}")]
     Registrar(#[from] RegistrarError),
     #[error(transparent)]
@@ -84,6 +95,8 @@ pub struct Repairer<'a> {
     pub rules: &'a Rules,
     /// The bucket that the function writes to.
     pub incoming: S3,
+    /// What kafka-roller says of its shards, if these are its buckets.
+    pub roller: Option<&'a Roller>,
     /// What knows which files have become loads, if the stack has it.
     pub registrar: Option<RegistrarArgs>,
     /// Where files with a name are, by name.
@@ -103,7 +116,15 @@ impl Repairer<'_> {
         if !self.shards.contains_key(stream) {
             self.shards.insert(stream.to_owned(), stream::shards(kinesis, stream).await?);
         }
-        let mut refill = Refill::of(gap, &self.rules.lines, self.rules.of(&window.table).0);
+        let id = ShardId { stream: window.stream.clone(), shard: window.shard.clone() };
+        let staged = match self.roller.and_then(|roller| Some((roller, roller.state(&id)?))) {
+            Some((roller, state)) => {
+                let staged = Staged::since(&roller.lake, &id, state, gap.range.after).await;
+                Some(staged.map_err(|cause| RepairError::Staged(Box::new(cause)))?)
+            }
+            None => None,
+        };
+        let mut refill = Refill { staged, ..Refill::of(gap, &self.rules.lines, self.rules.of(&window.table).0) };
         // A shard that is not listed was closed so long ago that all its records are gone.
         if let Some(digits) = self.shards.get(stream).and_then(|shards| shards.get(shard)) {
             let begin = format!("{:0>digits$}", gap.range.after.sequence_number());
@@ -186,6 +207,8 @@ impl Repairer<'_> {
 struct Refill<'a> {
     gap: &'a Gap,
     wanted: Range,
+    /// What is known of the shard; `None` if nothing is.
+    staged: Option<Staged>,
     how: &'a Lines,
     limits: Limits,
     /// The position before the next file.
@@ -205,6 +228,7 @@ impl<'a> Refill<'a> {
         Self {
             gap,
             wanted,
+            staged: None,
             how,
             limits,
             after: wanted.after,
@@ -215,10 +239,13 @@ impl<'a> Refill<'a> {
         }
     }
 
-    /// Keeps the records of the gap, except those that the function quarantines, which are not missing.
+    /// Keeps the records of the gap, except those that the function quarantines, which are not missing, and those that Lambda gave up, which
+    /// were never in the file: they are for `landfall replay discarded`.
     fn take(&mut self, records: &[Record]) -> Result<(), RepairError> {
         let window = &self.gap.window;
-        let records = records.iter().map(of_stream).collect::<Result<Vec<_>, _>>()?;
+        let large: BTreeSet<&str> =
+            records.iter().filter(|record| is_large(record)).map(Record::sequence_number).collect();
+        let mut records = records.iter().map(of_stream).collect::<Result<Vec<_>, _>>()?;
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
         // Unless the stream still has the record before the gap, it may have dropped records of the gap.
         if !self.has_begun && first.position > self.wanted.after.record() {
@@ -228,16 +255,24 @@ impl<'a> Refill<'a> {
         self.is_past = last.position >= self.wanted.up_to.record();
         let id = ShardId { stream: window.stream.clone(), shard: window.shard.clone() };
         let shard = Shard { stream_arn: String::new(), id };
+        records.retain(|record| !large.contains(record.sequence_number().as_ref()));
         let mut batch = Batch::of(shard, records, self.how);
+        let (missing, known_from) = match &self.staged {
+            Some(staged) => (staged.missing(&batch, false)?, staged.known_from()),
+            None => (Vec::new(), Position::START),
+        };
+        let is_given_up =
+            |at: Position| at > known_from && missing.iter().any(|interval: &Interval| interval.covers(at));
         let Some(run) = batch.runs.remove(&window.table) else { return Ok(()) };
-        self.keep(&run, run.up_to(self.wanted.after)..run.up_to(self.wanted.up_to));
+        self.keep(&run, run.up_to(self.wanted.after)..run.up_to(self.wanted.up_to), is_given_up);
         Ok(())
     }
 
-    /// Appends a range of a run, except for what was landed out of band.
-    fn keep(&mut self, run: &Run, range: ops::Range<usize>) {
+    /// Appends a range of a run, except for what was given up or landed out of band.
+    fn keep(&mut self, run: &Run, range: ops::Range<usize>, is_given_up: impl Fn(Position) -> bool) {
         for (index, entry) in range.clone().zip(run.entries(range)) {
-            if !self.gap.replayed.iter().any(|replayed| replayed.holds(entry.position)) {
+            let is_replayed = self.gap.replayed.iter().any(|replayed| replayed.holds(entry.position));
+            if !is_replayed && !is_given_up(entry.position) {
                 self.lines.extend_from_slice(&run.lines(index..index + 1));
                 self.entries.push(Entry { end: self.lines.len(), ..*entry });
             }
@@ -261,7 +296,7 @@ impl<'a> Refill<'a> {
             (RolledFile { reason: Reason::Repair, ..begun.file(self.gap.window.clone()) }, run)
         });
         let files = files.collect();
-        self.keep(&fresh, fresh.up_to(self.after)..fresh.len());
+        self.keep(&fresh, fresh.up_to(self.after)..fresh.len(), |_| false);
         files
     }
 
@@ -280,9 +315,14 @@ impl<'a> Refill<'a> {
     }
 }
 
-pub fn of_stream(record: &Record) -> Result<event::Record<'_>, RepairError> {
+/// When a record arrived, in Unix milliseconds.
+pub fn arrived_ms(record: &Record) -> Result<i64, RepairError> {
     let arrived_ms = record.approximate_arrival_timestamp().and_then(|time| time.to_millis().ok());
-    let arrived_ms = arrived_ms.ok_or_else(|| RepairError::Arrival(record.sequence_number().to_owned()))?;
+    arrived_ms.ok_or_else(|| RepairError::Arrival(record.sequence_number().to_owned()))
+}
+
+pub fn of_stream(record: &Record) -> Result<event::Record<'_>, RepairError> {
+    let arrived_ms = arrived_ms(record)?;
     let key = record.partition_key().unwrap_or_default();
     Ok(event::Record::of_stream(record.sequence_number(), key, arrived_ms, record.data().as_ref())?)
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use rolling::shard::ShardId;
 use serde::{Serialize, Serializer};
 use shared::{position::Position, quarantine::rfc3339, rolled::Window};
 
 use super::{
     examine::DELETED,
+    land::NotStaged,
     repair::{Lost, RepairError},
     tiling::{File, Gap, Overlap, Range, Tiling},
 };
@@ -150,15 +150,22 @@ impl Problem {
     }
 
     /// Records of the stream that no batch has staged and nobody has replayed.
-    pub fn not_staged(id: &ShardId, range: Range, count: usize, arrived_ms: (i64, i64)) -> Self {
-        let Range { after, up_to } = range;
+    pub fn not_staged(NotStaged { id, missing, .. }: &NotStaged) -> Self {
+        let Range { after, up_to } = missing.range;
         let detail = format!(
             "{} after {after:?} up to {up_to:?} never reached a file; they arrived from {} to {}",
-            counted(count, "record", "records"),
-            time(arrived_ms.0),
-            time(arrived_ms.1)
+            counted(missing.count, "record", "records"),
+            time(missing.oldest_ms),
+            time(missing.newest_ms)
         );
         Self { after: Some(after), up_to: Some(up_to), ..Self::of_file(Fault::NotStaged, id.to_string(), detail) }
+    }
+
+    /// Why such records were not landed.
+    pub fn not_landed(NotStaged { id, missing, .. }: &NotStaged, cause: &RepairError) -> Self {
+        let Range { after, up_to } = missing.range;
+        let detail = format!("after {after:?} up to {up_to:?}: {cause}");
+        Self { after: Some(after), up_to: Some(up_to), ..Self::of_file(Fault::NotRepaired, id.to_string(), detail) }
     }
 
     /// A file in whose range the stream has another number of records.
@@ -205,6 +212,11 @@ impl Row {
 }
 
 impl Audited {
+    /// Marks a problem that was found.
+    pub fn set_repaired(&mut self, found: &Problem) {
+        self.problems.iter_mut().filter(|problem| *problem == found).for_each(|problem| problem.repaired = true);
+    }
+
     fn left(&self) -> usize {
         self.problems.iter().filter(|problem| !problem.repaired).count()
     }
@@ -242,8 +254,7 @@ impl Audited {
         let records = counted(self.windows.iter().map(|row| row.records).sum::<usize>(), "record", "records");
         let audited = format!("audited {files} of {records}");
         let (left, repaired) = (self.left(), self.problems.len() - self.left());
-        let gaps = counted(repaired, "gap", "gaps");
-        let problems = counted(left, "problem", "problems");
+        let problems = |number| counted(number, "problem", "problems");
         match (left, repaired) {
             (0, 0) if self.contents => {
                 format!(
@@ -253,9 +264,9 @@ impl Audited {
             (0, 0) => {
                 format!("{audited}: they follow each other without gap or overlap; their contents were not read\n")
             }
-            (0, _) => format!("{audited}: {gaps} repaired\n"),
-            (_, 0) => format!("{audited}: {problems}\n"),
-            _ => format!("{audited}: {gaps} repaired, {problems} left\n"),
+            (0, _) => format!("{audited}: {} repaired\n", problems(repaired)),
+            (_, 0) => format!("{audited}: {}\n", problems(left)),
+            _ => format!("{audited}: {} repaired, {left} left\n", problems(repaired)),
         }
     }
 }

@@ -91,9 +91,8 @@ pub async fn replay(args: &DiscardedArgs, context: &Context, console: &Console) 
         } else {
             let at = format!("s3://{}/{}", lake.name(), object.key);
             let problem = |reason, detail: String| Problem { reason, id: None, at: at.clone(), detail };
-            let request = Request { discarded: object.key.clone(), even_if_landed: args.even_if_landed };
-            match registrar::invoke::<Answer>(&function, &request, context).await {
-                Ok(Answer { replayed }) => {
+            match land(&function, &object.key, args.even_if_landed, context).await {
+                Ok(replayed) => {
                     counts.sent = 1;
                     sum.records += replayed.records;
                     sum.already += replayed.already;
@@ -134,6 +133,17 @@ pub async fn replay(args: &DiscardedArgs, context: &Context, console: &Console) 
     }
     report.stopped = stop.cause();
     Ok(report)
+}
+
+/// Has kafka-roller land what an object in its lake has and no file.
+pub(crate) async fn land(
+    function: &str,
+    key: &str,
+    even_if_landed: bool,
+    context: &Context,
+) -> Result<Replayed, RegistrarError> {
+    let request = Request { discarded: key.to_owned(), even_if_landed };
+    registrar::invoke::<Answer>(function, &request, context).await.map(|answer| answer.replayed)
 }
 
 /// The shard in the key of an object: `aws/lambda/{mapping}/{shard}/…`.
