@@ -1,7 +1,7 @@
 //! All benchmarks: `cargo bench -p bench`, or one part of them: `cargo bench -p bench -- <part>`,
 //! which is speed, memory, cold-start, registrar, collect, roller or ingest.
 //!
-//! For a profiler, one route in one process: `cargo bench -p bench -- landfall <event> <turns>`.
+//! For a profiler, one route in one process: `cargo bench -p bench -- landfall <event> <turns>`, or `-- staged <topics> <turns>`.
 
 use std::{
     io::{Write, stdout},
@@ -50,6 +50,13 @@ fn main() -> Result<(), Error> {
             let load = ingest::Load::write(folder)?;
             ingest::Landfall::new(&load, folder.join("load.parquet"))?.run()?;
             Ok(writeln!(stdout(), "{:.1}", own_peak_mib()?)?)
+        }
+        ["staged", topics, turns] => {
+            let mut route = records::Batched::new(topics.parse()?)?;
+            for _ in 0..turns.parse::<usize>()? {
+                route.run()?;
+            }
+            Ok(())
         }
         ["roll", mib] => {
             let bytes = records::roll(mib.parse()?)?;

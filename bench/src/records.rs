@@ -14,6 +14,7 @@ use rolling::{
     batch::Batch,
     event::Event,
     line::{self, TableOf},
+    rules::TABLES,
     run::{Entry, Extent, Run as Lines},
     segment::NewSegment,
     shard::{STATE, ShardId, State, Stored},
@@ -317,6 +318,9 @@ impl Bucket for &Staged {
     }
 
     async fn get(&self, key: &str, _: Option<u64>) -> Result<Bytes, BucketError> {
+        if key == TABLES {
+            return Err(BucketError::Missing { bucket: self.name().to_owned(), key: key.to_owned() });
+        }
         self.get_tagged(key).await.map(|(body, _)| body)
     }
 

@@ -70,7 +70,7 @@ struct Reader<'a, 't> {
     lines: &'t Lines,
     /// The shard, if the lines have to say where their records come from.
     origin: Option<ShardId>,
-    /// Capacity for the first table: number of records and bytes of lines.
+    /// Capacity for the next table: number of records and bytes of lines.
     room: (usize, usize),
     tables: Vec<RunBuilder>,
     /// Index of each table, by name.
@@ -88,6 +88,8 @@ struct Reader<'a, 't> {
     needs_parser: bool,
 }
 
+/// Capacity for each table but the first: number of records and bytes of lines.
+const NEXT_ROOM: (usize, usize) = (8, 1_024);
 /// Estimates for the capacity: minimum bytes of a record in an event, and the part of an event that becomes lines. Too much
 /// capacity costs little, since memory is not used before it is written to.
 const RECORD_BYTES: usize = 400;
@@ -265,7 +267,7 @@ impl<'a, 't> Reader<'a, 't> {
                 None => {
                     let table = name.parse().map_err(|cause| RecordError::InvalidTable(format!("{cause}")))?;
                     // The first table gets all the capacity, because it is often the only one.
-                    let (records, bytes) = std::mem::take(&mut self.room);
+                    let (records, bytes) = std::mem::replace(&mut self.room, NEXT_ROOM);
                     let (entries, lines) = (Vec::with_capacity(records), Vec::with_capacity(bytes));
                     self.known.insert(name.to_owned(), self.tables.len());
                     self.tables.push(RunBuilder { table, entries, lines });

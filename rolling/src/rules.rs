@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
+    sync::Arc,
 };
 
 use runtime::settings::{Lookup, SettingError, Settings};
@@ -144,8 +145,8 @@ pub struct Rules {
     pub limits: Limits,
     /// `ROLL_COMPRESSION`: `none`, the default, or `gzip`; then files end in `.json.gz`.
     pub gzip: bool,
-    /// What tables have of their own.
-    pub tables: TableRules,
+    /// What tables have of their own. Rules are copied for each shard, these are not.
+    pub tables: Arc<TableRules>,
     /// The tables whose files wait.
     pub waiting: Waiting,
 }
@@ -206,8 +207,8 @@ impl Rules {
 
     /// The same rules, with these of tables.
     #[must_use]
-    pub fn with(&self, tables: TableRules) -> Self {
-        Self { tables, ..self.clone() }
+    pub fn with(&self, tables: impl Into<Arc<TableRules>>) -> Self {
+        Self { tables: tables.into(), ..self.clone() }
     }
 
     /// The same rules while these tables wait, too.
@@ -218,8 +219,9 @@ impl Rules {
 
     /// Ends the pauses of these tables.
     pub fn resume<'a>(&mut self, tables: impl IntoIterator<Item = &'a Segment>) {
+        let own = Arc::make_mut(&mut self.tables);
         for table in tables {
-            self.tables.tables.entry(table.clone()).and_modify(|own| own.paused = false);
+            own.tables.entry(table.clone()).and_modify(|own| own.paused = false);
         }
     }
 
@@ -235,7 +237,7 @@ impl Rules {
                 age_ms: seconds * 1_000,
             },
             gzip: settings.one_of("ROLL_COMPRESSION", false, &[("none", false), ("gzip", true)])?,
-            tables: TableRules::default(),
+            tables: Arc::default(),
             waiting: Waiting::default(),
         })
     }

@@ -8,7 +8,10 @@ use std::{fmt::Write, ops::Range};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use shared::position::Position;
+use shared::position::{Position, TEXT_BYTES};
+
+/// About as many bytes as a line of the index has.
+const INDEX_LINE_BYTES: usize = 48;
 
 /// One record of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,16 +159,22 @@ impl Run {
         ends.take(records).take_while(|end| *end <= bytes).count()
     }
 
+    /// About as many bytes as [`append_to`](Self::append_to) appends.
+    #[must_use]
+    pub fn block_bytes(&self) -> usize {
+        self.lines.len() + self.len() * INDEX_LINE_BYTES
+    }
+
     /// Appends the lines, and then the index: a line for each record.
     pub fn append_to(&self, block: &mut Vec<u8>) {
-        block.reserve(self.lines.len() + self.len() * 48);
+        block.reserve(self.block_bytes());
         block.extend_from_slice(&self.lines);
-        let (mut start, mut before) = (0, String::new());
-        let mut index = String::new();
+        let (mut start, mut before) = (0, [0; TEXT_BYTES]);
+        let mut index = String::with_capacity(self.len() * INDEX_LINE_BYTES);
         for entry in &self.entries {
-            let position = entry.position.to_string();
-            let same = position.bytes().zip(before.bytes()).take_while(|(a, b)| a == b).count();
-            let rest = position.get(same..).unwrap_or_default();
+            let position = entry.position.text();
+            let same = position.iter().zip(before).take_while(|(a, b)| *a == b).count();
+            let rest = position.get(same..).and_then(|rest| str::from_utf8(rest).ok()).unwrap_or_default();
             // Writing to a String cannot fail.
             let _ = writeln!(index, "{same} {rest} {} {}", entry.arrived_ms, entry.end - start);
             (start, before) = (entry.end, position);

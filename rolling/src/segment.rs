@@ -93,6 +93,9 @@ impl Name {
     }
 }
 
+/// About as many bytes as the contents have for a table.
+const CONTENTS_BYTES: usize = 320;
+
 /// A segment to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSegment {
@@ -114,7 +117,9 @@ impl NewSegment {
         runs: &BTreeMap<Segment, Run>,
         poison: &mut [QuarantineRecord],
     ) -> Result<Self, serde_json::Error> {
-        let (mut body, mut contents) = (Vec::new(), Contents::default());
+        let bytes: usize = runs.values().map(Run::block_bytes).sum();
+        let mut body = Vec::with_capacity(bytes + runs.len() * CONTENTS_BYTES);
+        let mut contents = Contents::default();
         for (table, run) in runs {
             let Some(extent) = run.extent(0..run.len()) else { continue };
             let start = body.len() as u64;

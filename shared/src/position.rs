@@ -11,7 +11,8 @@ pub const SEQUENCE_DIGITS: usize = 56;
 /// Number of decimal digits of a sub-sequence number, enough for the records of the largest aggregate, which is 10 MiB.
 const SUB_SEQUENCE_DIGITS: usize = 7;
 /// Length of a position as text.
-const TEXT_BYTES: usize = SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS;
+/// Length of a position as text.
+pub const TEXT_BYTES: usize = SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS;
 /// Highest sub-sequence number.
 const MAX_SUB_SEQUENCE: u64 = 9_999_999;
 
@@ -107,8 +108,9 @@ impl Position {
         digits.trim_start_matches('0').to_owned()
     }
 
-    /// The position as text.
-    fn text(&self) -> [u8; TEXT_BYTES] {
+    /// The position as text, as [`Display`](fmt::Display) writes it.
+    #[must_use]
+    pub fn text(&self) -> [u8; TEXT_BYTES] {
         let mut text = [b'.'; TEXT_BYTES];
         let (sequence, rest) = text.split_at_mut(SEQUENCE_DIGITS);
         sequence.copy_from_slice(&self.sequence);

@@ -1,7 +1,7 @@
 //! What lives as long as the execution environment: settings and the two buckets.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -46,7 +46,7 @@ pub struct App<B> {
     /// How long a batch believes the rules of tables that were read before.
     pub rules_for: Duration,
     /// Those, and when they were read.
-    tables: Mutex<Option<(Instant, TableRules)>>,
+    tables: Mutex<Option<(Instant, Arc<TableRules>)>>,
 }
 
 impl App<S3> {
@@ -85,7 +85,7 @@ impl<B: Bucket> App<B> {
         let known = self.tables.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = Instant::now();
         if let Some((_, tables)) = known.as_ref().filter(|(read, _)| may_be_old && now - *read < self.rules_for) {
-            return (self.config.rules.with(tables.clone()), None);
+            return (self.config.rules.with(Arc::clone(tables)), None);
         }
         let read = match self.lake.get(TABLES, None).await {
             Ok(bytes) => TableRules::as_far_as_possible(&bytes).map_err(RollError::Rules),
@@ -94,7 +94,8 @@ impl<B: Bucket> App<B> {
         };
         match (read, known) {
             (Ok((tables, problem)), _) => {
-                *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, tables.clone()));
+                let tables = Arc::new(tables);
+                *self.tables.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, Arc::clone(&tables)));
                 (self.config.rules.with(tables), problem.map(RollError::Rules))
             }
             (Err(cause), Some((_, tables))) => (self.config.rules.with(tables), Some(cause)),
