@@ -4,6 +4,7 @@
 
 use std::{process::ExitCode, sync::Arc};
 
+use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, Runtime, layers::TracingLayer, service_fn};
 use serde::Serialize;
@@ -28,6 +29,22 @@ impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new("Failed", &error)
     }
+}
+
+/// The answer to a batch of a queue: only the messages with these ids come back, in the order of their ids.
+///
+/// Source: "Implementing partial batch responses", AWS Lambda developer guide.
+#[must_use]
+pub fn returning(ids: impl IntoIterator<Item = String>) -> SqsBatchResponse {
+    let failure = |id| {
+        let mut failure = BatchItemFailure::default();
+        failure.item_identifier = id;
+        failure
+    };
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = ids.into_iter().map(failure).collect();
+    response.batch_item_failures.sort_by(|a, b| a.item_identifier.cmp(&b.item_identifier));
+    response
 }
 
 /// Sets up `app` in the init phase, then passes every event to `handle` as the bytes that Lambda sent.

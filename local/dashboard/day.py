@@ -155,6 +155,7 @@ class Day:
             function,
             ticks=[5] * STEPS,
             oldest_open_overdue=_never(),
+            oldest_paused_age=_never(),
             gaps=_never(),
             windows_failed=_never(),
         )

@@ -205,6 +205,12 @@ impl Rules {
         (limits, Target { bucket: self.incoming_bucket.clone(), gzip })
     }
 
+    /// Whether no file of a table is begun because its rules say so.
+    #[must_use]
+    pub fn is_paused(&self, table: &Segment) -> bool {
+        self.tables.tables.get(table).is_some_and(|own| own.paused)
+    }
+
     /// The same rules, with these of tables.
     #[must_use]
     pub fn with(&self, tables: impl Into<Arc<TableRules>>) -> Self {

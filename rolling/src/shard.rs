@@ -731,10 +731,10 @@ impl State {
         self.segments.iter_mut().filter(|stored| stored.name == name).for_each(|stored| stored.poison = false);
     }
 
-    /// When the oldest record arrived that is in no file yet, in milliseconds since 1970-01-01T00:00:00Z.
+    /// When the oldest record of some tables arrived that is in no file yet, in milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
-    pub fn oldest_ms(&self) -> Option<i64> {
-        self.tables.values().filter_map(Table::oldest_ms).min()
+    pub fn oldest_ms(&self, of: impl Fn(&Segment) -> bool) -> Option<i64> {
+        self.tables.iter().filter(|(name, _)| of(name)).filter_map(|(_, table)| table.oldest_ms()).min()
     }
 
     /// The tables with records that are in no file yet.

@@ -10,6 +10,7 @@ use std::{
     io::Read,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -192,7 +193,7 @@ fn settings(dice: &Dice) -> Rules {
         lines: TableOf::Pointer("/t".parse().unwrap()).into(),
         limits,
         gzip: dice.percent(5),
-        tables: TableRules::default(),
+        tables: Arc::default(),
         waiting: Waiting::default(),
     }
 }

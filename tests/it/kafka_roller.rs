@@ -9,7 +9,7 @@ use kafka_roller::{
     app::App,
     config::Config,
     error::RollError,
-    handler::{Response, handle},
+    handler::{Response, Tally, handle, run},
     lineage::{Lineage, Parents},
 };
 use kit::http;
@@ -596,9 +596,18 @@ async fn a_table_that_is_paused_waits_until_it_goes_on() {
     }
     stage.tick(ARRIVED_MS + 4_000_000).await;
     assert_eq!((stage.counts("riders"), stage.counts("fares")), (vec![], vec![(2, Reason::Records)]));
+    assert_eq!(paused_since(&stage, ARRIVED_MS + 4_030_000).await, Some(ARRIVED_MS + 250));
     stage.table_rules(&json!({}));
     stage.tick(ARRIVED_MS + 4_060_000).await;
     assert_eq!(stage.counts("riders"), [(2, Reason::Records)]);
+    assert_eq!(paused_since(&stage, ARRIVED_MS + 4_090_000).await, None);
+}
+
+/// Since when a record of a paused table waits, by a tick.
+async fn paused_since(stage: &Stage, now_ms: i64) -> Option<i64> {
+    let mut tally = Tally::default();
+    run(&stage.app, Bytes::from(tick(now_ms).to_string()), None, &mut tally).await.unwrap();
+    tally.oldest_paused_ms()
 }
 
 #[tokio::test]

@@ -276,7 +276,7 @@ async fn registrar(context: &Context) -> Result<Option<RegistrarArgs>, AuditErro
 
 /// What kafka-roller says of its shards.
 #[derive(Debug)]
-struct Roller {
+pub struct Roller {
     lake: S3,
     states: Vec<(ShardId, State)>,
     function: Function,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse};
+use aws_lambda_events::event::sqs::SqsBatchResponse;
 use bytes::Bytes;
 use runtime::{clock, metrics};
 use serde::Serialize;
@@ -170,16 +170,7 @@ pub async fn restore(app: &App, messages: Vec<Message>, deadline_ms: u64) -> Sqs
         .put("records_retried", Unit::Count, stored.retried)
         .put("bytes_stored", Unit::Bytes, stored.bytes);
     metrics::print(all.without_zeros());
-    let mut response = SqsBatchResponse::default();
-    response.batch_item_failures = back
-        .into_iter()
-        .map(|id| {
-            let mut failure = BatchItemFailure::default();
-            failure.item_identifier = id;
-            failure
-        })
-        .collect();
-    response
+    lambda::returning(back)
 }
 
 /// Answers one request.

@@ -256,6 +256,12 @@ async fn close<B: Bucket>(
 }
 
 impl Tally {
+    /// When the oldest record of a paused table arrived that is in no file yet, in milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn oldest_paused_ms(&self) -> Option<i64> {
+        self.done.iter().filter_map(|done| done.oldest_paused_ms).min()
+    }
+
     /// Logs what was done and prints the metrics.
     fn report(&self, config: &Config) {
         let stack = &config.stack;
@@ -287,6 +293,9 @@ impl Tally {
         }
         if let Some(due) = self.done.iter().filter_map(|done| done.due_ms).min() {
             all = all.put("oldest_open_overdue", Unit::Seconds, clock::age(due));
+        }
+        if let Some(oldest) = self.oldest_paused_ms() {
+            all = all.put("oldest_paused_age", Unit::Seconds, clock::age(oldest));
         }
         let rolled = Reason::ALL.into_iter().filter_map(|reason| {
             let of_reason: Vec<usize> =

@@ -65,7 +65,9 @@ pub struct Done {
     pub quarantined: CountsByReason,
     /// When the oldest record that is in no file yet arrived, in milliseconds since 1970-01-01T00:00:00Z.
     pub oldest_open_ms: Option<i64>,
-    /// When the first of them reaches the maximum age of its table.
+    /// The same of the tables that are paused.
+    pub oldest_paused_ms: Option<i64>,
+    /// When the first of all of them reaches the maximum age of its table.
     pub due_ms: Option<i64>,
     /// Number of records that were begun to be landed out of band.
     pub out_of_band: usize,
@@ -73,7 +75,8 @@ pub struct Done {
 
 impl Done {
     fn look(&mut self, state: &State, rules: &Rules) {
-        self.oldest_open_ms = state.oldest_ms();
+        self.oldest_open_ms = state.oldest_ms(|_| true);
+        self.oldest_paused_ms = state.oldest_ms(|table| rules.is_paused(table));
         self.due_ms = state.due_ms(|table| rules.of(table));
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
+use aws_lambda_events::sqs::SqsBatchResponse;
 use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use bytes::Bytes;
 use objects::ListedVersion;
@@ -83,15 +83,13 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
         return Ok(SqsBatchResponse::default());
     }
     let Messages { records } = serde_json::from_slice(&event)?;
-    let mut response = SqsBatchResponse::default();
+    let mut back = Vec::new();
     for record in records {
         if !take(app, &record, deadline_ms).await {
-            let mut failure = BatchItemFailure::default();
-            failure.item_identifier = record.message_id;
-            response.batch_item_failures.push(failure);
+            back.push(record.message_id);
         }
     }
-    Ok(response)
+    Ok(lambda::returning(back))
 }
 
 /// Claims what waits and has room in the queue: first what is nearly done.

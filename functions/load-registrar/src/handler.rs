@@ -6,7 +6,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
 use bytes::Bytes;
 use objects::quarantine;
 use runtime::{clock, failure, metrics};
@@ -175,13 +174,8 @@ fn keys_of(objects: &[Object]) -> String {
 }
 
 fn respond(failed: BTreeSet<Option<String>>) -> Result<Value, HandleError> {
-    let mut response = SqsBatchResponse::default();
-    for id in failed {
-        let mut failure = BatchItemFailure::default();
-        failure.item_identifier = id.ok_or(HandleError::Incomplete)?;
-        response.batch_item_failures.push(failure);
-    }
-    Ok(serde_json::to_value(response)?)
+    let ids = failed.into_iter().collect::<Option<Vec<String>>>().ok_or(HandleError::Incomplete)?;
+    Ok(serde_json::to_value(lambda::returning(ids))?)
 }
 
 impl Tally {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse};
+use aws_lambda_events::sqs::SqsBatchResponse;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use landing::{
@@ -125,7 +125,7 @@ pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<SqsBatc
         retry::postpone(sqs, queue_url, of_event.iter().chain(&drained), deadline_ms).await;
     }
     tally.report(&app.config.stack);
-    Ok(respond(failed))
+    Ok(lambda::returning(failed))
 }
 
 /// Writes all files and quarantines the poison. Returns the ids of the messages that failed.
@@ -235,20 +235,6 @@ async fn land(app: &App, file: &mut Encoded<'_>, deadline_ms: u64) -> Result<Opt
 pub fn encode<'a>(app: &App, batch: &Batch, records: &'a [Record]) -> Result<Encoded<'a>, EncodeError> {
     let (table, _) = app.tables.of(records.first().and_then(|record| record.event_type));
     app.with_zstd(|zstd| landing::encode(table, &app.config.file_rules(), zstd, batch, records))
-}
-
-fn respond(failed: HashSet<String>) -> SqsBatchResponse {
-    let mut response = SqsBatchResponse::default();
-    response.batch_item_failures = failed
-        .into_iter()
-        .map(|id| {
-            let mut failure = BatchItemFailure::default();
-            failure.item_identifier = id;
-            failure
-        })
-        .collect();
-    response.batch_item_failures.sort_by(|a, b| a.item_identifier.cmp(&b.item_identifier));
-    response
 }
 
 impl Tally {
