@@ -16,6 +16,7 @@ pub mod event;
 pub mod journal;
 pub mod line;
 mod plain;
+pub mod replay;
 pub mod rules;
 pub mod run;
 pub mod segment;

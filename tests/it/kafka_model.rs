@@ -29,10 +29,11 @@ use md5::{Digest, Md5};
 use rolling::{
     earlier::{self, Item},
     line::TableOf,
+    replay::NotLanded,
     rules::{Compression, Own, Rules, TABLES, TableRules, Waiting},
     run::{Entry, Extent, Run},
     segment::{Contents, poison},
-    shard::{Limits, Listing, NotLanded, STATE, ShardId, State},
+    shard::{Limits, Listing, STATE, ShardId, State},
 };
 use shared::{
     position::Position,

@@ -14,9 +14,10 @@ use rolling::{
     event::{self, Shard},
     journal::Interval,
     line::Lines,
+    replay::NotLanded,
     rules::Rules,
     run::{Entry, Run},
-    shard::{Limits, NotLanded, ShardId, Table, Target},
+    shard::{Limits, ShardId, Table, Target},
 };
 use shared::{
     layout::{KafkaKey, LayoutError, ShortUuid},

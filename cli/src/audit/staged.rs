@@ -10,7 +10,8 @@ use rolling::{
     discarded::{self, Discarded, MAX_EVENT_BYTES},
     event,
     journal::{Interval, Journal, intervals},
-    shard::{Known, NotLanded, ShardId, State},
+    replay::{Known, NotLanded},
+    shard::{ShardId, State},
 };
 use shared::position::Position;
 

@@ -4,9 +4,10 @@ use objects::BucketError;
 use rolling::{
     discarded::DiscardedError,
     event::EventError,
+    replay::NotLanded,
     rules::TableRulesError,
     run::IndexError,
-    shard::{NotLanded, Refused, StateError},
+    shard::{Refused, StateError},
 };
 use shared::{position::Position, rolled::RolledError};
 

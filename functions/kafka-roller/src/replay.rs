@@ -12,10 +12,11 @@ use rolling::{
     discarded::{Discarded, FOLDER, Replayed},
     event::{Event, Request},
     journal::{Interval, Journal, intervals},
+    replay::{Known, NotLanded, Replay},
     rules::Rules,
     run::Run,
     segment::NewSegment,
-    shard::{Known, NotLanded, Replay, ShardId, State},
+    shard::{ShardId, State},
 };
 use runtime::clock;
 use shared::{layout::Segment, quarantine::QuarantineRecord};
