@@ -37,6 +37,8 @@ pub(crate) struct Lake {
     pub(crate) refusal: Option<&'static str>,
     /// The records that it has landed out of band, by invocation.
     pub(crate) landed: Vec<Vec<u64>>,
+    /// The bytes of their events.
+    pub(crate) events: Vec<usize>,
     /// What was called.
     pub(crate) calls: Vec<&'static str>,
 }
@@ -97,6 +99,7 @@ impl Lake {
         let body = self.s3.objects[&("lake".to_owned(), key.to_owned())].body.clone();
         let mut records = Vec::new();
         let discarded = Discarded::of_bytes(&body).unwrap();
+        self.events.push(discarded.event.len());
         let read = event::read_json(&discarded.event, |record| {
             assert!(record.arrived_ms > 0 && &*record.partition_key == b"k" && !record.data.is_empty());
             records.push(record.position);

@@ -7,7 +7,7 @@ use aws_sdk_kinesis::types::Record;
 use jiff::tz::TimeZone;
 use objects::{Attributes, Bucket, Created, S3};
 use rolling::{discarded::FOLDER, shard::ShardId};
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::{position::Position, quarantine::base64};
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{console::Progress, context::Context, replay::discarded, stream::Read
 
 /// Where the id of an event source mapping is in the keys of Lambda's objects.
 const BY_AUDIT: &str = "landfall-audit";
-/// Most bytes of data in base64 that are handed over at once, unless a single record has more.
+/// Most bytes of an event, unless a single record has more: less than the function takes for one that Lambda could not deliver.
 const MAX_BYTES: usize = 4 << 20;
 
 /// Records that were never staged, and where they are.
@@ -68,16 +68,13 @@ impl Lander<'_> {
                 let one = of_event(record, stream_arn, id)?;
                 if is_large(record) {
                     // The function takes an object with more than an event can hold for one that was never delivered.
-                    self.hand_over(id, &Batch { first: Some(position), bytes: 0, records: vec![one] }).await?;
+                    self.hand_over(id, &Batch { first: Some(position), records: one }).await?;
                     continue;
                 }
-                let bytes = record.data().as_ref().len().div_ceil(3) * 4;
-                if batch.bytes + bytes > MAX_BYTES {
+                if batch.records.len() + one.len() > MAX_BYTES {
                     self.hand_over(id, &mem::take(&mut batch)).await?;
                 }
-                batch.first.get_or_insert(position);
-                batch.bytes += bytes;
-                batch.records.push(one);
+                batch.add(position, &one);
             }
         }
         self.hand_over(id, &batch).await
@@ -88,7 +85,7 @@ impl Lander<'_> {
         let now = self.context.now.to_zoned(TimeZone::UTC).strftime("%Y/%m/%d/%Y-%m-%dT%H.%M.%S%.3f");
         let key = format!("{FOLDER}{BY_AUDIT}/{}/{now}-{first}", id.shard);
         // The payload is a text, as in the example of Lambda's guide.
-        let event = json!({ "Records": batch.records }).to_string();
+        let event = format!("{{\"Records\":[{}]}}", batch.records);
         let body = json!({"requestContext": {"condition": "FoundByAudit"}, "payload": event}).to_string();
         let attributes = Attributes { content_type: "application/json", metadata: Vec::new() };
         if self.lake.create(&key, body.into(), &attributes).await? == Created::Exists {
@@ -104,17 +101,26 @@ impl Lander<'_> {
 struct Batch {
     /// Position of the first.
     first: Option<Position>,
-    /// Of their data in base64.
-    bytes: usize,
-    records: Vec<Value>,
+    /// As JSON, with commas between them.
+    records: String,
+}
+
+impl Batch {
+    fn add(&mut self, position: Position, record: &str) {
+        if self.first.is_some() {
+            self.records.push(',');
+        }
+        self.first.get_or_insert(position);
+        self.records.push_str(record);
+    }
 }
 
 /// A record of the stream as Lambda would have passed it on.
-fn of_event(record: &Record, stream_arn: &str, id: &ShardId) -> Result<Value, RepairError> {
+fn of_event(record: &Record, stream_arn: &str, id: &ShardId) -> Result<String, RepairError> {
     let sequence_number = record.sequence_number();
     #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
     let arrived = arrived_ms(record)? as f64 / 1_000.0;
-    Ok(json!({
+    let record = json!({
         "kinesis": {
             "kinesisSchemaVersion": "1.0",
             "partitionKey": record.partition_key().unwrap_or_default(),
@@ -125,5 +131,6 @@ fn of_event(record: &Record, stream_arn: &str, id: &ShardId) -> Result<Value, Re
         "eventSource": "aws:kinesis",
         "eventID": format!("{}:{sequence_number}", id.shard),
         "eventSourceARN": stream_arn,
-    }))
+    });
+    Ok(record.to_string())
 }

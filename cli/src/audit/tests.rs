@@ -324,6 +324,19 @@ async fn a_record_that_no_event_can_hold_is_handed_over_alone() {
 }
 
 #[tokio::test]
+async fn many_small_records_are_handed_over_in_events_that_lambda_could_have_delivered() {
+    // Nothing was ever staged of 20,000 records, which take more than an event can hold.
+    let (lake, _) = chain(&[0, 30_000]);
+    lake.lock().unwrap().shard.page = 10_000;
+    staged(&lake, 30_000, &[(20_001, 30_000)]);
+    let ended = audit(&lake, &["--against-stream", "--repair", "--no-contents"]).await;
+    assert!(ended.out.contains("not_staged, repaired"), "{}", ended.out);
+    let lake = lake.lock().unwrap();
+    assert_eq!(lake.landed.concat(), (1..=20_000).collect::<Vec<u64>>());
+    assert!(lake.events.len() > 1 && lake.events.iter().all(|bytes| *bytes < 6 << 20), "{:?}", lake.events);
+}
+
+#[tokio::test]
 async fn without_the_arn_of_the_stream_nothing_is_handed_over() {
     let (lake, _) = given_up();
     let key = lake.lock().unwrap().s3.objects.keys().find(|(_, key)| key.ends_with(STATE)).unwrap().1.clone();
