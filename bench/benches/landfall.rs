@@ -115,7 +115,7 @@ fn benchmarks(wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
         verdicts.extend(load_ingester(&folder, &python)?);
     }
     if wanted("cold-start") || wanted("collect") {
-        cold_start::collect(&folder, &python, &Aws::start(&folder, &python.public_roots()?)?)?;
+        verdicts.push(cold_start::collect(&folder, &python, &Aws::start(&folder, &python.public_roots()?)?)?);
     }
     let mut out = stdout().lock();
     writeln!(out, "\ntargets")?;
@@ -165,7 +165,8 @@ fn load_registrar() -> Result<Vec<Verdict>, Error> {
 fn collect(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
     let config = hits::config()?;
     let mut verdicts = Vec::new();
-    for (what, of) in [("form", hits::FORM), ("JSON", hits::JSON), ("query", hits::QUERY)] {
+    let ga4 = hits::ga4()?;
+    for (what, of) in [("form", hits::FORM), ("JSON", hits::JSON), ("query", hits::QUERY), ("GA4", &ga4)] {
         let events = &hits::events(of)?;
         let (file, output) = (folder.join("hits.json"), folder.join("hit.line"));
         std::fs::write(&file, events.join(&b'\n'))?;
@@ -182,8 +183,8 @@ fn collect(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
         let timed = take_turns(&mut routes, 101, 1, &mut Progress::start(&title, 101))?;
         print(&title, &timed)?;
         let [ours, lambda_http, python] = &timed[..] else { return Err("a route is missing".into()) };
-        verdicts.push(faster(what, lambda_http, ours, 5.0));
-        verdicts.push(faster(what, python, ours, 8.0));
+        verdicts.push(faster(what, lambda_http, ours, 3.0));
+        verdicts.push(faster(what, python, ours, 3.5));
     }
     let timed = warm::collect(folder, &Aws::start(folder, &python.public_roots()?)?)?;
     print("warm call, from the event to its answer", &timed)?;

@@ -23,7 +23,7 @@ def line(event: dict) -> bytes:
             "user_id": hit.get("uid"),
         },
         "request": {
-            "id": hit["z"],
+            "id": hit.get("z"),
             "timestamp": context["timeEpoch"],
             "hostname": context["domainName"],
             "path": context["http"]["path"],
@@ -32,7 +32,7 @@ def line(event: dict) -> bytes:
             "body": hit,
         },
         "response": {
-            "id": hit["z"],
+            "id": hit.get("z"),
             "timestamp": context["timeEpoch"],
             "statusCode": 200,
             "headers": {"Content-Type": "image/gif", "Access-Control-Allow-Origin": headers.get("origin", "*")},

@@ -83,8 +83,8 @@ pub fn parquet_writer(
     ])
 }
 
-/// Starts collect and its peer in turns. It has no target of its own.
-pub fn collect(folder: &Path, python: &Python, aws: &Aws) -> Result<(), Error> {
+/// Starts collect and its peer in turns. Only its warm invocations have a target.
+pub fn collect(folder: &Path, python: &Python, aws: &Aws) -> Result<Verdict, Error> {
     let settings = [("STREAM_NAME", "clicks")].as_slice();
     let functions = [
         Function::new("Landfall", build(&["--package", "collect"])?, settings)?,
@@ -99,7 +99,9 @@ pub fn collect(folder: &Path, python: &Python, aws: &Aws) -> Result<(), Error> {
         aws,
         folder,
     };
-    job.take_turns(functions, hits::all_equal).map(drop)
+    let [ours, peer] = job.take_turns(functions, hits::all_equal)?;
+    let warm = median(peer.starts.iter().zip(&ours.starts).map(|(peer, ours)| peer.warm_ms / ours.warm_ms));
+    Ok(Verdict::new("a hit, stored, warm: faster than Python, boto3", warm, "×", Target::AtLeast(3.0)))
 }
 
 impl Job<'_> {
