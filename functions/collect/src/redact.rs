@@ -3,8 +3,8 @@
 //! | found | becomes `[redacted]` |
 //! |---|---|
 //! | `https://user:password@host` | user and password |
-//! | `name=value`, in a URL or not | the value, up to `&` or `#`, if the name is one of [`NAMES`] or [`PLAIN`], or ends in one of [`ENDS`] |
-//! | `name: value`, `"name": "value"` | the value, if the name is one of [`PLAIN`] or ends in one of [`ENDS`] |
+//! | `name=value`, in a URL or not | the value, up to `&` or `#`, if the name is one of [`names::NAMES`] or [`names::PLAIN`], or ends in one of [`names::ENDS`] |
+//! | `name: value`, `"name": "value"` | the value, if the name is one of [`names::PLAIN`] or ends in one of [`names::ENDS`] |
 //! | `Bearer value` | the value, from eight characters on |
 //! | `name@domain.tld` | all of it |
 //! | a JSON Web Token | all of it |
@@ -13,84 +13,29 @@
 //!
 //! Percent-encoding is undone for the search, however often it was done: the text between the finds stays as it was. Redacting a
 //! text again does not change it.
+//!
+//! [`names`] has the names, [`secrets`] finds what is secret of every visitor, [`known`] what is known of one who opts out, and
+//! [`view`] is the text as they see it.
 
-use std::{borrow::Cow, cmp::Reverse, net::IpAddr};
+mod known;
+mod names;
+mod secrets;
+mod view;
 
-use crate::{address::shorten, hit::digit};
+use std::borrow::Cow;
+
+pub(crate) use self::{known::Known, names::is_secret_name};
+use self::{
+    known::{addresses, ids},
+    secrets::{emails, secret_values, spoken_values, user_info, web_tokens},
+    view::{Range, View},
+};
 
 /// Replaces a secret.
 pub const REDACTED: &str = "[redacted]";
 
 /// Most passes over a text. Two that change something are the most that the property test has found.
 const MAX_PASSES: usize = 8;
-
-/// Names of parameters, of letters and digits only, whose value is secret after `=`. After a colon they are ordinary words.
-const NAMES: [&str; 12] =
-    ["auth", "bearer", "code", "credentials", "jwt", "key", "otp", "pass", "session", "sid", "sig", "ticket"];
-
-/// Names whose value is secret after `=` and after a colon.
-const PLAIN: [&str; 6] = ["authorization", "jsessionid", "passwd", "phpsessid", "pwd", "sessid"];
-
-/// Ends of such names.
-const ENDS: [&str; 10] = [
-    "accesskey",
-    "accesskeyid",
-    "apikey",
-    "credential",
-    "passphrase",
-    "password",
-    "secret",
-    "sessionid",
-    "signature",
-    "token",
-];
-
-/// Shortest value of `Bearer value`.
-const LEAST_BEARER: usize = 8;
-
-/// The addresses and ids of a visitor who opts out.
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    /// Sorted.
-    addresses: Vec<IpAddr>,
-    ids: Vec<String>,
-}
-
-impl Known {
-    pub(crate) fn new(mut addresses: Vec<IpAddr>, ids: Vec<String>) -> Self {
-        addresses.sort_unstable();
-        addresses.dedup();
-        Self { addresses, ids }
-    }
-
-    /// Only the ids.
-    pub(crate) fn without_addresses(&self) -> Self {
-        Self { addresses: Vec::new(), ids: self.ids.clone() }
-    }
-
-    /// Whether an id is part of a text, be it of a longer word.
-    pub(crate) fn has_id_in(&self, text: &str) -> bool {
-        self.ids.iter().any(|id| text.contains(id))
-    }
-
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.addresses.is_empty() && self.ids.is_empty()
-    }
-}
-
-/// Whether a value of this name is secret, wherever it is.
-pub(crate) fn is_secret_name(name: &str) -> bool {
-    is_plain_secret(&bare(name.as_bytes()))
-}
-
-fn is_plain_secret(bare: &str) -> bool {
-    PLAIN.contains(&bare) || ENDS.iter().any(|end| bare.ends_with(end))
-}
-
-/// The letters and digits of a name, in lower case.
-fn bare(name: &[u8]) -> String {
-    name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(|byte| char::from(byte.to_ascii_lowercase())).collect()
-}
 
 /// Replaces what must not be stored. `None` if there is nothing; also returns how much there was.
 #[must_use]
@@ -118,8 +63,8 @@ pub(crate) fn redact(text: &str, known: &Known) -> Option<(String, usize)> {
             found.replace(web_tokens);
         }
         if !known.is_empty() {
-            found.replace(|view| ids(view, &known.ids));
-            found.replace(|view| addresses(view, &known.addresses));
+            found.replace(|view| ids(view, known));
+            found.replace(|view| addresses(view, known));
         }
         if found.count == before {
             break;
@@ -159,19 +104,6 @@ impl Marks {
     }
 }
 
-/// Bytes of a view that are replaced.
-struct Range {
-    start: usize,
-    end: usize,
-    replacement: Cow<'static, str>,
-}
-
-impl Range {
-    const fn redacted(start: usize, end: usize) -> Self {
-        Self { start, end, replacement: Cow::Borrowed(REDACTED) }
-    }
-}
-
 struct Found<'a> {
     text: Cow<'a, str>,
     count: usize,
@@ -199,358 +131,14 @@ impl Found<'_> {
     }
 }
 
-/// A text with its percent-escapes decoded.
-struct View<'a> {
-    bytes: Cow<'a, [u8]>,
-    /// Where each byte begins in the text, and how often it was encoded. Empty if none was.
-    places: Vec<(usize, u8)>,
-    length: usize,
-}
-
-impl<'a> View<'a> {
-    fn new(text: &'a str) -> Self {
-        let raw = text.as_bytes();
-        if !raw.contains(&b'%') {
-            return Self { bytes: raw.into(), places: Vec::new(), length: raw.len() };
-        }
-        let (mut bytes, mut places) = (Vec::with_capacity(raw.len()), Vec::with_capacity(raw.len()));
-        let mut at = 0;
-        while let Some(rest) = raw.get(at..).filter(|rest| !rest.is_empty()) {
-            let (byte, length, depth) = decoded(rest);
-            bytes.push(byte);
-            places.push((at, depth));
-            at += length;
-        }
-        Self { bytes: bytes.into(), places, length: raw.len() }
-    }
-
-    /// Where a byte begins in the text.
-    fn place(&self, at: usize) -> usize {
-        if self.places.is_empty() {
-            return at;
-        }
-        self.places.get(at).map_or(self.length, |(start, _)| *start)
-    }
-
-    /// How often a byte was encoded.
-    fn depth(&self, at: usize) -> u8 {
-        self.places.get(at).map_or(0, |(_, depth)| *depth)
-    }
-
-    fn from(&self, at: usize) -> &[u8] {
-        self.bytes.get(at..).unwrap_or_default()
-    }
-
-    fn get(&self, start: usize, end: usize) -> &[u8] {
-        self.bytes.get(start..end).unwrap_or_default()
-    }
-
-    fn positions(&self, byte: u8) -> impl Iterator<Item = usize> {
-        self.bytes.iter().enumerate().filter(move |(_, other)| **other == byte).map(|(at, _)| at)
-    }
-}
-
-/// The byte that a text begins with, the length of its escape, and how often it was encoded: `%253D` is `=`, twice.
-fn decoded(raw: &[u8]) -> (u8, usize, u8) {
-    let mut depth: u8 = 0;
-    let mut length = 0;
-    let mut byte = raw.first().copied().unwrap_or_default();
-    while byte == b'%' {
-        // The digits come after the `%`, and after a `25` for each time that it was encoded again.
-        let start = if depth == 0 { 1 } else { length };
-        let Some([high, low]) = raw.get(start..start + 2) else { break };
-        let (Some(high), Some(low)) = (digit(*high), digit(*low)) else { break };
-        byte = high << 4 | low;
-        length = start + 2;
-        depth = depth.saturating_add(1);
-    }
-    (byte, length.max(1), depth)
-}
-
-/// `user:password` in `https://user:password@host`.
-fn user_info(view: &View<'_>) -> Vec<Range> {
-    let mut found = Vec::new();
-    for at in view.positions(b':') {
-        let start = at + 3;
-        if view.get(at, start) != b"://" {
-            continue;
-        }
-        // What is encoded more often than the slashes is part of the user or the host.
-        let depth = view.depth(at + 2);
-        let is_end = |(offset, byte): (usize, &u8)| {
-            matches!(byte, b'/' | b'?' | b'#' | b'&' | b' ') && view.depth(start + offset) <= depth
-        };
-        let rest = view.from(start);
-        let authority = rest.get(..rest.iter().enumerate().position(is_end).unwrap_or(rest.len())).unwrap_or_default();
-        let Some(user) = authority.iter().rposition(|byte| *byte == b'@') else { continue };
-        if user > 0 && view.get(start, start + user) != REDACTED.as_bytes() {
-            found.push(Range::redacted(start, start + user));
-        }
-    }
-    found
-}
-
-const fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
-}
-
-/// The name that ends before `at`, without quotes, brackets and spaces after it.
-fn name_before(bytes: &[u8], at: usize) -> &[u8] {
-    let head = bytes.get(..at).unwrap_or_default();
-    let end =
-        head.iter().rposition(|byte| !matches!(byte, b' ' | b'"' | b'\'' | b'\\' | b']')).map_or(0, |last| last + 1);
-    let head = head.get(..end).unwrap_or_default();
-    let start = head.iter().rposition(|byte| !is_name(*byte)).map_or(0, |last| last + 1);
-    head.get(start..).unwrap_or_default()
-}
-
-/// Values after `=` of names that are secret.
-fn secret_values(view: &View<'_>) -> Vec<Range> {
-    let mut found = Vec::new();
-    let mut done = 0;
-    for at in view.positions(b'=') {
-        if at < done {
-            continue;
-        }
-        let name = bare(name_before(&view.bytes, at));
-        if !(NAMES.contains(&name.as_str()) || is_plain_secret(&name)) {
-            continue;
-        }
-        // After an encoded `=`, the value also ends at encoded separators: it is part of a URL within a URL.
-        let depth = view.depth(at);
-        let start = at + 1;
-        let ends = |(offset, byte): (usize, &u8)| matches!(byte, b'&' | b'#') && view.depth(start + offset) <= depth;
-        let length = view.from(start).iter().enumerate().position(ends).unwrap_or(view.from(start).len());
-        let end = start + length;
-        if length > 0 && view.get(start, end) != REDACTED.as_bytes() {
-            found.push(Range::redacted(start, end));
-        }
-        done = end;
-    }
-    found
-}
-
-/// Values after a colon, quoted or not, and those of `Bearer`.
-fn spoken_values(view: &View<'_>) -> Vec<Range> {
-    let mut found: Vec<Range> = Vec::new();
-    let mut done = 0;
-    for (at, byte) in view.bytes.iter().enumerate() {
-        if at < done {
-            continue;
-        }
-        let start = match byte {
-            b':' if is_plain_secret(&bare(name_before(&view.bytes, at))) => at + 1,
-            b' ' if is_bearer_before(&view.bytes, at) => at + 1,
-            _ => continue,
-        };
-        let is_bearer = *byte == b' ';
-        let opening: usize = view.from(start).iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        let start = start + opening;
-        // "a", 'a' and, in JSON within JSON, \"a\".
-        let (quote, start) = match view.from(start) {
-            [b'\\', quote @ (b'"' | b'\''), ..] => (Some((*quote, true)), start + 2),
-            [quote @ (b'"' | b'\''), ..] => (Some((*quote, false)), start + 1),
-            _ => (None, start),
-        };
-        let length = value_length(view.from(start), quote);
-        let value = view.get(start, start + length);
-        if view.from(start).starts_with(REDACTED.as_bytes()) {
-            continue;
-        }
-        let is_scheme = value.eq_ignore_ascii_case(b"bearer") || value.eq_ignore_ascii_case(b"basic");
-        if value.starts_with(b"//") || length == 0 || (is_bearer && length < LEAST_BEARER) {
-            continue;
-        }
-        // `Authorization: Bearer value`
-        let length = if is_scheme { view.from(start).len() } else { length };
-        let rest = view.get(start, start + length);
-        if rest.ends_with(REDACTED.as_bytes()) {
-            continue;
-        }
-        found.push(Range::redacted(start, start + length));
-        done = start + length;
-    }
-    found
-}
-
-fn is_bearer_before(bytes: &[u8], at: usize) -> bool {
-    const WORD: &[u8] = b"bearer";
-    let Some(start) = at.checked_sub(WORD.len()) else { return false };
-    let is_word = bytes.get(start..at).is_some_and(|word| word.eq_ignore_ascii_case(WORD));
-    is_word && !start.checked_sub(1).and_then(|before| bytes.get(before)).is_some_and(|before| is_name(*before))
-}
-
-/// Length of a value that is quoted, or ends at a space, a comma, a bracket or the next parameter.
-fn value_length(rest: &[u8], quote: Option<(u8, bool)>) -> usize {
-    let mut is_escaped = false;
-    let end = rest.iter().position(|byte| match quote {
-        Some((quote, with_escape)) => {
-            let is_end = *byte == quote && is_escaped == with_escape;
-            is_escaped = *byte == b'\\' && !is_escaped;
-            is_end
-        }
-        None => matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b';' | b'}' | b']' | b')' | b'&' | b'"' | b'\''),
-    });
-    match (end, quote) {
-        // Without the backslash of the closing quote.
-        (Some(end), Some((_, true))) => end.saturating_sub(1),
-        (Some(end), _) => end,
-        (None, _) => rest.len(),
-    }
-}
-
-/// E-mail addresses.
-fn emails(view: &View<'_>) -> Vec<Range> {
-    let mut found = Vec::new();
-    let mut done = 0;
-    for at in view.positions(b'@') {
-        if at < done {
-            continue;
-        }
-        let local = view.get(done, at).iter().rev().take_while(|byte| is_local(**byte)).count();
-        let end = domain_end(&view.bytes, at + 1);
-        if local > 0 && end > at + 1 {
-            found.push(Range::redacted(at - local, end));
-            done = end;
-        }
-    }
-    found
-}
-
-const fn is_local(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'.' | b'_' | b'+' | b'-' | b'\'' | b'!' | b'$' | b'*' | b'~')
-        || byte >= 0x80
-}
-
-/// End of the domain after the @: labels, with at least two letters after the last dot. `start` if there is no domain.
-fn domain_end(bytes: &[u8], start: usize) -> usize {
-    // Length of the current label, whether it has only letters, and the number of labels before it.
-    let (mut last, mut is_letters, mut labels) = (0, true, 0);
-    let mut best = start;
-    for (at, byte) in bytes.iter().enumerate().skip(start) {
-        if *byte == b'.' {
-            if last == 0 {
-                break;
-            }
-            labels += 1;
-            (last, is_letters) = (0, true);
-        } else if byte.is_ascii_alphanumeric() || *byte == b'-' || *byte >= 0x80 {
-            last += 1;
-            is_letters &= byte.is_ascii_alphabetic() || *byte >= 0x80;
-        } else {
-            break;
-        }
-        if labels > 0 && last >= 2 && is_letters {
-            best = at + 1;
-        }
-    }
-    // `icon@2x.png` is an image for high-density screens.
-    let is_density = matches!(bytes.get(start..best), Some([b'1'..=b'9', b'x', b'.', ..]));
-    if is_density { start } else { best }
-}
-
-/// JSON Web Tokens: `eyJ`, base64url, at least one dot.
-fn web_tokens(view: &View<'_>) -> Vec<Range> {
-    const LEAST_BYTES: usize = 20;
-    let mut found = Vec::new();
-    let mut seen = 0;
-    for start in view.positions(b'e') {
-        // Part of a token, or of a text that was not one.
-        if start < seen || !view.from(start).starts_with(b"eyJ") {
-            continue;
-        }
-        let is_token = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let length = view.from(start).iter().take_while(is_token).count();
-        seen = start + length;
-        if length >= LEAST_BYTES && view.get(start, seen).contains(&b'.') {
-            found.push(Range::redacted(start, seen));
-        }
-    }
-    found
-}
-
-/// Known ids that are not part of longer words.
-fn ids(view: &View<'_>, ids: &[String]) -> Vec<Range> {
-    let mut found: Vec<Range> = Vec::new();
-    for id in ids {
-        let id = id.as_bytes();
-        let Some(first) = id.first() else { continue };
-        for start in view.positions(*first).filter(|start| view.from(*start).starts_with(id)) {
-            let end = start + id.len();
-            let is_part = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80);
-            let before = start.checked_sub(1).and_then(|before| view.bytes.get(before));
-            if !is_part(before) && !is_part(view.bytes.get(end)) {
-                found.push(Range::redacted(start, end));
-            }
-        }
-    }
-    // One id may be part of another: the longer one counts.
-    found.sort_unstable_by_key(|range| (range.start, Reverse(range.end)));
-    let mut done = 0;
-    found.retain(|range| {
-        let is_free = range.start >= done;
-        done = done.max(range.end);
-        is_free
-    });
-    found
-}
-
-/// Known addresses, shortened.
-fn addresses(view: &View<'_>, addresses: &[IpAddr]) -> Vec<Range> {
-    let mut found = Vec::new();
-    if addresses.is_empty() {
-        return found;
-    }
-    let is_part = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
-    let mut at = 0;
-    while at < view.bytes.len() {
-        let run = view.from(at).iter().take_while(|byte| is_part(**byte)).count();
-        if run == 0 {
-            at += 1;
-            continue;
-        }
-        let end = at + run;
-        let is_word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80);
-        if let Some((start, end, address)) = address_in(view, at, end) {
-            let before = start.checked_sub(1).and_then(|before| view.bytes.get(before));
-            let is_part = is_word(before) || is_word(view.bytes.get(end));
-            let short = addresses.binary_search(&address).ok().and_then(|_| shorten(&address.to_string()));
-            // One that is short already stays.
-            if let Some(short) = short.filter(|short| !is_part && *short != address) {
-                found.push(Range { start, end, replacement: short.to_string().into() });
-            }
-        }
-        at = end;
-    }
-    found
-}
-
-/// The address in a run of hexadecimal digits, dots and colons: without punctuation around it, and without a port.
-fn address_in(view: &View<'_>, start: usize, end: usize) -> Option<(usize, usize, IpAddr)> {
-    const SHORTEST: usize = 7;
-    if end - start < SHORTEST {
-        return None;
-    }
-    let parsed = |start: usize, end: usize| {
-        let text = str::from_utf8(view.get(start, end)).ok()?;
-        text.parse::<IpAddr>().ok().map(|address| (start, end, address.to_canonical()))
-    };
-    let trimmed_start = start + view.get(start, end).iter().take_while(|byte| **byte == b'.').count();
-    let trimmed_end = end - view.get(start, end).iter().rev().take_while(|byte| matches!(byte, b'.' | b':')).count();
-    let last_colon = view.get(start, end).iter().rposition(|byte| *byte == b':').map(|at| start + at);
-    let first_colon = view.get(start, end).iter().position(|byte| *byte == b':').map(|at| start + at + 1);
-    parsed(start, end)
-        .or_else(|| parsed(trimmed_start, trimmed_end))
-        .or_else(|| parsed(trimmed_start, last_colon?))
-        .or_else(|| parsed(first_colon?, trimmed_end))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::address::shorten;
 
     fn redact_url(text: &str) -> (String, usize) {
         redact(text, &Known::default()).unwrap_or_else(|| (text.to_owned(), 0))

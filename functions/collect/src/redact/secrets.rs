@@ -1,0 +1,213 @@
+//! What is secret by its name or its shape, whoever the visitor is.
+
+use super::{
+    REDACTED,
+    names::{NAMES, bare, is_plain_secret},
+    view::{Range, View},
+};
+
+/// Shortest value of `Bearer value`.
+const LEAST_BEARER: usize = 8;
+
+/// `user:password` in `https://user:password@host`.
+pub(super) fn user_info(view: &View<'_>) -> Vec<Range> {
+    let mut found = Vec::new();
+    for at in view.positions(b':') {
+        let start = at + 3;
+        if view.get(at, start) != b"://" {
+            continue;
+        }
+        // What is encoded more often than the slashes is part of the user or the host.
+        let depth = view.depth(at + 2);
+        let is_end = |(offset, byte): (usize, &u8)| {
+            matches!(byte, b'/' | b'?' | b'#' | b'&' | b' ') && view.depth(start + offset) <= depth
+        };
+        let rest = view.from(start);
+        let authority = rest.get(..rest.iter().enumerate().position(is_end).unwrap_or(rest.len())).unwrap_or_default();
+        let Some(user) = authority.iter().rposition(|byte| *byte == b'@') else { continue };
+        if user > 0 && view.get(start, start + user) != REDACTED.as_bytes() {
+            found.push(Range::redacted(start, start + user));
+        }
+    }
+    found
+}
+
+const fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+/// The name that ends before `at`, without quotes, brackets and spaces after it.
+fn name_before(bytes: &[u8], at: usize) -> &[u8] {
+    let head = bytes.get(..at).unwrap_or_default();
+    let end =
+        head.iter().rposition(|byte| !matches!(byte, b' ' | b'"' | b'\'' | b'\\' | b']')).map_or(0, |last| last + 1);
+    let head = head.get(..end).unwrap_or_default();
+    let start = head.iter().rposition(|byte| !is_name(*byte)).map_or(0, |last| last + 1);
+    head.get(start..).unwrap_or_default()
+}
+
+/// Values after `=` of names that are secret.
+pub(super) fn secret_values(view: &View<'_>) -> Vec<Range> {
+    let mut found = Vec::new();
+    let mut done = 0;
+    for at in view.positions(b'=') {
+        if at < done {
+            continue;
+        }
+        let name = bare(name_before(&view.bytes, at));
+        if !(NAMES.contains(&name.as_str()) || is_plain_secret(&name)) {
+            continue;
+        }
+        // After an encoded `=`, the value also ends at encoded separators: it is part of a URL within a URL.
+        let depth = view.depth(at);
+        let start = at + 1;
+        let ends = |(offset, byte): (usize, &u8)| matches!(byte, b'&' | b'#') && view.depth(start + offset) <= depth;
+        let length = view.from(start).iter().enumerate().position(ends).unwrap_or(view.from(start).len());
+        let end = start + length;
+        if length > 0 && view.get(start, end) != REDACTED.as_bytes() {
+            found.push(Range::redacted(start, end));
+        }
+        done = end;
+    }
+    found
+}
+
+/// Values after a colon, quoted or not, and those of `Bearer`.
+pub(super) fn spoken_values(view: &View<'_>) -> Vec<Range> {
+    let mut found: Vec<Range> = Vec::new();
+    let mut done = 0;
+    for (at, byte) in view.bytes.iter().enumerate() {
+        if at < done {
+            continue;
+        }
+        let start = match byte {
+            b':' if is_plain_secret(&bare(name_before(&view.bytes, at))) => at + 1,
+            b' ' if is_bearer_before(&view.bytes, at) => at + 1,
+            _ => continue,
+        };
+        let is_bearer = *byte == b' ';
+        let opening: usize = view.from(start).iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let start = start + opening;
+        // "a", 'a' and, in JSON within JSON, \"a\".
+        let (quote, start) = match view.from(start) {
+            [b'\\', quote @ (b'"' | b'\''), ..] => (Some((*quote, true)), start + 2),
+            [quote @ (b'"' | b'\''), ..] => (Some((*quote, false)), start + 1),
+            _ => (None, start),
+        };
+        let length = value_length(view.from(start), quote);
+        let value = view.get(start, start + length);
+        if view.from(start).starts_with(REDACTED.as_bytes()) {
+            continue;
+        }
+        let is_scheme = value.eq_ignore_ascii_case(b"bearer") || value.eq_ignore_ascii_case(b"basic");
+        if value.starts_with(b"//") || length == 0 || (is_bearer && length < LEAST_BEARER) {
+            continue;
+        }
+        // `Authorization: Bearer value`
+        let length = if is_scheme { view.from(start).len() } else { length };
+        let rest = view.get(start, start + length);
+        if rest.ends_with(REDACTED.as_bytes()) {
+            continue;
+        }
+        found.push(Range::redacted(start, start + length));
+        done = start + length;
+    }
+    found
+}
+
+fn is_bearer_before(bytes: &[u8], at: usize) -> bool {
+    const WORD: &[u8] = b"bearer";
+    let Some(start) = at.checked_sub(WORD.len()) else { return false };
+    let is_word = bytes.get(start..at).is_some_and(|word| word.eq_ignore_ascii_case(WORD));
+    is_word && !start.checked_sub(1).and_then(|before| bytes.get(before)).is_some_and(|before| is_name(*before))
+}
+
+/// Length of a value that is quoted, or ends at a space, a comma, a bracket or the next parameter.
+fn value_length(rest: &[u8], quote: Option<(u8, bool)>) -> usize {
+    let mut is_escaped = false;
+    let end = rest.iter().position(|byte| match quote {
+        Some((quote, with_escape)) => {
+            let is_end = *byte == quote && is_escaped == with_escape;
+            is_escaped = *byte == b'\\' && !is_escaped;
+            is_end
+        }
+        None => matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b';' | b'}' | b']' | b')' | b'&' | b'"' | b'\''),
+    });
+    match (end, quote) {
+        // Without the backslash of the closing quote.
+        (Some(end), Some((_, true))) => end.saturating_sub(1),
+        (Some(end), _) => end,
+        (None, _) => rest.len(),
+    }
+}
+
+/// E-mail addresses.
+pub(super) fn emails(view: &View<'_>) -> Vec<Range> {
+    let mut found = Vec::new();
+    let mut done = 0;
+    for at in view.positions(b'@') {
+        if at < done {
+            continue;
+        }
+        let local = view.get(done, at).iter().rev().take_while(|byte| is_local(**byte)).count();
+        let end = domain_end(&view.bytes, at + 1);
+        if local > 0 && end > at + 1 {
+            found.push(Range::redacted(at - local, end));
+            done = end;
+        }
+    }
+    found
+}
+
+const fn is_local(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'.' | b'_' | b'+' | b'-' | b'\'' | b'!' | b'$' | b'*' | b'~')
+        || byte >= 0x80
+}
+
+/// End of the domain after the @: labels, with at least two letters after the last dot. `start` if there is no domain.
+fn domain_end(bytes: &[u8], start: usize) -> usize {
+    // Length of the current label, whether it has only letters, and the number of labels before it.
+    let (mut last, mut is_letters, mut labels) = (0, true, 0);
+    let mut best = start;
+    for (at, byte) in bytes.iter().enumerate().skip(start) {
+        if *byte == b'.' {
+            if last == 0 {
+                break;
+            }
+            labels += 1;
+            (last, is_letters) = (0, true);
+        } else if byte.is_ascii_alphanumeric() || *byte == b'-' || *byte >= 0x80 {
+            last += 1;
+            is_letters &= byte.is_ascii_alphabetic() || *byte >= 0x80;
+        } else {
+            break;
+        }
+        if labels > 0 && last >= 2 && is_letters {
+            best = at + 1;
+        }
+    }
+    // `icon@2x.png` is an image for high-density screens.
+    let is_density = matches!(bytes.get(start..best), Some([b'1'..=b'9', b'x', b'.', ..]));
+    if is_density { start } else { best }
+}
+
+/// JSON Web Tokens: `eyJ`, base64url, at least one dot.
+pub(super) fn web_tokens(view: &View<'_>) -> Vec<Range> {
+    const LEAST_BYTES: usize = 20;
+    let mut found = Vec::new();
+    let mut seen = 0;
+    for start in view.positions(b'e') {
+        // Part of a token, or of a text that was not one.
+        if start < seen || !view.from(start).starts_with(b"eyJ") {
+            continue;
+        }
+        let is_token = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let length = view.from(start).iter().take_while(is_token).count();
+        seen = start + length;
+        if length >= LEAST_BYTES && view.get(start, seen).contains(&b'.') {
+            found.push(Range::redacted(start, seen));
+        }
+    }
+    found
+}
