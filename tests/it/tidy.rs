@@ -144,6 +144,20 @@ fn every_variable_is_in_the_template_and_in_the_readme() {
     }
 }
 
+/// What the template lets through, the function must take: one name that it refuses fails every init.
+#[test]
+fn the_template_refuses_the_headers_that_collect_refuses() {
+    let words = collect::config::CREDENTIALS;
+    let pattern = format!("(?i)(?!.*({}))([a-z0-9_-]+(, ?[a-z0-9_-]+)*)?", words.join("|"));
+    let template = text("template.yaml");
+    let (_, parameter) = template.split_once("\n  CollectStoreHeaders:").unwrap();
+    let (_, found) = parameter.split_once("AllowedPattern: '").unwrap();
+    assert_eq!(found.split_once('\'').unwrap().0, pattern);
+    for word in words {
+        assert_in_readme("collect", word);
+    }
+}
+
 #[test]
 fn every_metric_is_in_the_readme() {
     for (function, metric) in found("metric", metrics) {

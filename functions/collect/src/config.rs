@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use runtime::settings::{self, Lookup, SettingError, Settings};
 
-use crate::{body::Digest, hit::digit, privacy::Policy, redact::is_secret_name};
+use crate::{body::Digest, hit::digit, privacy::Policy};
+
+/// Parts of the names of headers that may have a credential in them. None of those can be stored; `template.yaml` refuses the same.
+pub const CREDENTIALS: [&str; 12] =
+    ["auth", "cookie", "credential", "jwt", "key", "oidc", "pass", "pwd", "secret", "sess", "signature", "token"];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -127,8 +131,7 @@ fn store_headers(settings: &Settings<impl Lookup>) -> Result<Vec<String>, Settin
         value.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect();
     let is_header = |name: &String| {
         name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-            && !is_secret_name(name)
-            && !["key", "auth", "cookie", "oidc", "jwt", "token", "secret"].iter().any(|part| name.contains(part))
+            && !CREDENTIALS.iter().any(|part| name.contains(part))
     };
     if names.iter().all(is_header) {
         return Ok(names);
@@ -277,9 +280,16 @@ mod tests {
 
     #[test]
     fn headers_of_credentials_are_refused() {
-        for name in
-            ["x-api-key", "X-Auth-Token", "x-amzn-oidc-data", "x-session-id", "Set-Cookie", "x-jwt", "authorization"]
-        {
+        for name in [
+            "x-api-key",
+            "X-Auth-Token",
+            "x-amzn-oidc-data",
+            "x-session-id",
+            "Set-Cookie",
+            "x-jwt",
+            "authorization",
+            "x-pass-phrase",
+        ] {
             assert!(with(&[("STORE_HEADERS", name)]).is_err(), "{name}");
         }
     }

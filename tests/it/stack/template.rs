@@ -182,6 +182,8 @@ fn parameters_that_cannot_work_are_refused() {
         (json!({"RegistrarConcurrency": "1"}), "RegistrarConcurrency"),
         (json!({"RollerTable": "", "RollerTablePointer": ""}), "RollerTable or RollerTablePointer"),
         (json!({"CollectAllowedOrigins": "shop.example"}), "CollectAllowedOrigins"),
+        (json!({"CollectStoreHeaders": "x-shop-lane, Cookie"}), "CollectStoreHeaders"),
+        (json!({"CollectStoreHeaders": "X-Api-Key"}), "CollectStoreHeaders"),
         (json!({"WriterDrainTargetBytes": "1000000"}), "WriterDrainTargetBytes"),
         (json!({"WriterDrainTargetBytes": "16777216", "FunctionMemoryMb": "256"}), "at least 512"),
         (json!({"WriterDrainTargetBytes": "134217728", "FunctionMemoryMb": "512"}), "at least 1024"),
@@ -215,6 +217,7 @@ fn parameters_that_work_are_accepted() {
         json!({"DatabaseUrl": "", "WriterNotify": "s3", "CollectToLake": "false"}),
         json!({"DmapBaseUrl": DMAP, "DmapSecretArn": DMAP_SECRET, "DmapHosts": "files.example, files.example:8443"}),
         json!({"Tracing": "true", "Release": "v1.2.0-3-gabc1234"}),
+        json!({"CollectStoreHeaders": "X-Shop-Lane, x-geo"}),
         json!({"CollectShards": "2", "RollerShards": "1", "CollectConcurrency": "20", "QuarantineDays": "90"}),
     ];
     for (set, refusal) in sets.iter().zip(refusals(&sets)) {
