@@ -145,7 +145,7 @@ pub fn hits(body: &str, is_base64: bool, query: &str, takes: Takes<'_>) -> Resul
     let (most_bytes, most_hits) = takes.most(is_ga4);
     // The query string may say how the rest has to be treated.
     let with_query = |mut rest: Hit| match rest.merge(query.clone()) {
-        // If that is too large, the rest stays as it is.
+        // If that is too much, it has of the query string what says that.
         Ok(()) | Err(_) => rest,
     };
     let bytes = match plain(body, is_base64, most_bytes) {
@@ -332,6 +332,18 @@ mod tests {
         let Refused { error, rest } = hits("", false, &query, false).unwrap_err();
         assert_eq!((error, rest.get("cid")), (too_large("the query string"), Some("5")));
         assert_eq!(hits("", false, "", false).unwrap_err().rest.len(), 0);
+    }
+
+    #[test]
+    fn what_is_too_large_to_be_read_is_still_treated_as_its_query_string_says() {
+        let long = format!("cid=5&dt={}", "a".repeat(MOST_BYTES));
+        let query = "tid=UA-1-1&gcs=G100&dt=x&uid=user-1234567";
+        let alone = hits(&long, false, query, false).unwrap_err().rest;
+        let line = super::hits(&format!("en=a\n{long}"), false, query, Takes::Ga4).unwrap().remove(1).hit;
+        for hit in [alone, line] {
+            let found = ["tid", "gcs", "uid", "dt"].map(|name| hit.get(name));
+            assert_eq!(found, [Some("UA-1-1"), Some("G100"), Some("user-1234567"), None]);
+        }
     }
 
     #[test]

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use runtime::settings::{self, Lookup, SettingError, Settings};
 
-use crate::{body::Digest, hit::digit, privacy::Policy};
+use crate::{
+    body::Digest,
+    hit::{Hit, digit},
+    privacy::Policy,
+};
 
 /// Parts of the names of headers that may have a credential in them. None of those can be stored; `template.yaml` refuses the same.
 pub const CREDENTIALS: [&str; 12] =
@@ -85,9 +89,13 @@ impl Config {
         self.delivery / 4
     }
 
-    /// The reaction to visitors of a site who opt out.
+    /// The reaction to visitors who opt out: that of the hit's site. A text that cannot be parsed may be of any site.
     #[must_use]
-    pub fn policy(&self, site: Option<&str>) -> Policy {
+    pub fn policy(&self, hit: &Hit) -> Policy {
+        let site = hit.get("tid");
+        if site.is_none() && hit.wish().is_some() {
+            return self.site_policies.iter().map(|(_, policy)| *policy).fold(self.opt_out, Policy::max);
+        }
         let own = self.site_policies.iter().find(|(other, _)| Some(other.as_str()) == site);
         own.map_or(self.opt_out, |(_, policy)| *policy)
     }
@@ -273,8 +281,13 @@ mod tests {
     fn a_site_may_have_its_own_policy() {
         let config =
             with(&[("SITE_POLICIES", "G-1=drop-id, UA-1-1=ignore"), ("STORE_HEADERS", "X-Shop, x-lane")]).unwrap();
-        let policies = [Some("G-1"), Some("UA-1-1"), Some("G-2"), None].map(|site| config.policy(site));
+        let policies = ["tid=G-1", "tid=UA-1-1", "tid=G-2", ""]
+            .map(|form| config.policy(&Hit::from_form(form.as_bytes()).unwrap()));
         assert_eq!(policies, [Policy::DropId, Policy::Ignore, Policy::Anonymise, Policy::Anonymise]);
+        let mut text = Hit::unreadable(b"{\"tid\": ");
+        assert_eq!(config.policy(&text), Policy::DropId, "it may be of any site");
+        text.merge(Hit::from_form(b"tid=UA-1-1").unwrap()).unwrap();
+        assert_eq!(config.policy(&text), Policy::Ignore);
         assert_eq!(config.store_headers, ["x-shop", "x-lane"]);
     }
 

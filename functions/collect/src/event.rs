@@ -178,7 +178,7 @@ pub fn event(
 ) -> Result<Event, serde_json::Error> {
     let hit = &read.hit;
     let is_rejected = !verdict::is_valid(messages);
-    let decision = privacy::decide(hit, &request.headers, config.policy(hit.get("tid")));
+    let decision = privacy::decide(hit, &request.headers, config.policy(hit));
     let mut cleaner = Cleaner::new(decision, hit, &request.source_ip, &request.headers);
     let clean = cleaner.hit(hit);
     let text = |name: &str| clean.get(name).filter(|text| !text.is_empty());
@@ -568,6 +568,7 @@ mod tests {
         );
         assert_eq!(body(text, &[("dnt", "1")]), json!({}));
         assert_eq!(body(r#"{"aip": 1, "uid": "user-1234567""#, &[]), json!({}));
+        assert_eq!(body(r#"{"gcs": "G100", "uid": "user-1234567""#, &[]), json!({}));
         let mut hit = Hit::unreadable(text.as_bytes());
         hit.merge(form("v=1&dt=of+client-1234567&tid=UA-1-1")).unwrap();
         let line = stored(&event(

@@ -13,6 +13,7 @@
 mod form;
 mod json;
 mod payload;
+mod unreadable;
 
 use std::fmt;
 
@@ -21,6 +22,8 @@ use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::value::RawValue;
 
 pub(crate) use self::form::digit;
+pub use self::unreadable::Wish;
+pub(crate) use self::unreadable::is_state;
 
 /// Most parameters of a hit. Repeated ones are counted each time.
 pub const MOST_PARAMETERS: usize = 1_000;
@@ -71,6 +74,7 @@ pub struct Hit {
     text: String,
     parameters: Vec<Parameter>,
     bytes: usize,
+    wish: Option<Wish>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,32 +148,42 @@ fn tag(name: &[u8]) -> u64 {
 }
 
 impl Hit {
-    /// A hit whose only parameter is [`UNREADABLE`]: the first bytes, as many as are parsed of a hit.
-    #[must_use]
-    pub fn unreadable(raw: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(raw.get(..MOST_BYTES).unwrap_or(raw));
-        let mut hit = Self { bytes: raw.len(), ..Self::default() };
-        hit.push(UNREADABLE, ParameterValue::Text(&text));
-        hit
-    }
-
-    /// Adds the parameters of the query string to those of the body, which take precedence.
+    /// Adds the parameters of the query string to those of the body, which take precedence; a JSON `null` counts as absent. If that is
+    /// too much, it adds only who sent the hit and how it has to be treated (see [`is_of_protocol`] and [`IDS`]).
     pub fn merge(&mut self, query: Self) -> Result<(), HitError> {
         let bytes = self.bytes + query.bytes;
         if bytes > MOST_BYTES {
+            for (name, value) in query.iter().filter(|(name, _)| is_of_protocol(name) || IDS.contains(name)) {
+                self.add(name, start_of(value));
+            }
             return Err(HitError::TooLarge { bytes });
         }
         if self.parameters.is_empty() {
-            *self = Self { bytes, ..query };
+            *self = Self { bytes, wish: self.wish, ..query };
             return Ok(());
         }
         self.bytes = bytes;
         for (name, value) in query.iter() {
-            if self.position(name).is_none() {
-                self.push(name, value);
-            }
+            self.add(name, value);
         }
         if self.parameters.len() > MOST_PARAMETERS { Err(HitError::TooManyParameters) } else { Ok(()) }
+    }
+
+    /// Adds a parameter, unless there is one of that name that is not `null`.
+    fn add(&mut self, name: &str, value: ParameterValue<'_>) {
+        match self.position(name) {
+            None => self.push(name, value),
+            Some(at)
+                if self.parameters.get(at).is_some_and(|known| self.resolve(known) == ParameterValue::Json("null")) =>
+            {
+                let replacement = match value {
+                    ParameterValue::Text(text) => Replacement::Text(text.to_owned()),
+                    ParameterValue::Json(json) => Replacement::Json(json.to_owned()),
+                };
+                self.change(at, &replacement);
+            }
+            Some(_) => {}
+        }
     }
 
     /// A value as text. Numbers, `true` and `false` are text as they are written; `null`, arrays and objects are `None`.
@@ -177,9 +191,7 @@ impl Hit {
     pub fn get(&self, name: &str) -> Option<&str> {
         match self.value(name)? {
             ParameterValue::Text(text) => Some(text),
-            ParameterValue::Json(json) => {
-                Some(json).filter(|json| json.starts_with(['-', 't', 'f']) || starts_with_digit(json))
-            }
+            ParameterValue::Json(json) => Some(json).filter(|json| json.starts_with(['t', 'f']) || is_number(json)),
         }
     }
 
@@ -350,6 +362,29 @@ impl PartialEq for Hit {
     }
 }
 
+/// Whether a parameter says what a hit is and how it has to be treated.
+pub(crate) fn is_of_protocol(name: &str) -> bool {
+    matches!(name, "v" | "tid" | "t" | "en" | "aip" | "gcs" | "gcd" | "consent" | "geoid" | "uip" | "_uip")
+}
+
+/// Parameters that say who sent a hit.
+pub(crate) const IDS: [&str; 6] = ["uid", "cid", "_gid", "sid", "_fid", "_fplc"];
+
+/// A value, or the start of a long one as text.
+fn start_of(value: ParameterValue<'_>) -> ParameterValue<'_> {
+    const MOST: usize = 1_024;
+    let (ParameterValue::Text(text) | ParameterValue::Json(text)) = value;
+    if text.len() <= MOST {
+        return value;
+    }
+    ParameterValue::Text(text.get(..text.floor_char_boundary(MOST)).unwrap_or_default())
+}
+
+/// Whether JSON is a number.
+pub(crate) fn is_number(json: &str) -> bool {
+    json.starts_with('-') || starts_with_digit(json)
+}
+
 fn starts_with_digit(text: &str) -> bool {
     text.bytes().next().is_some_and(|byte| byte.is_ascii_digit())
 }
@@ -410,11 +445,22 @@ mod tests {
         assert_eq!((list(&empty), empty.bytes()), (pairs(&[("v", "1")]), 3));
         let mut body = json(r#"{"cid":null,"tid":1}"#);
         body.merge(form("cid=5&tid=6")).unwrap();
-        assert_eq!(list(&body), pairs(&[("cid", "json null"), ("tid", "json 1")]));
+        assert_eq!(list(&body), pairs(&[("cid", "5"), ("tid", "json 1")]), "null is no value");
         let many = |from: usize| (from..from + 600).map(|at| format!("a{at}=1&")).collect::<String>();
         assert_eq!(form(&many(0)).merge(form(&many(600))), Err(HitError::TooManyParameters));
         let long = "a".repeat(20_000);
         assert_eq!(form(&long).merge(form(&long)), Err(HitError::TooLarge { bytes: 40_000 }));
+    }
+
+    #[test]
+    fn of_a_query_string_that_does_not_fit_it_is_kept_who_sent_the_hit_and_what_the_visitor_wants() {
+        let long = format!("dt={}", "a".repeat(MOST_BYTES - 3));
+        let mut hit = form(&long);
+        let query = format!("tid=G-1&gcs=G100&dl=x&cid=5&uid=u&consent={}", "b".repeat(2_000));
+        assert!(matches!(hit.merge(form(&query)), Err(HitError::TooLarge { .. })));
+        let rest = &list(&hit)[1..];
+        let start = "b".repeat(1_024);
+        assert_eq!(rest, pairs(&[("tid", "G-1"), ("gcs", "G100"), ("cid", "5"), ("uid", "u"), ("consent", &start)]));
     }
 
     #[test]

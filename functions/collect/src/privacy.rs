@@ -19,34 +19,36 @@
 //!
 //! **Anonymised** also means that addresses are shortened (see `address`) in the source address and in the headers that carry
 //! addresses, of which the last eight are kept, which proxies have added. If other parameters or headers repeat one of those
-//! addresses or a dropped id, they are replaced there too. Ids below eight bytes are not searched for, because they occur in
+//! addresses or a dropped id, they are replaced there too. Ids of eight to 256 bytes are searched for: shorter ones occur in
 //! unrelated text. Headers that name the server, such as `Host`, keep an address even if the client has the same one.
 //!
-//! A request that cannot be parsed is also anonymised if its text has `aip` in it. Which ids it has is not known then, so of the
-//! query string only the parameters of the protocol are kept, and no `Referer`.
+//! Of a request that cannot be parsed, the text is searched for what it says about the visitor's wish (see `hit::Wish`): `aip`, consent
+//! mode, or the word `denied`. Which ids it has is not known, so if it is anonymised, only the parameters of the protocol are kept of the
+//! query string, and no `Referer`. If its site is not known either, the strictest policy that any site has counts.
 //!
 //! Sources: "Anonymize IP", Measurement Protocol parameter reference; "Global Privacy Control", W3C; "Consent mode", Google tag
 //! platform; the letters of `gcd` as others describe them.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, ops::RangeInclusive};
 
 use serde_json::Value;
 
 use crate::{
     address::{carries_addresses, forwarded, is_about_the_server, parse_address, shorten},
     headers::Header,
-    hit::{Hit, ParameterValue, Replacement, UNREADABLE},
+    hit::{Hit, ParameterValue, Replacement, UNREADABLE, Wish, is_of_protocol, is_state},
     redact::{Known, REDACTED, is_secret_name, redact},
 };
 
-/// Shorter ids are not searched for in other texts, where they may be part of something else.
-const MIN_ID_BYTES: usize = 8;
+/// Lengths of ids that are searched for in other texts. Shorter ones may be part of something else there. Longer ones are no ids (GA4
+/// takes 256 characters), and to search for them would take time that grows with the square of their length.
+const ID_BYTES: RangeInclusive<usize> = 8..=256;
 /// Addresses of a header that are kept and searched for in other texts: the last ones, which proxies have added. A client can
 /// send hundreds before them, and each costs time.
 const MAX_ADDRESSES: usize = 8;
 
-/// The reaction to visitors who opt out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The reaction to visitors who opt out, from the least strict to the strictest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Policy {
     Ignore,
     /// Shortens addresses and drops the user id.
@@ -73,10 +75,11 @@ pub struct Decision {
 #[must_use]
 pub fn decide(hit: &Hit, headers: &[Header<'_>], policy: Policy) -> Decision {
     let is_opt_out = |(name, value): &Header<'_>| matches!(&**name, "sec-gpc" | "dnt") && value.trim() == "1";
-    let opts_out = policy != Policy::Ignore && (headers.iter().any(is_opt_out) || denies_consent(hit));
+    let Wish { is_anonymous, denies_consent: denies_in_text } = hit.wish().unwrap_or_default();
+    let denies = denies_in_text || denies_consent(hit);
+    let opts_out = policy != Policy::Ignore && (headers.iter().any(is_opt_out) || denies);
     // Google: the parameter's presence is enough, whatever its value. A JSON null counts as absent.
-    let has_aip = hit.value("aip").is_some_and(|value| value != ParameterValue::Json("null"))
-        || hit.get(UNREADABLE).is_some_and(|text| text.contains("aip"));
+    let has_aip = is_anonymous || hit.value("aip").is_some_and(|value| value != ParameterValue::Json("null"));
     Decision { anonymise: has_aip || opts_out, drop_id: opts_out && policy == Policy::DropId }
 }
 
@@ -84,19 +87,15 @@ pub fn decide(hit: &Hit, headers: &[Header<'_>], policy: Policy) -> Decision {
 fn denies_consent(hit: &Hit) -> bool {
     // `G1`, then 1 or 0 for `ad_storage` and for `analytics_storage`.
     let status = hit.get("gcs").is_some_and(|text| text.starts_with("G1") && text.as_bytes().get(3) == Some(&b'0'));
-    // A letter each for `ad_storage`, `analytics_storage`, `ad_user_data` and `ad_personalization`: p, q, m and u mean denied.
-    let letter = hit.get("gcd").and_then(|text| text.bytes().filter(u8::is_ascii_alphabetic).nth(1));
-    let state = letter.is_some_and(|letter| matches!(letter, b'p' | b'q' | b'm' | b'u'));
+    let state = hit.get("gcd").is_some_and(|text| is_state(text.as_bytes()));
     let consent = hit.value("consent").is_some_and(|value| match value {
-        ParameterValue::Json(json) => serde_json::from_str::<Value>(json)
-            .is_ok_and(|consent| consent.get("ad_user_data").and_then(Value::as_str).is_some_and(is_denied)),
-        ParameterValue::Text(text) => is_denied(text),
+        ParameterValue::Json(json) => serde_json::from_str::<Value>(json).is_ok_and(|consent| {
+            consent.get("ad_user_data").and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case("denied"))
+        }),
+        // Of an object that is too long there is only the start.
+        ParameterValue::Text(text) => text.to_ascii_lowercase().contains("denied"),
     });
     status || state || consent
-}
-
-fn is_denied(text: &str) -> bool {
-    text.eq_ignore_ascii_case("denied")
 }
 
 /// Removes from the texts of one request what must not be stored, and counts the replacements.
@@ -297,18 +296,13 @@ fn known(decision: Decision, hit: &Hit, source_ip: &str, headers: &[Header<'_>])
         last(value).split(',').for_each(&mut add);
     }
     let names: &[&str] = if decision.drop_id { &["uid", "cid", "_gid", "sid"] } else { &["uid"] };
-    let ids = names.iter().filter_map(|name| hit.get(name)).filter(|id| id.len() >= MIN_ID_BYTES);
+    let ids = names.iter().filter_map(|name| hit.get(name)).filter(|id| ID_BYTES.contains(&id.len()));
     Known::new(addresses, ids.map(str::to_owned).collect())
 }
 
 /// The last elements of a list, as many as are looked at.
 fn last(list: &str) -> &str {
     list.rmatch_indices(',').nth(MAX_ADDRESSES - 1).and_then(|(at, _)| list.get(at + 1..)).unwrap_or(list)
-}
-
-/// Whether a parameter says what a hit is and how it has to be treated.
-fn is_of_protocol(name: &str) -> bool {
-    matches!(name, "v" | "tid" | "t" | "en" | "aip" | "gcs" | "gcd" | "consent" | "geoid" | "uip" | "_uip")
 }
 
 /// Two letters. Other geographical ids are those of cities and regions.
@@ -472,6 +466,16 @@ mod tests {
         assert_eq!(values, [Some("203.0.113.0"), Some("198.51.100.0"), Some("10.0.0.1")]);
         let stored = cleaner.header("x-forwarded-for", &forwarded).unwrap();
         assert_eq!(stored, "10.0.3.0, 10.0.3.0, 10.0.3.0, 10.0.3.0, 10.0.3.0, 10.0.3.0, 10.0.3.0, 203.0.113.0");
+    }
+
+    #[test]
+    fn what_is_too_short_or_too_long_for_an_id_is_not_searched_for() {
+        for (bytes, is_found) in [(7, false), (8, true), (256, true), (257, false)] {
+            let uid = "u".repeat(bytes);
+            let hit = Hit::from_form(format!("uid={uid}&cd1=of+{uid}").as_bytes()).unwrap();
+            let clean = cleaner(&hit, ANONYMISE, &[]).hit(&hit).into_owned();
+            assert_eq!(clean.get("cd1") == Some("of [redacted]"), is_found, "{bytes}");
+        }
     }
 
     #[test]

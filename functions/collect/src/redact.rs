@@ -76,6 +76,11 @@ pub(crate) fn redact(text: &str, known: &Known) -> Option<(String, usize)> {
     }
 }
 
+/// The bytes of a text, with its escapes decoded, however often they were encoded.
+pub(crate) fn unescaped(text: &str) -> Cow<'_, [u8]> {
+    View::new(text).bytes
+}
+
 /// Which bytes occur in a text that the finds have in them, found in one pass: most texts have none.
 struct Marks(u8);
 

@@ -31,10 +31,10 @@ fn request<'a>(body: &'a str, headers: &[(&'a str, &'a str)]) -> Request<'a> {
 }
 
 /// The shortest of several measurements: what else runs on the machine makes them longer, never shorter.
-fn cost(config: &Config, request: &Request<'_>) -> Option<Duration> {
+fn cost(config: &Config, request: &Request<'_>, takes: Takes<'_>) -> Option<Duration> {
     let once = || {
         let started = Instant::now();
-        let read = body::hits(&request.body, false, "", Takes::Batch).ok()?;
+        let read = body::hits(&request.body, false, "", takes).ok()?;
         let (events, _) = handler::events(config, request, &read).ok()?;
         (events.len() == read.len()).then_some(started.elapsed())
     };
@@ -58,7 +58,7 @@ fn hostile_input_costs_little_more_than_the_usual() {
     let addresses: Vec<String> = (0..600).map(|at| format!("10.{}.{}.{}", at % 200, at % 7, at % 250)).collect();
     let addresses = addresses.join(", ");
     let many: Vec<_> = [("dnt", "1")].into_iter().chain([("x-real-ip", &*addresses); 20]).collect();
-    let plain = cost(&config, &request(&usual, &[("user-agent", "x")])).unwrap();
+    let plain = cost(&config, &request(&usual, &[("user-agent", "x")]), Takes::Batch).unwrap();
     for (name, body, headers) in [
         (
             "many addresses and an opt-out",
@@ -85,7 +85,41 @@ fn hostile_input_costs_little_more_than_the_usual() {
             &[],
         ),
     ] {
-        let hostile = cost(&config, &request(body, headers)).unwrap();
+        let hostile = cost(&config, &request(body, headers), Takes::Batch).unwrap();
+        let times = hostile.as_secs_f64() / plain.as_secs_f64();
+        println!("{name}: {hostile:?}, {times:.1} times {plain:?}");
+        assert!(times <= MOST, "{name}: {hostile:?} is {times:.1} times {plain:?}");
+    }
+}
+
+/// The largest requests, of GA4: 130,000 bytes.
+#[test]
+fn hostile_requests_of_ga4_cost_little_more_than_the_usual() {
+    const EVENTS: usize = 25;
+    let settings = [("STREAM_NAME", "clicks"), ("OPT_OUT", "drop-id")];
+    let setting = |name| settings.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
+    let config = Config::from_lookup(setting).unwrap();
+    let payload = |event: &str, shared: &str| {
+        let events = vec![format!(r#"{{"name":"a","params":{{{event}}}}}"#); EVENTS].join(",");
+        format!(r#"{{"client_id":"1548123456.1795183900","user_properties":{{{shared}}},"events":[{events}]}}"#)
+    };
+    let members = |count: usize| (0..count).map(|at| format!(r#""p{at}":"a1""#)).collect::<Vec<_>>().join(",");
+    let usual = payload(&members(400), r#""tier":{"value":"gold"}"#);
+    let properties = (0..900).map(|at| format!(r#""p{at}":{{"value":"a1"}}"#)).collect::<Vec<_>>().join(",");
+    let ids = format!("v=2&en=a&uid={}b&dl={}", "a.".repeat(4_000), "a.".repeat(12_000));
+    let takes = Takes::Payload { secrets: &[] };
+    let plain = cost(&config, &request(&usual, &[("dnt", "1")]), takes).unwrap();
+    for (name, takes, body) in [
+        ("members that all events share", takes, payload(r#""n":1"#, &properties)),
+        (
+            "more of them than is read",
+            takes,
+            payload(&members(1), &format!("{properties},\"q\":\"{}\"", "=".repeat(30_000))),
+        ),
+        ("a long id that is nearly everywhere in a text", Takes::Ga4, vec![ids; 4].join("\n")),
+    ] {
+        assert!(body.len() <= body::MOST_GA4_BYTES, "{name}");
+        let hostile = cost(&config, &request(&body, &[("dnt", "1")]), takes).unwrap();
         let times = hostile.as_secs_f64() / plain.as_secs_f64();
         println!("{name}: {hostile:?}, {times:.1} times {plain:?}");
         assert!(times <= MOST, "{name}: {hostile:?} is {times:.1} times {plain:?}");

@@ -54,7 +54,7 @@ impl Hit {
             fault.get_or_insert(error);
             text
         });
-        let mut hit = Self { text, parameters: Vec::with_capacity(parameters.len()), bytes: raw.len() };
+        let mut hit = Self { text, parameters: Vec::with_capacity(parameters.len()), bytes: raw.len(), wish: None };
         let mut names = Names::default();
         for (name, value) in parameters {
             let tag = tag(name.of(&hit.text).as_bytes());

@@ -17,7 +17,7 @@
 
 use serde_json::value::RawValue;
 
-use super::{Hit, HitError, MOST_PARAMETERS, ParameterValue};
+use super::{Hit, HitError, MOST_PARAMETERS, ParameterValue, is_number};
 
 impl Hit {
     /// The hits of a payload of at most `most_bytes` and `most_events`, in order; or why it has none. Without an event there is
@@ -48,17 +48,12 @@ impl Hit {
             shared.add("events", given);
             return Ok(vec![(Self { bytes: raw.len(), ..shared }, None)]);
         }
+        // All of it is copied to each event, and counts as a part of each.
+        shared.bytes = shared.iter().map(|(name, value)| name.len() + length(value)).sum();
         if events.len() > most_events {
             return Err(HitError::TooManyEvents { events: events.len() });
         }
         Ok(events.into_iter().map(|event| of_event(&shared, event.get())).collect())
-    }
-
-    /// Adds a parameter unless there is one of that name.
-    fn add(&mut self, name: &str, value: ParameterValue<'_>) {
-        if self.position(name).is_none() {
-            self.push(name, value);
-        }
     }
 
     fn user_properties(&mut self, raw: &str) {
@@ -106,12 +101,17 @@ fn of_event(shared: &Hit, raw: &str) -> (Hit, Option<HitError>) {
         Ok(hit) => (hit, None),
         Err(error) => {
             let mut hit = Hit::unreadable(raw.as_bytes());
-            // Who sent it says how it has to be treated. If that is too large as well, the event stays as it is.
+            // If all of it is too large as well, only who sent it and how it has to be treated is added.
             match hit.merge(shared.clone()) {
                 Ok(()) | Err(_) => (hit, Some(error)),
             }
         }
     }
+}
+
+const fn length(value: ParameterValue<'_>) -> usize {
+    let (ParameterValue::Text(text) | ParameterValue::Json(text)) = value;
+    text.len()
 }
 
 fn shared_name(name: &str) -> &str {
@@ -142,8 +142,7 @@ fn event_name(name: &str) -> Option<&'static str> {
 
 /// `ep` or `up`, and `epn` or `upn` for numbers.
 fn typed(kind: &str, value: ParameterValue<'_>) -> String {
-    let is_number = matches!(value, ParameterValue::Json(json) if json.starts_with(|first: char| first == '-' || first.is_ascii_digit()));
-    if is_number { format!("{kind}n") } else { kind.to_owned() }
+    if matches!(value, ParameterValue::Json(json) if is_number(json)) { format!("{kind}n") } else { kind.to_owned() }
 }
 
 #[cfg(test)]
@@ -226,6 +225,33 @@ mod tests {
         assert_eq!(Hit::from_payload(b"{\"a\": 123}", 9, 25), Err(HitError::TooLarge { bytes: 10 }));
         let many = format!("{{\"events\":[{}]}}", vec!["{}"; 26].join(","));
         assert_eq!(Hit::from_payload(many.as_bytes(), 130_000, 25), Err(HitError::TooManyEvents { events: 26 }));
+    }
+
+    #[test]
+    fn what_all_events_share_counts_as_a_part_of_each() {
+        let long = "a".repeat(20_000);
+        let payload = |event: &str| {
+            json!({
+                "client_id": "5", "user_id": "ann", "consent": {"ad_user_data": "DENIED"}, "user_properties": {"long": {"value": long}},
+                "events": vec![json!({"name": "a", "params": {"text": event}}); 6],
+            })
+        };
+        assert!(read(&payload("")).iter().all(|(hit, error)| hit.bytes() > 20_000 && error.is_none()));
+        let hits = read(&payload(&long[..13_000]));
+        assert_eq!(hits.len(), 6);
+        for (hit, error) in hits {
+            assert!(matches!(error, Some(HitError::TooLarge { .. })));
+            let names: Vec<&str> = hit.iter().map(|(name, _)| name).collect();
+            assert_eq!(names, ["_raw", "cid", "consent", "uid"], "who sent it and what they want is kept");
+        }
+    }
+
+    #[test]
+    fn null_is_no_value() {
+        let null = json!({
+            "client_id": null, "app_instance_id": "5", "timestamp_micros": 7, "events": [{"name": "a", "timestamp_micros": null}],
+        });
+        assert_eq!(list(&read(&null)[0].0), pairs(&[("en", "a"), ("timestamp_micros", "json 7"), ("cid", "5")]));
     }
 
     proptest! {
