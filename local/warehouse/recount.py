@@ -137,7 +137,7 @@ def hits(lake: Path) -> dict[str, Any]:
     purchases: dict[str, dict[str, Any]] = {}
     for line in sorted(accepted, key=lambda line: (line["hit"]["time"], line["event_id"])):
         body = line["request"]["body"]
-        transaction = body.get("ti") or body.get("ep.transaction_id")
+        transaction = _either(body, "ti", "transaction_id")
         if transaction and _action(body) == "purchase":
             purchases.setdefault(transaction, line)
     views = [line["hit"]["time"] for line in accepted if _is_view(line)]
@@ -145,7 +145,7 @@ def hits(lake: Path) -> dict[str, Any]:
     revenue: dict[str, Decimal] = defaultdict(Decimal)
     for line in purchases.values():
         body = line["request"]["body"]
-        revenue[_hour(line["hit"]["time"])] += Decimal(str(body.get("tr") or body.get("epn.value") or 0))
+        revenue[_hour(line["hit"]["time"])] += Decimal(_either(body, "tr", "value") or 0)
     return {
         "hits": len(accepted),
         "rejected": rejected,
@@ -167,6 +167,12 @@ def lines(lake: Path) -> Iterator[dict[str, Any]]:
             content = path.read_bytes()
             text = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
             yield from map(json.loads, text.decode().rstrip("\n").split("\n"))
+
+
+def _either(body: dict[str, Any], v1: str, ga4: str) -> str | None:
+    """A parameter of version 1, or else of GA4, as text or as a number."""
+    given = (body.get(name) for name in (v1, f"ep.{ga4}", f"epn.{ga4}"))
+    return next((str(value) for value in given if value not in (None, "")), None)
 
 
 def _action(body: dict[str, Any]) -> str | None:

@@ -263,8 +263,14 @@ def traffic(lines: Iterable[Row], rng: random.Random, count: int, clients: int =
             body["ti"] = f"T-{number}"
             body["tr"] = f"{rng.randrange(100, 99_999) / 100:.2f}"
         elif body.get("en") == "purchase" and not clients:
-            body["ep.transaction_id"] = f"T-{number}"
-            body["epn.value"] = f"{rng.randrange(100, 99_999) / 100:.2f}"
+            for name in ("ep.transaction_id", "epn.transaction_id", "ep.value", "epn.value"):
+                body.pop(name, None)
+            value = f"{rng.randrange(100, 99_999) / 100:.2f}"
+            # Payloads have numbers where others have text, and the other way around.
+            if number % 2:
+                body |= {"epn.transaction_id": number, "ep.value": value}
+            else:
+                body |= {"ep.transaction_id": f"T-{number}", "epn.value": float(value)}
         if bought and rng.random() < 0.01:
             line = copy.deepcopy(rng.choice(bought))
         elif body.get("pa") == "purchase" or body.get("en") == "purchase":

@@ -17,10 +17,10 @@ with parsed as (
     lower(coalesce({{ json_text('data', ['hit', 'type']) }}, {{ json_text('data', body + ['t']) }})) as t,
     lower({{ json_text('data', body + ['en']) }}) as en,
     lower({{ json_text('data', body + ['pa']) }}) as pa,
-    coalesce({{ json_text('data', body + ['ti']) }}, {{ json_text('data', body + ['ep.transaction_id']) }}) as transaction_id,
-    {{ _money(body, 'tr', 'epn.value') }} as transaction_revenue,
-    {{ _money(body, 'tt', 'epn.tax') }} as transaction_tax,
-    {{ _money(body, 'ts', 'epn.shipping') }} as transaction_shipping,
+    {{ _either(body, 'ti', 'transaction_id') }} as transaction_id,
+    {{ try_cast_text(_either(body, 'tr', 'value'), 'numeric(18, 4)') }} as transaction_revenue,
+    {{ try_cast_text(_either(body, 'tt', 'tax'), 'numeric(18, 4)') }} as transaction_tax,
+    {{ try_cast_text(_either(body, 'ts', 'shipping'), 'numeric(18, 4)') }} as transaction_shipping,
     upper({{ json_text('data', body + ['cu']) }}) as currency,
     {{ json_text('data', ['context', 'document_location']) }} as document_location,
     {{ json_text('data', ['context', 'document_referrer']) }} as document_referrer,
@@ -80,8 +80,9 @@ select
 from parsed
 {% endmacro %}
 
-{% macro _money(body, v1, ga4) -%}
-{{ try_cast_text('coalesce(' ~ json_text('data', body + [v1]) ~ ', ' ~ json_text('data', body + [ga4]) ~ ')', 'numeric(18, 4)') }}
+{# A parameter of version 1, or else of GA4, where some clients send a number as text, or a text of digits as a number. #}
+{% macro _either(body, v1, ga4) -%}
+coalesce({{ json_text('data', body + [v1]) }}, {{ json_text('data', body + ['ep.' ~ ga4]) }}, {{ json_text('data', body + ['epn.' ~ ga4]) }})
 {%- endmacro %}
 
 {# Names of events in version 2 of the protocol, and the actions that they are in version 1. #}

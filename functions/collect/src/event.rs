@@ -25,7 +25,7 @@ use crate::{
     privacy::{self, Cleaner},
     products::{Product, products},
     request::Request,
-    validate::MOST_QUEUE_MS,
+    validate::{MOST_QUEUE_MS, ga4::micros},
     verdict::{self, ParserMessage},
 };
 
@@ -263,7 +263,7 @@ fn names_itself(hit: &Hit) -> bool {
 
 /// When the hit happened.
 fn time_ms(hit: &Hit, request_ms: i64) -> i64 {
-    match hit.get("timestamp_micros").and_then(|text| text.parse::<i64>().ok()) {
+    match micros(hit) {
         Some(micros) => (micros / 1_000).clamp(request_ms.saturating_sub(MOST_BACKDATED_MS), request_ms),
         None => request_ms.saturating_sub(queue_ms(hit)),
     }
@@ -505,6 +505,7 @@ mod tests {
         };
         let hit = |kind: &str, time: i64| json!({"protocol": "ga4-mp", "type": kind, "time": time});
         assert_eq!(line("en=page_view&timestamp_micros=1795195100123456")["hit"], hit("pageview", 1_795_195_100_123));
+        assert_eq!(line("en=login&timestamp_micros=1795195100123456.0")["hit"], hit("event", 1_795_195_100_123));
         assert_eq!(line("en=login&timestamp_micros=1")["hit"], hit("event", TIME_MS - 259_200_000));
         assert_eq!(line("en=login&timestamp_micros=9999999999999999")["hit"], hit("event", TIME_MS));
         assert_eq!(line("en=login&qt=5")["hit"], hit("event", TIME_MS - 5));

@@ -9,6 +9,8 @@
 //! | `cd<k>`, `cm<k>`, any other | `c2`, `ds`, `ln`, `k0`, … | any other | `raw`, unchanged |
 //! | those above whose value has the wrong type | the same | the same | `raw`, unchanged |
 //!
+//! A number where a text is expected, such as an id of digits, is the text of its digits.
+//!
 //! gtag.js writes a `~` of a value twice. Other libraries do not: what follows a single one and is no field belongs to the value.
 //!
 //! Sources: "Enhanced e-commerce: product", Measurement Protocol parameter reference; requests of gtag.js, as others describe them.
@@ -23,7 +25,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     event::object,
-    hit::{Hit, ParameterValue},
+    hit::{Hit, ParameterValue, is_number},
 };
 
 /// The largest n of the protocol.
@@ -257,12 +259,12 @@ impl<'a> Product<'a> {
             }
         };
         match value {
-            Field::Text(text) => {
-                *place = Some(text);
-                None
-            }
-            json @ Field::Json(_) => Some(json),
+            Field::Text(text) => *place = Some(text),
+            // An id of digits that a shop sends as a number is the same id.
+            Field::Json(ParameterValue::Json(json)) if is_number(json) => *place = Some(json.into()),
+            json @ Field::Json(_) => return Some(json),
         }
+        None
     }
 }
 
@@ -378,7 +380,8 @@ mod tests {
         let found = written(&Hit::from_json(raw).unwrap());
         let [first, second] = [&found[0], &found[1]];
         assert_eq!((&first["price"], &first["quantity"], &first["position"]), (&json!(9.5), &json!(3), &json!(2)));
-        assert_eq!(first["raw"], json!({"id": 7, "cd1": [1], "br": null}));
+        assert_eq!(first["id"], "7");
+        assert_eq!(first["raw"], json!({"cd1": [1], "br": null}));
         assert_eq!((&second["price"], &second["raw"]), (&Value::Null, &json!({"pr": true})));
     }
 
@@ -454,8 +457,8 @@ mod tests {
         );
         assert_eq!(found[0]["raw"], json!({"coupon": null, "discount": 1.5}));
         assert_eq!(
-            (&found[1]["index"], &found[1]["raw"]),
-            (&json!(3), &json!({"item_id": 3, "price": "free", "item_category2": "Shirts"}))
+            (&found[1]["index"], &found[1]["id"], &found[1]["raw"]),
+            (&json!(3), &json!("3"), &json!({"price": "free", "item_category2": "Shirts"}))
         );
         assert_eq!(written(&form("items=x")), json!([]));
     }

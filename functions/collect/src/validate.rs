@@ -22,7 +22,7 @@
 //!
 //! Source: "Measurement Protocol parameter reference", Google Analytics developer guides.
 
-mod ga4;
+pub(crate) mod ga4;
 
 use std::{borrow::Cow, net::IpAddr};
 

@@ -11,7 +11,7 @@
 //! | | reserved | warning |
 //! | `ep.`, `epn.` | more than 25 · a name over 40 characters, a text over 100 | warning |
 //! | `up.`, `upn.` | more than 25 · a name over 24 characters, a text over 36 | warning |
-//! | `timestamp_micros` | no integer · in the future, or older than 72 hours | error · none: it counts as now, or as 72 hours ago |
+//! | `timestamp_micros` | no number · in the future, or older than 72 hours · `null` | error · none: it counts as now, or as 72 hours ago · none: it counts as missing |
 //!
 //! Google ignores events with reserved names, and what is too long; here they are stored.
 //!
@@ -21,7 +21,7 @@ use std::borrow::Cow;
 
 use super::{Check, Protocol};
 use crate::{
-    hit::ParameterValue,
+    hit::{Hit, ParameterValue},
     verdict::{MessageCode, MessageType},
 };
 
@@ -53,6 +53,16 @@ const RESERVED: [&str; 19] = [
     "user_engagement",
 ];
 
+/// When an event happened, in microseconds since 1970. Some clients write a whole number with a fraction of 0, or as text.
+pub(crate) fn micros(hit: &Hit) -> Option<i64> {
+    let text = hit.get("timestamp_micros")?;
+    text.parse().ok().or_else(|| {
+        let number = text.parse().ok().filter(|number: &f64| number.is_finite())?;
+        #[expect(clippy::cast_possible_truncation, reason = "a cast saturates, and what is too large counts as now")]
+        Some(number as i64)
+    })
+}
+
 impl Check<'_> {
     pub(super) fn ga4(&mut self) {
         if self.protocol == Protocol::Ga4 {
@@ -77,11 +87,9 @@ impl Check<'_> {
             );
         }
         self.event_name();
-        if let Some(value) = self.hit.value("timestamp_micros") {
-            let (ParameterValue::Text(text) | ParameterValue::Json(text)) = value;
-            if text.parse::<i64>().is_err() {
-                self.fault(MessageCode::ValueInvalid, "timestamp_micros", "is not an integer");
-            }
+        let time = self.hit.value("timestamp_micros").filter(|value| *value != ParameterValue::Json("null"));
+        if time.is_some() && micros(self.hit).is_none() {
+            self.fault(MessageCode::ValueInvalid, "timestamp_micros", "is not a number");
         }
         self.entities("events.params", ["ep.", "epn."], MOST_NAME, MOST_TEXT);
         self.entities("user_properties", ["up.", "upn."], MOST_PROPERTY_NAME, MOST_PROPERTY_TEXT);
@@ -186,6 +194,9 @@ mod tests {
         for (body, expected) in [
             (r#"{"client_id":"5","events":[{"name":"a"}]}"#.to_owned(), &[][..]),
             (r#"{"app_instance_id":"5","timestamp_micros":"9","events":[{"name":"a"}]}"#.to_owned(), &[]),
+            (r#"{"client_id":"5","timestamp_micros":null,"events":[{"name":"a"}]}"#.to_owned(), &[]),
+            (r#"{"client_id":"5","timestamp_micros":1795195100123456.0,"events":[{"name":"a"}]}"#.to_owned(), &[]),
+            (r#"{"client_id":null,"user_id":"5","events":[{"name":"a"}]}"#.to_owned(), &[]),
             (r#"{"events":[{"name":"a"}]}"#.to_owned(), &["ERROR VALUE_REQUIRED client_id"]),
             (r#"{"client_id":"5"}"#.to_owned(), &["ERROR VALUE_REQUIRED events"]),
             (r#"{"client_id":"5","events":[]}"#.to_owned(), &["ERROR VALUE_REQUIRED events"]),
