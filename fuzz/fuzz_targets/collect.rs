@@ -81,5 +81,6 @@ fn beacon() -> Request<'static> {
         source_ip: "198.51.100.23".into(),
         hostname: "collect.example".into(),
         time_ms: 1_795_183_906_123,
+        id: "".into(),
     }
 }

@@ -457,6 +457,7 @@ async fn cors_headers_allow_the_configured_origins() {
     let answer = invoke(&some, &stranger).await;
     assert_eq!((answer.status_code, header(&answer, "Access-Control-Allow-Origin")), (200, None));
     assert_eq!(invoke(&all, &request("GET", "/health", "", "", &[])).await.status_code, 204);
+    assert_eq!(invoke(&all, &file("collect-alb-health.json")).await.status_code, 204);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

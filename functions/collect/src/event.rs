@@ -1,9 +1,10 @@
 //! A hit → the event that is stored: one line of JSON.
 //!
-//! [`Line`] is the format. `event_id` is a hash of the stored parameters, the time of the hit and its position in the request, so
-//! that equal hits of a batch are different events, and a repeated invocation gives the same ones. If the client says which hit it
-//! is (see `names_itself`), neither the time nor `qt` is part of the hash: a beacon that is sent again and a page that a browser
-//! restores give the same id. A `z` of the hit's own also stands for its position, because a client may put the hit into another
+//! [`Line`] is the format. `event_id` is a hash of the stored parameters, the time of the hit, its request and its position there, so
+//! that equal hits are different events, and a repeated invocation gives the same ones. If the client says which hit it
+//! is (see `names_itself`), neither the time nor the request nor `qt` is part of the hash: a beacon that is sent again and a page that a
+//! browser restores give the same id. Without a client id, what a client says may be what another one says, so then the stored address
+//! and user agent are part of it. A `z` of the hit's own also stands for its position, because a client may put the hit into another
 //! batch when it sends it again.
 //!
 //! A rejected hit has the same members, another `service.id`, and the reasons.
@@ -185,21 +186,25 @@ pub fn event(
 
     let time = time_ms(&clean, request.time_ms);
     let parameters = Parameters::of(&clean)?;
-    let position = if read.is_named { 0 } else { read.position };
-    let event_id = parameters.id((!names_itself(&clean)).then_some(time), position, is_rejected);
-    let id = text("z").unwrap_or(&event_id);
     let user_agent = text("ua")
         .map(Cow::Borrowed)
         .or_else(|| request.header("user-agent").map(|user_agent| cleaner.user_agent(user_agent)));
+    let user_ip =
+        text("uip").or_else(|| text("_uip")).map(Cow::Borrowed).or_else(|| cleaner.address(&request.source_ip));
+    let identity = match names_itself(&clean) {
+        false => Identity::Request { time, id: &request.id },
+        true if text("cid").or_else(|| text("uid")).is_some() => Identity::Client,
+        true => Identity::Stranger { ip: user_ip.as_deref(), agent: user_agent.as_deref() },
+    };
+    let position = if read.is_named { 0 } else { read.position };
+    let event_id = parameters.id(&identity, position, is_rejected);
+    let id = text("z").unwrap_or(&event_id);
     let path = cleaner.path(&request.path);
     let headers = headers::stored(&request.headers, &config.store_headers, &mut cleaner);
     let line = Line {
         service: Service { id: if is_rejected { "api.collect.rejected" } else { "api.collect" } },
         context: Context {
-            user_ip: text("uip")
-                .or_else(|| text("_uip"))
-                .map(Cow::Borrowed)
-                .or_else(|| cleaner.address(&request.source_ip)),
+            user_ip,
             user_agent: user_agent.as_deref(),
             document_location: text("dl"),
             document_referrer: text("dr"),
@@ -277,6 +282,16 @@ fn queue_ms(hit: &Hit) -> i64 {
     ms.clamp(0, MOST_QUEUE_MS)
 }
 
+/// What tells a hit from others with equal parameters.
+enum Identity<'a> {
+    /// Nothing but when it happened and which request it came in.
+    Request { time: i64, id: &'a str },
+    /// What its client says about it is one of the parameters, and so is the client.
+    Client,
+    /// The same without the client: where it came from, as far as that is stored.
+    Stranger { ip: Option<&'a str>, agent: Option<&'a str> },
+}
+
 /// The parameters as JSON, serialised once: they are hashed and stored as the same bytes.
 struct Parameters {
     json: Vec<u8>,
@@ -308,19 +323,26 @@ impl Parameters {
         Ok(Self { json, queue_time })
     }
 
-    /// The event id: a hash of the time and all parameters, or without a time, of all parameters but `qt`; and of the position
+    /// The event id: a hash of the parameters and of what tells the hit from equal ones; of the position
     /// in the request, unless it is the first; and of whether the hit is rejected, so that a copy which is sent again and accepted is
     /// another event.
-    fn id(&self, time: Option<i64>, position: usize, is_rejected: bool) -> String {
+    fn id(&self, identity: &Identity<'_>, position: usize, is_rejected: bool) -> String {
         let mut hash = Sha256::new();
-        match time {
-            Some(time) => {
+        match identity {
+            Identity::Request { time, id } => {
                 hash.update(time.to_be_bytes());
                 hash.update(&self.json);
+                hash.update(id);
             }
-            None => {
+            Identity::Client | Identity::Stranger { .. } => {
                 hash.update(self.json.get(..self.queue_time.start).unwrap_or_default());
                 hash.update(self.json.get(self.queue_time.end..).unwrap_or_default());
+            }
+        }
+        if let Identity::Stranger { ip, agent } = identity {
+            for part in [ip, agent].into_iter().flatten() {
+                hash.update([0]);
+                hash.update(part);
             }
         }
         if position > 0 {
@@ -362,6 +384,7 @@ mod tests {
             source_ip: "198.51.100.23".into(),
             hostname: "collect.example.org".into(),
             time_ms: TIME_MS,
+            id: "".into(),
         }
     }
 
@@ -495,6 +518,29 @@ mod tests {
         assert_eq!(ids.len(), 20);
         assert_eq!(id("cid=1", 7), id("cid=1", 7));
         assert_eq!(id("cid=1&z=5", 0), id("cid=1&z=5", 1), "the client says which hit it is");
+    }
+
+    /// A load balancer tells the time in seconds, and without a client id the hits of two visitors may be the same.
+    #[test]
+    fn equal_hits_of_two_requests_are_different_events() {
+        let id =
+            |raw: &str, policy, request: Request<'_>| stored(&event(&form(raw), &request, policy))["event_id"].clone();
+        let named = |id: &'static str| Request { id: id.into(), ..request(&[("dnt", "1")]) };
+        for policy in [Policy::Ignore, Policy::DropId] {
+            assert_ne!(id("cid=1", policy, named("a")), id("cid=1", policy, named("b")));
+            assert_eq!(id("cid=1", policy, named("a")), id("cid=1", policy, named("a")), "the invocation is repeated");
+            assert_eq!(id("cid=1&z=5", policy, named("a")), id("cid=1&z=5", policy, named("b")), "it is sent again");
+        }
+        let from = |ip: &'static str| Request { source_ip: ip.into(), ..named("a") };
+        let [here, there] = ["203.0.113.7", "198.51.100.23"].map(|ip| id("cid=1&z=5", Policy::DropId, from(ip)));
+        assert_ne!(here, there, "two visitors whose clients count their hits");
+        assert_eq!(
+            here,
+            id("cid=2&z=5", Policy::DropId, from("203.0.113.99")),
+            "nothing that is dropped is part of it"
+        );
+        let open = ["203.0.113.7", "198.51.100.23"].map(|ip| id("cid=1&z=5", Policy::Ignore, from(ip)));
+        assert_eq!(open[0], open[1], "a visitor may have moved");
     }
 
     #[test]

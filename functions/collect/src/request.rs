@@ -1,7 +1,8 @@
 //! Events of API Gateway (HTTP and REST API), of function URLs and of Application Load Balancers → one shape of request.
 //!
 //! A load balancer says neither when it received a request nor who sent it, except in headers that it writes itself:
-//! `X-Amzn-Trace-Id`, which has the time in seconds, and the last address of `X-Forwarded-For`.
+//! `X-Amzn-Trace-Id`, which has the time in seconds, and the last address of `X-Forwarded-For`. If a client sends a trace id of its own
+//! (`Root`), the load balancer adds its own as `Self`. The health checks of a target group have neither header.
 //!
 //! Source: "Working with AWS Lambda proxy integrations for HTTP APIs" (payload format 2.0, which function URLs share) and
 //! "Input format of a Lambda function for proxy integration" (1.0), Amazon API Gateway developer guide; "Lambda functions as
@@ -16,7 +17,12 @@ use serde::{
 };
 use shared::json::Text;
 
+use runtime::clock;
+
 use crate::{address::parse_address, headers::Header};
+
+/// How far from the clock the time of a trace id may be that nobody vouches for: a function runs for at most 15 minutes.
+const MOST_OFF_MS: i64 = 15 * 60 * 1_000;
 
 /// A request, independent of the event that brought it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct Request<'a> {
     pub hostname: Cow<'a, str>,
     /// When the gateway received the request, in milliseconds since 1970-01-01T00:00:00Z.
     pub time_ms: i64,
+    /// What the gateway calls the request, or empty. The same when it invokes the function again for it.
+    pub id: Cow<'a, str>,
 }
 
 /// The event was not sent by a gateway.
@@ -91,6 +99,8 @@ struct Context<'a> {
     domain_name: Option<Text<'a>>,
     #[serde(borrow)]
     stage: Option<Text<'a>>,
+    #[serde(borrow)]
+    request_id: Option<Text<'a>>,
     time_epoch: Option<i64>,
     request_time_epoch: Option<i64>,
 }
@@ -144,6 +154,11 @@ fn text(text: Option<Text<'_>>) -> Cow<'_, str> {
 
 /// Reads an event.
 pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
+    read_at(event, clock::unix_ms)
+}
+
+/// The same with another clock, which is read only if the event does not say when the request was received.
+fn read_at(event: &[u8], clock: impl Fn() -> i64) -> Result<Request<'_>, RequestError> {
     // Checking UTF-8 once is faster than string by string. Invalid bytes in a member that is not read are accepted.
     let event: Event<'_> = match str::from_utf8(event) {
         Ok(event) => serde_json::from_str(event)?,
@@ -152,7 +167,7 @@ pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
     let context = event.request_context.ok_or(RequestError::Missing("requestContext"))?;
     if context.elb.is_some() {
         let headers = lower_case(joined(event.multi_value_headers, event.headers));
-        return of_load_balancer(Request {
+        let request = Request {
             method: event.http_method.ok_or(RequestError::Missing("httpMethod"))?.0,
             path: decoded(text(event.path)),
             query: queried(event.multi_value_query_string_parameters, event.query_string_parameters, as_sent).into(),
@@ -162,8 +177,11 @@ pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
             source_ip: "".into(),
             hostname: "".into(),
             time_ms: 0,
-        });
+            id: "".into(),
+        };
+        return Ok(of_load_balancer(request, clock));
     }
+    let id = text(context.request_id);
     match context.http {
         Some(http) => Ok(Request {
             method: http.method.0,
@@ -175,6 +193,7 @@ pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
             source_ip: text(http.source_ip),
             hostname: text(context.domain_name),
             time_ms: context.time_epoch.ok_or(RequestError::Missing("requestContext.timeEpoch"))?,
+            id,
         }),
         None => Ok(Request {
             method: event.http_method.ok_or(RequestError::Missing("httpMethod"))?.0,
@@ -186,23 +205,30 @@ pub fn read(event: &[u8]) -> Result<Request<'_>, RequestError> {
             source_ip: text(context.identity.and_then(|identity| identity.source_ip)),
             hostname: text(context.domain_name),
             time_ms: context.request_time_epoch.ok_or(RequestError::Missing("requestContext.requestTimeEpoch"))?,
+            id,
         }),
     }
 }
 
 /// Fills in what a load balancer says in headers only.
-fn of_load_balancer(mut request: Request<'_>) -> Result<Request<'_>, RequestError> {
+fn of_load_balancer(mut request: Request<'_>, clock: impl Fn() -> i64) -> Request<'_> {
     let last =
         |name: &str| request.headers.iter().rev().find(|(other, _)| other == name).map(|(_, value)| value.clone());
     // Such as `Root=1-67891233-abcdef012345678912345678`, maybe with `Self=…;` before it.
     let trace = last("x-amzn-trace-id").unwrap_or_default();
-    let root = trace.split(';').find_map(|part| part.trim().strip_prefix("Root=")?.split('-').nth(1));
-    let seconds = root.and_then(|hex| i64::from_str_radix(hex, 16).ok());
-    request.time_ms = seconds.ok_or(RequestError::Missing("time in x-amzn-trace-id"))?.saturating_mul(1_000);
+    let part = |name: &str| trace.split(';').find_map(|part| part.trim().strip_prefix(name));
+    let own = part("Self=");
+    let time_ms = |id: &str| Some(i64::from_str_radix(id.split('-').nth(1)?, 16).ok()?.saturating_mul(1_000));
+    let is_sane = |time: &i64, now: i64| now.saturating_sub(*time).saturating_abs() <= MOST_OFF_MS;
+    let time = own.and_then(time_ms).unwrap_or_else(|| {
+        let now = clock();
+        part("Root=").and_then(time_ms).filter(|time| is_sane(time, now)).unwrap_or(now)
+    });
+    let id = own.or_else(|| part("Root=")).unwrap_or_default().to_owned();
     let source = last("x-forwarded-for").unwrap_or_default();
-    request.source_ip = source.rsplit(',').next().unwrap_or_default().trim().to_owned().into();
+    let source_ip = source.rsplit(',').next().unwrap_or_default().trim().to_owned();
     request.hostname = last("host").unwrap_or_default();
-    Ok(request)
+    Request { time_ms: time, id: id.into(), source_ip: source_ip.into(), ..request }
 }
 
 impl Request<'_> {
@@ -305,7 +331,7 @@ mod tests {
         json!({
             "version": "2.0", "routeKey": "POST /collect", "rawPath": "/prod/collect", "rawQueryString": "a=1&a=2",
             "headers": {"content-type": "text/plain", "user-agent": "x"},
-            "requestContext": {"domainName": "collect.example", "stage": "prod", "timeEpoch": 1_795_183_906_123_i64,
+            "requestContext": {"domainName": "collect.example", "stage": "prod", "requestId": "Jx2PXg=", "timeEpoch": 1_795_183_906_123_i64,
                 "http": {"method": "POST", "path": "/prod/collect", "sourceIp": "192.0.2.7", "userAgent": "x"}},
             "body": "v=1&t=é", "isBase64Encoded": false,
         })
@@ -316,7 +342,7 @@ mod tests {
             "httpMethod": "POST", "path": "/collect", "headers": {"Content-Type": "text/plain", "User-Agent": "x"},
             "multiValueHeaders": {"Content-Type": ["text/plain"], "User-Agent": ["x"]},
             "queryStringParameters": {"a": "2"}, "multiValueQueryStringParameters": {"a": ["1", "2"]},
-            "requestContext": {"domainName": "collect.example", "stage": "prod", "path": "/prod/collect",
+            "requestContext": {"domainName": "collect.example", "stage": "prod", "path": "/prod/collect", "requestId": "Jx2PXg=",
                 "requestTimeEpoch": 1_795_183_906_123_i64, "identity": {"sourceIp": "192.0.2.7"}},
             "body": "v=1&t=é", "isBase64Encoded": false,
         })
@@ -328,8 +354,8 @@ mod tests {
         let (rest, http) = (read(v1.as_bytes()).unwrap(), read(v2.as_bytes()).unwrap());
         assert_eq!(rest, http);
         assert_eq!(
-            (&*http.path, &*http.body, http.header("content-type")),
-            ("/collect", "v=1&t=é", Some("text/plain"))
+            (&*http.path, &*http.body, http.header("content-type"), &*http.id),
+            ("/collect", "v=1&t=é", Some("text/plain"), "Jx2PXg=")
         );
     }
 
@@ -348,7 +374,7 @@ mod tests {
             "httpMethod": "POST", "path": "/collect", "queryStringParameters": {"dl": "https%3A%2F%2Fa.example%2F%3Fb%3Dc%26d", "e": "a+b"},
             "headers": {
                 "content-type": "text/plain", "host": "collect.example", "user-agent": "x",
-                "x-amzn-trace-id": "Root=1-6b01a712-abcdef012345678912345678", "x-forwarded-for": "203.0.113.9, 192.0.2.7",
+                "x-amzn-trace-id": "Self=1-6b01a712-abc;Root=1-6b01a700-abcdef012345678912345678", "x-forwarded-for": "203.0.113.9, 192.0.2.7",
             },
             "body": "v=1&t=é", "isBase64Encoded": false,
         })
@@ -359,8 +385,8 @@ mod tests {
         let event = load_balancer().to_string();
         let request = read(event.as_bytes()).unwrap();
         assert_eq!(
-            (&*request.source_ip, &*request.hostname, request.time_ms),
-            ("192.0.2.7", "collect.example", 1_795_270_418_000)
+            (&*request.source_ip, &*request.hostname, request.time_ms, &*request.id),
+            ("192.0.2.7", "collect.example", 1_795_270_418_000, "1-6b01a712-abc")
         );
         assert_eq!(request.query, "dl=https%3A%2F%2Fa.example%2F%3Fb%3Dc%26d&e=a+b");
         let mut all = load_balancer();
@@ -373,10 +399,44 @@ mod tests {
         let object = all.as_object_mut().unwrap();
         object.retain(|name, _| name != "headers" && name != "queryStringParameters");
         assert_eq!(read(all.to_string().as_bytes()).unwrap(), request);
-        let mut without = load_balancer();
-        without["headers"]["x-amzn-trace-id"] = json!("Self=1-6b01a712-abc");
-        let error = read(without.to_string().as_bytes()).unwrap_err().to_string();
-        assert!(error.ends_with("it has no time in x-amzn-trace-id"), "{error}");
+    }
+
+    #[test]
+    fn the_time_of_a_load_balancer_is_its_own_or_that_of_the_clock() {
+        const NOW: i64 = 1_795_270_418_123;
+        let found = |trace: &str| {
+            let mut event = load_balancer();
+            event["headers"]["x-amzn-trace-id"] = json!(trace);
+            let event = event.to_string();
+            let request = read_at(event.as_bytes(), || NOW).unwrap();
+            (request.time_ms, request.id.into_owned())
+        };
+        let second = |seconds: i64| format!("Root=1-{seconds:08x}-abc");
+        let now = NOW / 1_000;
+        assert_eq!(found(&second(now - 2)).0, NOW - 2_123, "of the load balancer, or of a client: nobody can tell");
+        for trace in
+            [second(now - 901), second(now + 901), "Root=1-ffffffffffffffff-a".into(), "Root=1".into(), "".into()]
+        {
+            assert_eq!(found(&trace).0, NOW, "{trace}");
+        }
+        let named = format!("Self=1-{:08x}-own;{};CalledFrom=app", now - 2_000, second(now));
+        assert_eq!(
+            found(&named),
+            (NOW - 2_000_123, format!("1-{:08x}-own", now - 2_000)),
+            "a client cannot write this"
+        );
+        assert_eq!(found("Root=1-xyz-abc").1, "1-xyz-abc");
+    }
+
+    #[test]
+    fn a_health_check_of_a_target_group_is_a_request() {
+        let event = json!({
+            "requestContext": {"elb": {"targetGroupArn": "arn"}}, "httpMethod": "GET", "path": "/health", "queryStringParameters": {},
+            "headers": {"user-agent": "ELB-HealthChecker/2.0"}, "body": "", "isBase64Encoded": false,
+        });
+        let event = event.to_string();
+        let request = read_at(event.as_bytes(), || 7).unwrap();
+        assert_eq!((&*request.method, &*request.path, &*request.source_ip, request.time_ms), ("GET", "/health", "", 7));
     }
 
     #[test]

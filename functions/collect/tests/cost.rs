@@ -27,6 +27,7 @@ fn request<'a>(body: &'a str, headers: &[(&'a str, &'a str)]) -> Request<'a> {
         source_ip: "198.51.100.23".into(),
         hostname: "collect.example".into(),
         time_ms: 1_795_183_906_123,
+        id: "".into(),
     }
 }
 
