@@ -13,8 +13,8 @@
 //! | `uip`, `_uip` | shortened | shortened |
 //! | `uid`; `user_data`, `em`, `_fid`, `user_location` of GA4 | dropped | dropped |
 //! | `geoid` | dropped, unless it is a country | the same |
-//! | `cid` | dropped if it equals `uid` | dropped |
-//! | `_gid`, `sid`, `_fplc` | kept | dropped |
+//! | `cid` | dropped if it equals `uid`, or has something in it that is redacted | dropped |
+//! | `_gid`, `sid`, `ep.session_id`, `ga_session_id`, `_fplc`; `_gl`, `_ga`, also of a URL | kept | dropped |
 //! | `_raw` (see `hit::UNREADABLE`), in which nothing can be found by its name | dropped | dropped |
 //!
 //! **Anonymised** also means that addresses are shortened (see `address`) in the source address and in the headers that carry
@@ -26,18 +26,23 @@
 //! mode, or the word `denied`. Which ids it has is not known, so if it is anonymised, only the parameters of the protocol are kept of the
 //! query string, and no `Referer`. If its site is not known either, the strictest policy that any site has counts.
 //!
+//! A `cid` or `uid` of a visitor who does not opt out in which something is redacted, such as an e-mail address, becomes `[redacted]-` and a hash of the
+//! id, so that visitors stay apart.
+//!
 //! Sources: "Anonymize IP", Measurement Protocol parameter reference; "Global Privacy Control", W3C; "Consent mode", Google tag
 //! platform; the letters of `gcd` as others describe them.
 
 use std::{borrow::Cow, net::IpAddr, ops::RangeInclusive};
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     address::{carries_addresses, forwarded, is_about_the_server, parse_address, shorten},
     headers::Header,
     hit::{Hit, ParameterValue, Replacement, UNREADABLE, Wish, is_of_protocol, is_state},
-    redact::{Known, REDACTED, is_secret_name, redact},
+    products::{is_item, item_fields},
+    redact::{Known, REDACTED, is_ga4_session, is_secret_name, redact},
 };
 
 /// Lengths of ids that are searched for in other texts. Shorter ones may be part of something else there. Longer ones are no ids (GA4
@@ -169,7 +174,8 @@ impl Cleaner {
                     return Some(Replacement::Removed);
                 }
                 "cid" if drop_id || uid == Some(text) => return Some(Replacement::Removed),
-                "_gid" | "sid" | "_fplc" if drop_id => return Some(Replacement::Removed),
+                "_gid" | "sid" | "_fplc" | "_gl" | "_ga" if drop_id => return Some(Replacement::Removed),
+                _ if drop_id && is_ga4_session(name) => return Some(Replacement::Removed),
                 "geoid" if !is_country(text) => return Some(Replacement::Removed),
                 "uip" | "_uip" => {
                     return Some(shorten(text).map_or(Replacement::Removed, |ip| Replacement::Text(ip.to_string())));
@@ -184,9 +190,44 @@ impl Cleaner {
             return Some(Replacement::Text(REDACTED.to_owned()));
         }
         match value {
+            ParameterValue::Text(text) if is_id(name) => {
+                let clean = self.text(text)?;
+                // The ids of all visitors who have an e-mail address as an id must not become one.
+                let one_of_many = || Replacement::Text(format!("{REDACTED}-{}", hash(text)));
+                Some(if anonymise || clean.is_empty() { Replacement::Removed } else { one_of_many() })
+            }
+            ParameterValue::Text(text) if is_item(name) => self.item(text).map(Replacement::Text),
             ParameterValue::Text(text) => self.text(text).map(Replacement::Text),
             ParameterValue::Json(json) => self.json(json).map(Replacement::Json),
         }
+    }
+
+    /// The changed item of gtag.js: field by field, so that none is taken for a part of the one before.
+    fn item(&mut self, item: &str) -> Option<String> {
+        let mut changed = String::new();
+        let mut done = 0;
+        // The last letter of fields such as `k0`, which name a field `v0`, whose name is one of a secret.
+        let mut secret: Vec<&str> = Vec::new();
+        for field in item_fields(item) {
+            // What is no field may as well be any text.
+            let start = if field.is_known { field.start } else { field.start - field.name.len() };
+            let end = field.start + field.value.len();
+            let text = item.get(start..end).unwrap_or_default();
+            let is_secret = field.name.strip_prefix('v').is_some_and(|key| secret.contains(&key));
+            secret.extend(field.name.strip_prefix('k').filter(|_| is_secret_name(field.value)));
+            let clean = if is_secret && !text.is_empty() && text != REDACTED {
+                self.redacted += 1;
+                Some(REDACTED.to_owned())
+            } else {
+                self.text(text)
+            };
+            if let Some(clean) = clean {
+                changed.push_str(item.get(done..start).unwrap_or_default());
+                changed.push_str(&clean);
+                done = end;
+            }
+        }
+        (done > 0).then(|| changed + item.get(done..).unwrap_or_default())
     }
 
     /// The value of a header, without what must not be stored. `None` when nothing is left. Names are in lower case.
@@ -267,7 +308,14 @@ impl Cleaner {
     fn members(&mut self, members: &mut serde_json::Map<String, Value>) -> bool {
         let mut is_changed = false;
         for (name, value) in members.iter_mut() {
-            if is_secret_name(name) && (value.is_string() || value.is_number()) && value != REDACTED {
+            let is_empty = match &*value {
+                Value::Null | Value::Bool(_) => true,
+                Value::Number(_) => false,
+                Value::String(text) => text.is_empty() || text == REDACTED,
+                Value::Array(values) => values.is_empty(),
+                Value::Object(members) => members.is_empty(),
+            };
+            if is_secret_name(name) && !is_empty {
                 *value = Value::from(REDACTED);
                 self.redacted += 1;
                 is_changed = true;
@@ -295,14 +343,28 @@ fn known(decision: Decision, hit: &Hit, source_ip: &str, headers: &[Header<'_>])
     for (_, value) in headers.iter().rev().filter(|(name, _)| carries_addresses(name)).take(MAX_ADDRESSES) {
         last(value).split(',').for_each(&mut add);
     }
-    let names: &[&str] = if decision.drop_id { &["uid", "cid", "_gid", "sid"] } else { &["uid"] };
-    let ids = names.iter().filter_map(|name| hit.get(name)).filter(|id| ID_BYTES.contains(&id.len()));
-    Known::new(addresses, ids.map(str::to_owned).collect())
+    let is_dropped = |name: &str| match name {
+        "uid" | "_fid" => true,
+        _ => decision.drop_id && (matches!(name, "cid" | "_gid" | "sid" | "_fplc") || is_ga4_session(name)),
+    };
+    let ids = hit.iter().filter(|(name, _)| is_dropped(name)).filter_map(|(name, _)| hit.get(name));
+    let ids = ids.filter(|id| ID_BYTES.contains(&id.len())).map(str::to_owned).collect();
+    Known::new(addresses, ids).with_client_dropped(decision.drop_id)
 }
 
 /// The last elements of a list, as many as are looked at.
 fn last(list: &str) -> &str {
     list.rmatch_indices(',').nth(MAX_ADDRESSES - 1).and_then(|(at, _)| list.get(at + 1..)).unwrap_or(list)
+}
+
+/// Whether a parameter is the id of a visitor.
+fn is_id(name: &str) -> bool {
+    matches!(name, "cid" | "uid")
+}
+
+/// 16 hexadecimal digits.
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Two letters. Other geographical ids are those of cities and regions.
@@ -406,12 +468,80 @@ mod tests {
             "v=2&sid=7&password=%5Bredacted%5D&ep.access_token=%5Bredacted%5D&%5Bredacted%5D=1&up.key=k&t=&client_secret="
         );
         assert_eq!(open.redacted(), 3);
-        let json =
-            Hit::from_json(br#"{"more":{"Password":"abc","n":{"api_key":7},"ann@example.org":[1],"token":[1]}}"#)
-                .unwrap();
+        let json = Hit::from_json(
+            br#"{"more":{"Password":"abc","n":{"api_key":7},"ann@example.org":[1],"token":["a"],"pwd":{"a":1}}}"#,
+        )
+        .unwrap();
         let clean = Cleaner::new(Decision::default(), &json, "", &[]).hit(&json).into_owned();
-        let expected = r#"{"Password":"[redacted]","[redacted]":[1],"n":{"api_key":"[redacted]"},"token":[1]}"#;
+        let expected = r#"{"Password":"[redacted]","[redacted]":[1],"n":{"api_key":"[redacted]"},"pwd":"[redacted]","token":"[redacted]"}"#;
         assert_eq!(clean.value("more"), Some(ParameterValue::Json(expected)));
+    }
+
+    #[test]
+    fn the_session_of_ga4_is_no_secret_and_goes_with_the_client() {
+        let raw = "ep.session_id=1795378300&epn.session_id=1795378301&ep.ga_session_id=7&ga_session_id=8&up.session_id=9&cd1=of+1795378300";
+        let hit = Hit::from_form(format!("{raw}&session_id=s3cret&ep.my_session_id=s3cret").as_bytes()).unwrap();
+        let open = cleaner(&hit, Decision::default(), &[]).hit(&hit).to_form();
+        assert_eq!(
+            open,
+            format!("{}&session_id=%5Bredacted%5D&ep.my_session_id=%5Bredacted%5D", raw.replace('+', "%20"))
+        );
+        let dropped = cleaner(&hit, DROP_ID, &[]).hit(&hit).to_form();
+        assert_eq!(dropped, "cd1=of%20%5Bredacted%5D&session_id=%5Bredacted%5D&ep.my_session_id=%5Bredacted%5D");
+    }
+
+    #[test]
+    fn an_item_is_cleaned_field_by_field() {
+        let mut hit = Hit::default();
+        for (name, item) in [
+            ("pr1", "idP1~nmA https://x.org/?token=abc~~d&e=f~pr19.99~k0password~v0hunter2~k1size~v1XL~"),
+            ("pr2", "nmA~idann@example.org~brkey=5~qt1"),
+            ("pr3", "idP1~nmA~"),
+            ("pr5", "key=5~nmA"),
+            ("pr4nm", "?key=5~pr1"),
+        ] {
+            hit.set(name, item);
+        }
+        let clean = cleaner(&hit, Decision::default(), &[]).hit(&hit).into_owned();
+        for (name, expected) in [
+            ("pr1", "idP1~nmA https://x.org/?token=[redacted]&e=f~pr19.99~k0password~v0[redacted]~k1size~v1XL~"),
+            ("pr2", "nmA~id[redacted]~brkey=[redacted]~qt1"),
+            ("pr3", "idP1~nmA~"),
+            ("pr5", "key=[redacted]~nmA"),
+            ("pr4nm", "?key=[redacted]"),
+        ] {
+            assert_eq!(clean.get(name), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn ids_with_something_personal_in_them_stay_apart() {
+        let hit = |id: &str| Hit::from_form(format!("cid={id}&uid={id}").as_bytes()).unwrap();
+        let ids = |id: &str, decision| {
+            let hit = hit(id);
+            let clean = cleaner(&hit, decision, &[]).hit(&hit).into_owned();
+            ["cid", "uid"].map(|name| clean.get(name).map(str::to_owned))
+        };
+        let [ann, jo] = ["ann@example.org", "jo@example.org"].map(|id| ids(id, Decision::default()));
+        assert!(ann[0].as_ref().is_some_and(|id| id.starts_with("[redacted]-") && id.len() == 27), "{ann:?}");
+        assert!(ann[0] == ann[1] && ann != jo);
+        assert_eq!(ann, ids("ann@example.org", Decision::default()), "the same visitor has the same id");
+        let alone = Hit::from_form(b"cid=ann@example.org").unwrap();
+        assert_eq!(cleaner(&alone, ANONYMISE, &[]).hit(&alone).len(), 0);
+    }
+
+    #[test]
+    fn ids_of_firebase_are_found_elsewhere() {
+        let hit = Hit::from_form(
+            b"_fid=fid-1234567&_fplc=plc-1234567&cd1=fid-1234567+plc-1234567&_gl=1*x*_ga*y&dl=/?_gl=1*x",
+        )
+        .unwrap();
+        let clean = |decision| cleaner(&hit, decision, &[]).hit(&hit).to_form();
+        assert_eq!(
+            clean(ANONYMISE),
+            "_fplc=plc-1234567&cd1=%5Bredacted%5D%20plc-1234567&_gl=1*x*_ga*y&dl=%2F%3F_gl%3D1*x"
+        );
+        assert_eq!(clean(DROP_ID), "cd1=%5Bredacted%5D%20%5Bredacted%5D&dl=%2F%3F_gl%3D%5Bredacted%5D");
     }
 
     fn cleaner(hit: &Hit, decision: Decision, pairs: &[(&str, &str)]) -> Cleaner {

@@ -90,18 +90,28 @@ pub fn products(hit: &Hit) -> Vec<Product<'_>> {
     products
 }
 
+/// A field of an item of gtag.js.
+pub(crate) struct ItemField<'a> {
+    pub(crate) name: &'a str,
+    /// Whether there is a field of that name.
+    pub(crate) is_known: bool,
+    /// As it is written: with each `~` twice.
+    pub(crate) value: &'a str,
+    /// Where the value begins.
+    pub(crate) start: usize,
+}
+
 /// The fields of an item of gtag.js.
-fn fields<'a>(item: &'a str, mut set: impl FnMut(&'a str, Cow<'a, str>)) {
-    let mut rest = item;
-    while !rest.is_empty() {
-        let (field, value) = rest.split_at_checked(2).unwrap_or((rest, ""));
+pub(crate) fn item_fields(item: &str) -> impl Iterator<Item = ItemField<'_>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = item.get(at..).filter(|rest| !rest.is_empty())?;
+        let (name, value) = rest.split_at_checked(2).unwrap_or((rest, ""));
         let mut end = 0;
-        let mut has_pairs = false;
-        while let Some(at) = value.get(end..).and_then(|rest| rest.find('~')) {
-            end += at;
+        while let Some(next) = value.get(end..).and_then(|rest| rest.find('~')) {
+            end += next;
             let after = value.get(end + 1..).unwrap_or_default();
             if after.starts_with('~') {
-                has_pairs = true;
                 end += 2;
             } else if after.is_empty() || is_item_field(after) {
                 break;
@@ -110,9 +120,22 @@ fn fields<'a>(item: &'a str, mut set: impl FnMut(&'a str, Cow<'a, str>)) {
             }
         }
         let is_last = !value.get(end..).is_some_and(|rest| rest.starts_with('~'));
-        let text = if is_last { value } else { value.get(..end).unwrap_or_default() };
-        rest = if is_last { "" } else { value.get(end + 1..).unwrap_or_default() };
-        set(field, if has_pairs { text.replace("~~", "~").into() } else { text.into() });
+        let value = if is_last { value } else { value.get(..end).unwrap_or_default() };
+        let start = at + name.len();
+        at = if is_last { item.len() } else { start + value.len() + 1 };
+        Some(ItemField { name, is_known: is_item_field(name), value, start })
+    })
+}
+
+/// Whether a parameter is an item of gtag.js: `pr1`, not `pr1nm`.
+pub(crate) fn is_item(name: &str) -> bool {
+    name.starts_with("pr") && split(name).is_some_and(|(_, field)| field.is_empty())
+}
+
+/// The fields of an item, with their values as they were before each `~` was written twice.
+fn fields<'a>(item: &'a str, mut set: impl FnMut(&'a str, Cow<'a, str>)) {
+    for ItemField { name, value, .. } in item_fields(item) {
+        set(name, if value.contains("~~") { value.replace("~~", "~").into() } else { value.into() });
     }
 }
 

@@ -3,6 +3,7 @@
 //! | found | becomes `[redacted]` |
 //! |---|---|
 //! | `https://user:password@host` | user and password |
+//! | `_gl=value`, `_ga=value` | the value, if the client id is dropped: they hand it to another site |
 //! | `name=value`, in a URL or not | the value, up to `&` or `#`, if the name is one of [`names::NAMES`] or [`names::PLAIN`], or ends in one of [`names::ENDS`] |
 //! | `name: value`, `"name": "value"` | the value, if the name is one of [`names::PLAIN`] or ends in one of [`names::ENDS`] |
 //! | `Bearer value` | the value, from eight characters on |
@@ -11,8 +12,10 @@
 //! | a known id | all of it, where it is not part of a longer word |
 //! | a known address, however it is written | it is not redacted but shortened |
 //!
-//! Percent-encoding is undone for the search, however often it was done: the text between the finds stays as it was. Redacting a
-//! text again does not change it.
+//! A value after a colon may be an array or an object. `[]` or `[0]` after a name are not part of it.
+//!
+//! Percent-encoding is undone for the search, however often it was done, and so are escapes of JSON: the text between the finds stays as
+//! it was. Redacting a text again does not change it.
 //!
 //! [`names`] has the names, [`secrets`] finds what is secret of every visitor, [`known`] what is known of one who opts out, and
 //! [`view`] is the text as they see it.
@@ -24,7 +27,10 @@ mod view;
 
 use std::borrow::Cow;
 
-pub(crate) use self::{known::Known, names::is_secret_name};
+pub(crate) use self::{
+    known::Known,
+    names::{is_ga4_session, is_secret_name},
+};
 use self::{
     known::{addresses, ids},
     secrets::{emails, secret_values, spoken_values, user_info, web_tokens},
@@ -46,20 +52,20 @@ pub(crate) fn redact(text: &str, known: &Known) -> Option<(String, usize)> {
     for _ in 0..MAX_PASSES {
         let before = found.count;
         let marks = Marks::of(&found.text);
-        if marks.0 & (Marks::AT | Marks::PERCENT) > 0 {
+        if marks.0 & (Marks::AT | Marks::ESCAPES) > 0 {
             found.replace(user_info);
         }
-        if marks.0 & (Marks::EQUALS | Marks::PERCENT) > 0 {
-            found.replace(secret_values);
+        if marks.0 & (Marks::EQUALS | Marks::ESCAPES) > 0 {
+            found.replace(|view| secret_values(view, known));
         }
         let has_bearer = marks.0 & Marks::SPACE > 0 && (found.text.contains("earer ") || found.text.contains("EARER "));
-        if marks.0 & (Marks::COLON | Marks::PERCENT) > 0 || has_bearer {
+        if marks.0 & (Marks::COLON | Marks::ESCAPES) > 0 || has_bearer {
             found.replace(spoken_values);
         }
-        if marks.0 & (Marks::AT | Marks::PERCENT) > 0 {
+        if marks.0 & (Marks::AT | Marks::ESCAPES) > 0 {
             found.replace(emails);
         }
-        if marks.0 & Marks::PERCENT > 0 || (marks.0 & Marks::J > 0 && found.text.contains("eyJ")) {
+        if marks.0 & Marks::ESCAPES > 0 || (marks.0 & Marks::J > 0 && found.text.contains("eyJ")) {
             found.replace(web_tokens);
         }
         if !known.is_empty() {
@@ -88,7 +94,8 @@ impl Marks {
     const AT: u8 = 1;
     const EQUALS: u8 = 2;
     const COLON: u8 = 4;
-    const PERCENT: u8 = 8;
+    /// What escapes begin with.
+    const ESCAPES: u8 = 8;
     const SPACE: u8 = 16;
     const J: u8 = 32;
 
@@ -101,7 +108,7 @@ impl Marks {
             b'@' => Self::AT,
             b'=' => Self::EQUALS,
             b':' => Self::COLON,
-            b'%' => Self::PERCENT,
+            b'%' | b'\\' => Self::ESCAPES,
             b' ' => Self::SPACE,
             b'J' => Self::J,
             _ => 0,
@@ -173,6 +180,22 @@ mod tests {
                 "https%253A%252F%252Fx.org%252F%253Faccess%255Ftoken%253D[redacted]%2526b%253D1",
             ),
             ("ann%252Bshop%2540x.org", "[redacted]"),
+            (r"https:\/\/ann:pw@x.org\/a", r"https:\/\/[redacted]@x.org\/a"),
+            (r#"{"u":"https:\/\/x.org\/?token\u003dabc"#, r#"{"u":"https:\/\/x.org\/?token\u003d[redacted]"#),
+            (r"?token\u003dabc\u0026b=1", r"?token\u003d[redacted]\u0026b=1"),
+            (r"ann\u0040example.org, ann\\u0040example.org", "[redacted], [redacted]"),
+            (r"%5Cu0040 ann%5Cu0040x.org ann\u002540x.org", r"%5Cu0040 [redacted] [redacted]"),
+            (r"{\u0022password\u0022:\u0022abc\u0022}", r"{\u0022password\u0022:\u0022[redacted]\u0022}"),
+            (r#"{"password":"ab\u0022cd","n":1}"#, r#"{"password":"[redacted]","n":1}"#),
+            (r#"{"token": ["a]", "b", {"c": "d"}], "n": 1"#, r#"{"token": [redacted], "n": 1"#),
+            (r#"{\"password\": {\"a\": \"}b\"}, \"n\": 1"#, r#"{\"password\": [redacted], \"n\": 1"#),
+            (r#""secret": {"never": "closed""#, r#""secret": [redacted]"#),
+            ("password[]=abc&n=1", "password[]=[redacted]&n=1"),
+            ("user%5Bpassword%5D%5B0%5D=abc&n=1", "user%5Bpassword%5D%5B0%5D=[redacted]&n=1"),
+            (
+                "x[1]=abc&ga_session_id=1795378300&ga_session_id: 5",
+                "x[1]=abc&ga_session_id=1795378300&ga_session_id: 5",
+            ),
             ("100 % = a:b", "100 % = a:b"),
         ] {
             assert_eq!(redact_url(text).0, expected, "{text}");
@@ -194,6 +217,10 @@ mod tests {
             ),
             ("198.51.100.23:443 198.51.100.23.", "198.51.100.0:443 198.51.100.0."),
             ("ip:198.51.100.23", "ip:198.51.100.0"),
+            (
+                "client:198.51.100.23:443, from:.203.0.113.77.:198.51.100.23:1",
+                "client:198.51.100.0:443, from:.203.0.113.0.:198.51.100.0:1",
+            ),
             ("[2001:db8:1:2::3]:443 2001:0db8:0001:0002:0:0:0:3", "[2001:db8:1::]:443 2001:db8:1::"),
             ("%3D198%2E51.100.23%26", "%3D198.51.100.0%26"),
             ("203.0.113.77", "203.0.113.0"),
@@ -204,6 +231,15 @@ mod tests {
             let found = redact(text, &known).map_or_else(|| text.to_owned(), |(text, _)| text);
             assert_eq!(found, expected, "{text}");
         }
+    }
+
+    #[test]
+    fn what_hands_a_client_id_to_another_site_is_redacted_with_it() {
+        let known = Known::default().with_client_dropped(true);
+        let url = "https://x.org/?_gl=1*1abc*_ga*MTU0ODEyMzQ1Ng..&a=b&_ga=2.1.2.3#x";
+        let (found, count) = redact(url, &known).unwrap();
+        assert_eq!((found.as_str(), count), ("https://x.org/?_gl=[redacted]&a=b&_ga=[redacted]#x", 2));
+        assert_eq!(redact_url(url).1, 0);
     }
 
     #[test]
@@ -259,7 +295,7 @@ mod tests {
         fn redaction_is_idempotent(
             text in prop_oneof![
                 any::<String>(),
-                "(https://)?([a-z@.:/?&=#;%+]|%40|%2540|%3D|%26|%2E|token|key=|sid|eyJ[a-zA-Z.]{17}|b@c\\.de|\\[redacted\\]|é){0,14}",
+                "(https://)?([a-z@.:/?&=#;%+\"{}]|\\\\|\\\\u003d|\\\\u0026|\\[\\]|%5C|%40|%2540|%3D|%26|%2E|token|key=|sid|eyJ[a-zA-Z.]{17}|b@c\\.de|\\[redacted\\]|é){0,14}",
             ],
         ) {
             let (once, _) = redact_url(&text);
@@ -273,9 +309,13 @@ mod tests {
         fn no_secret_survives_however_often_it_was_encoded(
             name in prop::sample::select(vec!["access_token", "password", "api-key", "X-Amz-Signature", "PHPSESSID", "client_secret"]),
             secret in "[a-z0-9+/!~]{4,12}x7", before in "[a-zA-Z :/?.&]{0,12}", after in prop::sample::select(vec!["", "&a=b", "#c"]), times in 0..4_usize,
+            in_json in any::<bool>(),
         ) {
             let url = format!("https://x.org/?{name}={secret}{after}");
             let mut encoded = url;
+            if in_json {
+                encoded = encoded.replace('=', r"\u003d").replace('&', r"\u0026").replace('/', r"\/");
+            }
             for _ in 0..times {
                 encoded = percent_encoding::utf8_percent_encode(&encoded, percent_encoding::NON_ALPHANUMERIC).to_string();
             }

@@ -87,6 +87,8 @@ mod tests {
             "gcs%253DG1-0",
             "{\"gcs\": \"G100\", ",
             "{\\\"gcs\\\":\\\"g100\\\"",
+            "gcs\\u003dG100",
+            "gcs\\u0022:\\u0022G100",
             "gcd=13q3q3q3q5",
             "{\"gcd\":\"13t3u3t3t5\"",
             "{\"consent\": {\"ad_user_data\": \"DENIED\"",

@@ -1,6 +1,9 @@
 //! What is known of a visitor who opts out: addresses and ids.
 
-use std::{cmp::Reverse, net::IpAddr};
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::view::{Range, View};
 use crate::address::shorten;
@@ -11,18 +14,28 @@ pub(crate) struct Known {
     /// Sorted.
     addresses: Vec<IpAddr>,
     ids: Vec<String>,
+    drops_client: bool,
 }
 
 impl Known {
     pub(crate) fn new(mut addresses: Vec<IpAddr>, ids: Vec<String>) -> Self {
         addresses.sort_unstable();
         addresses.dedup();
-        Self { addresses, ids }
+        Self { addresses, ids, drops_client: false }
+    }
+
+    /// The same, and the client id is dropped, wherever it is.
+    pub(crate) fn with_client_dropped(self, drops_client: bool) -> Self {
+        Self { drops_client, ..self }
+    }
+
+    pub(super) const fn drops_client(&self) -> bool {
+        self.drops_client
     }
 
     /// Only the ids.
     pub(crate) fn without_addresses(&self) -> Self {
-        Self { addresses: Vec::new(), ids: self.ids.clone() }
+        Self { addresses: Vec::new(), ids: self.ids.clone(), drops_client: self.drops_client }
     }
 
     /// Whether an id is part of a text, be it of a longer word.
@@ -77,7 +90,7 @@ pub(super) fn addresses(view: &View<'_>, known: &Known) -> Vec<Range> {
         }
         let end = at + run;
         let is_word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80);
-        if let Some((start, end, address)) = address_in(view, at, end) {
+        for (start, end, address) in addresses_in(view, at, end) {
             let before = start.checked_sub(1).and_then(|before| view.bytes.get(before));
             let is_part = is_word(before) || is_word(view.bytes.get(end));
             let short = known.addresses.binary_search(&address).ok().and_then(|_| shorten(&address.to_string()));
@@ -91,12 +104,37 @@ pub(super) fn addresses(view: &View<'_>, known: &Known) -> Vec<Range> {
     found
 }
 
+/// The addresses in a run of hexadecimal digits, dots and colons.
+fn addresses_in(view: &View<'_>, start: usize, end: usize) -> Vec<(usize, usize, IpAddr)> {
+    const SHORTEST: usize = 7;
+    /// That of an IPv6 address with a port, and some punctuation.
+    const LONGEST: usize = 64;
+    let length = end - start;
+    if length < SHORTEST {
+        return Vec::new();
+    }
+    if length <= LONGEST
+        && let Some(found) = address_in(view, start, end)
+    {
+        return vec![found];
+    }
+    // Between a word and a port, such as `client:1.2.3.4:443`.
+    let mut found = Vec::new();
+    let mut from = start;
+    for part in view.get(start, end).split(|byte| *byte == b':') {
+        let dots = part.iter().take_while(|byte| **byte == b'.').count();
+        let address = str::from_utf8(part).ok().and_then(|text| text.trim_matches('.').parse::<Ipv4Addr>().ok());
+        if let Some(address) = address {
+            let length = part.len() - dots - part.iter().rev().take_while(|byte| **byte == b'.').count();
+            found.push((from + dots, from + dots + length, address.into()));
+        }
+        from += part.len() + 1;
+    }
+    found
+}
+
 /// The address in a run of hexadecimal digits, dots and colons: without punctuation around it, and without a port.
 fn address_in(view: &View<'_>, start: usize, end: usize) -> Option<(usize, usize, IpAddr)> {
-    const SHORTEST: usize = 7;
-    if end - start < SHORTEST {
-        return None;
-    }
     let parsed = |start: usize, end: usize| {
         let text = str::from_utf8(view.get(start, end)).ok()?;
         text.parse::<IpAddr>().ok().map(|address| (start, end, address.to_canonical()))

@@ -2,7 +2,8 @@
 
 use super::{
     REDACTED,
-    names::{NAMES, bare, is_plain_secret},
+    known::Known,
+    names::{NAMES, bare, is_plain_secret, without_indexes},
     view::{Range, View},
 };
 
@@ -36,26 +37,31 @@ const fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
-/// The name that ends before `at`, without quotes, brackets and spaces after it.
+/// The name that ends before `at`, without quotes, brackets, indexes of arrays and spaces after it.
 fn name_before(bytes: &[u8], at: usize) -> &[u8] {
-    let head = bytes.get(..at).unwrap_or_default();
+    let head = without_indexes(bytes.get(..at).unwrap_or_default());
     let end =
         head.iter().rposition(|byte| !matches!(byte, b' ' | b'"' | b'\'' | b'\\' | b']')).map_or(0, |last| last + 1);
-    let head = head.get(..end).unwrap_or_default();
+    let head = without_indexes(head.get(..end).unwrap_or_default());
     let start = head.iter().rposition(|byte| !is_name(*byte)).map_or(0, |last| last + 1);
     head.get(start..).unwrap_or_default()
 }
 
-/// Values after `=` of names that are secret.
-pub(super) fn secret_values(view: &View<'_>) -> Vec<Range> {
+/// Parameters by which one site hands the client id to another.
+const LINKERS: [&[u8]; 2] = [b"_gl", b"_ga"];
+
+/// Values after `=` of names that are secret, or that have a client id which is dropped.
+pub(super) fn secret_values(view: &View<'_>, known: &Known) -> Vec<Range> {
     let mut found = Vec::new();
     let mut done = 0;
     for at in view.positions(b'=') {
         if at < done {
             continue;
         }
-        let name = bare(name_before(&view.bytes, at));
-        if !(NAMES.contains(&name.as_str()) || is_plain_secret(&name)) {
+        let name = name_before(&view.bytes, at);
+        let is_linker = known.drops_client() && LINKERS.contains(&name);
+        let name = bare(name);
+        if !(is_linker || NAMES.contains(&name.as_str()) || is_plain_secret(&name)) {
             continue;
         }
         // After an encoded `=`, the value also ends at encoded separators: it is part of a URL within a URL.
@@ -94,7 +100,10 @@ pub(super) fn spoken_values(view: &View<'_>) -> Vec<Range> {
             [quote @ (b'"' | b'\''), ..] => (Some((*quote, false)), start + 1),
             _ => (None, start),
         };
-        let length = value_length(view.from(start), quote);
+        let length = match view.from(start) {
+            [b'[' | b'{', ..] if quote.is_none() && !is_bearer => nested_length(view.from(start)),
+            _ => value_length(view, start, quote),
+        };
         let value = view.get(start, start + length);
         if view.from(start).starts_with(REDACTED.as_bytes()) {
             continue;
@@ -123,11 +132,14 @@ fn is_bearer_before(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Length of a value that is quoted, or ends at a space, a comma, a bracket or the next parameter.
-fn value_length(rest: &[u8], quote: Option<(u8, bool)>) -> usize {
+fn value_length(view: &View<'_>, start: usize, quote: Option<(u8, bool)>) -> usize {
+    let rest = view.from(start);
+    // A quote that is encoded more often than the first one is part of the value.
+    let depth = start.checked_sub(1).map_or(0, |before| view.depth(before));
     let mut is_escaped = false;
-    let end = rest.iter().position(|byte| match quote {
+    let end = rest.iter().enumerate().position(|(offset, byte)| match quote {
         Some((quote, with_escape)) => {
-            let is_end = *byte == quote && is_escaped == with_escape;
+            let is_end = *byte == quote && is_escaped == with_escape && view.depth(start + offset) <= depth;
             is_escaped = *byte == b'\\' && !is_escaped;
             is_end
         }
@@ -139,6 +151,29 @@ fn value_length(rest: &[u8], quote: Option<(u8, bool)>) -> usize {
         (Some(end), _) => end,
         (None, _) => rest.len(),
     }
+}
+
+/// Length of an array or an object, up to the bracket that closes it.
+fn nested_length(rest: &[u8]) -> usize {
+    let (mut depth, mut is_escaped) = (0_usize, false);
+    // Whether a string is open, and whether a backslash is before its quotes.
+    let mut string: Option<bool> = None;
+    for (at, byte) in rest.iter().enumerate() {
+        match (byte, string) {
+            (b'"', None) => string = Some(is_escaped),
+            (b'"', Some(with_escape)) if is_escaped == with_escape => string = None,
+            (b'[' | b'{', None) => depth += 1,
+            (b']' | b'}', None) => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return at + 1;
+                }
+            }
+            _ => {}
+        }
+        is_escaped = *byte == b'\\' && !is_escaped;
+    }
+    rest.len()
 }
 
 /// E-mail addresses.

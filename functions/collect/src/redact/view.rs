@@ -18,7 +18,7 @@ impl Range {
     }
 }
 
-/// A text with its percent-escapes decoded.
+/// A text with its escapes decoded: those of URLs and those of JSON, such as `\u003d` and `\/`.
 pub(super) struct View<'a> {
     pub(super) bytes: Cow<'a, [u8]>,
     /// Where each byte begins in the text, and how often it was encoded. Empty if none was.
@@ -29,18 +29,33 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         let raw = text.as_bytes();
-        if !raw.contains(&b'%') {
-            return Self { bytes: raw.into(), places: Vec::new(), length: raw.len() };
+        let mut view = Self { bytes: raw.into(), places: Vec::new(), length: raw.len() };
+        if raw.contains(&b'%') {
+            view.decode(percent_decoded);
         }
-        let (mut bytes, mut places) = (Vec::with_capacity(raw.len()), Vec::with_capacity(raw.len()));
+        if view.bytes.contains(&b'\\') {
+            view.decode(json_decoded);
+            // `\u0025` is a percent sign.
+            if view.bytes.contains(&b'%') {
+                view.decode(percent_decoded);
+            }
+        }
+        view
+    }
+
+    /// Replaces each escape by what it stands for: `decoded` gives the byte that a text begins with, the length of its escape, and how
+    /// often it was encoded.
+    fn decode(&mut self, decoded: impl Fn(&[u8]) -> (u8, usize, u8)) {
+        let (mut bytes, mut places) = (Vec::with_capacity(self.bytes.len()), Vec::with_capacity(self.bytes.len()));
         let mut at = 0;
-        while let Some(rest) = raw.get(at..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self.bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let (byte, length, depth) = decoded(rest);
             bytes.push(byte);
-            places.push((at, depth));
+            places.push((self.place(at), depth.saturating_add(self.depth(at))));
             at += length;
         }
-        Self { bytes: bytes.into(), places, length: raw.len() }
+        self.bytes = bytes.into();
+        self.places = places;
     }
 
     /// Where a byte begins in the text.
@@ -69,8 +84,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// The byte that a text begins with, the length of its escape, and how often it was encoded: `%253D` is `=`, twice.
-fn decoded(raw: &[u8]) -> (u8, usize, u8) {
+/// `%253D` is `=`, twice.
+fn percent_decoded(raw: &[u8]) -> (u8, usize, u8) {
     let mut depth: u8 = 0;
     let mut length = 0;
     let mut byte = raw.first().copied().unwrap_or_default();
@@ -84,4 +99,20 @@ fn decoded(raw: &[u8]) -> (u8, usize, u8) {
         depth = depth.saturating_add(1);
     }
     (byte, length.max(1), depth)
+}
+
+/// `\u003d` is `=`, and `\/` is `/`. There are more backslashes in JSON within JSON. Quotes stay as they are unless they are written with
+/// digits, because they end a string or do not.
+fn json_decoded(raw: &[u8]) -> (u8, usize, u8) {
+    let first = raw.first().copied().unwrap_or_default();
+    let slashes = raw.iter().take_while(|byte| **byte == b'\\').count();
+    let after = raw.get(slashes..).unwrap_or_default();
+    match after {
+        [b'/', ..] if slashes > 0 => (b'/', slashes + 1, 1),
+        [b'u', b'0', b'0', high, low, ..] if slashes > 0 => match (digit(*high), digit(*low)) {
+            (Some(high @ 0..=7), Some(low)) => (high << 4 | low, slashes + 5, 1),
+            _ => (first, 1, 0),
+        },
+        _ => (first, 1, 0),
+    }
 }
