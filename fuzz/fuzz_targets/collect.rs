@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use collect::{
-    body::{self, MOST_EVENTS, Read, Refused, Takes},
+    body::{self, MOST_EVENTS, Read, Takes},
     config::Config,
     event::{self, Response},
     request::{self, Request},
@@ -45,7 +45,7 @@ fn follow(request: &Request) {
         let started = Instant::now();
         let hits = match body::hits(&request.body, request.is_base64, &request.query, takes) {
             Ok(hits) => hits,
-            Err(Refused { rest, .. }) => vec![Read::of_refused(rest)],
+            Err(refused) => vec![Read::of_refused(refused)],
         };
         assert!((1..=MOST_EVENTS).contains(&hits.len()));
         let results: Vec<_> = hits.iter().map(|read| HitParsingResult::new(&request.path, read)).collect();

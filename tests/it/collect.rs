@@ -273,6 +273,30 @@ async fn invalid_requests_are_explained_and_kept_as_rejected() {
 }
 
 #[tokio::test]
+async fn a_refused_request_of_ga4_is_stored_as_ga4() {
+    for (path, protocol) in [("/g/collect", "ga4"), ("/mp/collect", "ga4-mp"), ("/collect", "v1")] {
+        let stream = Stream::default();
+        let answer = invoke(&stream.app(&[]).await, &request("POST", path, "tid=G-1", "{", &[])).await;
+        let event = &stream.events()[0];
+        assert_eq!((answer.status_code, &event["hit"]["protocol"]), (400, &json!(protocol)), "{path}");
+    }
+}
+
+/// What cannot be decompressed cannot be searched for what must not be stored.
+#[tokio::test]
+async fn a_body_that_cannot_be_decompressed_is_kept_only_if_nobody_may_opt_out() {
+    let body = base64_simd::STANDARD.encode_to_string([0x1f, 0x8b, 0xff, 1, 2, 3]);
+    for (policy, kept) in [("ignore", json!(body)), ("anonymise", Value::Null)] {
+        let stream = Stream::default();
+        let mut event = request("POST", "/collect", "tid=UA-1-1", &body, &[]);
+        event["isBase64Encoded"] = json!(true);
+        let answer = invoke(&stream.app(&[("OPT_OUT", policy)]).await, &event).await;
+        assert_eq!(answer.status_code, 400);
+        assert_eq!(stream.events()[0]["request"]["body"]["_raw"], kept, "{policy}");
+    }
+}
+
+#[tokio::test]
 async fn one_bad_hit_is_one_bad_hit_of_a_batch() {
     let too_large = format!("{HIT}&dt={}", "a".repeat(9_000));
     let body = [HIT, &too_large, "v=1&dl=%", &HIT.replace("z=1", "z=2")].join("\n");
@@ -395,6 +419,14 @@ async fn debug_explains_payloads_as_google_does() {
     let document: Value = serde_json::from_str(&answer.body).unwrap();
     let message = &document["validationMessages"][0];
     assert_eq!((&message["fieldPath"], &message["validationCode"]), (&json!("events.name"), &json!("NAME_INVALID")));
+    let too_many = json!({"client_id": "5", "events": vec![json!({"name": "a"}); 26]});
+    for (body, status, code) in
+        [("{".to_owned(), 400, "VALUE_INVALID"), (too_many.to_string(), 413, "VALUE_OUT_OF_BOUNDS")]
+    {
+        let answer = invoke(&app, &request("POST", "/debug/mp/collect", "measurement_id=G-1", &body, &[])).await;
+        let document: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!((answer.status_code, &document["validationMessages"][0]["validationCode"]), (status, &json!(code)));
+    }
     assert_eq!(stream.state().calls, 0);
 }
 

@@ -6,7 +6,7 @@
 
 use std::io::Read as _;
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
@@ -103,6 +103,8 @@ pub struct Read {
 #[derive(Debug)]
 pub struct Refused {
     pub error: BodyError,
+    /// What the client would speak, by the path and the query string.
+    pub protocol: Protocol,
     /// What could be read of it.
     pub rest: Hit,
 }
@@ -115,8 +117,8 @@ impl Read {
 
     /// What could be read of a request that is refused as a whole.
     #[must_use]
-    pub fn of_refused(rest: Hit) -> Self {
-        Self::new(Protocol::V1, (rest, None))
+    pub fn of_refused(refused: Refused) -> Self {
+        Self::new(refused.protocol, (refused.rest, None))
     }
 
     fn form(raw: &[u8]) -> Self {
@@ -130,7 +132,6 @@ impl Read {
 
 /// The hits of a request, in order.
 pub fn hits(body: &str, is_base64: bool, query: &str, takes: Takes<'_>) -> Result<Vec<Read>, Refused> {
-    let refused = |error, rest| Refused { error, rest };
     let (mut query, mut fault) =
         if query.is_empty() { (Hit::default(), None) } else { Hit::read_form(query.as_bytes()) };
     // It is stored nowhere, whatever the path.
@@ -143,6 +144,12 @@ pub fn hits(body: &str, is_base64: bool, query: &str, takes: Takes<'_>) -> Resul
     }
     let is_ga4 = takes == Takes::Ga4 || (takes == Takes::Hit && query.get("v") == Some("2"));
     let (most_bytes, most_hits) = takes.most(is_ga4);
+    let protocol = match takes {
+        Takes::Payload { .. } => Protocol::Ga4Payload,
+        _ if is_ga4 => Protocol::Ga4,
+        _ => Protocol::V1,
+    };
+    let refused = |error, rest| Refused { error, protocol, rest };
     // The query string may say how the rest has to be treated.
     let with_query = |mut rest: Hit| match rest.merge(query.clone()) {
         // If that is too much, it has of the query string what says that.
@@ -150,9 +157,11 @@ pub fn hits(body: &str, is_base64: bool, query: &str, takes: Takes<'_>) -> Resul
     };
     let bytes = match plain(body, is_base64, most_bytes) {
         Ok(bytes) => bytes,
-        Err((error, rest)) => return Err(refused(error, with_query(Hit::unreadable(&rest)))),
+        Err((error, rest)) => return Err(refused(error, with_query(rest))),
     };
     let payload = bytes.trim_ascii();
+    // A byte order mark, as some programs on Windows write it.
+    let payload = payload.strip_prefix(b"\xef\xbb\xbf").map_or(payload, <[u8]>::trim_ascii);
     let read = match (takes, payload.first()) {
         (_, None) if query.is_empty() && fault.is_none() => return Err(refused(BodyError::Empty, Hit::default())),
         (Takes::Payload { .. }, _) => payload_hits(payload),
@@ -167,7 +176,8 @@ pub fn hits(body: &str, is_base64: bool, query: &str, takes: Takes<'_>) -> Resul
         read.position = position;
         let merged = if query.is_empty() { Ok(()) } else { read.hit.merge(query.clone()) };
         read.fault = read.fault.or(fault).or(merged.err());
-        if read.protocol == Protocol::V1 && (takes == Takes::Ga4 || read.hit.get("v") == Some("2")) {
+        let is_ga4 = takes == Takes::Ga4 || (read.protocol == Protocol::V1 && read.hit.get("v") == Some("2"));
+        if is_ga4 {
             read.protocol = Protocol::Ga4;
         }
     }
@@ -187,29 +197,40 @@ fn fits(what: &'static str, bytes: usize, most: usize) -> Result<(), BodyError> 
 }
 
 /// The bytes of the body, decoded and decompressed; or why not, and what there is of it.
-fn plain(body: &str, is_base64: bool, most: usize) -> Result<Vec<u8>, (BodyError, Vec<u8>)> {
+fn plain(body: &str, is_base64: bool, most: usize) -> Result<Vec<u8>, (BodyError, Hit)> {
     let bytes = match is_base64 {
         true => base64_simd::STANDARD
             .decode_to_vec(body.as_bytes())
-            .map_err(|_| (BodyError::Base64, body.as_bytes().to_vec()))?,
+            .map_err(|_| (BodyError::Base64, Hit::unreadable(body.as_bytes())))?,
         false => body.as_bytes().to_vec(),
     };
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return match fits("the body", bytes.len(), most) {
-            Ok(()) => Ok(bytes),
-            Err(error) => Err((error, bytes)),
-        };
+    let plain = if bytes.starts_with(&GZIP) { decompressed(&bytes, most, body)? } else { bytes };
+    match fits("the body", plain.len(), most) {
+        Ok(()) => Ok(plain),
+        Err(error) => Err((error, Hit::unreadable(&plain))),
     }
+}
+
+/// What gzip begins with.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Decompresses all members one after the other: a client may have compressed each hit by itself. What comes after them and is none is
+/// left out, as by gzip itself. Stops when there is more than is stored or read of a body.
+fn decompressed(bytes: &[u8], most: usize, body: &str) -> Result<Vec<u8>, (BodyError, Hit)> {
     let mut plain = Vec::with_capacity(4 * bytes.len().min(most));
-    let more = u64::try_from(most.max(MOST_BYTES)).unwrap_or(u64::MAX).saturating_add(1);
-    // A client may have compressed each hit by itself: gzip members one after the other are one body.
-    match MultiGzDecoder::new(&*bytes).take(more).read_to_end(&mut plain) {
-        Err(_) => Err((BodyError::Gzip, plain)),
-        Ok(_) => match fits("the body", plain.len(), most) {
-            Ok(()) => Ok(plain),
-            Err(error) => Err((error, plain)),
-        },
+    let more = most.max(MOST_BYTES).saturating_add(1);
+    let mut rest = bytes;
+    while rest.starts_with(&GZIP) && plain.len() < more {
+        let mut member = GzDecoder::new(rest);
+        let left = u64::try_from(more - plain.len()).unwrap_or(u64::MAX);
+        if member.by_ref().take(left).read_to_end(&mut plain).is_err() {
+            // Nobody can search what cannot be decompressed.
+            let hit = if plain.is_empty() { Hit::opaque(body) } else { Hit::unreadable(&plain) };
+            return Err((BodyError::Gzip, hit));
+        }
+        rest = member.into_inner();
     }
+    Ok(plain)
 }
 
 fn form_hits(payload: &[u8], most: usize) -> Result<Vec<Read>, BodyError> {
@@ -275,7 +296,7 @@ mod tests {
     }
 
     fn error(body: &str, is_base64: bool) -> (BodyError, Vec<(String, String)>) {
-        let Refused { error, rest } = hits(body, is_base64, "", false).unwrap_err();
+        let Refused { error, rest, .. } = hits(body, is_base64, "", false).unwrap_err();
         (error, texts(&rest))
     }
 
@@ -323,13 +344,13 @@ mod tests {
         assert_eq!((found, &rest[0]), (too_large("the hit"), &pairs(&[("cid", "5")])[0]));
         assert_eq!(error("{\"cid\": 5", false).1, pairs(&[("_raw", "{\"cid\": 5")]));
         let many = "cid=5\n".repeat(21);
-        let Refused { error, rest } = hits(&many, false, "z=1", true).unwrap_err();
+        let Refused { error, rest, .. } = hits(&many, false, "z=1", true).unwrap_err();
         assert_eq!(
             (error, texts(&rest)),
             (BodyError::TooManyHits { hits: 21, most: MOST_HITS }, pairs(&[("_raw", many.trim()), ("z", "1")]))
         );
         let query = format!("cid=5&dt={}", "a".repeat(MOST_HIT_BYTES));
-        let Refused { error, rest } = hits("", false, &query, false).unwrap_err();
+        let Refused { error, rest, .. } = hits("", false, &query, false).unwrap_err();
         assert_eq!((error, rest.get("cid")), (too_large("the query string"), Some("5")));
         assert_eq!(hits("", false, "", false).unwrap_err().rest.len(), 0);
     }
@@ -374,6 +395,47 @@ mod tests {
         let torn = [member(b"v=1&cid=5\n"), member(b"v=1")[..12].to_vec()].concat();
         assert_eq!(error(&base64(&torn), true), (BodyError::Gzip, pairs(&[("_raw", "v=1&cid=5\nv")])));
         assert_eq!(error("not base64!", true), (BodyError::Base64, pairs(&[("_raw", "not base64!")])));
+        let trailing = [member(b"v=1&cid=5"), b"\0".to_vec()].concat();
+        assert_eq!(hits(&base64(&trailing), true, "", false).unwrap()[0].hit.get("cid"), Some("5"));
+    }
+
+    #[test]
+    fn what_cannot_be_decompressed_counts_as_that_of_a_visitor_who_denies_consent() {
+        let broken = base64_simd::STANDARD.encode_to_string([0x1f, 0x8b, 0xff, 1, 2, 3]);
+        let Refused { error, rest, .. } = hits(&broken, true, "tid=UA-1-1", false).unwrap_err();
+        assert_eq!((error, texts(&rest)), (BodyError::Gzip, pairs(&[("_raw", &broken), ("tid", "UA-1-1")])));
+        assert!(rest.wish().is_some_and(|wish| wish.denies_consent));
+        let text = hits("{", false, "", false).unwrap_err().rest;
+        assert!(text.wish().is_some_and(|wish| !wish.denies_consent));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_hit() {
+        for body in
+            ["\u{feff}v=1&cid=5", "\u{feff}{\"v\": 1, \"cid\": \"5\"}", " \u{feff} [{\"v\": 1, \"cid\": \"5\"}]"]
+        {
+            assert_eq!(read(body, "", false).unwrap(), [pairs(&[("v", "1"), ("cid", "5")])], "{body:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_client_speaks_is_known_by_the_path() {
+        let payload = Takes::Payload { secrets: &[] };
+        let protocol = |body: &str, query: &str, takes| match super::hits(body, false, query, takes) {
+            Ok(hits) => hits[0].protocol,
+            Err(refused) => Read::of_refused(refused).protocol,
+        };
+        for (body, query, takes, expected) in [
+            (r#"{"v": "2", "cid": "5"}"#, "", Takes::Ga4, Protocol::Ga4),
+            (r#"[{"en": "a"}]"#, "v=2", Takes::Ga4, Protocol::Ga4),
+            (r#"{"v": "2", "cid": "5"}"#, "", Takes::Hit, Protocol::V1Json),
+            ("{", "", Takes::Ga4, Protocol::Ga4),
+            ("{", "v=2", Takes::Hit, Protocol::Ga4),
+            ("{", "", payload, Protocol::Ga4Payload),
+            ("{", "", Takes::Hit, Protocol::V1),
+        ] {
+            assert_eq!(protocol(body, query, takes), expected, "{body} {query} {takes:?}");
+        }
     }
 
     #[test]

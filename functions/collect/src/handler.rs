@@ -207,6 +207,7 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
         Ok(read) => read,
         Err(refused) => {
             let (reason, detail) = (refused.error.reason(), refused.error.to_string());
+            let message = ParserMessage::from(&refused.error);
             tally.rejected.add(reason);
             let is_large = matches!(refused.error, BodyError::TooLarge { .. } | BodyError::TooManyHits { .. });
             let status = if is_large { 413 } else { 400 };
@@ -215,6 +216,9 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
                 if let Some(unavailable) = put(app, request, &[event], time, tally).await? {
                     return Ok(unavailable);
                 }
+            }
+            if route == Route::DebugPayload {
+                return Ok(Answer::document(status, verdict::validation_document(&[vec![message]])));
             }
             return refuse(request, status, &Refusal { error: reason, detail: &detail });
         }
@@ -337,7 +341,7 @@ fn rejected(config: &Config, request: &Request<'_>, status: u16, refused: Refuse
     let origin = answer::allowed_origin(config, request);
     let response = event::Response::new(status, Some(refusal_type(request)), origin.as_deref());
     let messages = [ParserMessage::from(&refused.error)];
-    event::event(&Read::of_refused(refused.rest), &messages, request, &response, config)
+    event::event(&Read::of_refused(refused), &messages, request, &response, config)
 }
 
 /// Whether the client speaks GA4.

@@ -23,7 +23,7 @@ impl Hit {
         hit
     }
 
-    /// The same of bytes of which nothing can be known: they count as those of a visitor who denies consent.
+    /// The same of bytes of which nothing can be known, as base64: they count as those of a visitor who denies consent.
     #[must_use]
     pub fn opaque(text: &str) -> Self {
         let wish = Wish { denies_consent: true, ..Wish::default() };
