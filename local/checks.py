@@ -33,8 +33,9 @@ DENY_VERSION = "0.20.2"
 PROTO_TESTS = [sys.executable, "-m", "unittest", "local.breaking_test"]
 NEXTEST = ["cargo", "nextest", "run", "--locked", "--workspace"]
 CARGO_TEST = ["cargo", "test", "--locked", "--quiet"]
-# It needs Node and a Chromium, which `check` does not install.
+# They need Node, clients and a Chromium, which `check` does not install.
 BROWSER = [*CARGO_TEST, "--package", "collect", "--test", "browser", "--", "--ignored"]
+GA4_CLIENTS = [*CARGO_TEST, "--package", "tests", "--test", "it", "--", "--ignored", "collect::clients::"]
 # nextest does not run the examples of documentation.
 EXAMPLES = [*CARGO_TEST, "--workspace", "--doc"]
 # Tests that need the deployed stack or Postgres, and the one that restarts the Postgres which the others use.
@@ -76,7 +77,7 @@ def _tests_of_code() -> list[list[str]]:
 
 def all_tests() -> list[list[str]]:
     """With nextest in one run; without it in five, so that tests which disturb each other do not run together."""
-    return [PROTO_TESTS, BROWSER, *_tests_with_the_stack()]
+    return [PROTO_TESTS, BROWSER, GA4_CLIENTS, *_tests_with_the_stack()]
 
 
 def _tests_with_the_stack() -> list[list[str]]:

