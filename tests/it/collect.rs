@@ -674,7 +674,7 @@ async fn visitors_who_opt_out_are_anonymised() {
 /// who opts out.
 #[tokio::test]
 async fn nothing_of_visitors_who_opt_out_is_stored_or_answered() {
-    const SECRETS: [&str; 7] = [
+    const SECRETS: [&str; 10] = [
         "203.0.113.77",
         "198.51.100.23",
         "2001:db8:7:8::9",
@@ -682,9 +682,15 @@ async fn nothing_of_visitors_who_opt_out_is_stored_or_answered() {
         "user-471199",
         "jo@mail.example",
         "5ecret77",
+        "click-4711",
+        "click-4712",
+        "0123456789abcdef0123456789abcdef",
     ];
-    let page = "https%3A%2F%2Fa.example%2F%3Fmail%3Djo%40mail.example%26token%3D5ecret77%26u%3Duser-471199";
-    let ids = "cid=client-4711&uid=user-471199&uip=203.0.113.77&cd1=seen+198.51.100.23+2001:db8:7:8::9&cd2=client-4711";
+    let page = "https%3A%2F%2Fa.example%2F%3Fmail%3Djo%40mail.example%26token%3D5ecret77%26u%3Duser-471199\
+        %26gclid%3Dclick-4711%26utm_source%3Djo%2540mail.example%26utm_medium%3Duser-471199%26utm_term%3Dtoken%253D5ecret77";
+    let ids = "cid=client-4711&uid=user-471199&uip=203.0.113.77&cd1=seen+198.51.100.23+2001:db8:7:8::9&cd2=client-4711\
+        &cs=jo@mail.example&cn=203.0.113.77&ck=client-4711&cc=click-4711&ci=user-471199&fbclid=click-4712\
+        &dr=https%3A%2F%2F198.51.100.23%2F%3Fmsclkid%3Dclick-4712&uap=user-471199&uam=203.0.113.77&uafvl=jo@mail.example%3B1";
     let v1 = format!("v=1&tid=UA-12345-1&t=pageview&dl={page}&{ids}");
     let ga4 = format!(
         "v=2&tid=G-1&en=page_view&dl={page}&sid=client-4711&ep.user=user-471199&em=tv.1~user-471199&_uip=203.0.113.77&{ids}"
@@ -692,7 +698,7 @@ async fn nothing_of_visitors_who_opt_out_is_stored_or_answered() {
     let payload = json!({
         "client_id": "client-4711", "user_id": "user-471199", "ip_override": "203.0.113.77", "user_data": {"sha256_email_address": "user-471199"},
         "user_properties": {"mail": {"value": "jo@mail.example"}, "token": {"value": "5ecret77"}},
-        "events": [{"name": "a", "params": {"page_location": "https://a.example/?key=5ecret77&u=user-471199", "items": [{"item_id": "client-4711"}]}}],
+        "events": [{"name": "a", "params": {"page_location": "https://a.example/?key=5ecret77&u=user-471199&gclid=click-4711", "source": "user-471199", "gclid": "click-4711", "items": [{"item_id": "client-4711"}]}}],
     });
     let denied = |consent: Value| {
         let mut payload = payload.clone();
@@ -716,7 +722,14 @@ async fn nothing_of_visitors_who_opt_out_is_stored_or_answered() {
         ("/mp/collect", payload.to_string().replace("\"events\"", "\"event\""), no),
     ];
     let stream = Stream::default();
-    let app = stream.app(&[("OPT_OUT", "drop-id"), ("STORE_HEADERS", "x-shop-user"), ("TRUSTED_PROXIES", "1")]).await;
+    let app = stream
+        .app(&[
+            ("OPT_OUT", "drop-id"),
+            ("STORE_HEADERS", "x-shop-user"),
+            ("TRUSTED_PROXIES", "1"),
+            ("COOKIE_DAYS", "30"),
+        ])
+        .await;
     for (path, body, opt_out) in &cases {
         let headers = [
             *opt_out,
@@ -724,7 +737,8 @@ async fn nothing_of_visitors_who_opt_out_is_stored_or_answered() {
             ("forwarded", "for=203.0.113.77"),
             ("referer", "https://a.example/?mail=jo@mail.example&u=user-471199&token=5ecret77"),
             ("x-shop-user", "user-471199"),
-            ("cookie", "id=client-4711"),
+            ("sec-ch-ua-model", "\"jo@mail.example\""),
+            ("cookie", "id=client-4711; collect_id=0123456789abcdef0123456789abcdef"),
         ];
         let query = "measurement_id=G-1&api_secret=5ecret77";
         let answer = invoke(&app, &request("POST", path, query, body, &headers)).await;
@@ -740,6 +754,50 @@ async fn nothing_of_visitors_who_opt_out_is_stored_or_answered() {
     }
     assert_eq!(stream.events().len(), cases.len() + 1, "and nothing is dropped");
     assert!(stream.state().records.iter().all(|(key, _)| !SECRETS.contains(&&**key)));
+}
+
+#[tokio::test]
+async fn a_visitor_gets_a_cookie_if_it_is_on_and_nobody_opted_out() {
+    let stream = Stream::default();
+    let app = stream.app(&[("COOKIE_DAYS", "30")]).await;
+    let mut event = request("POST", "/collect", "", HIT, &[]);
+    let answer = invoke(&app, &event).await;
+    let [cookie] = &answer.cookies[..] else { panic!("{answer:?}") };
+    let (id, rest) = cookie.strip_prefix("collect_id=").unwrap().split_once(';').unwrap();
+    assert_eq!(rest, " Max-Age=2592000; Path=/; HttpOnly; Secure; SameSite=Lax");
+    event["cookies"] = json!([format!("collect_id={id}")]);
+    assert!(invoke(&app, &event).await.cookies.is_empty(), "it lives as long as it was said");
+    event["headers"]["sec-gpc"] = json!("1");
+    let gone = invoke(&app, &event).await.cookies;
+    assert!(gone[0].starts_with("collect_id=; Max-Age=0;"), "{gone:?}");
+    event["cookies"] = json!(null);
+    assert!(invoke(&app, &event).await.cookies.is_empty());
+    let ids: Vec<Value> = stream.events().iter().map(|event| event["visitor_id"].clone()).collect();
+    assert_eq!(ids, [json!(id), json!(id), Value::Null, Value::Null]);
+    assert!(!stream.events().iter().any(|event| event.to_string().contains("collect_id")), "the header is not stored");
+    assert_eq!(stream.events()[0]["event_id"], stream.events()[1]["event_id"], "and is no part of the hit");
+
+    for file_name in ["collect-rest.json", "collect-alb.json"] {
+        let answer = invoke(&app, &file(file_name)).await;
+        assert!(header(&answer, "Set-Cookie").is_some_and(|cookie| cookie.contains("HttpOnly")), "{file_name}");
+        assert!(answer.cookies.is_empty(), "{file_name}");
+    }
+    stream.state().health = Health::Down;
+    let unavailable = invoke(&app, &request("POST", "/collect", "", HIT, &[])).await;
+    assert_eq!((unavailable.status_code, unavailable.cookies.len()), (503, 0));
+    let off = invoke(&Stream::default().app(&[]).await, &request("POST", "/collect", "", HIT, &[])).await;
+    assert!(off.cookies.is_empty());
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_may_read_when_to_come_back() {
+    let stream = Stream::default();
+    stream.state().health = Health::Down;
+    let app = stream.app(&[("DELIVERY_MAX_MS", "100")]).await;
+    let answer = invoke(&app, &request("POST", "/collect", "", HIT, &[("origin", "https://shop.example")])).await;
+    assert_eq!((answer.status_code, header(&answer, "Retry-After")), (503, Some("1")));
+    assert_eq!(header(&answer, "Access-Control-Expose-Headers"), Some("Retry-After"));
+    assert_eq!(header(&answer, "Access-Control-Allow-Origin"), Some("https://shop.example"));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! A user agent string → browser, operating system and device.
 //!
-//! woothee searches for fixed words and needs regular expressions only for versions; the uap-core parsers try a table of a
-//! thousand expressions, which takes 50 ms to load. Its last release is of 2021, but browsers have since frozen the words
-//! that it searches for. Tablets, headless browsers and crawlers that state a URL are not known to it and are recognised
+//! woothee searches for fixed words and needs regular expressions only for versions. Its last release is of 2021, but browsers have
+//! since frozen the words that it searches for, and client hints (see `hints`) tell what they froze. The expressions of uap-core
+//! are kept up, but cost more than they tell: figures are in the README. Tablets, headless browsers and crawlers that state a URL are not known to it and are recognised
 //! here. Hits of bots are stored like all others.
 
 use serde::Serialize;
@@ -42,10 +42,10 @@ const BOT_WORDS: [&str; 11] = [
 /// Parses a user agent. `None` when it is empty.
 #[must_use]
 pub fn agent(text: &str) -> Option<Agent<'_>> {
+    let text = cut(text);
     if text.is_empty() {
         return None;
     }
-    let text = text.get(..text.floor_char_boundary(MOST_BYTES)).unwrap_or(text);
     let Some(found) = woothee::parser::Parser::new().parse(text) else {
         let is_bot = has_bot_word(text);
         return Some(Agent { device: is_bot.then_some("bot"), is_bot, ..Agent::default() });
@@ -71,6 +71,11 @@ pub fn agent(text: &str) -> Option<Agent<'_>> {
         name => (known(name), known(found.version)),
     };
     Some(Agent { browser, browser_version, os, device, is_bot })
+}
+
+/// The part of a user agent that is looked at.
+pub(crate) fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MOST_BYTES)).unwrap_or(text)
 }
 
 fn known(text: &str) -> Option<&str> {

@@ -19,6 +19,9 @@ pub struct Answer {
     pub status_code: u16,
     #[serde(serialize_with = "object")]
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// Of payload format 2.0 only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cookies: Vec<String>,
     pub body: Cow<'static, str>,
     pub is_base64_encoded: bool,
 }
@@ -30,6 +33,7 @@ impl Answer {
         Self {
             status_code,
             headers: vec![("Content-Type", "image/gif".into()), ("Cache-Control", "no-store".into())],
+            cookies: Vec::new(),
             body: PIXEL.into(),
             is_base64_encoded: true,
         }
@@ -45,6 +49,7 @@ impl Answer {
         Self {
             status_code,
             headers: vec![("Content-Type", "application/json".into()), ("Cache-Control", "no-store".into())],
+            cookies: Vec::new(),
             body: document.into(),
             is_base64_encoded: false,
         }
@@ -53,7 +58,7 @@ impl Answer {
     /// A response without a body.
     #[must_use]
     pub fn empty(status_code: u16) -> Self {
-        Self { status_code, headers: Vec::new(), body: "".into(), is_base64_encoded: false }
+        Self { status_code, headers: Vec::new(), cookies: Vec::new(), body: "".into(), is_base64_encoded: false }
     }
 
     #[must_use]

@@ -42,11 +42,29 @@ pub struct Config {
     pub trusted_proxies: usize,
     /// `STORE_HEADERS`: headers that are stored besides those of the README, of visitors who do not opt out, separated by commas.
     pub store_headers: Vec<String>,
+    /// `CLICK_IDS`: whether click ids such as `gclid` are stored: `keep` (the default) of visitors who do not opt out, or `drop` of nobody.
+    pub click_ids: Clicks,
+    /// `COOKIE_DAYS`: how many days a cookie lives in which a visitor who does not opt out gets an id, 0 to 400; 0, the default, for none.
+    pub cookie_days: u32,
     /// `PARTITION_BY`: what the partition key of a record is: `client` (the default), which keeps the order of a client's hits, or
     /// `hit`, which spreads those of a busy client over all shards.
     pub partition: Partition,
     /// `DELIVERY_MAX_MS`: longest time to store the hits of a request, retries included, 100 to 25,000, 5,000 by default.
     pub delivery: Duration,
+}
+
+/// Whether click ids are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clicks {
+    /// Unless the visitor opts out.
+    #[default]
+    Keep,
+    Drop,
+}
+
+impl Clicks {
+    /// Both, by the word for it in `CLICK_IDS`.
+    const WORDS: [(&'static str, Self); 2] = [("keep", Self::Keep), ("drop", Self::Drop)];
 }
 
 /// What the partition key of a record is.
@@ -113,6 +131,8 @@ impl Config {
             site_policies: site_policies(settings)?,
             trusted_proxies: settings.number("TRUSTED_PROXIES", 0, 0..=5)?,
             store_headers: store_headers(settings)?,
+            click_ids: settings.one_of("CLICK_IDS", Clicks::default(), &Clicks::WORDS)?,
+            cookie_days: settings.number("COOKIE_DAYS", 0, 0..=400)?,
             partition: settings.one_of("PARTITION_BY", Partition::default(), &Partition::WORDS)?,
             delivery: Duration::from_millis(settings.number("DELIVERY_MAX_MS", 5_000, 100..=25_000)?),
         })
@@ -251,6 +271,11 @@ mod tests {
                 ("STORE_HEADERS", "x-shop, Cookie"),
                 "environment variable STORE_HEADERS is \"x-shop, Cookie\"; it must be names of headers, separated by commas, \
                  without cookies and credentials",
+            ),
+            (("CLICK_IDS", "never"), "environment variable CLICK_IDS is \"never\"; it must be \"keep\" or \"drop\""),
+            (
+                ("COOKIE_DAYS", "401"),
+                "environment variable COOKIE_DAYS is \"401\"; it must be a whole number from 0 to 400",
             ),
             (
                 ("PARTITION_BY", "session"),

@@ -23,13 +23,16 @@ use self::{
     line::{Context, HitSummary, Line, Privacy, Service, StoredRequest, StoredResponse},
 };
 use crate::{
-    agent::agent,
+    agents,
     body::Read,
-    config::{Config, Partition},
-    headers,
+    campaign::campaign,
+    config::{Clicks, Config, Partition},
+    cookie, headers,
+    hints::hints,
     hit::Hit,
     privacy::{self, Cleaner},
     products::products,
+    referrer::referrer,
     request::Request,
     validate::{MOST_QUEUE_MS, ga4::micros},
     verdict::{self, ParserMessage},
@@ -100,6 +103,9 @@ pub fn event(
     let is_rejected = !verdict::is_valid(messages);
     let decision = privacy::decide(hit, &request.headers, config.policy(hit));
     let mut cleaner = Cleaner::new(decision, hit, &request.source_ip, &request.headers);
+    if config.click_ids == Clicks::Drop {
+        cleaner = cleaner.without_click_ids();
+    }
     let clean = cleaner.hit(hit);
     let text = |name: &str| clean.get(name).filter(|text| !text.is_empty());
 
@@ -120,6 +126,10 @@ pub fn event(
     let id = text("z").unwrap_or(&event_id);
     let path = cleaner.path(&request.path);
     let headers = headers::stored(&request.headers, &config.store_headers, &mut cleaner);
+    let agent = user_agent.as_deref().map(agents::stored).transpose()?.flatten();
+    let campaign = campaign(&clean, &mut cleaner);
+    let visitor = (config.cookie_days > 0 && !decision.anonymise).then(|| cookie::visitor(request));
+    let referrer = referrer(&clean, campaign.is_some());
     let line = Line {
         service: Service { id: if is_rejected { "api.collect.rejected" } else { "api.collect" } },
         context: Context {
@@ -136,7 +146,7 @@ pub fn event(
             hostname: &request.hostname,
             path,
             method: &request.method,
-            headers,
+            headers: &headers,
             body: serde_json::from_slice(&parameters.json)?,
         },
         response: StoredResponse {
@@ -152,7 +162,11 @@ pub fn event(
             time,
         },
         products: products(&clean),
-        agent: user_agent.as_deref().and_then(agent),
+        agent: agent.as_deref(),
+        client_hints: hints(&clean, &headers),
+        campaign,
+        referrer,
+        visitor_id: visitor.as_ref().map(|visitor| &*visitor.id),
         privacy: Privacy { anonymised: decision.anonymise, redacted: cleaner.redacted() },
         rejected_for: is_rejected.then_some(messages),
     };

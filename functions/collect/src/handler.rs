@@ -21,6 +21,7 @@ use crate::{
     app::App,
     body::{self, BodyError, Read, Refused, Takes},
     config::Config,
+    cookie,
     event::{self, Event},
     overflow::{self, Message},
     request::{self, Request, RequestError},
@@ -177,11 +178,18 @@ pub async fn restore(app: &App, messages: Vec<Message>, deadline_ms: u64) -> Sqs
 ///
 /// `deadline_ms`: when the invocation ends, in milliseconds since 1970-01-01T00:00:00Z.
 pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Answer, HandleError> {
-    let request = request::read(&event)?.behind(app.config.trusted_proxies);
+    let mut request = request::read(&event)?.behind(app.config.trusted_proxies);
+    let cookies = (app.config.cookie_days > 0).then(|| cookie::unite(&event, &mut request));
     let time = clock::remaining(deadline_ms).saturating_sub(RESPONSE_RESERVE).min(app.config.delivery);
     let mut tally = Tally::default();
     let answer = respond(app, &request, time, &mut tally).await?;
     tally.report(&app.config.stack, answer.status_code);
+    let answer = match cookies {
+        Some(place) if tally.hits_stored > 0 => {
+            cookie::answered(answer, &cookie::visitor(&request), tally.anonymised > 0, app.config.cookie_days, place)
+        }
+        _ => answer,
+    };
     Ok(answer::with_cors(answer, &app.config, &request).for_method(&request.method))
 }
 
@@ -275,7 +283,8 @@ async fn put(
     error!(hits = tally.stored.failed.len(), "hits not stored, the client is told to retry");
     let detail = "hits cannot be stored at the moment; send the same request again";
     let refusal = refuse(request, 503, &Refusal { error: "unavailable", detail })?;
-    Ok(Some(refusal.with("Retry-After", "1")))
+    // A page of another origin may read only headers that are named.
+    Ok(Some(refusal.with("Retry-After", "1").with("Access-Control-Expose-Headers", "Retry-After")))
 }
 
 /// Stores events in the stream, or else in the overflow.

@@ -16,15 +16,26 @@ pub(crate) fn stored<'a>(
 ) -> Vec<(&'a str, Cow<'a, str>)> {
     let mut stored: Vec<(&str, Cow<'_, str>)> = Vec::with_capacity(headers.len());
     let anonymises = cleaner.anonymises();
+    // A bit for each name that came before: nearly no name is repeated, so nearly none has to be searched for.
+    let mut before = 0_u64;
     let is_stored = |name: &str| is_stored(name) || (!anonymises && more.iter().any(|other| other == name));
     for (name, value) in headers.iter().filter(|(name, _)| is_stored(name)) {
         let Some(value) = cleaner.header(name, value) else { continue };
-        match stored.iter_mut().find(|(other, _)| other == name) {
+        let bit = 1 << bucket(name);
+        let repeated = if before & bit == 0 { None } else { stored.iter_mut().find(|(other, _)| other == name) };
+        before |= bit;
+        match repeated {
             Some((_, values)) => *values = format!("{values}, {value}").into(),
             None => stored.push((name, value)),
         }
     }
     stored
+}
+
+/// A number below 64, equal for equal names.
+fn bucket(name: &str) -> usize {
+    let at = |at: usize| name.as_bytes().get(at).copied().map_or(0, usize::from);
+    (name.len() * 7 + at(0) + at(name.len() / 2) * 3 + at(name.len().saturating_sub(2)) * 5) % 64
 }
 
 /// Whether a header is stored. Names are in lower case.

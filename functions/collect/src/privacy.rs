@@ -15,6 +15,7 @@
 //! | `geoid` | dropped, unless it is a country | the same |
 //! | `cid` | dropped if it equals `uid`, or has something in it that is redacted | dropped |
 //! | `_gid`, `sid`, `ep.session_id`, `ga_session_id`, `_fplc`; `_gl`, `_ga`, also of a URL | kept | dropped |
+//! | `gclid` and other click ids (see `campaign`), also in addresses | dropped | dropped |
 //! | `_raw` (see `hit::UNREADABLE`), in which nothing can be found by its name | dropped | dropped |
 //!
 //! **Anonymised** also means that addresses are shortened (see `address`) in the source address and in the headers that carry
@@ -39,6 +40,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     address::{carries_addresses, forwarded, is_about_the_server, parse_address, shorten},
+    campaign::{click_id, clicks},
     headers::Header,
     hit::{Hit, ParameterValue, Replacement, UNREADABLE, Wish, is_of_protocol, is_state},
     products::{is_item, item_fields},
@@ -51,6 +53,8 @@ const ID_BYTES: RangeInclusive<usize> = 8..=256;
 /// Addresses of a header that are kept and searched for in other texts: the last ones, which proxies have added. A client can
 /// send hundreds before them, and each costs time.
 const MAX_ADDRESSES: usize = 8;
+/// Click ids that are searched for in other texts: a click has one or two.
+const MAX_CLICKS: usize = 8;
 
 /// The reaction to visitors who opt out, from the least strict to the strictest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,6 +129,14 @@ impl Cleaner {
         Self { decision, known, known_ids, hides_ids, redacted: 0 }
     }
 
+    /// Also removes click ids, of which those of visitors who opt out are removed anyway.
+    #[must_use]
+    pub const fn without_click_ids(mut self) -> Self {
+        self.known.hides_click_ids = true;
+        self.known_ids.hides_click_ids = true;
+        self
+    }
+
     /// Number of replacements so far.
     #[must_use]
     pub const fn redacted(&self) -> usize {
@@ -184,6 +196,9 @@ impl Cleaner {
                 _ if name.starts_with("ep.user_data") => return Some(Replacement::Removed),
                 _ => {}
             }
+        }
+        if self.known.hides_click_ids && click_id(name).is_some() {
+            return Some(Replacement::Removed);
         }
         if may_be_secret(name) && is_secret_name(name) && text != REDACTED && !text.is_empty() {
             self.redacted += 1;
@@ -257,6 +272,12 @@ impl Cleaner {
         self.text(path).map_or(Cow::Borrowed(path), Cow::Owned)
     }
 
+    /// What was decoded from a text that was cleaned.
+    #[must_use]
+    pub fn derived<'a>(&mut self, text: &'a str) -> Cow<'a, str> {
+        self.text(text).map_or(Cow::Borrowed(text), Cow::Owned)
+    }
+
     #[must_use]
     pub fn user_agent<'a>(&mut self, user_agent: &'a str) -> Cow<'a, str> {
         self.text(user_agent).map_or(Cow::Borrowed(user_agent), Cow::Owned)
@@ -315,7 +336,8 @@ impl Cleaner {
                 Value::Array(values) => values.is_empty(),
                 Value::Object(members) => members.is_empty(),
             };
-            if is_secret_name(name) && !is_empty {
+            let is_secret = is_secret_name(name) || (self.known.hides_click_ids && click_id(name).is_some());
+            if is_secret && !is_empty {
                 *value = Value::from(REDACTED);
                 self.redacted += 1;
                 is_changed = true;
@@ -348,8 +370,13 @@ fn known(decision: Decision, hit: &Hit, source_ip: &str, headers: &[Header<'_>])
         _ => decision.drop_id && (matches!(name, "cid" | "_gid" | "sid" | "_fplc") || is_ga4_session(name)),
     };
     let ids = hit.iter().filter(|(name, _)| is_dropped(name)).filter_map(|(name, _)| hit.get(name));
-    let ids = ids.filter(|id| ID_BYTES.contains(&id.len())).map(str::to_owned).collect();
-    Known::new(addresses, ids).with_client_dropped(decision.drop_id)
+    let named = hit.iter().filter(|(name, _)| click_id(name).is_some()).filter_map(|(name, _)| hit.get(name));
+    let linked = ["dl", "dr"].into_iter().filter_map(|name| hit.get(name)).flat_map(clicks);
+    let clicks = named.map(Cow::Borrowed).chain(linked).take(MAX_CLICKS);
+    let ids = ids.map(Cow::Borrowed).chain(clicks).filter(|id| ID_BYTES.contains(&id.len()));
+    let mut known = Known::new(addresses, ids.map(Cow::into_owned).collect()).with_client_dropped(decision.drop_id);
+    known.hides_click_ids = true;
+    known
 }
 
 /// The last elements of a list, as many as are looked at.

@@ -9,6 +9,7 @@
 //! | `Bearer value` | the value, from eight characters on |
 //! | `name@domain.tld` | all of it |
 //! | a JSON Web Token | all of it |
+//! | a click id (see `campaign`), in a URL or not | the value, if the visitor opts out or `CLICK_IDS` says so |
 //! | a known id | all of it, where it is not part of a longer word |
 //! | a known address, however it is written | it is not redacted but shortened |
 //!

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::{agent::Agent, products::Product, verdict::ParserMessage};
+use crate::{campaign::Campaign, hints::Hints, products::Product, referrer::Referrer, verdict::ParserMessage};
 
 /// The event in the stream. Names and types of `service`, `context`, `request` and `response` are a contract with the
 /// warehouse models that read them.
@@ -19,8 +19,14 @@ pub(super) struct Line<'a> {
     pub(super) event_id: &'a str,
     pub(super) hit: HitSummary<'a>,
     pub(super) products: Vec<Product<'a>>,
-    /// `None` without a user agent.
-    pub(super) agent: Option<Agent<'a>>,
+    /// [`Agent`](crate::agent::Agent). `None` without a user agent.
+    pub(super) agent: Option<&'a RawValue>,
+    pub(super) client_hints: Option<Hints<'a>>,
+    pub(super) campaign: Option<Campaign<'a>>,
+    pub(super) referrer: Option<Referrer<'a>>,
+    /// The id of `cookie`, in hexadecimal. `None` if the setting is off or the visitor opts out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) visitor_id: Option<&'a str>,
     pub(super) privacy: Privacy,
     /// What is wrong with a hit that is rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +60,7 @@ pub(super) struct StoredRequest<'a> {
     pub(super) path: Cow<'a, str>,
     pub(super) method: &'a str,
     #[serde(serialize_with = "object")]
-    pub(super) headers: Vec<(&'a str, Cow<'a, str>)>,
+    pub(super) headers: &'a [(&'a str, Cow<'a, str>)],
     /// All parameters.
     pub(super) body: &'a RawValue,
 }

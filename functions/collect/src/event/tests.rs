@@ -109,8 +109,39 @@ fn an_event_has_the_documented_members() {
     assert_eq!(line["privacy"], json!({"anonymised": false, "redacted": 0}));
     assert_eq!(line["products"][0]["id"], "SKU1");
     assert_eq!(line["agent"]["is_bot"], false);
+    assert_eq!(line["referrer"], json!({"class": "other", "host": "example.com"}));
+    let text = String::from_utf8(event.line.clone()).unwrap();
+    let order = [
+        "service",
+        "context",
+        "request",
+        "response",
+        "event_id",
+        "hit",
+        "products",
+        "agent",
+        "client_hints",
+        "campaign",
+        "referrer",
+        "privacy",
+    ];
+    let places: Vec<_> = order.iter().map(|name| text.find(&format!("\"{name}\":")).unwrap()).collect();
+    assert!(places.is_sorted(), "{places:?}");
     let keys: Vec<_> = line.as_object().unwrap().keys().map(String::as_str).collect();
-    let expected = ["agent", "context", "event_id", "hit", "privacy", "products", "request", "response", "service"];
+    let expected = [
+        "agent",
+        "campaign",
+        "client_hints",
+        "context",
+        "event_id",
+        "hit",
+        "privacy",
+        "products",
+        "referrer",
+        "request",
+        "response",
+        "service",
+    ];
     assert_eq!(keys, expected);
     assert_eq!(event.partition_key, "35009a79");
 }
@@ -341,6 +372,56 @@ fn dropped_ids_are_nowhere() {
 }
 
 #[test]
+fn campaign_referrer_and_hints_are_told() {
+    let hit = form(
+        "v=1&dl=https://shop.example/?utm_source=news%26utm_medium=mail%26gclid=Cj0-4711-4711&dr=https://www.google.com/",
+    );
+    let request = request(&[("sec-ch-ua", "\"Chromium\";v=\"142\""), ("sec-ch-ua-mobile", "?0")]);
+    let line = stored(&event(&hit, &request, Policy::Anonymise));
+    assert_eq!(
+        line["campaign"],
+        json!({
+            "source": "news", "medium": "mail", "name": null, "term": null, "content": null, "id": null,
+            "click": {"kind": "gclid", "id": "Cj0-4711-4711"},
+        })
+    );
+    assert_eq!(line["referrer"], json!({"class": "campaign", "host": "google.com"}));
+    assert_eq!((&line["client_hints"]["brand"], &line["client_hints"]["mobile"]), (&json!("Chromium"), &json!(false)));
+    let line = simple("v=1&cid=5");
+    for name in ["campaign", "referrer", "client_hints"] {
+        assert_eq!(line[name], Value::Null, "{name}");
+    }
+}
+
+#[test]
+fn click_ids_are_stored_as_the_visitor_and_the_settings_say() {
+    let url = "https%3A%2F%2Fshop.example%2F%3Futm_source%3Dnews%26gclid%3DCj0-4711%252D4711%26a%3Db";
+    let raw = format!(
+        "v=1&cid=5&dl={url}&dp=/p?x=%2526GCLID%253DCj0-4711-4711&cd1=of+Cj0-4711-4711&gclid=Cj0-4711-4711&ep.fbclid=fb-4711&msclkid=7"
+    );
+    let request = request(&[("referer", "https://shop.example/?fbclid=fb-4711&a=b")]);
+    let line = |raw: &str, click_ids: Clicks, policy: Policy, hit: fn(&str) -> Hit| {
+        let config = Config { click_ids, ..config(policy) };
+        stored(&super::event(&read(&hit(raw), 0), &[], &request, &gif(), &config).unwrap())
+    };
+    let kept = line(&raw, Clicks::Keep, Policy::Anonymise, form);
+    assert_eq!(kept["campaign"]["click"], json!({"kind": "gclid", "id": "Cj0-4711-4711"}));
+    let dropped = line(&raw, Clicks::Drop, Policy::Anonymise, form);
+    let opted_out = line(&format!("{raw}&aip=1"), Clicks::Keep, Policy::Anonymise, form);
+    for line in [&dropped, &opted_out] {
+        assert_eq!((&line["campaign"]["source"], &line["request"]["body"]["msclkid"]), (&json!("news"), &Value::Null));
+        let headers = &line["request"]["headers"];
+        assert_eq!(headers["referer"], "https://shop.example/?fbclid=[redacted]&a=b");
+        assert!(!line.to_string().contains("fb-4711"), "{line}");
+    }
+    assert!(!opted_out.to_string().contains("4711"), "{opted_out}");
+    let members = r#"{"cid": "5", "more": {"gclid": "Cj0-4711"}}"#;
+    let json = |raw: &str| Hit::from_json(raw.as_bytes()).unwrap();
+    assert!(line(members, Clicks::Keep, Policy::Anonymise, json).to_string().contains("4711"));
+    assert!(!line(members, Clicks::Drop, Policy::Anonymise, json).to_string().contains("4711"));
+}
+
+#[test]
 fn secrets_in_urls_are_stored_nowhere_and_counted() {
     let hit = form(
         "cid=1&dl=https%3A%2F%2Fx.org%2F%3Ftoken%3Dtop-s3cret&dr=https://y.org/ann@example.org&dp=/p?sid=top-s3cret",
@@ -370,6 +451,10 @@ fn the_largest_event_is_below_one_mebibyte() {
         format!("pr1nm={}", control(most - 6)),
         format!("pr1{}=", control(most - 4)),
         format!("z={}", control(most - 2)),
+        format!("dl=?utm_source={}", control(most - 15)),
+        format!("dr=//{}", control(most - 5)),
+        format!("uap={}", control(most - 4)),
+        format!("uafvl={};1", control(most - 8)),
         format!("a={}", control(most - 2)),
         (0..999).map(|at| format!("pr{}cd{at}={}&", at % 200 + 1, control(20))).collect(),
     ] {

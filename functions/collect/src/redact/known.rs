@@ -15,13 +15,15 @@ pub(crate) struct Known {
     addresses: Vec<IpAddr>,
     ids: Vec<String>,
     drops_client: bool,
+    /// Whether click ids are secret: see `campaign::CLICK_IDS`.
+    pub(crate) hides_click_ids: bool,
 }
 
 impl Known {
     pub(crate) fn new(mut addresses: Vec<IpAddr>, ids: Vec<String>) -> Self {
         addresses.sort_unstable();
         addresses.dedup();
-        Self { addresses, ids, drops_client: false }
+        Self { addresses, ids, drops_client: false, hides_click_ids: false }
     }
 
     /// The same, and the client id is dropped, wherever it is.
@@ -35,7 +37,7 @@ impl Known {
 
     /// Only the ids.
     pub(crate) fn without_addresses(&self) -> Self {
-        Self { addresses: Vec::new(), ids: self.ids.clone(), drops_client: self.drops_client }
+        Self { addresses: Vec::new(), ids: self.ids.clone(), ..*self }
     }
 
     /// Whether an id is part of a text, be it of a longer word.

@@ -6,6 +6,7 @@ use super::{
     names::{NAMES, bare, is_plain_secret, without_indexes},
     view::{Range, View},
 };
+use crate::campaign::click_id;
 
 /// Shortest value of `Bearer value`.
 const LEAST_BEARER: usize = 8;
@@ -50,7 +51,7 @@ fn name_before(bytes: &[u8], at: usize) -> &[u8] {
 /// Parameters by which one site hands the client id to another.
 const LINKERS: [&[u8]; 2] = [b"_gl", b"_ga"];
 
-/// Values after `=` of names that are secret, or that have a client id which is dropped.
+/// Values after `=` of names that are secret, or that have a client id or a click id which is dropped.
 pub(super) fn secret_values(view: &View<'_>, known: &Known) -> Vec<Range> {
     let mut found = Vec::new();
     let mut done = 0;
@@ -60,8 +61,9 @@ pub(super) fn secret_values(view: &View<'_>, known: &Known) -> Vec<Range> {
         }
         let name = name_before(&view.bytes, at);
         let is_linker = known.drops_client() && LINKERS.contains(&name);
+        let is_click = known.hides_click_ids && str::from_utf8(name).is_ok_and(|name| click_id(name).is_some());
         let name = bare(name);
-        if !(is_linker || NAMES.contains(&name.as_str()) || is_plain_secret(&name)) {
+        if !(is_linker || is_click || NAMES.contains(&name.as_str()) || is_plain_secret(&name)) {
             continue;
         }
         // After an encoded `=`, the value also ends at encoded separators: it is part of a URL within a URL.
