@@ -102,16 +102,17 @@ pub(super) fn spoken_values(view: &View<'_>) -> Vec<Range> {
             [quote @ (b'"' | b'\''), ..] => (Some((*quote, false)), start + 1),
             _ => (None, start),
         };
+        // A scheme, such as `token://`, is no value.
+        if view.from(start).starts_with(REDACTED.as_bytes()) || view.from(start).starts_with(b"//") {
+            continue;
+        }
         let length = match view.from(start) {
             [b'[' | b'{', ..] if quote.is_none() && !is_bearer => nested_length(view.from(start)),
             _ => value_length(view, start, quote),
         };
         let value = view.get(start, start + length);
-        if view.from(start).starts_with(REDACTED.as_bytes()) {
-            continue;
-        }
         let is_scheme = value.eq_ignore_ascii_case(b"bearer") || value.eq_ignore_ascii_case(b"basic");
-        if value.starts_with(b"//") || length == 0 || (is_bearer && length < LEAST_BEARER) {
+        if length == 0 || (is_bearer && length < LEAST_BEARER) {
             continue;
         }
         // `Authorization: Bearer value`

@@ -101,11 +101,15 @@ fn percent_decoded(raw: &[u8]) -> (u8, usize, u8) {
     (byte, length.max(1), depth)
 }
 
+/// Most backslashes before an escape of JSON. There are twice as many each time that JSON is written within JSON. Without a bound, a text of
+/// nothing else would take time that grows with the square of its length.
+const MOST_BACKSLASHES: usize = 8;
+
 /// `\u003d` is `=`, and `\/` is `/`. There are more backslashes in JSON within JSON. Quotes stay as they are unless they are written with
 /// digits, because they end a string or do not.
 fn json_decoded(raw: &[u8]) -> (u8, usize, u8) {
     let first = raw.first().copied().unwrap_or_default();
-    let slashes = raw.iter().take_while(|byte| **byte == b'\\').count();
+    let slashes = raw.iter().take(MOST_BACKSLASHES).take_while(|byte| **byte == b'\\').count();
     let after = raw.get(slashes..).unwrap_or_default();
     match after {
         [b'/', ..] if slashes > 0 => (b'/', slashes + 1, 1),
