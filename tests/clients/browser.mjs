@@ -4,27 +4,25 @@
 //
 // Prints {"hits": [{method, path, content_type, status, parameters}], "visits": […]}: the hits that were on the wire, and
 // the properties of each page. The page is served with another address in `data-collect` and with a script that removes
-// sendBeacon on some visits, clicks the button, and on the first visit reads a response.
+// what the snippet likes best on some visits, clicks the button, and on the first visit reads a response.
 
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import http from 'node:http'
-import os from 'node:os'
-import path from 'node:path'
+import { readFile } from 'node:fs/promises'
 import { text } from 'node:stream/consumers'
 import { setTimeout as pause } from 'node:timers/promises'
 
+import { listen } from './function.mjs'
 import { hits, relay } from './relay.mjs'
+import { open } from './visitor.mjs'
 
 const TIMEOUT_MS = 60_000
 const EXAMPLES = new URL('../../examples/', import.meta.url)
 
 // Scripts that run before those of the page.
 const VISITS = {
-  beacon: '',
-  missing: 'delete Navigator.prototype.sendBeacon',
-  refusing: 'Navigator.prototype.sendBeacon = () => false',
+  fetch: '',
+  beacon: 'delete Request.prototype.keepalive',
+  missing: 'delete Request.prototype.keepalive; delete Navigator.prototype.sendBeacon',
+  refusing: 'delete Request.prototype.keepalive; Navigator.prototype.sendBeacon = () => false',
   blocked: 'Object.defineProperty(window, "localStorage", { get() { throw new Error("blocked") } })',
 }
 
@@ -57,7 +55,7 @@ const visits = []
 let finish
 const finished = new Promise((resolve) => (finish = resolve))
 
-const site = http.createServer(async (request, response) => {
+const site = await listen(async (request, response) => {
   const { pathname, searchParams } = new URL(request.url, 'http://site.example')
   const names = Object.keys(VISITS)
   const at = names.indexOf(searchParams.get('visit'))
@@ -90,32 +88,19 @@ const site = http.createServer(async (request, response) => {
       return response.writeHead(404).end()
   }
 })
-await once(site.listen(0, '127.0.0.1'), 'listening')
-
-const profile = await mkdtemp(path.join(os.tmpdir(), 'landfall-chromium-'))
-const chromium = spawn(process.env.LANDFALL_CHROMIUM ?? 'chromium', [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--no-proxy-server',
-  '--disable-background-networking', '--disable-component-update', `--user-data-dir=${profile}`,
-  `http://127.0.0.1:${site.address().port}/collect.html?visit=${Object.keys(VISITS)[0]}`,
-], { stdio: ['ignore', 'ignore', 'pipe'] })
-let log = ''
-chromium.stderr.setEncoding('utf8').on('data', (text) => (log += text))
-const ended = once(chromium, 'close')
-
+const browser = await open(`http://${site.host}/collect.html?visit=${Object.keys(VISITS)[0]}`)
 try {
   const failed = await Promise.race([
     finished,
-    ended.then(([code]) => `Chromium ended with code ${code}`),
+    browser.ended.then(([code]) => `Chromium ended with code ${code}`),
     pause(TIMEOUT_MS, `${visits.length} pages were visited in ${TIMEOUT_MS} ms`, { ref: false }),
   ])
-  if (failed) throw new Error(`${failed}\n${log}`)
+  if (failed) throw new Error(`${failed}\n${browser.log()}`)
 } finally {
-  chromium.kill()
-  await ended
-  site.closeAllConnections()
-  site.close()
+  await browser.close()
+  site.server.closeAllConnections()
+  site.server.close()
   wire.close()
-  await rm(profile, { recursive: true, force: true, maxRetries: 5 })
 }
 
 const sent = (await wire.requests()).flatMap((request) => hits(api, request))

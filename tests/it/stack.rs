@@ -645,10 +645,10 @@ async fn the_example_page_in_a_browser_is_stored_as_it_sent() {
     });
     let add: BTreeMap<String, Value> = serde_json::from_value(add).unwrap();
     let mut clients = Vec::new();
-    for (visit, name) in browsed.visits.iter().zip(["beacon", "missing", "refusing", "blocked"]) {
+    for (visit, name) in browsed.visits.iter().zip(["fetch", "beacon", "missing", "refusing", "blocked"]) {
         assert_eq!(visit.visit, name);
-        let is_beacon = matches!(name, "beacon" | "blocked");
-        let (method, content_type) = if is_beacon { ("POST", form.clone()) } else { ("GET", Value::Null) };
+        let is_image = matches!(name, "missing" | "refusing");
+        let (method, content_type) = if is_image { ("GET", Value::Null) } else { ("POST", form.clone()) };
         let mut of_page: Vec<&Value> =
             events.iter().filter(|event| event["request"]["body"]["dl"] == visit.parameters["dl"]).collect();
         of_page.sort_by_key(|event| event["request"]["body"]["t"] == "pageview");
@@ -657,7 +657,7 @@ async fn the_example_page_in_a_browser_is_stored_as_it_sent() {
             let mut expected = visit.parameters.clone();
             expected
                 .extend([("v", "1"), ("tid", "UA-XXXXX-1"), ("t", t)].map(|(name, text)| (name.into(), text.into())));
-            expected.extend(["cid", "z"].map(|name| (name.into(), hit["request"]["body"][name].clone())));
+            expected.extend(["cid", "z", "qt"].map(|name| (name.into(), hit["request"]["body"][name].clone())));
             expected.extend(more.clone());
             assert_eq!(hit["request"]["body"], json!(expected), "{name}");
             let context = &hit["context"];
@@ -674,8 +674,8 @@ async fn the_example_page_in_a_browser_is_stored_as_it_sent() {
         }
         clients.push(view["context"]["client_id"].as_str().unwrap());
     }
-    let [first, second, third, blocked] = clients[..] else { panic!("four visits") };
-    assert!(first == second && second == third && third != blocked, "the client id is kept: {clients:?}");
+    let [first, second, third, fourth, blocked] = clients[..] else { panic!("five visits") };
+    assert!([second, third, fourth] == [first; 3] && first != blocked, "the client id is kept: {clients:?}");
     // The page has another origin than the API, and may read.
     assert_eq!(browsed.visits[0].answer, json!({"status": 200, "type": "image/gif", "bytes": 43}));
 }

@@ -471,16 +471,6 @@ fn every_sample_event_is_used_by_a_test_and_named_in_a_readme() {
     }
 }
 
-/// The snippet's size without comments and indentation: what even the simplest minifier makes of it.
-#[test]
-fn the_snippet_of_the_example_page_is_no_more_than_a_kilobyte() {
-    let snippet = text("examples/collect.js");
-    let code = snippet.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
-    let bytes: usize = code.map(|line| line.len() + 1).sum();
-    assert!((1..=1_024).contains(&bytes), "{bytes} bytes");
-    assert!(text("examples/collect.html").contains("<script src=\"collect.js\" data-collect="));
-}
-
 #[test]
 fn every_make_target_in_the_readme_exists() {
     let (readme, makefile) = (text("README.md"), text("Makefile"));
