@@ -72,8 +72,7 @@ fn brand<'a>(list: impl Iterator<Item = (&'a str, &'a str)>) -> (Option<Cow<'a, 
     let mut found = (None, None);
     for (name, version) in list {
         // Browsers invent one, such as `Not)A;Brand`, so that nobody relies on the list.
-        let is_invented =
-            name.starts_with("Not") && name.ends_with("Brand") || name.contains("Not") && name.contains("Brand");
+        let is_invented = name.contains("Not") && name.contains("Brand");
         if is_invented || name.is_empty() {
             continue;
         }
