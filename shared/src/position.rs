@@ -11,7 +11,6 @@ pub const SEQUENCE_DIGITS: usize = 56;
 /// Number of decimal digits of a sub-sequence number, enough for the records of the largest aggregate, which is 10 MiB.
 const SUB_SEQUENCE_DIGITS: usize = 7;
 /// Length of a position as text.
-/// Length of a position as text.
 pub const TEXT_BYTES: usize = SEQUENCE_DIGITS + 1 + SUB_SEQUENCE_DIGITS;
 /// Highest sub-sequence number.
 const MAX_SUB_SEQUENCE: u64 = 9_999_999;

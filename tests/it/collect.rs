@@ -593,6 +593,30 @@ async fn with_the_stream_down_hits_wait_in_the_overflow_and_none_is_lost() {
     assert_eq!(known.state().records, stream.state().records[2_000..]);
 }
 
+/// As long as an outage of half an hour at 200 requests a second, but as fast as the handler goes: `-- --ignored thirty_minutes`.
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn thirty_minutes_without_the_stream_lose_no_hit() {
+    const REQUESTS: usize = 30 * 60 * 200;
+    let stream = Stream::default();
+    stream.state().health = Health::Down;
+    let app = stream.app(&[("DELIVERY_MAX_MS", "200"), OVERFLOW]).await;
+    for z in 0..REQUESTS {
+        let body = HIT.replace("z=1", &format!("z={z}"));
+        let answer = invoke(&app, &request("POST", "/collect", "", &body, &[])).await;
+        assert_eq!(answer.status_code, 200);
+    }
+    let queued = std::mem::take(&mut stream.state().queue);
+    assert_eq!((queued.len(), stream.events().len()), (REQUESTS, 0));
+    stream.state().health = Health::Well;
+    for bodies in queued.chunks(100) {
+        assert_eq!(deliver(&app, bodies).await, Vec::<String>::new());
+    }
+    let ids: BTreeSet<String> =
+        stream.events().iter().map(|event| event["request"]["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), REQUESTS);
+}
+
 #[tokio::test]
 async fn what_a_throttling_stream_does_not_take_goes_to_the_overflow() {
     let stream = Stream::default();

@@ -1,12 +1,9 @@
 //! `--against-stream`: compares the stream, as far as it reaches back, with what kafka-roller has staged and with the counts of files.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    mem,
-};
+use std::{collections::BTreeMap, mem};
 
 use aws_sdk_kinesis::types::Record;
-use objects::S3;
+use objects::{Bucket, S3};
 use rolling::{
     batch::Batch,
     event::Shard,
@@ -21,7 +18,7 @@ use super::{
     land::NotStaged,
     repair::of_stream,
     report::Problem,
-    staged::{Staged, is_large, waiting},
+    staged::{Staged, Waiting, is_large, waiting},
     tiling::{File, Range},
 };
 use crate::{
@@ -36,7 +33,7 @@ struct Compared {
     /// Records that were never staged.
     missing: Vec<Missing>,
     /// Records in objects that Lambda has written.
-    waits: BTreeSet<Position>,
+    waits: Waiting,
     /// How many of those that were never staged are in objects that Lambda has written.
     waiting: usize,
     /// How many were staged before kafka-roller kept what it had staged.
@@ -88,7 +85,14 @@ impl Audit<'_> {
                 self.problems.push(Problem::not_staged(&not_staged));
                 self.not_staged.push(not_staged);
             }
-            self.tell(id, &compared);
+            self.tell(lake.name(), id, &compared);
+        }
+        for (stream, shards) in &known {
+            let has_state =
+                |shard: &str| states.iter().any(|(id, _)| id.stream.as_str() == stream && id.shard.as_str() == shard);
+            for shard in shards.keys().filter(|shard| !has_state(shard)) {
+                self.notes.push(format!("nothing of shard {stream}/{shard} was ever staged; it was not compared"));
+            }
         }
         Ok(())
     }
@@ -133,10 +137,12 @@ impl Audit<'_> {
         Ok(compared)
     }
 
-    fn tell(&mut self, id: &ShardId, compared: &Compared) {
+    fn tell(&mut self, lake: &str, id: &ShardId, compared: &Compared) {
         if compared.waiting > 0 {
-            let records = counted(compared.waiting, "record", "records");
-            self.notes.push(format!("{records} of {id} wait under aws/lambda/: landfall replay discarded lands them"));
+            self.problems.push(Problem::waiting(id, compared.waiting));
+        }
+        for (key, cause) in &compared.waits.unreadable {
+            self.notes.push(format!("s3://{lake}/{key} cannot be read: {cause}"));
         }
         if compared.undecided > 0 {
             let records = counted(compared.undecided, "record", "records");
@@ -145,15 +151,17 @@ impl Audit<'_> {
             ));
         }
         let Some(from) = compared.from else { return };
-        let mut problems = Vec::new();
+        let (mut problems, mut fuller) = (Vec::new(), Vec::new());
         for file in self.files_of(id).into_values().flatten() {
             let is_read = file.rolled.after >= from.before() && file.rolled.last <= compared.to;
             let found = compared.counts.get(&file.place.to_string()).copied().unwrap_or_default();
             if is_read && found != file.rolled.count {
                 problems.push(Problem::other_count(file, found));
+                fuller.extend((file.rolled.count > found).then(|| (id.clone(), file.clone())));
             }
         }
         self.problems.extend(problems);
+        self.fuller.extend(fuller);
     }
 
     /// The files of the windows of a shard by table, in the order of their records, without those that lie between others.
@@ -205,7 +213,7 @@ impl Compared {
         for (position, arrived_ms) in times {
             let is_missing = missing.iter().any(|interval| interval.covers(position));
             let is_undecided = is_missing && position <= known_from && !large;
-            let is_waiting = is_missing && !is_undecided && self.waits.contains(&position.record());
+            let is_waiting = is_missing && !is_undecided && self.waits.positions.contains(&position.record());
             self.undecided += usize::from(is_undecided);
             self.waiting += usize::from(is_waiting);
             if !is_missing || is_undecided || is_waiting {

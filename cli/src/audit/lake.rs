@@ -33,6 +33,8 @@ pub(crate) struct Lake {
     pub(crate) loads: Option<Vec<String>>,
     /// The function's environment.
     pub(crate) variables: BTreeMap<&'static str, &'static str>,
+    /// Up to which number the stream drops its records when it is read a second time.
+    pub(crate) dropped_after_comparison: u64,
     /// Why kafka-roller lands nothing.
     pub(crate) refusal: Option<&'static str>,
     /// The records that it has landed out of band, by invocation.
@@ -116,6 +118,11 @@ impl Lake {
 
     fn answer(&mut self, request: &HttpRequest) -> HttpResponse {
         if let Some(target) = http::target(request) {
+            if target.ends_with("GetShardIterator") && http::json(request)["ShardIteratorType"] == "AT_SEQUENCE_NUMBER"
+            {
+                let dropped = self.dropped_after_comparison;
+                self.shard.records.retain(|record| record.sequence_number > dropped);
+            }
             return self.shard.answer(target, &http::json(request));
         }
         if request.uri().ends_with("/landfall-load-registrar/invocations") {

@@ -5,7 +5,7 @@ use std::mem;
 
 use aws_sdk_kinesis::types::Record;
 use jiff::tz::TimeZone;
-use objects::{Attributes, Bucket, Created, S3};
+use objects::{Attributes, Bucket, BucketError, S3};
 use rolling::{discarded::FOLDER, shard::ShardId};
 use serde_json::json;
 use shared::{position::Position, quarantine::base64};
@@ -44,14 +44,16 @@ pub struct Lander<'a> {
 }
 
 impl Lander<'_> {
-    /// Lands the records. `Err` means that those that are not landed can be found again.
-    pub async fn land(&self, not_staged: &NotStaged) -> Result<(), RepairError> {
+    /// Lands the records, and returns how many things kafka-roller has left to its next tick. `Err` means that those that are not landed can be
+    /// found again, unless the stream has forgotten them.
+    pub async fn land(&self, not_staged: &NotStaged) -> Result<usize, RepairError> {
         let NotStaged { id, stream_arn, digits, missing } = not_staged;
         let stream_arn = stream_arn.as_deref().ok_or(RepairError::NoArn)?;
         let begin = format!("{:0>digits$}", missing.first.sequence_number());
         let client = &self.context.clients.kinesis;
         let mut reader = Reader::at(client, id.stream.as_str(), id.shard.as_str(), &begin).await?;
         let (wanted, mut batch) = (missing.first.record()..=missing.range.up_to.record(), Batch::default());
+        let (mut is_whole, mut unfinished) = (false, 0);
         'stream: while let Some(records) = reader.next().await? {
             if self.context.interrupt.is_set() {
                 return Err(RepairError::Interrupted);
@@ -59,6 +61,7 @@ impl Lander<'_> {
             self.progress.add(records.len());
             for record in &records {
                 let position = Position::of_sequence_number(record.sequence_number())?;
+                is_whole |= position <= *wanted.start();
                 if position > *wanted.end() {
                     break 'stream;
                 }
@@ -67,32 +70,40 @@ impl Lander<'_> {
                 }
                 let one = of_event(record, stream_arn, id)?;
                 if is_large(record) {
-                    // The function takes an object with more than an event can hold for one that was never delivered.
-                    self.hand_over(id, &Batch { first: Some(position), records: one }).await?;
+                    // The function takes an object with more than an event can hold for one that was never delivered. Its neighbours
+                    // go first, so that no interval spans it.
+                    unfinished += self.hand_over(id, &mem::take(&mut batch)).await?;
+                    unfinished += self.hand_over(id, &Batch { first: Some(position), records: one }).await?;
                     continue;
                 }
                 if batch.records.len() + one.len() > MAX_BYTES {
-                    self.hand_over(id, &mem::take(&mut batch)).await?;
+                    unfinished += self.hand_over(id, &mem::take(&mut batch)).await?;
                 }
                 batch.add(position, &one);
             }
         }
-        self.hand_over(id, &batch).await
+        unfinished += self.hand_over(id, &batch).await?;
+        if is_whole { Ok(unfinished) } else { Err(RepairError::Trimmed) }
     }
 
-    async fn hand_over(&self, id: &ShardId, batch: &Batch) -> Result<(), RepairError> {
-        let Some(first) = batch.first else { return Ok(()) };
+    async fn hand_over(&self, id: &ShardId, batch: &Batch) -> Result<usize, RepairError> {
+        let Some(first) = batch.first else { return Ok(0) };
         let now = self.context.now.to_zoned(TimeZone::UTC).strftime("%Y/%m/%d/%Y-%m-%dT%H.%M.%S%.3f");
         let key = format!("{FOLDER}{BY_AUDIT}/{}/{now}-{first}", id.shard);
         // The payload is a text, as in the example of Lambda's guide.
         let event = format!("{{\"Records\":[{}]}}", batch.records);
         let body = json!({"requestContext": {"condition": "FoundByAudit"}, "payload": event}).to_string();
         let attributes = Attributes { content_type: "application/json", metadata: Vec::new() };
-        if self.lake.create(&key, body.into(), &attributes).await? == Created::Exists {
-            return Err(self.lake.conflict(&key).into());
-        }
-        discarded::land(self.function, &key, false, self.context).await.map_err(RepairError::NotLanded)?;
-        Ok(self.lake.delete(&[key]).await?)
+        // If it exists, the answer to this request was lost: nobody else makes such a key.
+        self.lake.create(&key, body.into(), &attributes).await?;
+        let unfinished = match discarded::land(self.function, &key, false, self.context).await {
+            Ok(replayed) => replayed.unfinished,
+            // Whoever has deleted it has landed it: `landfall replay discarded`.
+            Err(_) if matches!(self.lake.head(&key).await, Err(BucketError::Missing { .. })) => return Ok(0),
+            Err(cause) => return Err(RepairError::NotLanded(cause)),
+        };
+        self.lake.delete(&[key]).await?;
+        Ok(unfinished)
     }
 }
 

@@ -48,6 +48,7 @@ use crate::{
     stack::{self, Function, StackError},
     stream::StreamError,
     tables::roll::{self, RollsError},
+    text::counted,
     when::Since,
 };
 
@@ -135,6 +136,8 @@ pub enum AuditError {
     Record(String),
     #[error("{0} cannot be read: {1}")]
     Journal(String, String),
+    #[error("--against-stream --repair lands the records of all tables: leave out --table")]
+    AllTables,
     #[error("without kafka-roller of this stack and its buckets, nothing says what was staged from the stream")]
     NoStates,
     #[error("the settings of function {function} cannot be used: {cause}")]
@@ -152,8 +155,9 @@ pub enum AuditError {
 
 impl From<AuditError> for Failed {
     fn from(error: AuditError) -> Self {
-        use AuditError::{NoBucket, OtherBucket, UnknownStream, UnknownTable};
-        let is_usage = matches!(error, UnknownTable { .. } | UnknownStream(_) | OtherBucket { .. } | NoBucket);
+        use AuditError::{AllTables, NoBucket, OtherBucket, UnknownStream, UnknownTable};
+        let is_usage =
+            matches!(error, UnknownTable { .. } | UnknownStream(_) | OtherBucket { .. } | NoBucket | AllTables);
         Self { sentence: error.to_string(), exit: if is_usage { Exit::Usage } else { Exit::Incomplete } }
     }
 }
@@ -216,6 +220,9 @@ impl AuditArgs {
 /// Audits files, and repairs gaps with `--repair`. `Err` means that nothing was changed.
 pub async fn audit(args: &AuditArgs, context: &Context, console: &Console) -> Result<Audited, AuditError> {
     let registrar = if args.repair { registrar(context).await? } else { None };
+    if args.repair && args.against_stream && !args.table.is_empty() {
+        return Err(AuditError::AllTables);
+    }
     if args.repair && args.bucket.is_empty() && registrar.is_none() {
         return Err(AuditError::NoBucket);
     }
@@ -283,8 +290,9 @@ pub struct Roller {
 }
 
 impl Roller {
-    fn state(&self, id: &ShardId) -> Option<&State> {
-        self.states.iter().find(|(other, _)| other == id).map(|(_, state)| state)
+    /// Whether a shard has a state.
+    fn has(&self, id: &ShardId) -> bool {
+        self.states.iter().any(|(other, _)| other == id)
     }
 }
 
@@ -302,6 +310,8 @@ struct Audit<'a> {
     problems: Vec<Problem>,
     /// Records of the stream that are in no file.
     not_staged: Vec<NotStaged>,
+    /// Files that hold more records than were staged in their ranges, by their shards.
+    fuller: Vec<(ShardId, File)>,
     notes: Vec<String>,
 }
 
@@ -326,6 +336,7 @@ impl<'a> Audit<'a> {
             unclear: BTreeSet::new(),
             problems: Vec::new(),
             not_staged: Vec::new(),
+            fuller: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -485,6 +496,15 @@ impl<'a> Audit<'a> {
         }
     }
 
+    /// A file that may hold records of which nothing says that they were staged: the state of their shard was lost, or an earlier version has
+    /// repaired the file.
+    fn contradicts(&self, not_staged: &NotStaged) -> Option<&Place> {
+        let missing = not_staged.missing.range;
+        let meets = |file: &File| file.rolled.after < missing.up_to && missing.after < file.rolled.last;
+        let fuller = self.fuller.iter().find(|(id, file)| *id == not_staged.id && meets(file));
+        fuller.map(|(_, file)| &file.place)
+    }
+
     /// Repairs the gaps, one after the other, lands what was never staged, and reports the outcome.
     async fn repair(
         &self,
@@ -529,8 +549,18 @@ impl<'a> Audit<'a> {
         let Some(Roller { lake, function, .. }) = roller else { return };
         let lander = Lander { context: self.context, lake, function: &function.name, progress: &progress };
         for not_staged in &self.not_staged {
-            match lander.land(not_staged).await {
-                Ok(()) => audited.set_repaired(&Problem::not_staged(not_staged)),
+            let landed = match self.contradicts(not_staged) {
+                Some(place) => Err(RepairError::Contradicted(place.clone())),
+                None => lander.land(not_staged).await,
+            };
+            match landed {
+                Ok(unfinished) => {
+                    audited.set_repaired(&Problem::not_staged(not_staged));
+                    if unfinished > 0 {
+                        let things = counted(unfinished, "thing is", "things are");
+                        audited.notes.push(format!("{things} not finished, but durable: the next tick goes on"));
+                    }
+                }
                 Err(error @ RepairError::Interrupted) => {
                     audited.stopped = Some(error.to_string());
                     return;

@@ -12,7 +12,6 @@ use objects::{Attributes, Bucket, BucketError, Created, S3};
 use rolling::{
     batch::Batch,
     event::{self, Shard},
-    journal::Interval,
     line::Lines,
     replay::NotLanded,
     rules::Rules,
@@ -62,6 +61,10 @@ pub enum RepairError {
     Loaded { load: i64, status: LoadStatus, key: String },
     #[error("the state of its shard does not say yet which stream that is; it will after its next batch")]
     NoArn,
+    #[error("the stream no longer has the first of them; what it still had was landed")]
+    Trimmed,
+    #[error("{0} says that it holds more records of this range than were ever staged, so they may be in it")]
+    Contradicted(Place),
     #[error("they were not landed: {0}; they wait under aws/lambda/, and landfall replay discarded tries again")]
     NotLanded(RegistrarError),
     #[error("{0}, which says what was staged")]
@@ -118,9 +121,9 @@ impl Repairer<'_> {
             self.shards.insert(stream.to_owned(), stream::shards(kinesis, stream).await?);
         }
         let id = ShardId { stream: window.stream.clone(), shard: window.shard.clone() };
-        let staged = match self.roller.and_then(|roller| Some((roller, roller.state(&id)?))) {
-            Some((roller, state)) => {
-                let staged = Staged::since(&roller.lake, &id, state, gap.range.after).await;
+        let staged = match self.roller.filter(|roller| roller.has(&id)) {
+            Some(roller) => {
+                let staged = Staged::now(&roller.lake, &id, gap.range.after).await;
                 Some(staged.map_err(|cause| RepairError::Staged(Box::new(cause)))?)
             }
             None => None,
@@ -258,22 +261,20 @@ impl<'a> Refill<'a> {
         let shard = Shard { stream_arn: String::new(), id };
         records.retain(|record| !large.contains(record.sequence_number().as_ref()));
         let mut batch = Batch::of(shard, records, self.how);
-        let (missing, known_from) = match &self.staged {
-            Some(staged) => (staged.missing(&batch, false)?, staged.known_from()),
-            None => (Vec::new(), Position::START),
+        let outside = match &self.staged {
+            Some(staged) => staged.outside(&batch)?,
+            None => BTreeSet::new(),
         };
-        let is_given_up =
-            |at: Position| at > known_from && missing.iter().any(|interval: &Interval| interval.covers(at));
         let Some(run) = batch.runs.remove(&window.table) else { return Ok(()) };
-        self.keep(&run, run.up_to(self.wanted.after)..run.up_to(self.wanted.up_to), is_given_up);
+        self.keep(&run, run.up_to(self.wanted.after)..run.up_to(self.wanted.up_to), &outside);
         Ok(())
     }
 
     /// Appends a range of a run, except for what was given up or landed out of band.
-    fn keep(&mut self, run: &Run, range: ops::Range<usize>, is_given_up: impl Fn(Position) -> bool) {
+    fn keep(&mut self, run: &Run, range: ops::Range<usize>, outside: &BTreeSet<Position>) {
         for (index, entry) in range.clone().zip(run.entries(range)) {
             let is_replayed = self.gap.replayed.iter().any(|replayed| replayed.holds(entry.position));
-            if !is_replayed && !is_given_up(entry.position) {
+            if !is_replayed && !outside.contains(&entry.position) {
                 self.lines.extend_from_slice(&run.lines(index..index + 1));
                 self.entries.push(Entry { end: self.lines.len(), ..*entry });
             }
@@ -297,7 +298,7 @@ impl<'a> Refill<'a> {
             (RolledFile { reason: Reason::Repair, ..begun.file(self.gap.window.clone()) }, run)
         });
         let files = files.collect();
-        self.keep(&fresh, fresh.up_to(self.after)..fresh.len(), |_| false);
+        self.keep(&fresh, fresh.up_to(self.after)..fresh.len(), &BTreeSet::new());
         files
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rolling::shard::ShardId;
 use serde::{Serialize, Serializer};
 use shared::{position::Position, quarantine::rfc3339, rolled::Window};
 
@@ -70,6 +71,7 @@ pub enum Fault {
     NotRepaired,
     NotStaged,
     OtherCount,
+    Waiting,
 }
 
 impl Fault {
@@ -159,6 +161,13 @@ impl Problem {
             time(missing.newest_ms)
         );
         Self { after: Some(after), up_to: Some(up_to), ..Self::of_file(Fault::NotStaged, id.to_string(), detail) }
+    }
+
+    /// Records that Lambda gave up and that are in the lake.
+    pub fn waiting(id: &ShardId, count: usize) -> Self {
+        let records = counted(count, "record waits", "records wait");
+        let detail = format!("{records} under aws/lambda/; landfall replay discarded lands what is in no file");
+        Self::of_file(Fault::Waiting, id.to_string(), detail)
     }
 
     /// Why such records were not landed.

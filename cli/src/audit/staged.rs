@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use aws_sdk_kinesis::types::Record;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use objects::{Bucket, S3};
+use objects::{Bucket, BucketError, S3};
 use rolling::{
     batch::Batch,
     discarded::{self, Discarded, MAX_EVENT_BYTES},
     event,
     journal::{Interval, Journal, intervals},
     replay::{Known, NotLanded},
-    shard::{ShardId, State},
+    shard::{STATE, ShardId, State},
 };
 use shared::position::Position;
 
@@ -23,8 +23,17 @@ pub struct Staged {
     pub id: ShardId,
     pub state: State,
     segments: Vec<Interval>,
-    /// What was landed out of band.
+    /// What was landed out of band, or is being landed.
     pub replays: Vec<Interval>,
+}
+
+/// Objects like those of Lambda that wait to be landed.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// The records of the shard in them.
+    pub positions: BTreeSet<Position>,
+    /// The keys of those that cannot be read, and why.
+    pub unreadable: Vec<(String, String)>,
 }
 
 /// Whether a record is too large for Lambda ever to have passed it on.
@@ -44,6 +53,14 @@ impl Staged {
         })
     }
 
+    /// The same with the state as it is now.
+    pub async fn now(lake: &S3, id: &ShardId, from: Position) -> Result<Self, AuditError> {
+        let key = id.key(STATE);
+        let bytes = lake.get(&key, None).await?;
+        let state = State::of_bytes(&bytes).map_err(|cause| AuditError::State(key, cause))?;
+        Self::since(lake, id, &state, from).await
+    }
+
     /// Those records of a batch that were never staged, as intervals. With `large`, all of them are [large](is_large), otherwise none. Of
     /// those at or before [`known_from`](Self::known_from), no interval says anything.
     pub fn missing(&self, batch: &Batch, large: bool) -> Result<Vec<Interval>, NotLanded> {
@@ -54,6 +71,25 @@ impl Staged {
             even_if_landed: true,
         };
         self.state.missing(batch, &known)
+    }
+
+    /// Those records of a batch that are not in the files of their windows, because Lambda gave them up: whether they were landed out of band or
+    /// not. None of the batch may be [large](is_large).
+    pub fn outside(&self, batch: &Batch) -> Result<BTreeSet<Position>, NotLanded> {
+        let known = Known {
+            segments: self.segments.clone(),
+            replays: Vec::new(),
+            never_delivered: false,
+            even_if_landed: true,
+        };
+        let windows = State { replays: Vec::new(), ..self.state.clone() };
+        let missing = windows.missing(batch, &known)?;
+        let known_from = self.known_from();
+        let is_outside = |at: &Position| {
+            let is_in = |intervals: &[Interval]| intervals.iter().any(|interval| interval.covers(*at));
+            is_in(&missing) && (*at > known_from || is_in(&self.replays))
+        };
+        Ok(batch.times().map(|(position, _)| position).filter(is_outside).collect())
     }
 
     /// Behind this position, each record that was staged is in an interval.
@@ -74,20 +110,26 @@ async fn journaled(lake: &S3, id: &ShardId, journal: Journal, from: Position) ->
 }
 
 /// The records of a shard that Lambda has given up and written to the lake.
-pub async fn waiting(lake: &S3, id: &ShardId) -> Result<BTreeSet<Position>, AuditError> {
-    let mut waiting = BTreeSet::new();
+pub async fn waiting(lake: &S3, id: &ShardId) -> Result<Waiting, AuditError> {
+    let mut waiting = Waiting::default();
     for object in lake.list(discarded::FOLDER).await? {
         if object.key.split('/').nth(3) != Some(id.shard.as_str()) {
             continue;
         }
-        let body = lake.get(&object.key, None).await?;
-        let journal = |cause: String| AuditError::Journal(object.key.clone(), cause);
-        let discarded = Discarded::of_bytes(&body).map_err(|cause| journal(cause.to_string()))?;
+        let body = match lake.get(&object.key, None).await {
+            // It has been landed since the listing.
+            Err(BucketError::Missing { .. }) => continue,
+            body => body?,
+        };
         let mut positions = Vec::new();
-        let read = event::read_json(&discarded.event, |record| positions.push(record.position));
-        let shard = read.map_err(|cause| journal(cause.to_string()))?;
-        if shard.is_some_and(|shard| shard.id == *id) {
-            waiting.extend(positions);
+        let read = Discarded::of_bytes(&body).map_err(|cause| cause.to_string()).and_then(|discarded| {
+            let read = event::read_json(&discarded.event, |record| positions.push(record.position));
+            read.map_err(|cause| cause.to_string())
+        });
+        match read {
+            Ok(Some(shard)) if shard.id == *id => waiting.positions.extend(positions),
+            Ok(_) => {}
+            Err(cause) => waiting.unreadable.push((object.key, cause)),
         }
     }
     Ok(waiting)

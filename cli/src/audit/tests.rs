@@ -263,9 +263,9 @@ async fn records_of_the_stream_that_were_never_staged_are_found() {
     let object = serde_json::json!({"payload": serde_json::json!({"Records": records}).to_string()}).to_string();
     lake.lock().unwrap().put("lake", "aws/lambda/0f1e/shardId-000000000006/2026/11/20/x", &[], &object);
     let waiting = audit(&lake, &["--against-stream"]).await;
-    assert_eq!(waiting.code, 0, "{}", waiting.out);
-    let note = "note: 3 records of cubic-kafka/shardId-000000000006 wait under aws/lambda/: landfall replay discarded lands them";
-    assert!(waiting.out.contains(note), "{}", waiting.out);
+    assert_eq!(waiting.code, 3, "{}", waiting.out);
+    let found = "waiting  cubic-kafka/shardId-000000000006  3 records wait under aws/lambda/; landfall replay discarded lands what is in no file";
+    assert!(waiting.out.contains(found), "{}", waiting.out);
     // They were landed out of band.
     lake.lock().unwrap().s3.objects.retain(|(_, key), _| !key.starts_with("aws/lambda/"));
     let interval = Interval { first: rolled(10, 11).first, last: rolled(0, 13).last };
@@ -296,7 +296,7 @@ async fn what_was_never_staged_is_landed_by_the_function() {
                  under aws/lambda/, and landfall replay discarded tries again\n";
     assert!(refused.out.contains(cause), "{}", refused.out);
     let again = audit(&lake, &["--against-stream", "--repair"]).await;
-    assert_eq!((again.code, lake.lock().unwrap().landed.len()), (0, 0), "they wait: {}", again.out);
+    assert_eq!((again.code, lake.lock().unwrap().landed.len()), (3, 0), "they wait: {}", again.out);
     lake.lock().unwrap().s3.objects.retain(|(_, key), _| !key.starts_with("aws/lambda/"));
 
     lake.lock().unwrap().refusal = None;
@@ -364,6 +364,51 @@ async fn a_missing_file_is_written_without_what_lambda_gave_up() {
     assert_eq!(ended.code, 0, "{}", ended.out);
     let written = remove(&lake, &roll_key_of(&rolled(10, 40)));
     assert_eq!(written.body, (lines(10, 12) + &lines(13, 40)).into_bytes());
+}
+
+#[tokio::test]
+async fn a_missing_file_is_written_without_what_was_landed_out_of_band_elsewhere() {
+    let (lake, second) = given_up();
+    // The replay's file is not there yet, or no longer.
+    let interval = Interval { first: rolled(10, 11).first, last: rolled(0, 13).last };
+    let id = ShardId { stream: second.window.stream.clone(), shard: second.window.shard.clone() };
+    let (key, body) = Journal::Replays.object(&id, &[interval]).unwrap();
+    lake.lock().unwrap().put("lake", &key, &[], &body);
+    let key = roll_key_of(&second);
+    remove(&lake, &key);
+    assert_eq!(audit(&lake, &["--repair"]).await.code, 0);
+    assert_eq!(remove(&lake, &key).body, lines(13, 40).into_bytes());
+}
+
+#[tokio::test]
+async fn what_the_stream_has_dropped_meanwhile_is_not_called_landed() {
+    let (lake, _) = given_up();
+    lake.lock().unwrap().dropped_after_comparison = 11;
+    let ended = audit(&lake, &["--against-stream", "--repair"]).await;
+    assert_eq!((ended.code, lake.lock().unwrap().landed.clone()), (1, vec![vec![12, 13]]), "{}", ended.out);
+    assert!(
+        ended.out.contains("the stream no longer has the first of them; what it still had was landed"),
+        "{}",
+        ended.out
+    );
+}
+
+#[tokio::test]
+async fn what_a_file_may_hold_is_not_landed() {
+    // The state was lost, and so was what it said of 31 to 40, which are in a file.
+    let (lake, _) = chain(&[0, 30, 40, 50]);
+    staged(&lake, 50, &[(1, 30), (41, 50)]);
+    let ended = audit(&lake, &["--against-stream", "--repair"]).await;
+    assert_eq!((ended.code, lake.lock().unwrap().landed.len()), (1, 0), "{}", ended.out);
+    assert!(ended.out.contains("says that it holds more records of this range than were ever staged"), "{}", ended.out);
+}
+
+#[tokio::test]
+async fn records_of_some_tables_only_are_not_landed() {
+    let (lake, _) = given_up();
+    let ended = audit(&lake, &["--against-stream", "--repair", "--table", "sample"]).await;
+    assert_eq!((ended.code, lake.lock().unwrap().landed.len()), (2, 0));
+    assert_eq!(ended.err, "error: --against-stream --repair lands the records of all tables: leave out --table\n");
 }
 
 #[tokio::test]

@@ -117,7 +117,9 @@ async fn journaled<B: Bucket>(
 ) -> Result<Vec<Interval>, RollError> {
     let (Some(first), Some(last)) = (batch.first(), batch.last()) else { return Ok(Vec::new()) };
     let folder = journal.folder(id);
-    let is_near = |key: &str| journal.parse(id, key).is_some_and(|all| all.first <= last);
+    // Only the intervals of segments are in the order of their records.
+    let is_near = |all: Interval| journal == Journal::Replays || all.first <= last;
+    let is_near = |key: &str| journal.parse(id, key).is_some_and(is_near);
     let listed = app.lake.list_while(&folder, Some(&journal.before(id, first)), is_near).await?;
     let mut found = Vec::new();
     for object in listed {
