@@ -104,28 +104,43 @@ async fn find<B: Bucket>(
     Ok(waiting)
 }
 
-/// The nearest shards that this one came from and that have had records. They have ended.
+/// The nearest shards that this one came from and that have had records, and behind one that does not know where it came from, those before it.
+/// They have ended.
 async fn ancestors<B: Bucket>(app: &App<B>, id: &ShardId, parents: &Parents) -> Result<Vec<Segment>, RollError> {
     let (mut found, mut seen, mut look) = (Vec::new(), BTreeSet::new(), vec![&id.shard]);
     while let Some(shard) = look.pop() {
         for parent in parents.get(shard).into_iter().flatten().filter(|parent| seen.insert((*parent).clone())) {
-            match end(app, &id.sibling(parent)).await? {
-                true => found.push(parent.clone()),
-                false => look.push(parent),
+            let ended = end(app, &id.sibling(parent)).await?;
+            if ended != Some(Knows::Parents) {
+                look.push(parent);
+            }
+            if ended.is_some() {
+                found.push(parent.clone());
             }
         }
     }
     Ok(found)
 }
 
-/// Notes that a shard has ended. `false` if it never had a record.
-async fn end<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<bool, RollError> {
+/// Whether a shard knows where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knows {
+    Parents,
+    Nothing,
+}
+
+/// Notes that a shard has ended. `None` if it never had a record.
+async fn end<B: Bucket>(app: &App<B>, id: &ShardId) -> Result<Option<Knows>, RollError> {
     for _ in 0..ATTEMPTS {
         // One of the earlier layout is closed by age, after it was taken over.
-        let Some(mut held) = store::read(app, id).await? else { return Ok(!store::list(app, id).await?.is_empty()) };
+        let Some(mut held) = store::read(app, id).await? else {
+            let has_records = !store::list(app, id).await?.is_empty();
+            return Ok(has_records.then_some(Knows::Nothing));
+        };
+        let knows = if held.state.parents.is_some() { Knows::Parents } else { Knows::Nothing };
         let is_noted = std::mem::replace(&mut held.state.ended, true);
         if is_noted || store::save(app, id, &mut held).await? {
-            return Ok(true);
+            return Ok(Some(knows));
         }
     }
     Err(RollError::Busy)
