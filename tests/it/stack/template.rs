@@ -111,7 +111,7 @@ fn a_stack_has_nothing_of_the_functions_that_it_leaves_out() {
         ("AWS::Lambda::EventSourceMapping", [1, 1, 1, 1, 2, 1]),
         ("AWS::Events::Rule", [1, 0, 1, 1, 2, 2]),
         ("AWS::S3::Bucket", [1, 1, 1, 2, 2, 2]),
-        ("AWS::CloudWatch::Alarm", [9, 10, 12, 11, 18, 17]),
+        ("AWS::CloudWatch::Alarm", [9, 10, 13, 11, 18, 17]),
         ("AWS::CloudWatch::Dashboard", [1, 1, 1, 1, 1, 1]),
     ];
     let created: Vec<Created> = run("subsets.py", &parts.map(only));
