@@ -186,6 +186,17 @@ fn collect(folder: &Path, python: &Python) -> Result<Vec<Verdict>, Error> {
         verdicts.push(faster(what, lambda_http, ours, 3.0));
         verdicts.push(faster(what, python, ours, 3.5));
     }
+    let (usual, hostile) = (&hits::batch(false)?, &hits::batch(true)?);
+    let mut routes: [Box<dyn Route>; 2] = [
+        Box::new(hits::Batch { name: "twenty hits of a hundred", config: &config, event: usual }),
+        Box::new(hits::Batch { name: "and 950 addresses", config: &config, event: hostile }),
+    ];
+    let title =
+        format!("a batch made to be slow, {} bytes, {} of them addresses", hostile.len(), hostile.len() - usual.len());
+    let timed = take_turns(&mut routes, 101, 1, &mut Progress::start(&title, 101))?;
+    print(&title, &timed)?;
+    let [usual, hostile] = &timed[..] else { return Err("a route is missing".into()) };
+    verdicts.push(Verdict::new("a batch made to be slow", hostile.ratio(usual), "×", Target::AtMost(5.0)));
     let timed = warm::collect(folder, &Aws::start(folder, &python.public_roots()?)?)?;
     print("warm call, from the event to its answer", &timed)?;
     for call in &timed {

@@ -81,6 +81,28 @@ pub fn event(of: &str) -> Result<Vec<u8>, Error> {
     Ok(serde_json::to_vec(&event)?)
 }
 
+/// A batch as large as one may be, of twenty hits with a hundred parameters. A hostile one is of a visitor who opts out, so that addresses are
+/// searched for, and names as many of them as fit into the headers that a gateway takes.
+pub fn batch(is_hostile: bool) -> Result<Vec<u8>, Error> {
+    const ADDRESSES: u32 = 950;
+    let parameters: String = (0..94).map(|at| format!("&c{at}=1.")).collect();
+    let hits = vec![format!("v=1&tid=UA-12345-1&cid=5&t=event&ec=a&ea=b{parameters}"); 20];
+    let mut event: Value = serde_json::from_slice(&event(FORM)?)?;
+    for pointer in ["/rawPath", "/requestContext/http/path"] {
+        *event.pointer_mut(pointer).ok_or("no path")? = "/batch".into();
+    }
+    let members = event.as_object_mut().ok_or("no event")?;
+    members.insert("body".into(), hits.join("\n").into());
+    members.insert("isBase64Encoded".into(), false.into());
+    if is_hostile {
+        let headers = members.get_mut("headers").and_then(Value::as_object_mut).ok_or("no headers")?;
+        let addresses: Vec<_> = (1..=ADDRESSES).map(|at| format!("1.1.{}.{}", at / 250, at % 250)).collect();
+        headers.insert("x-forwarded-for".into(), addresses.join(",").into());
+        headers.insert("sec-gpc".into(), "1".into());
+    }
+    Ok(serde_json::to_vec(&event)?)
+}
+
 /// `REQUESTS` such events of the browsers that a shop sees, in proportion and mixed.
 pub fn events(of: &str) -> Result<Vec<Vec<u8>>, Error> {
     let mut agents = Vec::new();
@@ -174,6 +196,29 @@ impl Route for Landfall<'_> {
             line = events.into_iter().next().ok_or("the hit is not valid")?.line;
         }
         Ok(watch.stop(line).of_each(REQUESTS))
+    }
+}
+
+/// A batch → events, as the handler does it.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    pub name: &'static str,
+    pub config: &'a Config,
+    pub event: &'a [u8],
+}
+
+impl Route for Batch<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn run(&mut self) -> Result<Run, Error> {
+        let watch = Stopwatch::start();
+        let request = request::read(self.event)?;
+        let read = body::hits(&request.body, request.is_base64, &request.query, Takes::Batch)
+            .map_err(|refused| refused.error)?;
+        let (events, _) = handler::events(self.config, &request, &read)?;
+        Ok(watch.stop(events.into_iter().flat_map(|event| event.line).collect()))
     }
 }
 

@@ -341,6 +341,7 @@ async fn each_line_of_gtag_is_an_event_with_what_all_share() {
     let stream = Stream::default();
     let answer = invoke(&stream.app(&[]).await, &file("collect-ga4.json")).await;
     assert_eq!((answer.status_code, &*answer.body), (204, ""), "as Google answers");
+    assert_eq!(header(&answer, "Cache-Control"), Some("no-store"), "or a cache would answer the next hit");
     let [view, add] = &stream.events()[..] else { panic!("two events") };
     for (event, name, z) in [(view, "view_item", "1"), (add, "add_to_cart", "2")] {
         assert_eq!(event["hit"], json!({"protocol": "ga4", "type": "event", "time": 1_795_183_906_123_i64}));

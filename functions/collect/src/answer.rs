@@ -55,10 +55,17 @@ impl Answer {
         }
     }
 
-    /// A response without a body.
+    /// A response without a body, which must not be cached either: a cache may keep a 204 that says nothing about it, and answer the next
+    /// hit.
     #[must_use]
-    pub fn empty(status_code: u16) -> Self {
-        Self { status_code, headers: Vec::new(), cookies: Vec::new(), body: "".into(), is_base64_encoded: false }
+    pub fn empty() -> Self {
+        Self {
+            status_code: 204,
+            headers: vec![("Cache-Control", "no-store".into())],
+            cookies: Vec::new(),
+            body: "".into(),
+            is_base64_encoded: false,
+        }
     }
 
     #[must_use]
@@ -108,7 +115,7 @@ pub fn with_cors(answer: Answer, config: &Config, request: &Request<'_>) -> Answ
 /// The response to a CORS preflight request.
 #[must_use]
 pub fn preflight(config: &Config, request: &Request<'_>, methods: &'static str) -> Answer {
-    let answer = Answer::empty(204).with("Allow", methods);
+    let answer = Answer::empty().with("Allow", methods);
     let answer = match allowed_origin(config, request) {
         None => answer,
         Some(_) => answer

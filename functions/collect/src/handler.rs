@@ -208,7 +208,7 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
         return Ok(Answer::json(405, &refusal)?.with("Allow", methods));
     }
     if route == Route::Health {
-        return Ok(Answer::empty(204));
+        return Ok(Answer::empty());
     }
     let takes = route.takes(&app.config);
     let read = match body::hits(&request.body, request.is_base64, &request.query, takes) {
@@ -257,7 +257,7 @@ async fn store(
     }
     if invalid.is_empty() {
         // As Google answers: version 1 with a pixel, GA4 without a body.
-        return Ok(if is_ga4(read) { Answer::empty(204) } else { Answer::pixel(200) });
+        return Ok(if is_ga4(read) { Answer::empty() } else { Answer::pixel(200) });
     }
     let stored = read.len() - invalid.len();
     refuse(request, status(stored == 0), &Verdict { stored, invalid })
