@@ -192,7 +192,7 @@ impl Route for Landfall<'_> {
             let request = request::read(event)?;
             let read = body::hits(&request.body, request.is_base64, &request.query, Takes::Hit)
                 .map_err(|refused| refused.error)?;
-            let (events, _) = handler::events(self.config, &request, &read)?;
+            let (events, _) = handler::events(self.config, &request, None, &read)?;
             line = events.into_iter().next().ok_or("the hit is not valid")?.line;
         }
         Ok(watch.stop(line).of_each(REQUESTS))
@@ -217,7 +217,7 @@ impl Route for Batch<'_> {
         let request = request::read(self.event)?;
         let read = body::hits(&request.body, request.is_base64, &request.query, Takes::Batch)
             .map_err(|refused| refused.error)?;
-        let (events, _) = handler::events(self.config, &request, &read)?;
+        let (events, _) = handler::events(self.config, &request, None, &read)?;
         Ok(watch.stop(events.into_iter().flat_map(|event| event.line).collect()))
     }
 }

@@ -51,7 +51,7 @@ fn follow(request: &Request) {
         let results: Vec<_> = hits.iter().map(|read| HitParsingResult::new(&request.path, read)).collect();
         serde_json::from_str::<serde_json::Value>(&debug_document(&results)).expect("the verdict is JSON");
         for read in &hits {
-            let event = event::event(read, &judge(read), request, &Response::new(204, None, None), &config());
+            let event = event::event(read, &judge(read), request, &Response::new(204, None, None), &config(), None);
             let event = event.expect("an event can be serialised");
             let line = event.line.strip_suffix(b"\n").expect("an event is a line");
             assert!(!line.contains(&b'\n') && line.len() < MOST_RECORD_BYTES);

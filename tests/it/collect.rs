@@ -799,6 +799,8 @@ async fn a_visitor_gets_a_cookie_if_it_is_on_and_nobody_opted_out() {
     assert!(invoke(&app, &event).await.cookies.is_empty());
     let ids: Vec<Value> = stream.events().iter().map(|event| event["visitor_id"].clone()).collect();
     assert_eq!(ids, [json!(id), json!(id), Value::Null, Value::Null]);
+    let new: Vec<Value> = stream.events().iter().map(|event| event["visitor_is_new"].clone()).collect();
+    assert_eq!(new, [json!(true), json!(false), Value::Null, Value::Null]);
     assert!(!stream.events().iter().any(|event| event.to_string().contains("collect_id")), "the header is not stored");
     assert_eq!(stream.events()[0]["event_id"], stream.events()[1]["event_id"], "and is no part of the hit");
 
@@ -809,9 +811,37 @@ async fn a_visitor_gets_a_cookie_if_it_is_on_and_nobody_opted_out() {
     }
     stream.state().health = Health::Down;
     let unavailable = invoke(&app, &request("POST", "/collect", "", HIT, &[])).await;
-    assert_eq!((unavailable.status_code, unavailable.cookies.len()), (503, 0));
+    assert_eq!((unavailable.status_code, unavailable.cookies.len()), (503, 1), "the retry brings it");
     let off = invoke(&Stream::default().app(&[]).await, &request("POST", "/collect", "", HIT, &[])).await;
     assert!(off.cookies.is_empty());
+}
+
+#[tokio::test]
+async fn an_id_that_no_answer_gives_is_not_stored() {
+    const KNOWN: &str = "0123456789abcdef0123456789abcdef";
+    let stream = Stream::default();
+    let app = stream.app(&[("COOKIE_DAYS", "30")]).await;
+    let batch = format!("{HIT}\n{HIT}&aip=1");
+    let cases = [
+        // A hit that is rejected alone, a request that is refused, and a batch of which one hit opts out.
+        ("/collect", "v=1&t=pageview", [None, Some(KNOWN)], 0),
+        ("/collect", "{", [None, Some(KNOWN)], 0),
+        ("/batch", &batch, [None, Some(KNOWN)], 1),
+        ("/collect", "v=1&t=pageview&aip=1", [None, None], 1),
+    ];
+    for (path, body, expected, gone) in cases {
+        for (cookies, id) in [json!(null), json!([format!("collect_id={KNOWN}")])].into_iter().zip(expected) {
+            let before = stream.events().len();
+            let mut event = request("POST", path, "", body, &[]);
+            event["cookies"] = cookies;
+            let given = invoke(&app, &event).await.cookies;
+            let stored = &stream.events()[before..];
+            assert_eq!(stored[0].get("visitor_id").and_then(Value::as_str), id, "{body}");
+            let is_known = !event["cookies"].is_null();
+            assert_eq!(given.len(), if is_known { gone } else { 0 }, "{body}: {given:?}");
+            assert!(given.iter().all(|cookie| cookie.contains("Max-Age=0")), "{body}: {given:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -204,9 +204,12 @@ fn plain(body: &str, is_base64: bool, most: usize) -> Result<Vec<u8>, (BodyError
             .map_err(|_| (BodyError::Base64, Hit::unreadable(body.as_bytes())))?,
         false => body.as_bytes().to_vec(),
     };
-    let plain = if bytes.starts_with(&GZIP) { decompressed(&bytes, most, body)? } else { bytes };
+    let is_compressed = bytes.starts_with(&GZIP);
+    let plain = if is_compressed { decompressed(&bytes, most, body)? } else { bytes };
     match fits("the body", plain.len(), most) {
         Ok(()) => Ok(plain),
+        // Nobody has seen the rest.
+        Err(error) if is_compressed => Err((error, Hit::unreadable(&plain).denied())),
         Err(error) => Err((error, Hit::unreadable(&plain))),
     }
 }
@@ -225,8 +228,8 @@ fn decompressed(bytes: &[u8], most: usize, body: &str) -> Result<Vec<u8>, (BodyE
         let left = u64::try_from(more - plain.len()).unwrap_or(u64::MAX);
         if member.by_ref().take(left).read_to_end(&mut plain).is_err() {
             // Nobody can search what cannot be decompressed.
-            let hit = if plain.is_empty() { Hit::opaque(body) } else { Hit::unreadable(&plain) };
-            return Err((BodyError::Gzip, hit));
+            let readable = if plain.is_empty() { body.as_bytes() } else { &plain };
+            return Err((BodyError::Gzip, Hit::unreadable(readable).denied()));
         }
         rest = member.into_inner();
     }
@@ -407,6 +410,14 @@ mod tests {
         assert!(rest.wish().is_some_and(|wish| wish.denies_consent));
         let text = hits("{", false, "", false).unwrap_err().rest;
         assert!(text.wish().is_some_and(|wish| !wish.denies_consent));
+        // Consent may be denied after what is decompressed.
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(&vec![b'a'; MOST_BATCH_BYTES + 1]).unwrap();
+        let large = gzip.finish().unwrap();
+        for bytes in [&large[..], &large[..large.len() - 9]] {
+            let rest = hits(&base64_simd::STANDARD.encode_to_string(bytes), true, "", true).unwrap_err().rest;
+            assert!(rest.wish().is_some_and(|wish| wish.denies_consent));
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(crate) fn clicks(url: &str) -> impl Iterator<Item = Cow<'_, str>> {
 
 /// The click id of this name, also of a parameter of an event (`ep.gclid`).
 pub(crate) fn click_id(name: &str) -> Option<&'static str> {
-    let name = name.strip_prefix("ep.").or_else(|| name.strip_prefix("up.")).unwrap_or(name);
+    let name = ["ep.", "epn.", "up.", "upn."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     // The shortest and the longest of them: most names are none.
     if !(4..=9).contains(&name.len()) {
         return None;

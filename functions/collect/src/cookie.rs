@@ -55,11 +55,13 @@ pub fn unite(event: &[u8], request: &mut Request<'_>) -> Place {
     if carrier.raw_path.is_some() { Place::List } else { Place::Header }
 }
 
-/// The id that the request brought, or a new one: a hash of the request, so that a repeated invocation gives the same. The trace id
-/// that the gateway gives each request makes it unlike any other.
+/// The id that the request brought, or a new one: a hash of what the gateway says of the request, so that a repeated invocation gives the
+/// same. The ids that the gateway gives each request make it unlike any other.
 #[must_use]
 pub fn visitor(request: &Request<'_>) -> Visitor {
-    let cookies = request.headers.iter().filter(|(name, _)| name == "cookie").flat_map(|(_, value)| value.split(';'));
+    // If a client sends several `Cookie` headers, a gateway joins them with commas.
+    let cookies = request.headers.iter().filter(|(name, _)| name == "cookie");
+    let cookies = cookies.flat_map(|(_, value)| value.split([';', ',']));
     let sent = cookies.filter_map(|pair| pair.trim().split_once('=')).find(|(name, id)| *name == NAME && is_id(id));
     if let Some((_, id)) = sent {
         return Visitor { id: id.to_owned(), is_known: true };
@@ -68,7 +70,7 @@ pub fn visitor(request: &Request<'_>) -> Visitor {
     let time = request.time_ms.to_string();
     let trace = request.header("x-amzn-trace-id").unwrap_or_default();
     let agent = request.header("user-agent").unwrap_or_default();
-    for part in [&*time, trace, agent, &request.query, &request.body] {
+    for part in [&*time, &request.id, trace, &request.source_ip, agent] {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
@@ -84,7 +86,7 @@ fn is_id(text: &str) -> bool {
     text.len() == DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The answer to a request whose hits are stored: with a new id, which lives `days`, or the end of a known one if the visitor opts out.
+/// The answer with a new id, which lives `days`, or with the end of a known one if the visitor opts out.
 #[must_use]
 pub fn answered(answer: Answer, visitor: &Visitor, opts_out: bool, days: u32, place: Place) -> Answer {
     let (id, days) = match (opts_out, visitor.is_known) {
@@ -123,6 +125,7 @@ mod tests {
         let known = |place| (Visitor { id: ID.to_owned(), is_known: true }, place);
         assert_eq!(read(&http(&format!(r#","cookies":["a=b","collect_id={ID}"]"#))), known(Place::List));
         assert_eq!(read(&http(&format!(r#","headers":{{"Cookie":"a=b; collect_id={ID};c"}}"#))), known(Place::List));
+        assert_eq!(read(&http(&format!(r#","headers":{{"Cookie":"a=b,collect_id={ID}"}}"#))), known(Place::List));
         let rest = format!(
             r#"{{"httpMethod":"GET","path":"/collect","headers":{{"cookie":"collect_id={ID}"}},"requestContext":{{"requestTimeEpoch":1}}}}"#
         );

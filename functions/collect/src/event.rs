@@ -2,7 +2,7 @@
 //!
 //! `line` has the format. `event_id` is a hash of the stored parameters, the time of the hit, its request and its position there, so
 //! that equal hits are different events, and a repeated invocation gives the same ones. If the client says which hit it
-//! is (see `names_itself`), neither the time nor the request nor `qt` is part of the hash: a beacon that is sent again and a page that a
+//! is (see `names_itself`) by something that can be stored, neither the time nor the request nor `qt` is part of the hash: a beacon that is sent again and a page that a
 //! browser restores give the same id. Without a client id, what a client says may be what another one says, so then the stored address
 //! and user agent are part of it. A `z` of the hit's own also stands for its position, because a client may put the hit into another
 //! batch when it sends it again.
@@ -27,7 +27,8 @@ use crate::{
     body::Read,
     campaign::campaign,
     config::{Clicks, Config, Partition},
-    cookie, headers,
+    cookie::Visitor,
+    headers,
     hints::hints,
     hit::Hit,
     privacy::{self, Cleaner},
@@ -91,13 +92,14 @@ impl fmt::Debug for Event {
     }
 }
 
-/// Builds the event of a hit. `messages` say what is wrong with it.
+/// Builds the event of a hit. `messages` say what is wrong with it, `visitor` is who sent it if that is known or will be.
 pub fn event(
     read: &Read,
     messages: &[ParserMessage],
     request: &Request<'_>,
     response: &Response<'_>,
     config: &Config,
+    visitor: Option<&Visitor>,
 ) -> Result<Event, serde_json::Error> {
     let hit = &read.hit;
     let is_rejected = !verdict::is_valid(messages);
@@ -116,19 +118,21 @@ pub fn event(
         .or_else(|| request.header("user-agent").map(|user_agent| cleaner.user_agent(user_agent)));
     let user_ip =
         text("uip").or_else(|| text("_uip")).map(Cow::Borrowed).or_else(|| cleaner.address(&request.source_ip));
-    let identity = match names_itself(&clean) {
+    // What had to be cleaned is the same for many hits.
+    let names = |name: &str| text(name).is_some_and(|value| hit.get(name) == Some(value));
+    let identity = match names_itself(names) {
         false => Identity::Request { time, id: &request.id },
         true if text("cid").or_else(|| text("uid")).is_some() => Identity::Client,
         true => Identity::Stranger { ip: user_ip.as_deref(), agent: user_agent.as_deref() },
     };
-    let position = if read.is_named { 0 } else { read.position };
+    let position = if read.is_named && names("z") { 0 } else { read.position };
     let event_id = parameters.id(&identity, position, is_rejected);
     let id = text("z").unwrap_or(&event_id);
     let path = cleaner.path(&request.path);
     let headers = headers::stored(&request.headers, &config.store_headers, &mut cleaner);
     let agent = user_agent.as_deref().map(agents::stored).transpose()?.flatten();
     let campaign = campaign(&clean, &mut cleaner);
-    let visitor = (config.cookie_days > 0 && !decision.anonymise).then(|| cookie::visitor(request));
+    let visitor = visitor.filter(|_| !decision.anonymise);
     let referrer = referrer(&clean, campaign.is_some());
     let line = Line {
         service: Service { id: if is_rejected { "api.collect.rejected" } else { "api.collect" } },
@@ -166,7 +170,8 @@ pub fn event(
         client_hints: hints(&clean, &headers),
         campaign,
         referrer,
-        visitor_id: visitor.as_ref().map(|visitor| &*visitor.id),
+        visitor_id: visitor.map(|visitor| &*visitor.id),
+        visitor_is_new: visitor.map(|visitor| !visitor.is_known),
         privacy: Privacy { anonymised: decision.anonymise, redacted: cleaner.redacted() },
         rejected_for: is_rejected.then_some(messages),
     };

@@ -21,9 +21,11 @@ use crate::{
     app::App,
     body::{self, BodyError, Read, Refused, Takes},
     config::Config,
-    cookie,
+    cookie::{self, Visitor},
     event::{self, Event},
+    hit::Hit,
     overflow::{self, Message},
+    privacy,
     request::{self, Request, RequestError},
     stream::{self, Stored},
     verdict::{self, HitParsingResult, ParserMessage},
@@ -101,6 +103,8 @@ impl Route {
 struct Tally {
     stored: Stored,
     hits_stored: usize,
+    /// Hits that break no rule, stored or not.
+    valid: usize,
     overflowed: usize,
     invalid: usize,
     anonymised: usize,
@@ -179,21 +183,29 @@ pub async fn restore(app: &App, messages: Vec<Message>, deadline_ms: u64) -> Sqs
 /// `deadline_ms`: when the invocation ends, in milliseconds since 1970-01-01T00:00:00Z.
 pub async fn handle(app: &App, event: Bytes, deadline_ms: u64) -> Result<Answer, HandleError> {
     let mut request = request::read(&event)?.behind(app.config.trusted_proxies);
-    let cookies = (app.config.cookie_days > 0).then(|| cookie::unite(&event, &mut request));
+    let place = (app.config.cookie_days > 0).then(|| cookie::unite(&event, &mut request));
+    let visitor = place.map(|_| cookie::visitor(&request));
     let time = clock::remaining(deadline_ms).saturating_sub(RESPONSE_RESERVE).min(app.config.delivery);
     let mut tally = Tally::default();
-    let answer = respond(app, &request, time, &mut tally).await?;
+    let answer = respond(app, &request, visitor.as_ref(), time, &mut tally).await?;
     tally.report(&app.config.stack, answer.status_code);
-    let answer = match cookies {
-        Some(place) if tally.hits_stored > 0 => {
-            cookie::answered(answer, &cookie::visitor(&request), tally.anonymised > 0, app.config.cookie_days, place)
+    let opts_out = tally.anonymised > 0;
+    let answer = match (place, visitor) {
+        (Some(place), Some(visitor)) if opts_out || tally.valid > 0 => {
+            cookie::answered(answer, &visitor, opts_out, app.config.cookie_days, place)
         }
         _ => answer,
     };
     Ok(answer::with_cors(answer, &app.config, &request).for_method(&request.method))
 }
 
-async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut Tally) -> Result<Answer, HandleError> {
+async fn respond(
+    app: &App,
+    request: &Request<'_>,
+    visitor: Option<&Visitor>,
+    time: Duration,
+    tally: &mut Tally,
+) -> Result<Answer, HandleError> {
     let Some(route) = Route::of(&request.path, &app.config.path_prefix) else {
         let detail =
             "there are /collect, /batch, /g/collect, /mp/collect, /debug/collect, /debug/mp/collect and /health";
@@ -220,7 +232,7 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
             let is_large = matches!(refused.error, BodyError::TooLarge { .. } | BodyError::TooManyHits { .. });
             let status = if is_large { 413 } else { 400 };
             if !matches!(route, Route::Debug | Route::DebugPayload) && !refused.rest.is_empty() {
-                let event = rejected(&app.config, request, status, refused)?;
+                let event = rejected(&app.config, request, visitor, status, refused)?;
                 if let Some(unavailable) = put(app, request, &[event], time, tally).await? {
                     return Ok(unavailable);
                 }
@@ -240,18 +252,19 @@ async fn respond(app: &App, request: &Request<'_>, time: Duration, tally: &mut T
         let judged: Vec<_> = read.iter().map(verdict::judge).collect();
         return Ok(Answer::document(200, verdict::validation_document(&judged)));
     }
-    store(app, request, &read, time, tally).await
+    store(app, request, visitor, &read, time, tally).await
 }
 
 /// Stores the hits. The response names those that break the rules.
 async fn store(
     app: &App,
     request: &Request<'_>,
+    visitor: Option<&Visitor>,
     read: &[Read],
     time: Duration,
     tally: &mut Tally,
 ) -> Result<Answer, HandleError> {
-    let (events, invalid) = events(&app.config, request, read)?;
+    let (events, invalid) = events(&app.config, request, visitor, read)?;
     if let Some(unavailable) = put(app, request, &events, time, tally).await? {
         return Ok(unavailable);
     }
@@ -272,6 +285,7 @@ async fn put(
     tally: &mut Tally,
 ) -> Result<Option<Answer>, HandleError> {
     tally.invalid = events.iter().filter(|event| event.is_rejected).count();
+    tally.valid = events.len() - tally.invalid;
     tally.anonymised = events.iter().filter(|event| event.anonymised).count();
     tally.redacted = events.iter().map(|event| event.redacted).sum();
     tally.stored = deliver(app, events, time, &mut tally.overflowed).await;
@@ -320,16 +334,21 @@ fn lock(resting: &Mutex<Option<Instant>>) -> MutexGuard<'_, Option<Instant>> {
     resting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The events of hits, in order, and what is wrong with those that are rejected.
+/// The events of hits, in order, and what is wrong with those that are rejected. A new visitor gets an id if a hit is valid and none opts
+/// out.
 pub fn events(
     config: &Config,
     request: &Request<'_>,
+    visitor: Option<&Visitor>,
     read: &[Read],
 ) -> Result<(Vec<Event>, Vec<Invalid>), serde_json::Error> {
     let mut events: Vec<Event> = Vec::with_capacity(read.len());
     let mut invalid: Vec<Invalid> = Vec::new();
     let judged: Vec<_> = read.iter().map(|read| (read, verdict::judge(read))).collect();
     let all_invalid = judged.iter().all(|(_, messages)| !verdict::is_valid(messages));
+    let opts_out = |hit: &Hit| privacy::decide(hit, &request.headers, config.policy(hit)).anonymise;
+    let visitor =
+        visitor.filter(|visitor| visitor.is_known || (!all_invalid && !read.iter().any(|read| opts_out(&read.hit))));
     let origin = answer::allowed_origin(config, request);
     let (success, content_type) = if is_ga4(read) { (204, None) } else { (200, Some("image/gif")) };
     let accepted = event::Response::new(success, content_type, origin.as_deref());
@@ -337,7 +356,7 @@ pub fn events(
     for (index, (read, messages)) in judged.into_iter().enumerate() {
         let is_valid = verdict::is_valid(&messages);
         let response = if is_valid { &accepted } else { &rejected };
-        events.push(event::event(read, &messages, request, response, config)?);
+        events.push(event::event(read, &messages, request, response, config, visitor)?);
         if !is_valid {
             invalid.push(Invalid { index, parser_message: messages });
         }
@@ -346,11 +365,18 @@ pub fn events(
 }
 
 /// The event of a request that is refused as a whole.
-fn rejected(config: &Config, request: &Request<'_>, status: u16, refused: Refused) -> Result<Event, serde_json::Error> {
+fn rejected(
+    config: &Config,
+    request: &Request<'_>,
+    visitor: Option<&Visitor>,
+    status: u16,
+    refused: Refused,
+) -> Result<Event, serde_json::Error> {
     let origin = answer::allowed_origin(config, request);
     let response = event::Response::new(status, Some(refusal_type(request)), origin.as_deref());
     let messages = [ParserMessage::from(&refused.error)];
-    event::event(&Read::of_refused(refused), &messages, request, &response, config)
+    let visitor = visitor.filter(|visitor| visitor.is_known);
+    event::event(&Read::of_refused(refused), &messages, request, &response, config, visitor)
 }
 
 /// Whether the client speaks GA4.

@@ -14,8 +14,8 @@
 //! | `uid`; `user_data`, `em`, `_fid`, `user_location` of GA4 | dropped | dropped |
 //! | `geoid` | dropped, unless it is a country | the same |
 //! | `cid` | dropped if it equals `uid`, or has something in it that is redacted | dropped |
-//! | `_gid`, `sid`, `ep.session_id`, `ga_session_id`, `_fplc`; `_gl`, `_ga`, also of a URL | kept | dropped |
-//! | `gclid` and other click ids (see `campaign`), also in addresses | dropped | dropped |
+//! | `_gid`, `sid`, `ep.session_id`, `ga_session_id`, `_fplc`; `_ga`, also of a URL | kept | dropped |
+//! | `gclid` and other click ids (see `campaign`), and `_gl`, which hands them to another site; also in other values | dropped | dropped |
 //! | `_raw` (see `hit::UNREADABLE`), in which nothing can be found by its name | dropped | dropped |
 //!
 //! **Anonymised** also means that addresses are shortened (see `address`) in the source address and in the headers that carry
@@ -83,7 +83,9 @@ pub struct Decision {
 /// Decides what to do with a hit.
 #[must_use]
 pub fn decide(hit: &Hit, headers: &[Header<'_>], policy: Policy) -> Decision {
-    let is_opt_out = |(name, value): &Header<'_>| matches!(&**name, "sec-gpc" | "dnt") && value.trim() == "1";
+    // A gateway joins what a header says twice.
+    let says_no = |value: &str| value.split(',').any(|part| part.trim() == "1");
+    let is_opt_out = |(name, value): &Header<'_>| matches!(&**name, "sec-gpc" | "dnt") && says_no(value);
     let Wish { is_anonymous, denies_consent: denies_in_text } = hit.wish().unwrap_or_default();
     let denies = denies_in_text || denies_consent(hit);
     let opts_out = policy != Policy::Ignore && (headers.iter().any(is_opt_out) || denies);
@@ -186,7 +188,7 @@ impl Cleaner {
                     return Some(Replacement::Removed);
                 }
                 "cid" if drop_id || uid == Some(text) => return Some(Replacement::Removed),
-                "_gid" | "sid" | "_fplc" | "_gl" | "_ga" if drop_id => return Some(Replacement::Removed),
+                "_gid" | "sid" | "_fplc" | "_ga" if drop_id => return Some(Replacement::Removed),
                 _ if drop_id && is_ga4_session(name) => return Some(Replacement::Removed),
                 "geoid" if !is_country(text) => return Some(Replacement::Removed),
                 "uip" | "_uip" => {
@@ -197,7 +199,8 @@ impl Cleaner {
                 _ => {}
             }
         }
-        if self.known.hides_click_ids && click_id(name).is_some() {
+        // `_gl` hands the click ids of one site to another.
+        if self.known.hides_click_ids && (name == "_gl" || click_id(name).is_some()) {
             return Some(Replacement::Removed);
         }
         if may_be_secret(name) && is_secret_name(name) && text != REDACTED && !text.is_empty() {
@@ -373,8 +376,10 @@ fn known(decision: Decision, hit: &Hit, source_ip: &str, headers: &[Header<'_>])
     let named = hit.iter().filter(|(name, _)| click_id(name).is_some()).filter_map(|(name, _)| hit.get(name));
     let linked = ["dl", "dr"].into_iter().filter_map(|name| hit.get(name)).flat_map(clicks);
     let clicks = named.map(Cow::Borrowed).chain(linked).take(MAX_CLICKS);
-    let ids = ids.map(Cow::Borrowed).chain(clicks).filter(|id| ID_BYTES.contains(&id.len()));
-    let mut known = Known::new(addresses, ids.map(Cow::into_owned).collect()).with_client_dropped(decision.drop_id);
+    let ids = ids.map(Cow::Borrowed).chain(clicks).filter(|id| ID_BYTES.contains(&id.len())).map(Cow::into_owned);
+    // As forms write spaces.
+    let ids = ids.flat_map(|id| id.contains(' ').then(|| id.replace(' ', "+")).into_iter().chain([id]));
+    let mut known = Known::new(addresses, ids.collect()).with_client_dropped(decision.drop_id);
     known.hides_click_ids = true;
     known
 }
@@ -422,7 +427,7 @@ mod tests {
         for hit in ["aip=1", "aip=0", "aip="] {
             assert_eq!(decided(hit, &[], Policy::Ignore), (true, false), "{hit}");
         }
-        for opt_out in [[("sec-gpc", "1")], [("dnt", " 1 ")]] {
+        for opt_out in [[("sec-gpc", "1")], [("dnt", " 1 ")], [("sec-gpc", "1, 1")], [("dnt", "0,1")]] {
             assert_eq!(decided("v=1", &opt_out, Policy::Ignore), (false, false));
             assert_eq!(decided("v=1", &opt_out, Policy::Anonymise), (true, false));
             assert_eq!(decided("v=1", &opt_out, Policy::DropId), (true, true));
@@ -566,9 +571,33 @@ mod tests {
         let clean = |decision| cleaner(&hit, decision, &[]).hit(&hit).to_form();
         assert_eq!(
             clean(ANONYMISE),
-            "_fplc=plc-1234567&cd1=%5Bredacted%5D%20plc-1234567&_gl=1*x*_ga*y&dl=%2F%3F_gl%3D1*x"
+            "_fplc=plc-1234567&cd1=%5Bredacted%5D%20plc-1234567&dl=%2F%3F_gl%3D%5Bredacted%5D"
         );
         assert_eq!(clean(DROP_ID), "cd1=%5Bredacted%5D%20%5Bredacted%5D&dl=%2F%3F_gl%3D%5Bredacted%5D");
+    }
+
+    #[test]
+    fn click_ids_are_found_under_every_name_and_in_every_value() {
+        let form = "epn.yclid=123&upn.gclid=4&_gl=1*a*_gcl_aw*b&dl=/%3F_gl=1*b%26a=1&ep.data={%22gclid%22:%22Cj0K%22,%22n%22:1}&cd1=gclid:+Cj0K\
+                    &ep.gclid_of=5";
+        let hit = Hit::from_form(form.as_bytes()).unwrap();
+        let expected =
+            "dl=/?_gl=[redacted]&a=1&ep.data={\"gclid\":\"[redacted]\",\"n\":1}&cd1=gclid: [redacted]&ep.gclid_of=5";
+        let text = |cleaner: &mut Cleaner| {
+            let clean = cleaner.hit(&hit).into_owned();
+            let pairs: Vec<_> = clean.iter().map(|(name, _)| format!("{name}={}", clean.get(name).unwrap())).collect();
+            pairs.join("&")
+        };
+        assert_eq!(text(&mut cleaner(&hit, ANONYMISE, &[])), expected);
+        assert_eq!(text(&mut cleaner(&hit, Decision::default(), &[]).without_click_ids()), expected);
+        assert_eq!(cleaner(&hit, Decision::default(), &[]).hit(&hit).len(), hit.len());
+    }
+
+    #[test]
+    fn an_id_with_a_space_is_found_as_forms_write_it() {
+        let hit = Hit::from_form(b"uid=Ann%20Smith&dl=/%3Fname=Ann%2BSmith%26of=Ann%2520Smith").unwrap();
+        let clean = cleaner(&hit, ANONYMISE, &[]).hit(&hit).into_owned();
+        assert_eq!(clean.get("dl"), Some("/?name=[redacted]&of=[redacted]"));
     }
 
     fn cleaner(hit: &Hit, decision: Decision, pairs: &[(&str, &str)]) -> Cleaner {

@@ -3,13 +3,13 @@
 //! | found | becomes `[redacted]` |
 //! |---|---|
 //! | `https://user:password@host` | user and password |
-//! | `_gl=value`, `_ga=value` | the value, if the client id is dropped: they hand it to another site |
+//! | `_gl=value`, `_ga=value` | the value, if the client id is dropped: they hand it to another site; of `_gl` also if click ids are |
 //! | `name=value`, in a URL or not | the value, up to `&` or `#`, if the name is one of [`names::NAMES`] or [`names::PLAIN`], or ends in one of [`names::ENDS`] |
 //! | `name: value`, `"name": "value"` | the value, if the name is one of [`names::PLAIN`] or ends in one of [`names::ENDS`] |
 //! | `Bearer value` | the value, from eight characters on |
 //! | `name@domain.tld` | all of it |
 //! | a JSON Web Token | all of it |
-//! | a click id (see `campaign`), in a URL or not | the value, if the visitor opts out or `CLICK_IDS` says so |
+//! | a click id (see `campaign`), in a URL or not, also after a colon | the value, if the visitor opts out or `CLICK_IDS` says so |
 //! | a known id | all of it, where it is not part of a longer word |
 //! | a known address, however it is written | it is not redacted but shortened |
 //!
@@ -61,7 +61,7 @@ pub(crate) fn redact(text: &str, known: &Known) -> Option<(String, usize)> {
         }
         let has_bearer = marks.0 & Marks::SPACE > 0 && (found.text.contains("earer ") || found.text.contains("EARER "));
         if marks.0 & (Marks::COLON | Marks::ESCAPES) > 0 || has_bearer {
-            found.replace(spoken_values);
+            found.replace(|view| spoken_values(view, known));
         }
         if marks.0 & (Marks::AT | Marks::ESCAPES) > 0 {
             found.replace(emails);

@@ -36,7 +36,7 @@ fn cost(config: &Config, request: &Request<'_>, takes: Takes<'_>) -> Option<Dura
     let once = || {
         let started = Instant::now();
         let read = body::hits(&request.body, false, "", takes).ok()?;
-        let (events, _) = handler::events(config, request, &read).ok()?;
+        let (events, _) = handler::events(config, request, None, &read).ok()?;
         (events.len() == read.len()).then_some(started.elapsed())
     };
     (0..10).filter_map(|_| once()).min()

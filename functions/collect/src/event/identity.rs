@@ -8,9 +8,8 @@ use crate::hit::{Hit, ParameterValue};
 
 /// Whether the client says which hit it is, so that a copy that it sends later can be recognised: by a cache buster (`z`), by the time
 /// of an event (`timestamp_micros`), or, as gtag.js does, by a number for the page (`_p`) and one for the request (`_s`). Clients that
-/// imitate gtag.js send `_s=1` with everything; they do not send `gtm`.
-pub(super) fn names_itself(hit: &Hit) -> bool {
-    let has = |name| hit.get(name).is_some_and(|text| !text.is_empty());
+/// imitate gtag.js send `_s=1` with everything; they do not send `gtm`. `has` tells which parameters the hit has.
+pub(super) fn names_itself(has: impl Fn(&str) -> bool) -> bool {
     has("z") || has("timestamp_micros") || (has("_p") && has("_s") && has("gtm"))
 }
 

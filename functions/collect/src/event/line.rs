@@ -24,9 +24,12 @@ pub(super) struct Line<'a> {
     pub(super) client_hints: Option<Hints<'a>>,
     pub(super) campaign: Option<Campaign<'a>>,
     pub(super) referrer: Option<Referrer<'a>>,
-    /// The id of `cookie`, in hexadecimal. `None` if the setting is off or the visitor opts out.
+    /// The id of `cookie`, in hexadecimal. `None` if the setting is off, the visitor opts out, or none is given with the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) visitor_id: Option<&'a str>,
+    /// Whether it is given with the answer: it may never come back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) visitor_is_new: Option<bool>,
     pub(super) privacy: Privacy,
     /// What is wrong with a hit that is rejected.
     #[serde(skip_serializing_if = "Option::is_none")]

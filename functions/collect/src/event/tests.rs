@@ -42,7 +42,7 @@ fn read(hit: &Hit, position: usize) -> Read {
 }
 
 fn event(hit: &Hit, request: &Request<'_>, policy: Policy) -> Event {
-    super::event(&read(hit, 0), &[], request, &gif(), &config(policy)).unwrap()
+    super::event(&read(hit, 0), &[], request, &gif(), &config(policy), None).unwrap()
 }
 
 fn form(raw: &str) -> Hit {
@@ -185,7 +185,8 @@ fn copies_of_a_hit_have_the_same_event_id() {
 fn equal_hits_of_a_request_are_different_events() {
     let id = |raw: &str, position: usize| {
         let event =
-            super::event(&read(&form(raw), position), &[], &request(&[]), &gif(), &config(Policy::Ignore)).unwrap();
+            super::event(&read(&form(raw), position), &[], &request(&[]), &gif(), &config(Policy::Ignore), None)
+                .unwrap();
         stored(&event)["event_id"].as_str().unwrap().to_owned()
     };
     let ids: std::collections::BTreeSet<String> = (0..20).map(|position| id("cid=1", position)).collect();
@@ -208,6 +209,8 @@ fn equal_hits_of_two_requests_are_different_events() {
     let [here, there] = ["203.0.113.7", "198.51.100.23"].map(|ip| id("cid=1&z=5", Policy::DropId, from(ip)));
     assert_ne!(here, there, "two visitors whose clients count their hits");
     assert_eq!(here, id("cid=2&z=5", Policy::DropId, from("203.0.113.99")), "nothing that is dropped is part of it");
+    let personal = ["a", "b"].map(|of| id("cid=client-1234&z=client-1234&t=pageview", Policy::DropId, named(of)));
+    assert_ne!(personal[0], personal[1], "what is redacted names nothing");
     let open = ["203.0.113.7", "198.51.100.23"].map(|ip| id("cid=1&z=5", Policy::Ignore, from(ip)));
     assert_eq!(open[0], open[1], "a visitor may have moved");
 }
@@ -216,7 +219,7 @@ fn equal_hits_of_two_requests_are_different_events() {
 fn events_of_ga4_have_a_type_and_their_own_time() {
     let line = |raw: &str| {
         let read = Read { protocol: Protocol::Ga4Payload, ..read(&form(raw), 0) };
-        stored(&super::event(&read, &[], &request(&[]), &gif(), &config(Policy::Ignore)).unwrap())
+        stored(&super::event(&read, &[], &request(&[]), &gif(), &config(Policy::Ignore), None).unwrap())
     };
     let hit = |kind: &str, time: i64| json!({"protocol": "ga4-mp", "type": kind, "time": time});
     assert_eq!(line("en=page_view&timestamp_micros=1795195100123456")["hit"], hit("pageview", 1_795_195_100_123));
@@ -230,7 +233,8 @@ fn events_of_ga4_have_a_type_and_their_own_time() {
 fn a_copy_that_is_accepted_is_another_event_than_the_rejected_one() {
     let hit = form("cid=5&timestamp_micros=1795195200000000");
     let id = |messages: &[ParserMessage]| {
-        let event = super::event(&read(&hit, 0), messages, &request(&[]), &gif(), &config(Policy::Ignore)).unwrap();
+        let event =
+            super::event(&read(&hit, 0), messages, &request(&[]), &gif(), &config(Policy::Ignore), None).unwrap();
         stored(&event)["event_id"].clone()
     };
     let rejected = [ParserMessage::from(HitError::ApiSecret)];
@@ -261,7 +265,7 @@ fn a_rejected_hit_has_its_reasons_and_no_secrets() {
     let (hit, fault) = Hit::read_form(b"v=1&cid=1&dl=https://x.org/?token=top-s3cret%&dt=100%");
     let read = Read { hit, fault, ..read(&Hit::default(), 0) };
     let messages = [ParserMessage::from(HitError::Escape { parameter: 3 })];
-    let event = super::event(&read, &messages, &request(&[]), &gif(), &config(Policy::Ignore)).unwrap();
+    let event = super::event(&read, &messages, &request(&[]), &gif(), &config(Policy::Ignore), None).unwrap();
     let line = stored(&event);
     assert!(event.is_rejected);
     assert_eq!(line["service"]["id"], "api.collect.rejected");
@@ -328,7 +332,7 @@ fn partition_keys_are_within_the_limits_of_kinesis() {
     let spread = Config { partition: Partition::Hit, ..config(Policy::Ignore) };
     let keys = [0, 1].map(|position| {
         let read = read(&form("cid=a"), position);
-        super::event(&read, &[], &request(&[]), &gif(), &spread).unwrap().partition_key
+        super::event(&read, &[], &request(&[]), &gif(), &spread, None).unwrap().partition_key
     });
     assert!(keys[0] != keys[1] && keys[0].len() == 32, "{keys:?}");
 }
@@ -402,7 +406,7 @@ fn click_ids_are_stored_as_the_visitor_and_the_settings_say() {
     let request = request(&[("referer", "https://shop.example/?fbclid=fb-4711&a=b")]);
     let line = |raw: &str, click_ids: Clicks, policy: Policy, hit: fn(&str) -> Hit| {
         let config = Config { click_ids, ..config(policy) };
-        stored(&super::event(&read(&hit(raw), 0), &[], &request, &gif(), &config).unwrap())
+        stored(&super::event(&read(&hit(raw), 0), &[], &request, &gif(), &config, None).unwrap())
     };
     let kept = line(&raw, Clicks::Keep, Policy::Anonymise, form);
     assert_eq!(kept["campaign"]["click"], json!({"kind": "gclid", "id": "Cj0-4711-4711"}));

@@ -23,11 +23,11 @@ impl Hit {
         hit
     }
 
-    /// The same of bytes of which nothing can be known, as base64: they count as those of a visitor who denies consent.
+    /// The same of a text of which a part, or all, cannot be searched: it counts as that of a visitor who denies consent.
     #[must_use]
-    pub fn opaque(text: &str) -> Self {
-        let wish = Wish { denies_consent: true, ..Wish::default() };
-        Self { wish: Some(wish), ..Self::unreadable(text.as_bytes()) }
+    pub fn denied(self) -> Self {
+        let wish = Wish { denies_consent: true, ..self.wish.unwrap_or_default() };
+        Self { wish: Some(wish), ..self }
     }
 
     /// Of a text that cannot be parsed, what it says about the visitor's wish.

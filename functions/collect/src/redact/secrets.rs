@@ -48,8 +48,14 @@ fn name_before(bytes: &[u8], at: usize) -> &[u8] {
     head.get(start..).unwrap_or_default()
 }
 
-/// Parameters by which one site hands the client id to another.
-const LINKERS: [&[u8]; 2] = [b"_gl", b"_ga"];
+/// Whether a name is that of what is known to be dropped: a click id, or what hands ids to another site. `_gl` hands over both.
+fn is_dropped(name: &[u8], known: &Known) -> bool {
+    match name {
+        b"_gl" => known.drops_client() || known.hides_click_ids,
+        b"_ga" => known.drops_client(),
+        _ => known.hides_click_ids && str::from_utf8(name).is_ok_and(|name| click_id(name).is_some()),
+    }
+}
 
 /// Values after `=` of names that are secret, or that have a client id or a click id which is dropped.
 pub(super) fn secret_values(view: &View<'_>, known: &Known) -> Vec<Range> {
@@ -60,10 +66,8 @@ pub(super) fn secret_values(view: &View<'_>, known: &Known) -> Vec<Range> {
             continue;
         }
         let name = name_before(&view.bytes, at);
-        let is_linker = known.drops_client() && LINKERS.contains(&name);
-        let is_click = known.hides_click_ids && str::from_utf8(name).is_ok_and(|name| click_id(name).is_some());
-        let name = bare(name);
-        if !(is_linker || is_click || NAMES.contains(&name.as_str()) || is_plain_secret(&name)) {
+        let letters = bare(name);
+        if !(is_dropped(name, known) || NAMES.contains(&letters.as_str()) || is_plain_secret(&letters)) {
             continue;
         }
         // After an encoded `=`, the value also ends at encoded separators: it is part of a URL within a URL.
@@ -81,15 +85,16 @@ pub(super) fn secret_values(view: &View<'_>, known: &Known) -> Vec<Range> {
 }
 
 /// Values after a colon, quoted or not, and those of `Bearer`.
-pub(super) fn spoken_values(view: &View<'_>) -> Vec<Range> {
+pub(super) fn spoken_values(view: &View<'_>, known: &Known) -> Vec<Range> {
     let mut found: Vec<Range> = Vec::new();
     let mut done = 0;
+    let is_secret = |name: &[u8]| is_plain_secret(&bare(name)) || is_dropped(name, known);
     for (at, byte) in view.bytes.iter().enumerate() {
         if at < done {
             continue;
         }
         let start = match byte {
-            b':' if is_plain_secret(&bare(name_before(&view.bytes, at))) => at + 1,
+            b':' if is_secret(name_before(&view.bytes, at)) => at + 1,
             b' ' if is_bearer_before(&view.bytes, at) => at + 1,
             _ => continue,
         };
