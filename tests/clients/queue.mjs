@@ -89,6 +89,8 @@ const until = async (is) => {
   }
   throw new Error(`not in 20 s: ${is}`)
 }
+/** The hits that are stored. A page that is left before it has read the answer leaves the hit to the next page, which sends it again. */
+const stored = ({ events }) => new Set(events.map(({ event_id }) => event_id)).size
 const DEVICE = 'Object.keys(localStorage).sort()'
 const send = (label) => `void collect('event', { ec: 'test', ea: 'sent', el: '${label}' })`
 
@@ -107,13 +109,51 @@ const SCENARIOS = {
     return { waiting, device: await shop.tell('second', DEVICE) }
   },
 
-  /** No network, and then one. */
+  /** No network while many hits are on their way, and then one. */
   async offline(collect, shop) {
+    await until(() => collect.events.length === 1)
     collect.state.refuse = (request) => request.socket.destroy()
-    for (const label of ['one', 'two']) await shop.tell('first', send(label))
-    await until(() => collect.requests.length >= 3)
+    const labels = ['one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight']
+    await shop.tell('first', labels.map(send).join('; '))
+    await until(() => collect.requests.length >= 12)
     collect.state.refuse = null
     await until(async () => (await shop.tell('first', DEVICE)).length === 1)
+  },
+
+  /** A hit that browsers do not keep alive, and that collect rejects. Those behind it are not held up. */
+  async large(collect, shop) {
+    await until(() => collect.events.length === 1)
+    await shop.tell('first', `void collect('event', { ec: 'test', ea: 'sent', dp: 'x'.repeat(70_000) })`)
+    await shop.tell('first', send('next'))
+    await until(async () => (await shop.tell('first', DEVICE)).length === 1)
+  },
+
+  /** The page asks first, and the visitor agrees. */
+  async agreed(collect, shop) {
+    await until(() => stored(collect) === 1)
+    shop.leave('first', 'asks', `attributes=${encodeURIComponent('data-consent="denied"')}`)
+    await until(() => stored(collect) === 2)
+    const asked = await shop.tell('asks', DEVICE)
+    await shop.tell('asks', `void (document.querySelector('[data-collect]').dataset.consent = 'granted')`)
+    await shop.tell('asks', send('agreed'))
+    await until(() => stored(collect) === 3)
+    shop.leave('asks', 'next')
+    await until(() => stored(collect) === 4)
+    return { asked, device: await shop.tell('next', DEVICE) }
+  },
+
+  /** An app that shows pages may have no storage: it is null. */
+  async storageless(collect, shop) {
+    await until(() => stored(collect) === 1)
+    const none = `Object.defineProperty(window, 'localStorage', { get: () => null })`
+    const gpc = `Object.defineProperty(Navigator.prototype, 'globalPrivacyControl', { get: () => true })`
+    for (const [from, to, before] of [['first', 'second', none], ['second', 'third', `${none}; ${gpc}`]]) {
+      const events = stored(collect)
+      shop.leave(from, to, `before=${encodeURIComponent(before)}`)
+      await until(() => stored(collect) === events + 1)
+      await shop.tell(to, `${send(`one of ${to}`)}; ${send(`two of ${to}`)}`)
+      await until(() => stored(collect) === events + 3)
+    }
   },
 
   /** API Gateway throttles, without the headers that let a page read that. Then a proxy says when to come back. */
@@ -150,24 +190,25 @@ const SCENARIOS = {
 
   /** A visit to the example shop. Buttons and links are clicked. */
   async shop(collect, shop) {
-    await until(() => collect.events.length === 1)
+    await until(() => stored(collect) === 1)
     shop.go('first', `/shop.html?collect=http://${collect.host}/collect`)
     const click = (text) => `[...document.querySelectorAll('section a, section button')].find((link) => link.textContent === '${text}').click()`
-    await until(() => collect.events.length === 3)
+    await until(() => stored(collect) === 3)
     await shop.tell('list', `void setTimeout(() => ${click('Look')})`)
-    await until(() => collect.events.length === 5)
+    await until(() => stored(collect) === 5)
     await shop.tell('product', `void ${click('Add to cart')}`)
     await shop.tell('product', `void ${click('Add to cart')}`)
     await shop.tell('product', `void setTimeout(() => ${click('To the cart')})`)
-    await until(() => collect.events.length === 9)
+    await until(() => stored(collect) === 9)
     await shop.tell('cart', `void setTimeout(() => ${click('Buy')})`)
-    await until(() => collect.events.length === 11)
+    await until(() => stored(collect) === 11)
     return { told: await shop.tell('thanks', `[...document.querySelectorAll('aside li')].map(({ textContent }) => textContent)`) }
   },
 
   /** The visitor says no: as the browser's signal, and to the page's own question, later. */
   async denied(collect, shop) {
     await until(() => collect.events.length === 1)
+    await shop.tell('first', `void (localStorage.collect_store_id = 'of the page itself')`)
     const before = await shop.tell('first', DEVICE)
     await shop.tell('first', `void (document.querySelector('[data-collect]').dataset.consent = 'denied')`)
     await shop.tell('first', send('withdrawn'))

@@ -82,13 +82,32 @@ fn the_snippet_keeps_hits_until_they_are_stored() {
     );
 
     let offline = seen("offline");
-    assert_eq!(offline.distinct(), ["one", "two", "view of first"]);
-    assert_eq!(offline.events().len(), 3);
+    let labels = ["eight", "five", "four", "one", "seven", "six", "three", "two"];
+    assert_eq!(offline.distinct(), [&labels[..], &["view of first"]].concat());
+    assert_eq!(offline.events().len(), 9);
     let pauses: Vec<u64> = offline.requests().windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
     assert!(
         pauses.is_sorted_by(|one, next| *next < 500 || next > one) && pauses.iter().any(|ms| *ms > 1_900),
         "{pauses:?}"
     );
+
+    let large = seen("large");
+    let services: BTreeSet<&str> = large.texts("/service/id").into_iter().collect();
+    assert_eq!((large.events().len(), services.len()), (3, 2), "the large one is rejected: {services:?}");
+    assert!(large.texts("/request/body/el").contains(&"next"), "and the next one is stored");
+
+    let agreed = seen("agreed");
+    assert_eq!((&agreed.0["asked"], &agreed.0["device"]), (&json!([]), &json!(["collect_cid"])));
+    let mut clients = agreed.texts("/context/client_id");
+    clients.dedup();
+    assert_eq!(
+        (clients.len(), agreed.distinct().len()),
+        (2, 4),
+        "the visit begins where the visitor was asked: {clients:?}"
+    );
+
+    let storageless = seen("storageless");
+    assert_eq!(storageless.distinct().len(), 7);
 
     let throttled = seen("throttled");
     assert_eq!(throttled.events().len(), 2);
@@ -114,8 +133,10 @@ fn the_snippet_keeps_hits_until_they_are_stored() {
     assert_eq!((&bought["request"]["body"]["tr"], &bought["referrer"]["class"]), (&json!("39.98"), &json!("internal")));
 
     let denied = seen("denied");
-    assert_eq!((&denied.0["before"], &denied.0["after"]), (&json!(["collect_cid"]), &json!([])));
-    assert_eq!(denied.0["devices"], json!([[], [], []]), "nothing of a visitor who says no is on the device");
+    let of_the_page = json!(["collect_store_id"]);
+    assert_eq!((&denied.0["before"], &denied.0["after"]), (&json!(["collect_cid", "collect_store_id"]), &of_the_page));
+    let nothing_else = json!([of_the_page, of_the_page, of_the_page]);
+    assert_eq!(denied.0["devices"], nothing_else, "nothing of a visitor who says no is on the device");
     let clients: BTreeSet<&str> = denied.texts("/context/client_id").into_iter().collect();
     assert_eq!(clients.len(), 5, "and no page knows the id of another: {clients:?}");
     let withdrawn = &denied.events()[1];
