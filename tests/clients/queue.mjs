@@ -202,7 +202,10 @@ const SCENARIOS = {
     await until(() => stored(collect) === 9)
     await shop.tell('cart', `void setTimeout(() => ${click('Buy')})`)
     await until(() => stored(collect) === 11)
-    return { told: await shop.tell('thanks', `[...document.querySelectorAll('aside li')].map(({ textContent }) => textContent)`) }
+    const told = await shop.tell('thanks', `[...document.querySelectorAll('aside li')].map(({ textContent }) => textContent)`)
+    await shop.tell('thanks', `document.getElementById('consent').click()`)
+    await until(() => stored(collect) === 12)
+    return { told, device: await shop.tell('thanks', DEVICE) }
   },
 
   /** The visitor says no: as the browser's signal, and to the page's own question, later. */

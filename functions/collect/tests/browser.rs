@@ -126,6 +126,7 @@ fn the_snippet_keeps_hits_until_they_are_stored() {
         ["page view", "list", "page view", "detail", "add", "add", "page view", "checkout", "page view", "purchase"];
     assert_eq!(shop.0["told"].take(), json!(told));
     assert!(shop.events().iter().all(|event| event["service"]["id"] == "api.collect"), "no hit is rejected");
+    assert_eq!(shop.0["device"], json!([]), "once the visitor no longer agrees");
     let bought = shop.events().iter().find(|event| event["request"]["body"]["pa"] == "purchase").unwrap();
     assert_eq!(bought["products"].as_array().unwrap().len(), 1);
     let product = &bought["products"][0];
