@@ -39,13 +39,21 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
+def _setting(text: str) -> tuple[str, str]:
+    """`NAME=VALUE` as two texts."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text} is not NAME=VALUE")
+    return name, value
+
+
 def _run(chosen: argparse.Namespace) -> int:
     """Commands are imported when chosen: most need packages of the private environment."""
     match chosen.command:
         case "up":
             from local import stack
 
-            deployed = stack.up(dict(pair.split("=", 1) for pair in chosen.set))
+            deployed = stack.up(dict(chosen.set))
             print(f"\npostgres {deployed.postgres_url}")
             print(f"endpoint {deployed.endpoint_url}  (AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)")
             # On AWS, the value of this output is an address that does not resolve here.
@@ -178,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description="Landfall on this machine.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     up = commands.add_parser("up", help="start the emulator and Postgres, build, and deploy what has changed")
-    up.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of template.yaml")
+    up.add_argument("--set", action="append", default=[], type=_setting, metavar="NAME=VALUE", help="a parameter of template.yaml, until the next `make up`")
     commands.add_parser("postgres", help="start Postgres for the tests and print its address as a line for the shell")
     commands.add_parser("lake", help="copy the files of the running stack to .local/lake")
     commands.add_parser("down", help="stop the emulator and Postgres and forget their data")

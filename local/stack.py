@@ -1,5 +1,6 @@
 """The stack on the emulator: `sam deploy` of the one template with the binaries of this checkout."""
 
+import difflib
 import hashlib
 import json
 import platform
@@ -32,6 +33,7 @@ DOCUMENTED = {
     "DEAD_LETTER_QUEUE_URL": "EventsDeadLetterQueueUrl",
     "INCOMING": "IncomingBucketName",
     "LAKE": "LakeBucketName",
+    "QUEUE_URL": "EventsQueueUrl",
     "STREAM": "KafkaStreamName",
 }
 
@@ -121,9 +123,14 @@ def up(
     `fresh` forgets all data first. The classes of `proto/` are generated, too, for whoever sends an event.
     """
     protos.ensure()
+    defaults = _defaults()
+    if unknown := sorted(set(overrides or {}) - set(defaults)):
+        alike = difflib.get_close_matches(unknown[0], defaults, n=1)
+        hint = f"; did you mean {alike[0]}?" if alike else ""
+        raise Failure(f"template.yaml has no parameter {unknown[0]}{hint}")
     database = postgres.ensure()
     parameters = {
-        **_defaults(),
+        **defaults,
         "Arch": _host_arch(),
         **PARAMETERS,
         "DatabaseUrl": database.url,
@@ -187,12 +194,13 @@ def _env(stack: Stack) -> str:
     """For a shell that sources it: the tools, the fake account, the variables of the functions and of the documents."""
     functions = stack.client("lambda")
     variables = {**FAKE_ACCOUNT, "AWS_ENDPOINT_URL": stack.endpoint_url}
-    variables |= {name: stack.outputs[output] for name, output in DOCUMENTED.items() if output in stack.outputs}
-    if stack.collect_url:
-        variables["COLLECT_URL"] = stack.collect_url
     for output in (output for output in stack.outputs if output.endswith("FunctionName")):
         described = functions.get_function_configuration(FunctionName=stack.outputs[output])
         variables |= described.get("Environment", {}).get("Variables", {})
+    # The documents come last: two functions may have variables of one name.
+    variables |= {name: stack.outputs[output] for name, output in DOCUMENTED.items() if output in stack.outputs}
+    if stack.collect_url:
+        variables["COLLECT_URL"] = stack.collect_url
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     return "\n".join(
         [

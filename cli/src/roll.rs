@@ -82,7 +82,11 @@ impl Outcome for Rolled {
             self.failure.as_ref().map(|failure| format!("{}; the next tick tries again\n", printable(failure)));
         let failure = failure.unwrap_or_default();
         if self.files.is_empty() {
-            return if failure.is_empty() { "no window of these tables was open\n".to_owned() } else { failure };
+            return if failure.is_empty() {
+                "no window of these tables was open: landfall status shows which are\n".to_owned()
+            } else {
+                failure
+            };
         }
         let mut table = Table::new([
             Column::Left("table"),
@@ -149,7 +153,10 @@ mod tests {
     async fn nothing_to_close_is_no_error() {
         let answer = json!({"batchItemFailures": [], "rolled": {"files": []}});
         let (ended, _) = asked(answer.clone(), &["roll", "--table", "a"]).await;
-        assert_eq!((ended.code, ended.out.as_str()), (0, "no window of these tables was open\n"));
+        assert_eq!(
+            (ended.code, ended.out.as_str()),
+            (0, "no window of these tables was open: landfall status shows which are\n")
+        );
         let (ended, _) = asked(answer, &["roll", "--table", "a", "--json"]).await;
         assert_eq!(ended.json(), json!({"files": []}));
     }

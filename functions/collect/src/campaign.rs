@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use crate::{hit::Hit, privacy::Cleaner};
+use crate::{hit::Hit, privacy::Cleaner, redact::REDACTED};
 
 /// Parameters by which an advertising network recognises one click of one visitor.
 pub const CLICK_IDS: [&str; 16] = [
@@ -35,6 +35,12 @@ pub const CLICK_IDS: [&str; 16] = [
     "irclickid",
     "mc_eid",
 ];
+
+/// Parameters that have a click id in them: of Google's linker and tag, and of Meta's.
+///
+/// Sources: "Set up cross-domain measurement", Google Analytics help; "fbp and fbc Parameters", Meta for Developers. That `_gl` has
+/// `_gcl_aw` in it, and that a click id, others describe.
+const CARRIERS: [&str; 4] = ["_gl", "_gcl_aw", "fbc", "_fbc"];
 
 /// Most pairs of a query string that are looked at.
 const MOST_PAIRS: usize = 100;
@@ -75,7 +81,7 @@ pub fn campaign<'a>(hit: &'a Hit, cleaner: &mut Cleaner) -> Option<Campaign<'a>>
     campaign.id = set("ci", "ep.campaign_id");
     campaign.click = hit.iter().find_map(|(name, _)| {
         let kind = click_id(name)?;
-        let id = hit.get(name).filter(|id| !id.is_empty())?;
+        let id = hit.get(name).filter(|id| is_kept(id))?;
         Some(Click { kind, id: Cow::Borrowed(id) })
     });
     for (name, value) in hit.get("dl").into_iter().flat_map(pairs) {
@@ -87,7 +93,7 @@ pub fn campaign<'a>(hit: &'a Hit, cleaner: &mut Cleaner) -> Option<Campaign<'a>>
             "utm_content" => &mut campaign.content,
             "utm_id" => &mut campaign.id,
             _ => {
-                if let (None, Some(kind)) = (&campaign.click, click_id(name)) {
+                if let (None, Some(kind), true) = (&campaign.click, click_id(name), is_kept(value)) {
                     campaign.click = Some(Click { kind, id: clean(decoded(value), cleaner) });
                 }
                 continue;
@@ -100,14 +106,29 @@ pub fn campaign<'a>(hit: &'a Hit, cleaner: &mut Cleaner) -> Option<Campaign<'a>>
     (campaign != Campaign::default()).then_some(campaign)
 }
 
+/// Whether a click id is there, and is stored.
+fn is_kept(id: &str) -> bool {
+    !id.is_empty() && id != REDACTED
+}
+
+/// Whether a parameter is a click id, or has one in it.
+pub(crate) fn has_click_id(name: &str) -> bool {
+    click_id(name).is_some() || CARRIERS.contains(&of_event(name))
+}
+
 /// The click ids in a URL, decoded.
 pub(crate) fn clicks(url: &str) -> impl Iterator<Item = Cow<'_, str>> {
     pairs(url).filter(|(name, _)| click_id(name).is_some()).map(|(_, value)| decoded(value))
 }
 
+/// The name without what gtag.js writes before those of its user.
+fn of_event(name: &str) -> &str {
+    ["ep.", "epn.", "up.", "upn."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
+}
+
 /// The click id of this name, also of a parameter of an event (`ep.gclid`).
 pub(crate) fn click_id(name: &str) -> Option<&'static str> {
-    let name = ["ep.", "epn.", "up.", "upn."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    let name = of_event(name);
     // The shortest and the longest of them: most names are none.
     if !(4..=9).contains(&name.len()) {
         return None;
@@ -187,6 +208,7 @@ mod tests {
             "dl=https://a.example/?q=1%26utm_source=",
             "dl=?utm_sourcex=1",
             "gclid=",
+            "gclid=%5Bredacted%5D&dl=?gclid=%5Bredacted%5D",
             "dl=utm_source=1",
         ] {
             assert_eq!(found(raw), Value::Null, "{raw}");

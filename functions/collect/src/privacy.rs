@@ -15,7 +15,7 @@
 //! | `geoid` | dropped, unless it is a country | the same |
 //! | `cid` | dropped if it equals `uid`, or has something in it that is redacted | dropped |
 //! | `_gid`, `sid`, `ep.session_id`, `ga_session_id`, `_fplc`; `_ga`, also of a URL | kept | dropped |
-//! | `gclid` and other click ids (see `campaign`), and `_gl`, which hands them to another site; also in other values | dropped | dropped |
+//! | `gclid` and other click ids, and what has them in it, such as `_gl` (see `campaign`); also in other values | dropped | dropped |
 //! | `_raw` (see `hit::UNREADABLE`), in which nothing can be found by its name | dropped | dropped |
 //!
 //! **Anonymised** also means that addresses are shortened (see `address`) in the source address and in the headers that carry
@@ -40,7 +40,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     address::{carries_addresses, forwarded, is_about_the_server, parse_address, shorten},
-    campaign::{click_id, clicks},
+    campaign::{click_id, clicks, has_click_id},
     headers::Header,
     hit::{Hit, ParameterValue, Replacement, UNREADABLE, Wish, is_of_protocol, is_state},
     products::{is_item, item_fields},
@@ -199,8 +199,7 @@ impl Cleaner {
                 _ => {}
             }
         }
-        // `_gl` hands the click ids of one site to another.
-        if self.known.hides_click_ids && (name == "_gl" || click_id(name).is_some()) {
+        if self.known.hides_click_ids && has_click_id(name) {
             return Some(Replacement::Removed);
         }
         if may_be_secret(name) && is_secret_name(name) && text != REDACTED && !text.is_empty() {
@@ -339,7 +338,7 @@ impl Cleaner {
                 Value::Array(values) => values.is_empty(),
                 Value::Object(members) => members.is_empty(),
             };
-            let is_secret = is_secret_name(name) || (self.known.hides_click_ids && click_id(name).is_some());
+            let is_secret = is_secret_name(name) || (self.known.hides_click_ids && has_click_id(name));
             if is_secret && !is_empty {
                 *value = Value::from(REDACTED);
                 self.redacted += 1;
@@ -578,7 +577,7 @@ mod tests {
 
     #[test]
     fn click_ids_are_found_under_every_name_and_in_every_value() {
-        let form = "epn.yclid=123&upn.gclid=4&_gl=1*a*_gcl_aw*b&dl=/%3F_gl=1*b%26a=1&ep.data={%22gclid%22:%22Cj0K%22,%22n%22:1}&cd1=gclid:+Cj0K\
+        let form = "epn.yclid=123&upn.gclid=4&ep.fbc=fb.1.2.3&_gl=1*a*_gcl_aw*b&dl=/%3F_gl=1*b%26a=1&ep.data={%22gclid%22:%22Cj0K%22,%22n%22:1}&cd1=gclid:+Cj0K\
                     &ep.gclid_of=5";
         let hit = Hit::from_form(form.as_bytes()).unwrap();
         let expected =

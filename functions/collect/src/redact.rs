@@ -3,13 +3,13 @@
 //! | found | becomes `[redacted]` |
 //! |---|---|
 //! | `https://user:password@host` | user and password |
-//! | `_gl=value`, `_ga=value` | the value, if the client id is dropped: they hand it to another site; of `_gl` also if click ids are |
+//! | `_gl=value`, `_ga=value` | the value, if the client id is dropped: they hand it to another site |
 //! | `name=value`, in a URL or not | the value, up to `&` or `#`, if the name is one of [`names::NAMES`] or [`names::PLAIN`], or ends in one of [`names::ENDS`] |
 //! | `name: value`, `"name": "value"` | the value, if the name is one of [`names::PLAIN`] or ends in one of [`names::ENDS`] |
 //! | `Bearer value` | the value, from eight characters on |
 //! | `name@domain.tld` | all of it |
 //! | a JSON Web Token | all of it |
-//! | a click id (see `campaign`), in a URL or not, also after a colon | the value, if the visitor opts out or `CLICK_IDS` says so |
+//! | a click id or what has one in it (see `campaign`), in a URL or not, also after a colon | the value, if the visitor opts out or `CLICK_IDS` says so |
 //! | a known id | all of it, where it is not part of a longer word |
 //! | a known address, however it is written | it is not redacted but shortened |
 //!

@@ -77,6 +77,18 @@ fn run(block: &Block) -> Result<(), String> {
     Err(format!("{}: {commands}\n{printed}{errors}", block.document))
 }
 
+/// Several functions have variables of the same names.
+#[test]
+fn the_shell_of_the_documents_has_the_queue_of_the_events() {
+    let deployed = crate::stack::Stack::deployed();
+    let names = [("QUEUE_URL", "EventsQueueUrl"), ("DEAD_LETTER_QUEUE_URL", "EventsDeadLetterQueueUrl")];
+    for (variable, output) in names {
+        let script = format!("source .local/env; printf %s \"${variable}\"");
+        let ran = Command::new("bash").arg("-c").arg(&script).current_dir(root()).output().unwrap();
+        assert_eq!(String::from_utf8(ran.stdout).unwrap(), deployed.output(output), "{variable}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_documents_works_as_printed() {
     let deployed = Deployed::new().await;

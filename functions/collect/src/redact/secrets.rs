@@ -6,7 +6,7 @@ use super::{
     names::{NAMES, bare, is_plain_secret, without_indexes},
     view::{Range, View},
 };
-use crate::campaign::click_id;
+use crate::campaign::has_click_id;
 
 /// Shortest value of `Bearer value`.
 const LEAST_BEARER: usize = 8;
@@ -48,13 +48,13 @@ fn name_before(bytes: &[u8], at: usize) -> &[u8] {
     head.get(start..).unwrap_or_default()
 }
 
-/// Whether a name is that of what is known to be dropped: a click id, or what hands ids to another site. `_gl` hands over both.
+/// Parameters by which one site hands the client id to another.
+const LINKERS: [&[u8]; 2] = [b"_gl", b"_ga"];
+
+/// Whether a name is that of what is known to be dropped: what has a client id or a click id in it.
 fn is_dropped(name: &[u8], known: &Known) -> bool {
-    match name {
-        b"_gl" => known.drops_client() || known.hides_click_ids,
-        b"_ga" => known.drops_client(),
-        _ => known.hides_click_ids && str::from_utf8(name).is_ok_and(|name| click_id(name).is_some()),
-    }
+    (known.drops_client() && LINKERS.contains(&name))
+        || (known.hides_click_ids && str::from_utf8(name).is_ok_and(has_click_id))
 }
 
 /// Values after `=` of names that are secret, or that have a client id or a click id which is dropped.
