@@ -38,8 +38,8 @@ pub(crate) async fn sqs(mut answer: impl FnMut(&str, &Value) -> (u16, Value) + S
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     Answer(Value),
-    /// The function fails, with this message.
-    FunctionError(String),
+    /// The function fails, with this type and message.
+    FunctionError(&'static str, String),
     /// Lambda answers in the function's place, with a status and a code.
     Lambda(u16, &'static str),
     /// The answer does not arrive.
@@ -59,8 +59,8 @@ pub(crate) async fn registrar(mut reply: impl FnMut(Command) -> Reply + Send + '
         assert_eq!(request.headers().get("x-amz-invocation-type"), Some("RequestResponse"));
         let (status, body, header) = match reply(serde_json::from_slice(http::body(request)).unwrap()) {
             Reply::Answer(answer) => (200, answer, None),
-            Reply::FunctionError(message) => {
-                let body = json!({"errorType": "Refused", "errorMessage": message});
+            Reply::FunctionError(kind, message) => {
+                let body = json!({"errorType": kind, "errorMessage": message});
                 (200, body, Some(("x-amz-function-error", "Unhandled")))
             }
             Reply::Lambda(status, code) => {

@@ -16,7 +16,7 @@ pub trait Outcome {
     }
 
     /// An error to print besides the outcome.
-    fn error(&self) -> Option<&'static str> {
+    fn error(&self) -> Option<String> {
         None
     }
 }
@@ -53,7 +53,7 @@ pub fn conclude<O: Outcome>(result: Result<O, impl Into<Failed>>, json: bool, co
         }
     };
     if let Some(error) = outcome.error() {
-        console.error(error);
+        console.error(&error);
     }
     let text = if json { outcome.to_json().map_err(io::Error::from) } else { Ok(outcome.to_text()) };
     match text.and_then(|text| console.result(&text)) {

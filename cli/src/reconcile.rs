@@ -400,7 +400,7 @@ compared 1,501 objects: 2 missing, 0 changed, 0 phantom; 2 are registered now
 
     #[tokio::test]
     async fn what_was_compared_before_an_error_is_told() {
-        let failure = || Reply::FunctionError("the database is down".to_owned());
+        let failure = || Reply::FunctionError("Failed", "the database is down".to_owned());
         let replies = vec![Reply::Answer(page(7, 1, 0, Some("cubic/dmap/agg_sample/b.csv"))), failure()];
         let ended = reconciled(replies, &[], Interrupt::default()).await;
         assert_eq!(ended.code, 1);

@@ -8,7 +8,7 @@ use clap::{Args, builder::NonEmptyStringValueParser};
 use runtime::failure::{cause, code};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use shared::registrar::Command;
+use shared::registrar::{Command, REFUSED};
 
 use crate::{Exit, console::Console, context::Context, outcome::Failed, stack};
 
@@ -21,8 +21,12 @@ pub struct RegistrarArgs {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistrarError {
+    /// What was asked for makes no sense to the function, such as an unknown name.
     #[error("{0}")]
     Refused(String),
+    /// The function failed, in its own words.
+    #[error("{0}")]
+    Failed(String),
     #[error("function {function} does not exist in {region}; name the right stack with --stack, or deploy it")]
     Missing { function: String, region: String },
     #[error("function {function} cannot be invoked: {cause}")]
@@ -40,7 +44,8 @@ pub enum RegistrarError {
 
 impl From<RegistrarError> for Failed {
     fn from(error: RegistrarError) -> Self {
-        Self { sentence: error.to_string(), exit: Exit::Incomplete }
+        let exit = if matches!(error, RegistrarError::Refused(_)) { Exit::Usage } else { Exit::Incomplete };
+        Self { sentence: error.to_string(), exit }
     }
 }
 
@@ -94,10 +99,14 @@ pub async fn invoke<A: DeserializeOwned>(
     let payload = answer.payload().map(Blob::as_ref).unwrap_or_default();
     if answer.function_error().is_some() {
         let failure: Value = serde_json::from_slice(payload).unwrap_or_default();
-        let message = failure.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
-        return Err(RegistrarError::Refused(
-            message.unwrap_or_else(|| format!("function {function} failed: {}", String::from_utf8_lossy(payload))),
-        ));
+        let member = |name| failure.get(name).and_then(Value::as_str);
+        return Err(match (member("errorType"), member("errorMessage")) {
+            (Some(REFUSED), Some(message)) => RegistrarError::Refused(message.to_owned()),
+            (_, Some(message)) => RegistrarError::Failed(message.to_owned()),
+            (_, None) => {
+                RegistrarError::Failed(format!("function {function} failed: {}", String::from_utf8_lossy(payload)))
+            }
+        });
     }
     serde_json::from_slice(payload).map_err(|error| strange(function, error))
 }
@@ -170,10 +179,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_function_s_own_words_are_the_error() {
-        let (ended, invocations) = asked(vec![Reply::FunctionError("table t does not exist".to_owned())]).await;
-        assert_eq!((ended.code, ended.out.as_str(), invocations), (1, "", 1));
-        assert_eq!(ended.err, "error: table t does not exist\n");
-        let (ended, _) = asked(vec![Reply::FunctionError("\u{1b}[2Jgone".to_owned())]).await;
+        for (kind, code) in [(REFUSED, 2), ("Failed", 1)] {
+            let reply = Reply::FunctionError(kind, "there is no table t".to_owned());
+            let (ended, invocations) = asked(vec![reply]).await;
+            assert_eq!((ended.code, ended.out.as_str(), invocations), (code, "", 1));
+            assert_eq!(ended.err, "error: there is no table t\n");
+        }
+        let (ended, _) = asked(vec![Reply::FunctionError("Failed", "\u{1b}[2Jgone".to_owned())]).await;
         assert_eq!(ended.err, "error: \\u{1b}[2Jgone\n");
     }
 

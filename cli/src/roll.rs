@@ -1,6 +1,7 @@
 //! `landfall roll`: asks kafka-roller to close the open windows of tables now.
 
 use clap::{Args, builder::NonEmptyStringValueParser};
+use runtime::failure::some_of;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::layout::Segment;
@@ -21,8 +22,9 @@ The records of the tables that wait in open windows become files at once, of all
 
 The name of a table is that of the records, such as their topic. A table without open windows gives no file.
 
-Exit code: 0 when the windows are closed, 2 when the arguments make no sense, otherwise 1: what could not be closed
-is staged, and the next tick tries again.
+Exit code: 0 when the windows are closed, 2 when kafka-roller has never had a record of a table (the windows of the
+others are closed) or the arguments make no sense, otherwise 1: what could not be closed is staged, and the next tick
+tries again.
 
 Examples:
   landfall roll --table sample
@@ -49,6 +51,12 @@ struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rolled {
     files: Vec<File>,
+    /// Tables that were asked for, and of which there has never been a record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unknown: Vec<String>,
+    /// If there are such: the tables that there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    known: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
 }
@@ -66,10 +74,9 @@ struct File {
 pub async fn roll(args: &RollArgs, context: &Context, console: &Console) -> Result<Rolled, RegistrarError> {
     let function = args.function.clone().unwrap_or_else(|| context.named(stack::ROLLER));
     let _waiting = console.waiting(&function);
-    let Answer { rolled: Rolled { mut files, failure } } =
-        invoke(&function, &json!({ "roll": args.tables }), context).await?;
-    files.sort();
-    Ok(Rolled { files, failure })
+    let Answer { mut rolled } = invoke(&function, &json!({ "roll": args.tables }), context).await?;
+    rolled.files.sort();
+    Ok(rolled)
 }
 
 impl Outcome for Rolled {
@@ -104,7 +111,19 @@ impl Outcome for Rolled {
     }
 
     fn exit(&self) -> Exit {
-        if self.failure.is_some() { Exit::Incomplete } else { Exit::Complete }
+        match (&self.failure, self.unknown.is_empty()) {
+            (Some(_), _) => Exit::Incomplete,
+            (None, false) => Exit::Usage,
+            (None, true) => Exit::Complete,
+        }
+    }
+
+    fn error(&self) -> Option<String> {
+        if self.unknown.is_empty() {
+            return None;
+        }
+        let known = if self.known.is_empty() { "none".to_owned() } else { some_of(&self.known) };
+        Some(format!("there is no table {}; kafka-roller has had records of {known}", some_of(&self.unknown)))
     }
 }
 
@@ -159,6 +178,15 @@ mod tests {
         );
         let (ended, _) = asked(answer, &["roll", "--table", "a", "--json"]).await;
         assert_eq!(ended.json(), json!({"files": []}));
+    }
+
+    #[tokio::test]
+    async fn a_table_of_which_there_was_never_a_record_is_an_error_that_names_the_others() {
+        let rolled = json!({"files": [file("a", 1)], "unknown": ["b"], "known": ["a", "fares"]});
+        let (ended, _) = asked(json!({ "rolled": rolled }), &["roll", "--table", "a", "--table", "b"]).await;
+        let error = "error: there is no table b; kafka-roller has had records of a, fares\n";
+        assert_eq!((ended.code, ended.err.as_str()), (2, error));
+        assert!(ended.out.ends_with("1 file with 1 record\n"), "{}", ended.out);
     }
 
     #[tokio::test]

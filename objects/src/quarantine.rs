@@ -50,7 +50,7 @@ pub async fn keep<T>(bucket: &impl Bucket, function: &str, records: Vec<(T, Quar
     let mut quarantined = Quarantined { kept: CountsByReason::default(), failed: Vec::new() };
     for (day, (origins, mut records)) in days {
         let result = write(bucket, function, day, &mut records).await;
-        let ids = failure::ids(records.iter().map(|record| record.id.as_str()));
+        let ids = failure::some_of(records.iter().map(|record| record.id.as_str()));
         match result {
             Ok(key) => {
                 warn!(file.key = %key, records = records.len(), ids, "records quarantined");

@@ -22,7 +22,7 @@ use crate::{
 pub const TABLES: &str = "settings/kafka-roller.json";
 
 const RECORDS: RangeInclusive<usize> = 1..=10_000_000;
-const BYTES: RangeInclusive<u64> = 1 << 10..=10 << 30;
+const BYTES: RangeInclusive<u64> = 1 << 10..=1 << 30;
 const SECONDS: RangeInclusive<i64> = 1..=86_400;
 
 /// The rules of tables that have some of their own.
@@ -373,7 +373,7 @@ mod tests {
             ),
             (
                 ("ROLL_MAX_BYTES", "1"),
-                "environment variable ROLL_MAX_BYTES is \"1\"; it must be a whole number from 1024 to 10737418240",
+                "environment variable ROLL_MAX_BYTES is \"1\"; it must be a whole number from 1024 to 1073741824",
             ),
             (
                 ("ROLL_MAX_SECONDS", "1h"),

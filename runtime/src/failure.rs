@@ -41,14 +41,15 @@ where
     inner.map_or_else(|| error.to_string(), chain)
 }
 
-/// Most ids that one line of a log names.
-const MAX_IDS: usize = 20;
+/// Most names that one line of a log, or an error, lists.
+const MAX_NAMES: usize = 20;
 
-/// The ids that a failure concerns, for one line of a log: `a, b, c`, or the first ones and how many more there are.
-pub fn ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
-    let mut ids = ids.into_iter();
-    let mut text = ids.by_ref().take(MAX_IDS).collect::<Vec<_>>().join(", ");
-    match ids.count() {
+/// Names or ids for one line of a log, or for an error: `a, b, c`, or the first ones and how many more there are.
+pub fn some_of(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let mut names = names.into_iter();
+    let shown: Vec<String> = names.by_ref().take(MAX_NAMES).map(|name| name.as_ref().to_owned()).collect();
+    let mut text = shown.join(", ");
+    match names.count() {
         0 => {}
         more => text += &format!(" and {more} more"),
     }
@@ -66,10 +67,10 @@ mod tests {
 
     #[test]
     fn a_line_names_the_first_ids() {
-        assert_eq!(ids([]), "");
-        assert_eq!(ids(["a", "b"]), "a, b");
+        assert_eq!(some_of([""; 0]), "");
+        assert_eq!(some_of(["a", "b"]), "a, b");
         let many: Vec<String> = (0..100).map(|number| number.to_string()).collect();
-        let text = ids(many.iter().map(String::as_str));
+        let text = some_of(&many);
         assert!(text.starts_with("0, 1, 2, ") && text.ends_with(", 19 and 80 more"), "{text}");
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 use futures_util::future::LocalBoxFuture;
 use kafka_roller::{
-    app::App,
+    app::{App, Room},
     config::Config,
     error::RollError,
     handler::{Response, Tally, handle, run},
@@ -62,6 +62,23 @@ impl Stage {
 
     async fn tick(&self, ms: i64) {
         self.land(&tick(ms)).await;
+    }
+
+    /// Handles an event in an invocation that dies after so many calls, while every call takes as long as any other.
+    async fn handle_until(&self, event: &Value, calls: usize) {
+        self.world.take_turns(1_000, |_| Fate::Done);
+        let time = async {
+            // A call waits before it is executed, and before its response.
+            for _ in 0..2 * calls {
+                self.world.turn();
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = handle(&self.app, Bytes::from(event.to_string()), u64::MAX) => {}
+            () = time => {}
+        }
+        self.world.run_freely();
     }
 
     /// Table → its files in order, with their metadata and lines.
@@ -345,6 +362,30 @@ async fn a_file_closes_before_it_would_be_too_large_and_is_uploaded_in_parts() {
     assert!(sizes.iter().all(|size| *size <= 1_024) && sizes.len() >= 2, "{sizes:?}");
     assert_eq!(files["t"].iter().map(|(about, _)| about.count).sum::<usize>(), 119);
     assert!(stage.calls()["part"] > 6);
+}
+
+/// Four shards with a file each that is uploaded in many parts, of which a few fit into the room.
+async fn four_large_files() -> Stage {
+    let mut stage = Stage::new(&[]);
+    (stage.app.part_bytes, stage.app.room) = (100, Room::of(1_000));
+    for stream in ["s", "t", "u", "v"] {
+        stage.land(&batch(stream, 1..200)).await;
+    }
+    stage.calls();
+    stage
+}
+
+#[tokio::test]
+async fn large_files_of_many_shards_are_finished_although_each_tick_runs_out_of_time() {
+    let due = ARRIVED_MS + 2 * 3_600_000;
+    let stage = four_large_files().await;
+    stage.tick(due).await;
+    let all: usize = stage.calls().values().sum();
+    let stage = four_large_files().await;
+    for _ in 0..4 {
+        stage.handle_until(&tick(due), all * 6 / 10).await;
+    }
+    assert_eq!(stage.counts("t"), [(199, Reason::Age); 4]);
 }
 
 #[tokio::test]
@@ -658,6 +699,9 @@ async fn windows_are_closed_when_somebody_asks_even_if_their_table_is_paused() {
     assert_eq!(counts, [vec![], vec![one, one], vec![(4, Reason::Request)]]);
     let response = stage.handle(&json!({"roll": ["riders"]})).await;
     assert_eq!(json!(response), json!({"batchItemFailures": [], "rolled": {"files": []}}));
+    let response = stage.handle(&json!({"roll": ["rider", "riders"]})).await;
+    let rolled = json!({"files": [], "unknown": ["rider"], "known": ["fares", "riders", "sample"]});
+    assert_eq!(json!(response)["rolled"], rolled);
 }
 
 /// Knows that the second shard came from the first, by one that never had a record; if it is asked when it can answer.

@@ -28,7 +28,10 @@ use rolling::{
     rules::Rules,
     shard::{FOLDER, STATE, ShardId, State, StateError},
 };
-use runtime::settings::{SettingError, Settings};
+use runtime::{
+    failure::some_of,
+    settings::{SettingError, Settings},
+};
 use shared::{layout::Segment, position::Position, rolled::Window};
 
 use self::{
@@ -120,7 +123,7 @@ pub struct AuditArgs {
 pub enum AuditError {
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    #[error("there is no table {table:?}; there are {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+    #[error("there is no table {table:?}; there are {}", if known.is_empty() { "none".to_owned() } else { some_of(known) })]
     UnknownTable { table: String, known: Vec<String> },
     #[error("no file was rolled from a stream {0:?}")]
     UnknownStream(String),

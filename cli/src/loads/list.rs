@@ -56,8 +56,8 @@ impl Outcome for ListedLoads {
         if self.0.is_interrupted { Exit::Incomplete } else { Exit::Complete }
     }
 
-    fn error(&self) -> Option<&'static str> {
-        self.0.is_interrupted.then_some("interrupted; there are more loads")
+    fn error(&self) -> Option<String> {
+        self.0.is_interrupted.then(|| "interrupted; there are more loads".to_owned())
     }
 }
 

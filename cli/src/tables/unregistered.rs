@@ -90,8 +90,8 @@ impl Outcome for Unregistered {
         if self.0.is_interrupted { Exit::Incomplete } else { Exit::Complete }
     }
 
-    fn error(&self) -> Option<&'static str> {
-        self.0.is_interrupted.then_some("interrupted; there are more objects")
+    fn error(&self) -> Option<String> {
+        self.0.is_interrupted.then(|| "interrupted; there are more objects".to_owned())
     }
 }
 

@@ -12,18 +12,52 @@ use rolling::{
     journal,
     rules::{Rules, TABLES, TableRules, Waiting},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
 use crate::{config::Config, error::RollError, lineage::Lineage};
 
 /// When an attempt of a call to AWS fails. The shortest timeout of the function is 30 seconds, in which two attempts have to fit.
 pub const ATTEMPT: Duration = Duration::from_secs(10);
-/// The largest file, of 10 GiB, has 1,280 parts of this size.
+/// The largest file, of 1 GiB, has 128 parts of this size.
 const PART_BYTES: usize = 8 << 20;
+const ROOM_BYTES: u32 = 64 << 20;
 const TIDY_MINUTES: i64 = 30;
 /// Batches believe the rules of tables for so long. Ticks look each time.
 const RULES_FOR: Duration = Duration::from_secs(60);
 const JOURNAL_MS: i64 = journal::DECIDED_DAYS as i64 * 86_400_000;
+
+/// What may be written at once: files of so many bytes before compression, or a single one that is larger.
+///
+/// So a large file has an invocation to itself and is finished. If those of many shards shared the time, it might end
+/// before any of them is, and a file that was not finished begins anew.
+#[derive(Debug)]
+pub struct Room {
+    bytes: u32,
+    free: Semaphore,
+}
+
+impl Room {
+    /// Room for this many bytes.
+    #[must_use]
+    pub fn of(bytes: u32) -> Self {
+        Self { bytes, free: Semaphore::new(bytes as usize) }
+    }
+
+    /// Whether files of this many bytes fit.
+    pub(crate) fn fits(&self, bytes: u64) -> bool {
+        bytes <= u64::from(self.bytes)
+    }
+
+    /// Waits for room. First come, first served.
+    pub(crate) async fn take(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes);
+        // It is never closed.
+        self.free.acquire_many(bytes).await.ok()
+    }
+}
 
 /// Everything a handler needs.
 #[derive(Debug)]
@@ -41,6 +75,8 @@ pub struct App<B> {
     pub max_event_bytes: usize,
     /// A larger file is uploaded in parts of this many bytes. S3 requires at least 5 MiB per part and at most 10,000 parts.
     pub part_bytes: usize,
+    /// What is written at once, in all shards together.
+    pub room: Room,
     /// Whom to ask which shards a new one came from. Without it, files of a shard do not wait for those of its parents.
     pub lineage: Option<Box<dyn Lineage>>,
     /// How long a batch believes the rules of tables that were read before.
@@ -72,6 +108,7 @@ impl<B: Bucket> App<B> {
             journal_ms: JOURNAL_MS,
             max_event_bytes: MAX_EVENT_BYTES,
             part_bytes: PART_BYTES,
+            room: Room::of(ROOM_BYTES),
             lineage: None,
             rules_for: RULES_FOR,
             tables: Mutex::default(),

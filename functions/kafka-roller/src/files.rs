@@ -59,6 +59,7 @@ pub(crate) async fn write<B: Bucket>(
     jobs: &[Job],
     lost: &BTreeSet<String>,
 ) -> Vec<Result<Outcome, RollError>> {
+    let _room = app.room.take(jobs.iter().map(|job| job.begun.extent.bytes).sum()).await;
     let tables = jobs.iter().map(|job| &job.table).collect();
     let wanted = |stored: &Stored| jobs.iter().any(|job| stored.may_hold(&job.table, job.begun.after));
     let looked_up = reader.look_up(state, &tables, wanted).await;

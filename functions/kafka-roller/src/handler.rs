@@ -1,7 +1,7 @@
 //! One invocation: the records of a batch are staged, and files that are full are rolled; a tick rolls files whose records are old
 //! enough.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -34,7 +34,7 @@ use crate::{
     roll::{self, Done},
 };
 
-/// Number of shards that a tick processes concurrently. Each may hold 64 MiB of lines, and as much of what its segments contain.
+/// Number of shards that a tick processes concurrently. Each may hold 64 MiB of what its segments contain.
 const CONCURRENT_SHARDS: usize = 4;
 /// What is kept of an invocation for its last request and its metrics.
 const RESERVE: Duration = Duration::from_secs(10);
@@ -99,6 +99,12 @@ pub struct Failure {
 pub struct Rolled {
     /// The files of the tables that were asked for.
     pub files: Vec<FileOfTable>,
+    /// Tables that were asked for, and of which no shard has ever had a record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Segment>,
+    /// If there are such: all tables that there are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<Segment>,
     /// That not all windows could be closed, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -188,7 +194,10 @@ pub async fn run<B: Bucket>(
                 let RolledFile { window: Window { stream, shard, table }, count, .. } = file.clone();
                 FileOfTable { table, stream, shard, records: count, bytes: *bytes }
             });
-            let rolled = Rolled { files: files.collect(), failure };
+            let known: BTreeSet<&Segment> = tally.done.iter().flat_map(|done| &done.tables).collect();
+            let unknown: Vec<Segment> = tables.iter().filter(|table| !known.contains(table)).cloned().collect();
+            let known = if unknown.is_empty() { Vec::new() } else { known.into_iter().cloned().collect() };
+            let rolled = Rolled { files: files.collect(), unknown, known, failure };
             Ok(Response { rolled: Some(rolled), ..Response::default() })
         }
     }

@@ -36,9 +36,8 @@ use crate::{
 
 /// How often a change is tried while others change the state.
 pub(crate) const ATTEMPTS: usize = 10;
-/// Files of a shard that are written at once: so many, with so many bytes before compression, or one that is larger.
+/// Files of a shard that are written at once, if there is room for them.
 const GROUP_FILES: usize = 250;
-const GROUP_BYTES: u64 = 64 << 20;
 /// Tables that are cut at once.
 const GROUP_TABLES: usize = 32;
 
@@ -71,6 +70,8 @@ pub struct Done {
     pub due_ms: Option<i64>,
     /// Number of records that were begun to be landed out of band.
     pub out_of_band: usize,
+    /// The tables of the shard, when somebody has asked for some.
+    pub tables: BTreeSet<Segment>,
 }
 
 impl Done {
@@ -162,6 +163,9 @@ async fn close_due<B: Bucket>(
         if now_ms.is_some_and(|now| held.state.is_over(now)) {
             store::delete(app, id, &[STATE.to_owned()]).await;
             return Ok(());
+        }
+        if let Due::Asked(_) = due {
+            done.tables = held.state.tables.keys().cloned().collect();
         }
         let (before, read) = (begun(&held.state), held.state.clone());
         let stream_arn = held.state.stream_arn.clone();
@@ -337,7 +341,7 @@ impl<'a, B: Bucket> Work<'a, B> {
         for (name, table) in tables {
             for begun in &table.begun {
                 bytes += begun.extent.bytes;
-                if jobs.len() == GROUP_FILES || (bytes > GROUP_BYTES && !jobs.is_empty()) {
+                if jobs.len() == GROUP_FILES || (!self.app.room.fits(bytes) && !jobs.is_empty()) {
                     return jobs;
                 }
                 let resumed = self.before.contains(&(name.clone(), begun.extent.first));

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::{Timestamp, civil::Date};
+use runtime::failure;
 use shared::{
     dmap::{
         Begun, Dataset, Feed, FeedDeclaration, FeedList, OtherVersion, Recorded, Segment, StoredDataset, Unfetched,
@@ -19,8 +20,6 @@ use crate::database::{Database, DatabaseError};
 
 /// Most datasets of a command.
 const MAX_DATASETS: usize = 1_000;
-/// Maximum number of names in an error message.
-const MAX_NAMES: i64 = 10;
 
 /// Refuses declarations that make no sense. Errors name the declaration.
 pub fn check(feeds: &[FeedDeclaration]) -> Result<(), DatabaseError> {
@@ -126,12 +125,14 @@ async fn list(client: &impl GenericClient) -> Result<FeedList, DatabaseError> {
 
 /// The error that there is no such feed, which names those that exist.
 async fn unknown(client: &impl GenericClient, feed: &Segment) -> DatabaseError {
-    let sql = "select name from cubic_dmap_feeds order by name limit $1";
-    let names: Vec<String> = match client.query(sql, &[&MAX_NAMES]).await {
+    let names: Vec<String> = match client.query("select name from cubic_dmap_feeds order by name", &[]).await {
         Ok(rows) => rows.iter().filter_map(|row| row.try_get(0).ok()).collect(),
         Err(error) => return error.into(),
     };
-    let known = if names.is_empty() { "there are none".to_owned() } else { format!("there are {}", names.join(", ")) };
+    let known = match names.is_empty() {
+        true => "there are none".to_owned(),
+        false => format!("there are {}", failure::some_of(&names)),
+    };
     DatabaseError::Refused(format!("feed {feed} does not exist; {known}"))
 }
 

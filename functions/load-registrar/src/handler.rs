@@ -170,7 +170,7 @@ async fn register_puts(
 }
 
 fn keys_of(objects: &[Object]) -> String {
-    failure::ids(objects.iter().map(|object| object.key.as_str()))
+    failure::some_of(objects.iter().map(|object| object.key.as_str()))
 }
 
 fn respond(failed: BTreeSet<Option<String>>) -> Result<Value, HandleError> {

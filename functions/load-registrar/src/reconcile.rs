@@ -10,7 +10,10 @@ use std::time::Duration;
 use aws_sdk_s3::types::EncodingType;
 use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use runtime::{failure::cause, metrics};
+use runtime::{
+    failure::{cause, some_of},
+    metrics,
+};
 use shared::{
     metrics::{Metrics, Unit},
     registrar::{Difference, Differing, ReconcileFailure, ReconcilePosition, Reconciliation},
@@ -19,7 +22,7 @@ use shared::{
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info};
 
-use crate::{FUNCTION, app::App, database::DatabaseError, object::Object, register, tables, unregistered};
+use crate::{FUNCTION, app::App, database::DatabaseError, object::Object, register, unregistered};
 
 /// Maximum number of differences and of failures that are listed. All of them are counted.
 const MAX_LISTED: usize = 1_000;
@@ -214,7 +217,7 @@ pub async fn reconcile(
     if let Some(unknown) = unknown {
         return Err(DatabaseError::Refused(match active.is_empty() {
             true => format!("no active table has the prefix {unknown}; no table is active"),
-            false => format!("no active table has the prefix {unknown}; there are {}", tables::some_of(&active)),
+            false => format!("no active table has the prefix {unknown}; there are {}", some_of(&active)),
         })
         .into());
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use runtime::failure;
 use serde_json::json;
 use shared::{
     column_type::ColumnType,
@@ -30,8 +31,6 @@ const SETTLING: Duration = Duration::from_secs(5);
 
 /// How often a load is claimed to be ingested before it is given up, if its table does not say so.
 const MAX_ATTEMPTS: i32 = 5;
-/// Maximum number of names in an error message.
-const MAX_NAMES: usize = 10;
 
 /// A declared table, checked and with its defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -444,30 +443,13 @@ pub async fn id_of(client: &impl GenericClient, name: &str) -> Result<i64, Datab
     let known: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     Err(DatabaseError::Refused(match known.is_empty() {
         true => format!("there is no table {name}; declare tables in a file and run `landfall tables apply`"),
-        false => format!("there is no table {name}; there are {}", some_of(&known)),
+        false => format!("there is no table {name}; there are {}", failure::some_of(&known)),
     }))
-}
-
-/// Names for an error message: `a, b, c and 7 more`.
-#[must_use]
-pub fn some_of(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
-    match names.len() - shown.len() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_error_names_ten_names_and_counts_the_others() {
-        let names: Vec<String> = (0..12).map(|n| format!("t{n:02}")).collect();
-        assert_eq!(some_of(&names[..2]), "t00, t01");
-        assert_eq!(some_of(&names), "t00, t01, t02, t03, t04, t05, t06, t07, t08, t09 and 2 more");
-    }
 
     fn declaration(prefix: &str, kind: TableKind) -> TableDeclaration {
         TableDeclaration {

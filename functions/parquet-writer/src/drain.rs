@@ -20,7 +20,7 @@ use landing::{
     batch::Batch,
     envelope::{Attributes, Message},
 };
-use runtime::failure::{cause, ids};
+use runtime::failure::{cause, some_of};
 use serde_json::json;
 use shared::{event::Registry, quarantine::base64};
 use tokio::{
@@ -247,7 +247,7 @@ async fn delete(client: &Client, queue_url: &str, messages: &[&Received]) -> usi
                 left.retain(|_| position.next().is_some_and(|position: usize| failed.contains(&*position.to_string())));
             }
             Err(error) => {
-                let ids = ids(left.iter().map(|message| message.message_id.as_str()));
+                let ids = some_of(left.iter().map(|message| message.message_id.as_str()));
                 warn!(cause = cause(&error), ids, "processed messages could not be deleted");
             }
         }

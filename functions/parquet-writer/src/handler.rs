@@ -149,7 +149,7 @@ async fn land_all(app: &App, mut batch: Batch, deadline_ms: u64, tally: &mut Tal
                 tally.raw_kept += raw_kept;
             }
             Err(cause) => {
-                let ids = failure::ids(rows.iter().map(|record| batch.message_id(record)));
+                let ids = failure::some_of(rows.iter().map(|record| batch.message_id(record)));
                 error!(%cause, messages = rows.len(), ids, "the file could not be written, or neither be announced nor noted for later; its messages are returned to the queue");
                 failed.extend(rows.into_iter().map(|record| batch.message_id(record).to_owned()));
             }

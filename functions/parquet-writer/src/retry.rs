@@ -12,7 +12,7 @@ use aws_sdk_sqs::{Client, types::ChangeMessageVisibilityBatchRequestEntry};
 use futures_util::{StreamExt, stream};
 use runtime::{
     clock,
-    failure::{cause, ids},
+    failure::{cause, some_of},
 };
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -102,7 +102,7 @@ pub async fn postpone<'a>(
             Err(error) => Some(cause(&error)),
         };
         if let Some(cause) = refused {
-            let ids = ids(messages.iter().map(|message| message.message_id.as_str()));
+            let ids = some_of(messages.iter().map(|message| message.message_id.as_str()));
             warn!(cause, ids, "the visibility timeout of failed messages could not be changed; they come again after that of the queue");
         }
     });
