@@ -1,11 +1,9 @@
 //! Decodes a batch of a shard: a run of records for each table, and the records that can never be used (poison).
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, HashMap},
-};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use hashbrown::HashMap;
 use serde_json::{json, value::to_raw_value};
 use shared::{
     layout::Segment,
@@ -35,6 +33,8 @@ pub struct Batch {
     pub poison: Vec<Poison>,
     /// When the oldest record arrived, in milliseconds since 1970-01-01T00:00:00Z; `None` if there are no records.
     pub oldest_ms: Option<i64>,
+    /// When the newest record arrived.
+    pub newest_ms: Option<i64>,
 }
 
 /// A record that can never be used.
@@ -50,11 +50,11 @@ pub struct Poison {
     pub record: QuarantineRecord,
 }
 
-/// A run under construction.
-struct RunBuilder {
+/// The records of a table: the index of the first, from which [`Reader::next`] leads to the last.
+struct Chain {
     table: Segment,
-    entries: Vec<Entry>,
-    lines: Vec<u8>,
+    first: usize,
+    last: usize,
 }
 
 /// A poison record, before it is known which shard it belongs to.
@@ -70,9 +70,12 @@ struct Reader<'a, 't> {
     lines: &'t Lines,
     /// The shard, if the lines have to say where their records come from.
     origin: Option<ShardId>,
-    /// Capacity for the next table: number of records and bytes of lines.
-    room: (usize, usize),
-    tables: Vec<RunBuilder>,
+    /// The records, in order. Their ends are in the lines of all of them.
+    entries: Vec<Entry>,
+    text: Vec<u8>,
+    /// Of each record the index of the next one of its table, or its own if there is none.
+    next: Vec<usize>,
+    tables: Vec<Chain>,
     /// Index of each table, by name.
     known: HashMap<String, usize>,
     /// Index of the table of the previous record.
@@ -83,13 +86,12 @@ struct Reader<'a, 't> {
     /// Position of the previous record.
     before: Position,
     oldest_ms: Option<i64>,
+    newest_ms: Option<i64>,
     /// Whether the event has to be read again with the JSON parser: positions do not rise, or data contains characters that
     /// may be invalid in JSON.
     needs_parser: bool,
 }
 
-/// Capacity for each table but the first: number of records and bytes of lines.
-const NEXT_ROOM: (usize, usize) = (8, 1_024);
 /// Estimates for the capacity: minimum bytes of a record in an event, and the part of an event that becomes lines. Too much
 /// capacity costs little, since memory is not used before it is written to.
 const RECORD_BYTES: usize = 400;
@@ -99,14 +101,15 @@ impl Batch {
     /// Position of the first record.
     #[must_use]
     pub fn first(&self) -> Option<Position> {
-        let runs = self.runs.values().filter_map(|run| run.entries(0..1).first().map(|entry| entry.position));
+        let runs = self.runs.values().filter_map(Run::first);
         runs.chain(self.poison.iter().map(|poison| poison.position)).min()
     }
 
     /// Position of the last record.
     #[must_use]
     pub fn last(&self) -> Option<Position> {
-        self.times().map(|(position, _)| position).max()
+        let runs = self.runs.values().filter_map(Run::last);
+        runs.chain(self.poison.iter().map(|poison| poison.position)).max()
     }
 
     /// Number of records.
@@ -130,7 +133,7 @@ impl Batch {
 
     /// Reads an event and decodes the records of a batch; `None` if the batch is empty.
     pub fn of_event(event: &[u8], lines: &Lines) -> Result<Event<Option<Self>>, EventError> {
-        let mut reader = Reader::new(lines, (event.len() / RECORD_BYTES, event.len() / LINES_OF_EVENT));
+        let mut reader = Reader::new(lines, event.len() / RECORD_BYTES, event.len() / LINES_OF_EVENT);
         // Their shard is known only after the last one.
         let mut waiting = Vec::new();
         let read = match lines.envelope {
@@ -160,7 +163,7 @@ impl Batch {
     /// Decodes records of a shard, which must be in the order of their positions.
     #[must_use]
     pub fn of<'a>(shard: Shard, records: impl IntoIterator<Item = Record<'a>>, lines: &Lines) -> Self {
-        let mut reader = Reader::new(lines, (0, 0));
+        let mut reader = Reader::new(lines, 0, 0);
         reader.origin = lines.envelope.then(|| shard.id.clone());
         records.into_iter().for_each(|record| reader.push(&record));
         reader.finish(shard)
@@ -179,11 +182,14 @@ fn number(records: &mut [Record<'_>]) -> Result<(), EventError> {
 }
 
 impl<'a, 't> Reader<'a, 't> {
-    fn new(lines: &'t Lines, room: (usize, usize)) -> Self {
+    /// With room for so many records and bytes of lines.
+    fn new(lines: &'t Lines, records: usize, bytes: usize) -> Self {
         Self {
             lines,
             origin: None,
-            room,
+            entries: Vec::with_capacity(records),
+            text: Vec::with_capacity(bytes),
+            next: Vec::with_capacity(records),
             tables: Vec::new(),
             known: HashMap::new(),
             latest: 0,
@@ -191,6 +197,7 @@ impl<'a, 't> Reader<'a, 't> {
             data: Vec::new(),
             before: Position::START,
             oldest_ms: None,
+            newest_ms: None,
             needs_parser: false,
         }
     }
@@ -199,6 +206,7 @@ impl<'a, 't> Reader<'a, 't> {
         self.needs_parser |= record.position <= self.before;
         self.before = record.position;
         self.oldest_ms = Some(self.oldest_ms.map_or(record.arrived_ms, |oldest| oldest.min(record.arrived_ms)));
+        self.newest_ms = self.newest_ms.max(Some(record.arrived_ms));
         let mut data = std::mem::take(&mut self.data);
         data.clear();
         if base64_simd::STANDARD.decode_append(&record.data, &mut data).is_err() {
@@ -246,36 +254,39 @@ impl<'a, 't> Reader<'a, 't> {
             let with = origin.added_to(&line).map_err(|cause| RecordError::Json(cause.to_string()))?;
             line = with.into();
         }
-        let table = self.table(table)?;
-        table.lines.extend_from_slice(&line);
-        table.lines.push(b'\n');
-        table.entries.push(Entry { position, arrived_ms: record.arrived_ms, end: table.lines.len() });
+        self.chain(table)?;
+        self.text.extend_from_slice(&line);
+        self.text.push(b'\n');
+        self.entries.push(Entry { position, arrived_ms: record.arrived_ms, end: self.text.len() });
         Ok(())
     }
 
-    /// The run of the table that a record belongs to. `name` is `None` if all records belong to one table.
-    fn table(&mut self, name: Option<Cow<'_, str>>) -> Result<&mut RunBuilder, RecordError> {
+    /// Appends the next record to those of its table. `name` is `None` if all records belong to one table.
+    fn chain(&mut self, name: Option<Cow<'_, str>>) -> Result<(), RecordError> {
         let fixed = match &self.lines.table_of {
             TableOf::Fixed(table) => table.as_str(),
             TableOf::Pointer(_) => "",
         };
         let name = name.as_deref().unwrap_or(fixed);
-        let is = |table: &RunBuilder| table.table.as_str() == name;
+        let record = self.entries.len();
+        let is = |chain: &Chain| chain.table.as_str() == name;
         if !self.tables.get(self.latest).is_some_and(is) {
             self.latest = match self.known.get(name) {
                 Some(known) => *known,
                 None => {
                     let table = name.parse().map_err(|cause| RecordError::InvalidTable(format!("{cause}")))?;
-                    // The first table gets all the capacity, because it is often the only one.
-                    let (records, bytes) = std::mem::replace(&mut self.room, NEXT_ROOM);
-                    let (entries, lines) = (Vec::with_capacity(records), Vec::with_capacity(bytes));
                     self.known.insert(name.to_owned(), self.tables.len());
-                    self.tables.push(RunBuilder { table, entries, lines });
+                    self.tables.push(Chain { table, first: record, last: record });
                     self.tables.len() - 1
                 }
             };
         }
-        self.tables.get_mut(self.latest).ok_or(RecordError::Empty)
+        self.next.push(record);
+        let last = self.tables.get_mut(self.latest).map(|chain| std::mem::replace(&mut chain.last, record));
+        if let Some(next) = last.and_then(|last| self.next.get_mut(last)) {
+            *next = record;
+        }
+        Ok(())
     }
 
     fn refuse(&mut self, record: &Record<'a>, position: Position, data: &[u8], error: RecordError) {
@@ -283,10 +294,34 @@ impl<'a, 't> Reader<'a, 't> {
     }
 
     fn finish(self, shard: Shard) -> Batch {
-        let runs = self.tables.into_iter().map(|table| (table.table, Run::new(table.entries, table.lines.into())));
+        let runs = runs(self.tables, &self.next, self.entries, self.text);
         let poison = self.refused.into_iter().map(|refused| refused.into_poison(&shard)).collect();
-        Batch { runs: runs.collect(), poison, oldest_ms: self.oldest_ms, shard }
+        Batch { runs, poison, oldest_ms: self.oldest_ms, newest_ms: self.newest_ms, shard }
     }
+}
+
+/// The run of each table. All of them share one buffer of lines and one of entries.
+fn runs(mut tables: Vec<Chain>, next: &[usize], entries: Vec<Entry>, text: Vec<u8>) -> BTreeMap<Segment, Run> {
+    if tables.len() < 2 {
+        return tables.pop().map(|chain| (chain.table, Run::new(entries, text.into()))).into_iter().collect();
+    }
+    tables.sort_unstable_by(|a, b| a.table.cmp(&b.table));
+    let (mut parted, mut lines) = (Vec::with_capacity(entries.len()), Vec::with_capacity(text.len()));
+    let mut ranges = Vec::with_capacity(tables.len());
+    for chain in &tables {
+        let (first, start) = (parted.len(), lines.len());
+        let after = |record: &usize| next.get(*record).copied().filter(|next| next != record);
+        for record in std::iter::successors(Some(chain.first), after) {
+            let Some(entry) = entries.get(record) else { break };
+            let before = record.checked_sub(1).and_then(|before| entries.get(before)).map_or(0, |before| before.end);
+            lines.extend_from_slice(text.get(before..entry.end).unwrap_or_default());
+            parted.push(Entry { end: lines.len() - start, ..*entry });
+        }
+        ranges.push((first..parted.len(), start..lines.len()));
+    }
+    let (parted, lines) = (Arc::new(parted), Bytes::from(lines));
+    let runs = tables.into_iter().zip(ranges);
+    runs.map(|(chain, (records, bytes))| (chain.table, Run::part(&parted, records, lines.slice(bytes)))).collect()
 }
 
 impl Refused<'_> {
@@ -318,6 +353,8 @@ impl Refused<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+
     use super::*;
     use crate::aggregate::tests::pack;
 
@@ -385,6 +422,32 @@ mod tests {
         assert_eq!(reasons, [2, 4, 5, 6, 7].into_iter().zip(expected).collect::<Vec<_>>());
         assert_eq!(batch.poison[0].record.body().unwrap(), b"{");
         assert!(batch.poison[0].record.attributes.get().contains("\"sequence_number\":\"2\""));
+    }
+
+    proptest! {
+        #[test]
+        fn each_table_gets_its_records_in_order(tables in vec(option::of(0_u32..4), 1..40)) {
+            let data: Vec<String> = tables
+                .iter()
+                .enumerate()
+                .map(|(n, table)| table.map_or("{".to_owned(), |table| format!("{{\"topic\":\"t{table}\",\"n\":{n}}}")))
+                .collect();
+            let batch = batch(&data.iter().map(String::as_bytes).collect::<Vec<_>>());
+            let mut expected = BTreeMap::<String, Vec<(String, String)>>::new();
+            for (index, table) in tables.iter().enumerate() {
+                if let Some(table) = table {
+                    let records = expected.entry(format!("t{table}")).or_default();
+                    records.push((format!("{}.0", index + 1), format!("{}\n", data[index])));
+                }
+            }
+            let found = batch.runs.iter().map(|(table, run)| {
+                let line = |index| String::from_utf8(run.lines(index..index + 1).to_vec()).unwrap();
+                let position = |index| format!("{:?}", run.entries(index..index + 1)[0].position);
+                (table.to_string(), (0..run.len()).map(|index| (position(index), line(index))).collect())
+            });
+            prop_assert_eq!(found.collect::<BTreeMap<_, _>>(), expected);
+            prop_assert_eq!(batch.len(), tables.len());
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! each record: position, time of arrival, length of the record's line. Positions are compressed: the number of characters
 //! that are the same as in the previous position, then the rest.
 
-use std::{fmt::Write, ops::Range};
+use std::{fmt::Write, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,12 +24,23 @@ pub struct Entry {
     pub end: usize,
 }
 
-/// Consecutive records of a window, in the order of their positions.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Consecutive records of a window, in the order of their positions. A clone shares them.
+#[derive(Debug, Clone, Default)]
 pub struct Run {
-    entries: Vec<Entry>,
+    /// The entries of all runs that were made together.
+    entries: Arc<Vec<Entry>>,
+    /// Which of them are of this run.
+    range: Range<usize>,
     lines: Bytes,
 }
+
+impl PartialEq for Run {
+    fn eq(&self, other: &Self) -> bool {
+        self.all() == other.all() && self.lines == other.lines
+    }
+}
+
+impl Eq for Run {}
 
 /// A summary of consecutive records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,35 +83,61 @@ impl Run {
     /// A run of entries, whose positions must rise, and their lines.
     #[must_use]
     pub fn new(entries: Vec<Entry>, lines: Bytes) -> Self {
-        Self { entries, lines }
+        Self { range: 0..entries.len(), entries: Arc::new(entries), lines }
+    }
+
+    /// A run of some of these entries.
+    #[must_use]
+    pub fn part(entries: &Arc<Vec<Entry>>, range: Range<usize>, lines: Bytes) -> Self {
+        Self { entries: Arc::clone(entries), range, lines }
+    }
+
+    fn all(&self) -> &[Entry] {
+        self.entries.get(self.range.clone()).unwrap_or_default()
     }
 
     /// Number of records.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.all().len()
     }
 
     /// Whether the run has no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.all().is_empty()
+    }
+
+    /// Position of the first record.
+    #[must_use]
+    pub fn first(&self) -> Option<Position> {
+        self.all().first().map(|entry| entry.position)
+    }
+
+    /// Position of the last record.
+    #[must_use]
+    pub fn last(&self) -> Option<Position> {
+        self.all().last().map(|entry| entry.position)
     }
 
     /// Number of records at or before `position`.
     #[must_use]
     pub fn up_to(&self, position: Position) -> usize {
-        self.entries.partition_point(|entry| entry.position <= position)
+        // Of most runs, all records are behind it.
+        if self.first().is_none_or(|first| first > position) {
+            return 0;
+        }
+        self.all().partition_point(|entry| entry.position <= position)
     }
 
     /// The records of a range.
     pub fn entries(&self, range: Range<usize>) -> &[Entry] {
-        self.entries.get(range).unwrap_or_default()
+        self.all().get(range).unwrap_or_default()
     }
 
     /// The start of the line of record `index`.
     fn start(&self, index: usize) -> usize {
-        index.checked_sub(1).and_then(|before| self.entries.get(before)).map_or(0, |entry| entry.end)
+        index.checked_sub(1).and_then(|before| self.all().get(before)).map_or(0, |entry| entry.end)
     }
 
     /// Where the line of record `index` begins.
@@ -140,7 +177,7 @@ impl Run {
         }
         let (start, lines) = (self.start(from), self.lines(from..self.len()));
         let entries = self.entries(from..self.len()).iter().map(|entry| Entry { end: entry.end - start, ..*entry });
-        Self { entries: entries.collect(), lines }
+        Self::new(entries.collect(), lines)
     }
 
     /// The records from `first` to `last`, both included.
@@ -148,7 +185,7 @@ impl Run {
     pub fn between(&self, first: Position, last: Position) -> Self {
         let rest = self.clone().beyond(first.before());
         let count = rest.up_to(last);
-        Self { entries: rest.entries(0..count).to_vec(), lines: rest.lines(0..count) }
+        Self::new(rest.entries(0..count).to_vec(), rest.lines(0..count))
     }
 
     /// Number of records at the start of a range that fit into `records` and `bytes`.
@@ -171,7 +208,7 @@ impl Run {
         block.extend_from_slice(&self.lines);
         let (mut start, mut before) = (0, [0; TEXT_BYTES]);
         let mut index = String::with_capacity(self.len() * INDEX_LINE_BYTES);
-        for entry in &self.entries {
+        for entry in self.all() {
             let position = entry.position.text();
             let same = position.iter().zip(before).take_while(|(a, b)| *a == b).count();
             let rest = position.get(same..).and_then(|rest| str::from_utf8(rest).ok()).unwrap_or_default();
@@ -195,7 +232,7 @@ impl Run {
             entries.push(entry);
         }
         if lines.is_empty() || end == lines.len() {
-            Ok(Self { entries, lines })
+            Ok(Self::new(entries, lines))
         } else {
             Err(IndexError(entries.len()))
         }

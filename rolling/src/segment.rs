@@ -119,13 +119,12 @@ impl NewSegment {
     ) -> Result<Self, serde_json::Error> {
         let bytes: usize = runs.values().map(Run::block_bytes).sum();
         let mut body = Vec::with_capacity(bytes + runs.len() * CONTENTS_BYTES);
-        let mut contents = Contents::default();
-        for (table, run) in runs {
-            let Some(extent) = run.extent(0..run.len()) else { continue };
-            let start = body.len() as u64;
+        let blocks = runs.iter().filter_map(|(table, run)| {
+            let (start, extent) = (body.len() as u64, run.extent(0..run.len())?);
             run.append_to(&mut body);
-            contents.tables.insert(table.clone(), Block { start, end: body.len() as u64, extent });
-        }
+            Some((table.clone(), Block { start, end: body.len() as u64, extent }))
+        });
+        let mut contents = Contents { tables: blocks.collect(), ..Contents::default() };
         if !poison.is_empty() {
             let start = body.len() as u64;
             body.extend_from_slice(to_ndjson(poison)?.as_bytes());

@@ -34,6 +34,8 @@ pub const STATE: &str = "state.json";
 const LAYOUT: u32 = 2;
 /// Times of arrival are approximate: a record that was staged before may seem to be so much newer than all that were.
 const ARRIVAL_TOLERANCE_MS: i64 = 60_000;
+/// About as many bytes as a state has for a table or a segment.
+const TABLE_BYTES: usize = 384;
 /// No stream keeps its records for longer, so none of an ended shard can be delivered again.
 const RETENTION_MS: i64 = 366 * 24 * 3_600_000;
 
@@ -417,13 +419,17 @@ impl State {
 
     /// Reads the object that [`to_bytes`](Self::to_bytes) made.
     pub fn of_bytes(bytes: &[u8]) -> Result<Self, StateError> {
-        let state: Self = serde_json::from_slice(bytes).map_err(|error| StateError::Damaged(error.to_string()))?;
+        // Once, and not for each text in it.
+        let text = std::str::from_utf8(bytes).map_err(|error| StateError::Damaged(error.to_string()))?;
+        let state: Self = serde_json::from_str(text).map_err(|error| StateError::Damaged(error.to_string()))?;
         if state.layout == LAYOUT { Ok(state) } else { Err(StateError::Newer(state.layout)) }
     }
 
     /// The object.
     pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(self)
+        let mut bytes = Vec::with_capacity(TABLE_BYTES * (self.tables.len() + self.segments.len() + 1));
+        serde_json::to_writer(&mut bytes, self)?;
+        Ok(bytes)
     }
 
     /// Takes over a shard of the earlier layout. `listed` are the keys of its objects, without its folder.
@@ -469,29 +475,37 @@ impl State {
         if let Some(staged) = self.stream_arn.as_ref().filter(|staged| **staged != shard.stream_arn) {
             return Err(Refused::OtherStream { staged: staged.clone(), arrived: shard.stream_arn.clone() });
         }
-        let (mut first, mut last, mut newest_ms) = (None, Position::START, 0);
-        for (position, arrived_ms) in batch.times() {
-            let is_newer = arrived_ms.saturating_sub(ARRIVAL_TOLERANCE_MS) > self.newest_ms;
-            if position <= self.tail && is_newer && self.floors.is_empty() {
-                return Err(Refused::MadeAnew { position, arrived_ms });
-            }
-            (last, newest_ms) = (last.max(position), newest_ms.max(arrived_ms));
-            if position > self.tail {
-                first = Some(first.map_or(position, |first: Position| first.min(position)));
-            }
+        if let Some((position, arrived_ms)) = self.later_than_its_place(batch) {
+            return Err(Refused::MadeAnew { position, arrived_ms });
         }
-        let mut fresh = Fresh { runs: BTreeMap::new(), poison: Vec::new(), first, last, newest_ms, already: 0 };
-        for (table, run) in runs {
+        let behind_tail = |run: &Run| run.entries(run.up_to(self.tail)..run.len()).first().map(|entry| entry.position);
+        let is_new = |poison: &&Poison| poison.position > self.tail;
+        let poisoned = poison.iter().filter(is_new).map(|poison| poison.position);
+        let first = runs.values().filter_map(behind_tail).chain(poisoned).min();
+        let beyond = |(table, run): (&Segment, &Run)| {
             let staged = self.floors.get(table).copied().unwrap_or_default().max(self.tail);
-            let already = run.up_to(staged);
-            fresh.already += already;
-            if already < run.len() {
-                fresh.runs.insert(table.clone(), run.clone().beyond(staged));
-            }
-        }
-        fresh.poison.extend(poison.iter().filter(|poison| poison.position > self.tail).cloned());
-        fresh.already += poison.len() - fresh.poison.len();
+            let rest = run.clone().beyond(staged);
+            (!rest.is_empty()).then(|| (table.clone(), rest))
+        };
+        let mut fresh = Fresh {
+            runs: runs.iter().filter_map(beyond).collect(),
+            poison: poison.iter().filter(is_new).cloned().collect(),
+            first,
+            last: batch.last().unwrap_or_default(),
+            newest_ms: batch.newest_ms.unwrap_or_default(),
+            already: batch.len(),
+        };
+        fresh.already -= fresh.runs.values().map(Run::len).sum::<usize>() + fresh.poison.len();
         Ok(fresh)
+    }
+
+    /// A record at or before the tail that arrived after everything that is staged, and when.
+    fn later_than_its_place(&self, batch: &Batch) -> Option<(Position, i64)> {
+        let is_newer = |arrived_ms: i64| arrived_ms.saturating_sub(ARRIVAL_TOLERANCE_MS) > self.newest_ms;
+        if !self.floors.is_empty() || batch.first().is_none_or(|first| first > self.tail) {
+            return None;
+        }
+        batch.times().find(|(position, arrived_ms)| *position <= self.tail && is_newer(*arrived_ms))
     }
 
     /// Adds the records of a batch, which are in `segment`, and begins the files that they fill.
@@ -739,8 +753,10 @@ pub(crate) mod tests {
 
     pub(crate) fn batch(numbers: impl IntoIterator<Item = u64>) -> Batch {
         let id = ShardId { stream: "s".parse().unwrap(), shard: "shardId-0".parse().unwrap() };
-        let runs = [("t".parse().unwrap(), run_of(numbers))].into();
-        Batch { shard: Shard { stream_arn: String::new(), id }, runs, poison: Vec::new(), oldest_ms: None }
+        let run = run_of(numbers);
+        let newest_ms = run.extent(0..run.len()).map(|extent| extent.newest_ms);
+        let (shard, runs) = (Shard { stream_arn: String::new(), id }, [("t".parse().unwrap(), run)].into());
+        Batch { shard, runs, poison: Vec::new(), oldest_ms: None, newest_ms }
     }
 
     #[test]

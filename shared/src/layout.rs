@@ -9,7 +9,7 @@
 //! A key consists of [`Segment`]s, so it stays inside `[A-Za-z0-9/._-]`. Keys that other systems write need no type: a
 //! declared prefix tells load-registrar which table they belong to.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -38,9 +38,9 @@ pub enum LayoutError {
 const MAX_SEGMENT_BYTES: usize = 255;
 
 /// A part of a key between two `/`: one to 255 characters of `[A-Za-z0-9._-]`, which every encoding of a key leaves as
-/// they are. `.` and `..` are refused, because they could lead out of their folder.
+/// they are. `.` and `..` are refused, because they could lead out of their folder. A clone shares the text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Segment(String);
+pub struct Segment(Arc<str>);
 
 impl Segment {
     /// The segment as text.
@@ -64,7 +64,7 @@ impl FromStr for Segment {
         } else if !text.bytes().all(is_allowed) {
             "only letters, digits, '.', '_' and '-' are allowed"
         } else {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(text.into()));
         };
         Err(LayoutError::Segment(text.to_owned(), problem))
     }

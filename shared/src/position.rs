@@ -59,10 +59,8 @@ impl Position {
     #[inline]
     #[must_use]
     pub fn of_digits(sequence: &[u8; SEQUENCE_DIGITS]) -> Option<Self> {
-        // Checks all digits without stopping at the first that is none: the compiler vectorises this.
-        let are_digits = sequence.iter().fold(true, |all, digit| all & digit.is_ascii_digit());
-        let position = Self { sequence: *sequence, sub_sequence: 0 };
-        (are_digits && position > Self::START).then_some(position)
+        // Of zeros alone is the start, which is before every record.
+        (1..=9).contains(&largest_digit(sequence)).then_some(Self { sequence: *sequence, sub_sequence: 0 })
     }
 
     /// The position of record `index` of the aggregate that has this position.
@@ -139,15 +137,21 @@ impl FromStr for Position {
     type Err = PositionError;
 
     fn from_str(text: &str) -> Result<Self, PositionError> {
-        let shape = || PositionError::Shape(text.to_owned());
-        let (sequence, sub_sequence) = text.split_once('.').filter(|_| text.len() == TEXT_BYTES).ok_or_else(shape)?;
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if !digits(sequence) || !digits(sub_sequence) {
-            return Err(shape());
-        }
-        let sequence = sequence.as_bytes().try_into().map_err(|_| shape())?;
-        Ok(Self { sequence, sub_sequence: sub_sequence.parse().map_err(|_| shape())? })
+        let parsed = || {
+            let (sequence, rest) = text.as_bytes().split_first_chunk::<SEQUENCE_DIGITS>()?;
+            let (dot, index) = rest.split_first_chunk::<1>()?;
+            let index: &[u8; SUB_SEQUENCE_DIGITS] = index.try_into().ok()?;
+            let sub_sequence = index.iter().fold(0, |sum, digit| 10 * sum + u64::from(digit.wrapping_sub(b'0')));
+            let is_position = dot == b"." && largest_digit(sequence).max(largest_digit(index)) <= 9;
+            is_position.then_some(Self { sequence: *sequence, sub_sequence })
+        };
+        parsed().ok_or_else(|| PositionError::Shape(text.to_owned()))
     }
+}
+
+/// More than 9 if not all are digits. Does not stop at the first that is none: the compiler vectorises this.
+fn largest_digit<const N: usize>(text: &[u8; N]) -> u8 {
+    text.iter().fold(0, |largest, byte| largest.max(byte.wrapping_sub(b'0')))
 }
 
 impl fmt::Display for Position {
