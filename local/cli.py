@@ -1,6 +1,7 @@
 """The commands."""
 
 import argparse
+import shlex
 import shutil
 import sys
 
@@ -54,12 +55,15 @@ def _run(chosen: argparse.Namespace) -> int:
             from local import stack
 
             deployed = stack.up(dict(chosen.set))
-            print(f"\npostgres {deployed.postgres_url}")
-            print(f"endpoint {deployed.endpoint_url}  (AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)")
             # On AWS, the value of this output is an address that does not resolve here.
             own = {"CollectUrl": deployed.collect_url} if deployed.collect_url else {}
-            for name, value in {**deployed.outputs, **own}.items():
-                print(f"{name} {value}")
+            values = {"endpoint": deployed.endpoint_url, "postgres": deployed.postgres_url, **deployed.outputs, **own}
+            width = max(map(len, values))
+            print()
+            for name, value in values.items():
+                # Quoted, because a shell would take `$default` in an address for a variable.
+                print(f"{name:<{width}}  {shlex.quote(value)}")
+            print("\nThe endpoint takes AWS_ACCESS_KEY_ID=test and AWS_SECRET_ACCESS_KEY=test.")
             print(
                 "It keeps running: `source .local/env` points a shell at it and puts `landfall` on the PATH, `make down` stops it."
             )
