@@ -30,7 +30,9 @@ use crate::{
 /// What was found in a shard.
 #[derive(Default)]
 struct Compared {
-    /// Records that were never staged.
+    /// How many records were compared.
+    records: usize,
+    /// Those that were never staged.
     missing: Vec<Missing>,
     /// Records in objects that Lambda has written.
     waits: Waiting,
@@ -68,6 +70,7 @@ impl Audit<'_> {
     ) -> Result<(), AuditError> {
         let progress = console.progress("Read from the stream:", "records", None);
         let mut known: BTreeMap<String, _> = BTreeMap::new();
+        let mut read = 0;
         for (id, state) in states {
             let name = id.stream.to_string();
             if !known.contains_key(&name) {
@@ -79,6 +82,7 @@ impl Audit<'_> {
                 continue;
             };
             let mut compared = self.compare_shard(lake, id, state, lines, &progress).await?;
+            read += compared.records - compared.undecided;
             for missing in mem::take(&mut compared.missing) {
                 let (id, stream_arn) = (id.clone(), state.stream_arn.clone());
                 let not_staged = NotStaged { id, stream_arn, digits: *digits, missing };
@@ -87,6 +91,7 @@ impl Audit<'_> {
             }
             self.tell(lake.name(), id, &compared);
         }
+        self.stream_records = Some(read);
         for (stream, shards) in &known {
             let has_state =
                 |shard: &str| states.iter().any(|(id, _)| id.stream.as_str() == stream && id.shard.as_str() == shard);
@@ -194,6 +199,7 @@ impl Compared {
             wanted.retain(|record| record.position <= staged.state.tail);
             let shard = Shard { stream_arn: String::new(), id: staged.id.clone() };
             let batch = Batch::of(shard, wanted, lines);
+            self.records += batch.len();
             let missing = staged.missing(&batch, large);
             let missing = missing.map_err(|cause| AuditError::Record(cause.to_string()))?;
             self.add_missing(staged, &batch, large, &missing);

@@ -315,6 +315,8 @@ struct Audit<'a> {
     not_staged: Vec<NotStaged>,
     /// Files that hold more records than were staged in their ranges, by their shards.
     fuller: Vec<(ShardId, File)>,
+    /// How many records of the stream were compared; `None` if it was not read.
+    stream_records: Option<usize>,
     notes: Vec<String>,
 }
 
@@ -340,6 +342,7 @@ impl<'a> Audit<'a> {
             problems: Vec::new(),
             not_staged: Vec::new(),
             fuller: Vec::new(),
+            stream_records: None,
             notes: Vec::new(),
         }
     }
@@ -494,6 +497,7 @@ impl<'a> Audit<'a> {
             windows,
             problems,
             written: Vec::new(),
+            stream_records: self.stream_records,
             notes: self.notes.clone(),
             stopped: None,
         }

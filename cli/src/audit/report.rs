@@ -29,6 +29,8 @@ pub struct Audited {
     pub windows: Vec<Row>,
     pub problems: Vec<Problem>,
     pub written: Vec<Written>,
+    /// How many records of the stream were compared with what was staged; `None` if the stream was not read.
+    pub stream_records: Option<usize>,
     /// What was not looked at.
     pub notes: Vec<String>,
     pub stopped: Option<String>,
@@ -261,22 +263,22 @@ impl Audited {
     fn summary(&self) -> String {
         let files = counted(self.windows.iter().map(|row| row.files).sum::<usize>(), "file", "files");
         let records = counted(self.windows.iter().map(|row| row.records).sum::<usize>(), "record", "records");
-        let audited = format!("audited {files} of {records}");
+        let stream = self
+            .stream_records
+            .map(|number| format!(" against {} of the stream", counted(number, "record", "records")));
+        let audited = format!("audited {files} of {records}{}", stream.unwrap_or_default());
         let (left, repaired) = (self.left(), self.problems.len() - self.left());
         let problems = |number| counted(number, "problem", "problems");
-        match (left, repaired) {
+        let found = match (left, repaired) {
             (0, 0) if self.contents => {
-                format!(
-                    "{audited}: they follow each other without gap or overlap and their contents agree with their metadata\n"
-                )
+                "they follow each other without gap or overlap and their contents agree with their metadata".to_owned()
             }
-            (0, 0) => {
-                format!("{audited}: they follow each other without gap or overlap; their contents were not read\n")
-            }
-            (0, _) => format!("{audited}: {} repaired\n", problems(repaired)),
-            (_, 0) => format!("{audited}: {}\n", problems(left)),
-            _ => format!("{audited}: {} repaired, {left} left\n", problems(repaired)),
-        }
+            (0, 0) => "they follow each other without gap or overlap; their contents were not read".to_owned(),
+            (0, _) => format!("{} repaired", problems(repaired)),
+            (_, 0) => problems(left),
+            _ => format!("{} repaired, {left} left", problems(repaired)),
+        };
+        format!("{audited}: {found}\n")
     }
 }
 

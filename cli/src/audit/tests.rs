@@ -277,6 +277,11 @@ async fn records_of_the_stream_that_were_never_staged_are_found() {
     let all = audit(&lake, &["--against-stream"]).await;
     assert_eq!(all.code, 0, "{}", all.out);
     assert!(!all.out.contains("note"), "{}", all.out);
+    assert!(
+        all.out.contains("\naudited 4 files of 50 records against 50 records of the stream: they follow"),
+        "{}",
+        all.out
+    );
 }
 
 #[tokio::test]
@@ -304,7 +309,11 @@ async fn what_was_never_staged_is_landed_by_the_function() {
     assert_eq!((ended.code, waits(&lake)), (0, 0), "{}", ended.out);
     assert_eq!(lake.lock().unwrap().landed, [[11, 12, 13]]);
     assert!(ended.out.contains(&format!("not_staged, repaired  cubic-kafka/{found}")), "{}", ended.out);
-    assert!(ended.out.ends_with("of 47 records: 1 problem repaired\n"), "{}", ended.out);
+    assert!(
+        ended.out.ends_with("of 47 records against 50 records of the stream: 1 problem repaired\n"),
+        "{}",
+        ended.out
+    );
     let after = audit(&lake, &["--against-stream", "--repair"]).await;
     assert_eq!((after.code, lake.lock().unwrap().landed.len()), (0, 1), "{}", after.out);
 }
