@@ -15,7 +15,7 @@ const HELP: &str = "\
 The migrations are part of the function, which applies those that the database does not have yet. Run
 this after every deployment; it changes nothing when the database is up to date.
 
-Exit code: 0 when the database is at the function's version, otherwise 1.
+Exit code: 0 when the database is at the function's version, 2 when load-registrar refuses it, otherwise 1.
 
 Examples:
   landfall migrate

@@ -123,7 +123,7 @@ impl Outcome for Rolled {
             return None;
         }
         let known = if self.known.is_empty() { "none".to_owned() } else { some_of(&self.known) };
-        Some(format!("there is no table {}; kafka-roller has had records of {known}", some_of(&self.unknown)))
+        Some(format!("kafka-roller has no records of the table {}; it has had some of {known}", some_of(&self.unknown)))
     }
 }
 
@@ -184,7 +184,7 @@ mod tests {
     async fn a_table_of_which_there_was_never_a_record_is_an_error_that_names_the_others() {
         let rolled = json!({"files": [file("a", 1)], "unknown": ["b"], "known": ["a", "fares"]});
         let (ended, _) = asked(json!({ "rolled": rolled }), &["roll", "--table", "a", "--table", "b"]).await;
-        let error = "error: there is no table b; kafka-roller has had records of a, fares\n";
+        let error = "error: kafka-roller has no records of the table b; it has had some of a, fares\n";
         assert_eq!((ended.code, ended.err.as_str()), (2, error));
         assert!(ended.out.ends_with("1 file with 1 record\n"), "{}", ended.out);
     }

@@ -209,6 +209,22 @@ mod tests {
     }
 
     #[test]
+    fn texts_that_are_not_positions_are_refused() {
+        let position = format!("{OF_KINESIS}.0000012");
+        assert_eq!(position.parse::<Position>().unwrap().to_string(), position);
+        let places = [(0, "/"), (0, ":"), (55, "/"), (55, ":"), (56, ","), (57, "/"), (57, ":"), (63, "/"), (63, " ")];
+        let texts = places.map(|(at, text)| {
+            let mut other = position.clone();
+            other.replace_range(at..=at, text);
+            other
+        });
+        let others = [position[1..].to_owned(), format!("{position}0"), format!("٣{}", &position[2..]), String::new()];
+        for text in texts.into_iter().chain(others) {
+            assert_eq!(text.parse::<Position>(), Err(PositionError::Shape(text)));
+        }
+    }
+
+    #[test]
     fn nothing_is_between_a_position_and_the_one_before() {
         let of = |text: &str| Position::of_sequence_number(text).unwrap();
         assert_eq!(of("1000").before(), of("999").in_aggregate(9_999_999).unwrap());

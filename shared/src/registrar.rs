@@ -68,7 +68,7 @@ pub struct UnknownWord {
     known: String,
 }
 
-/// The `errorType` of an invocation whose command is refused: repeating it as it is would be refused again.
+/// The `errorType` of an invocation whose command is refused: a rule forbids it as things are.
 pub const REFUSED: &str = "Refused";
 
 /// A command for load-registrar.

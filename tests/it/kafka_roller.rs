@@ -388,6 +388,41 @@ async fn large_files_of_many_shards_are_finished_although_each_tick_runs_out_of_
     assert_eq!(stage.counts("t"), [(199, Reason::Age); 4]);
 }
 
+/// Streams whose files are larger than the room, and others with small ones.
+async fn large_and_small(large: &[&str], small: &[&str]) -> Stage {
+    let mut stage = Stage::new(&[]);
+    (stage.app.part_bytes, stage.app.room) = (10, Room::of(1_000));
+    for (streams, records) in [(large, 1..200), (small, 1..5)] {
+        for stream in streams {
+            stage.land(&batch(stream, records.clone())).await;
+        }
+    }
+    stage.calls();
+    stage
+}
+
+#[tokio::test]
+async fn large_files_that_never_fit_into_a_tick_hold_up_no_small_one() {
+    let due = ARRIVED_MS + 2 * 3_600_000;
+    let stage = large_and_small(&["s"], &[]).await;
+    stage.tick(due).await;
+    let alone: usize = stage.calls().values().sum();
+    // Whichever shard is first in all ticks.
+    for minute in 0..6 {
+        let stage = large_and_small(&["s"], &["t", "u", "v", "w", "x"]).await;
+        for _ in 0..30 {
+            stage.handle_until(&tick(due + minute * 60_000), alone * 9 / 10).await;
+        }
+        assert_eq!(stage.counts("t"), [(4, Reason::Age); 5]);
+    }
+    // So many that they are all that is worked on, until another shard is first.
+    let stage = large_and_small(&["s", "t", "u", "v"], &["w", "x"]).await;
+    for minute in 0..30 {
+        stage.handle_until(&tick(due + minute * 60_000), alone * 9 / 10).await;
+    }
+    assert_eq!(stage.counts("t"), [(4, Reason::Age); 2]);
+}
+
 #[tokio::test]
 async fn a_segment_that_somebody_deleted_leaves_a_gap_that_shows() {
     let stage = Stage::new(&[]);

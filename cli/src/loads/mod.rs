@@ -35,7 +35,7 @@ Either all loads get the status or none: a load that does not exist, or that can
 its own, is named and ends the command. Each change is recorded with its time, name and reason. A step that
 was made before changes nothing, so the command can be repeated when its answer is lost.
 
-Exit code: 0 when all have the status, 2 when the arguments are invalid, otherwise 1.
+Exit code: 0 when all have the status, 2 when the arguments are invalid or load-registrar refuses it, otherwise 1.
 
 Examples:
   landfall loads set-status --to ready_for_archiving 1201@7 1202@3
@@ -51,7 +51,7 @@ table's max_attempts) becomes ready_for_erroring with the reason attempts_exhaus
 The request is never sent twice: if the answer is lost, the loads that it may have claimed are free again when
 the lease expires.
 
-Exit code: 0 also when there is nothing to claim, 2 when the arguments are invalid, otherwise 1.
+Exit code: 0 also when there is nothing to claim, 2 when the arguments are invalid or load-registrar refuses it, otherwise 1.
 
 Examples:
   landfall loads next --table cubic__dmap__agg_sample --limit 10 --json
@@ -61,7 +61,7 @@ const RENEW_HELP: &str = "\
 Renew while the lease lasts: one that has expired is refused, because another job may have claimed the load.
 Either all are renewed or none.
 
-Exit code: 0 when all are renewed, 2 when the arguments are invalid, otherwise 1.
+Exit code: 0 when all are renewed, 2 when the arguments are invalid or load-registrar refuses it, otherwise 1.
 
 Example:
   landfall loads renew --lease 15m 1201@7 1202@3";
@@ -71,7 +71,7 @@ The loads become ready, with all their attempts. Those that are ready_for_errori
 whose job is gone: a lease that has not expired is only taken away with --revoke. An errored load's object has
 been moved away; put it into the incoming bucket again, which makes it another load.
 
-Exit code: 0 when all are ready, 2 when the arguments are invalid, otherwise 1.
+Exit code: 0 when all are ready, 2 when the arguments are invalid or load-registrar refuses it, otherwise 1.
 
 Example:
   landfall loads retry --reason 'column added' 1203 1207";
@@ -80,7 +80,7 @@ const GIVE_UP_HELP: &str = "\
 The loads become ready_for_erroring, and are not ingested. Those that are ready can be given up, and those that
 are being ingested after their lease has expired, or with --revoke.
 
-Exit code: 0 when all are given up, 2 when the arguments are invalid, otherwise 1.
+Exit code: 0 when all are given up, 2 when the arguments are invalid or load-registrar refuses it, otherwise 1.
 
 Example:
   landfall loads give-up --reason 'the sender will replace it' 1203";

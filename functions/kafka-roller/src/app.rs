@@ -29,21 +29,22 @@ const TIDY_MINUTES: i64 = 30;
 const RULES_FOR: Duration = Duration::from_secs(60);
 const JOURNAL_MS: i64 = journal::DECIDED_DAYS as i64 * 86_400_000;
 
-/// What may be written at once: files of so many bytes before compression, or a single one that is larger.
+/// What an invocation may write at once: files of so many bytes before compression, and beside them a single one that is larger.
 ///
-/// So a large file has an invocation to itself and is finished. If those of many shards shared the time, it might end
-/// before any of them is, and a file that was not finished begins anew.
+/// If large files of many shards shared the time, it might end before any of them is finished, and a file that was not
+/// finished begins anew. One that never fits into the time holds up other large ones, but none that is small.
 #[derive(Debug)]
 pub struct Room {
     bytes: u32,
     free: Semaphore,
+    large: Semaphore,
 }
 
 impl Room {
     /// Room for this many bytes.
     #[must_use]
     pub fn of(bytes: u32) -> Self {
-        Self { bytes, free: Semaphore::new(bytes as usize) }
+        Self { bytes, free: Semaphore::new(bytes as usize), large: Semaphore::new(1) }
     }
 
     /// Whether files of this many bytes fit.
@@ -53,9 +54,12 @@ impl Room {
 
     /// Waits for room. First come, first served.
     pub(crate) async fn take(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes);
-        // It is never closed.
-        self.free.acquire_many(bytes).await.ok()
+        let free = match u32::try_from(bytes) {
+            Ok(bytes) if bytes <= self.bytes => self.free.acquire_many(bytes).await,
+            _ => self.large.acquire().await,
+        };
+        // They are never closed.
+        free.ok()
     }
 }
 

@@ -195,7 +195,9 @@ pub async fn run<B: Bucket>(
                 FileOfTable { table, stream, shard, records: count, bytes: *bytes }
             });
             let known: BTreeSet<&Segment> = tally.done.iter().flat_map(|done| &done.tables).collect();
-            let unknown: Vec<Segment> = tables.iter().filter(|table| !known.contains(table)).cloned().collect();
+            // After a failure, nobody knows what the shards that were not read have.
+            let is_unknown = |table: &&Segment| failure.is_none() && !known.contains(table);
+            let unknown: Vec<Segment> = tables.iter().filter(is_unknown).cloned().collect();
             let known = if unknown.is_empty() { Vec::new() } else { known.into_iter().cloned().collect() };
             let rolled = Rolled { files: files.collect(), unknown, known, failure };
             Ok(Response { rolled: Some(rolled), ..Response::default() })
@@ -255,6 +257,12 @@ async fn close<B: Bucket>(
                 _ => warn!(stream, shard, "the staging folder contains a folder that this function did not make"),
             }
         }
+    }
+    // Another one is first each minute, so that shards whose large files wait for each other cannot hold up the rest for ever.
+    if let Due::At(now_ms) = due {
+        let minute = usize::try_from(now_ms / 60_000).unwrap_or_default();
+        let first = minute.checked_rem(shards.len()).unwrap_or_default();
+        shards.rotate_left(first);
     }
     let all = shards.iter().map(|id| roll::close(app, &rules, id, due, deadline));
     let done: Vec<Done> = stream::iter(all).buffer_unordered(CONCURRENT_SHARDS).collect().await;

@@ -323,7 +323,8 @@ impl<'a, B: Bucket> Work<'a, B> {
         }
     }
 
-    /// The next files to write. Which table is first changes with each state, so that no file can hold up all others for ever.
+    /// The next files to write. Which table is first changes with each state, and large files come last, so that no file can
+    /// hold up all others for ever.
     fn jobs(&self) -> Vec<Job> {
         let (mut jobs, mut bytes) = (Vec::new(), 0);
         // The files of a table are finished in order, so those of a table with files of others are left to a tick.
@@ -338,6 +339,8 @@ impl<'a, B: Bucket> Work<'a, B> {
         let turn = usize::try_from(self.held.state.revision).unwrap_or_default();
         let first = turn.checked_rem(tables.len()).unwrap_or_default();
         tables.rotate_left(first);
+        let is_large = |begun: &Begun| !self.app.room.fits(begun.extent.bytes);
+        tables.sort_by_key(|(_, table)| table.begun.first().is_some_and(is_large));
         for (name, table) in tables {
             for begun in &table.begun {
                 bytes += begun.extent.bytes;

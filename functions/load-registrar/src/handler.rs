@@ -50,7 +50,7 @@ pub enum HandleError {
 }
 
 impl HandleError {
-    /// `Refused` if a command will never succeed as it is, otherwise `Failed`.
+    /// `Refused` if a rule forbids the command as things are, otherwise `Failed`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
