@@ -118,7 +118,7 @@ pub enum Exit {
     Complete = 0,
     /// Something was not done, and has been reported.
     Incomplete = 1,
-    /// The arguments, or a file that they name, are invalid.
+    /// The arguments, or a file that they name, are invalid, or load-registrar refuses the command.
     Usage = 2,
     /// The command worked, and found differences or problems.
     Different = 3,

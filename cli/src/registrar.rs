@@ -21,7 +21,7 @@ pub struct RegistrarArgs {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistrarError {
-    /// What was asked for makes no sense to the function, such as an unknown name.
+    /// A rule forbids what was asked for, such as an unknown name or the lease of another job.
     #[error("{0}")]
     Refused(String),
     /// The function failed, in its own words.
